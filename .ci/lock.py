@@ -51,9 +51,7 @@ def versions(text: str) -> set[tuple[str, str]]:
 
 def committed_lock() -> str:
     """Return uv.lock as HEAD has it: the working copy is completed by uv as soon as anything runs."""
-    return subprocess.run(
-        ["git", "show", "HEAD:uv.lock"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run(["git", "show", "HEAD:uv.lock"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def check() -> list[str]:

@@ -1,0 +1,23 @@
+"""Fixtures and order for the whole suite: quick tests first, flows that start an engine last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick tests before the slow ones, so that a broken basic shows within a minute."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real rows and pictures that lies beside a checkout; never part of one."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("needs the real rows in ../shared/data, which are not part of the repository")
+    return REAL_DATA
