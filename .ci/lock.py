@@ -23,7 +23,7 @@ REGISTRY = re.compile(r'registry = "[^"]*"')
 
 
 def strip(text: str) -> str:
-    """Return the lock `text` without addresses: no `sdist`, `wheels`, `[package.metadata*]`; registries named `index`."""
+    """Return the lock `text` without `sdist`, `wheels` and `[package.metadata*]`, its registries named `index`."""
     kept: list[str] = []
     in_wheels = in_metadata = False
     for line in text.splitlines():
