@@ -1,0 +1,30 @@
+"""One grader for rewards, evaluation and data checks: does a model's answer equal the gold answer?
+
+`grade` compares an answer with its gold, `grade_output` a whole model output, `check_gold` says whether a gold can
+serve as a verifiable reward. Importing this package loads neither torch, ray, sympy nor math-verify.
+"""
+
+from shared.answers.check import GoldCheck, check_gold, perturb
+from shared.answers.extract import extract_answer
+from shared.answers.grade import answer_kind, grade, grade_many, grade_output
+from shared.answers.kinds import ANSWER_KINDS, kind_family
+from shared.answers.outcome import Extracted, Grade, Verdict
+from shared.answers.pool import GraderPool, default_pool
+
+__all__ = [
+    "ANSWER_KINDS",
+    "Extracted",
+    "GoldCheck",
+    "Grade",
+    "GraderPool",
+    "Verdict",
+    "answer_kind",
+    "check_gold",
+    "default_pool",
+    "extract_answer",
+    "grade",
+    "grade_many",
+    "grade_output",
+    "kind_family",
+    "perturb",
+]

@@ -1,0 +1,81 @@
+r"""Finds the final answer in a model's output: the last balanced `\boxed{...}`, else the last `<answer>` block.
+
+Input is any text of any length; every scan is one linear pass, so no output can make extraction slow. What stands
+inside `<think>...</think>` never counts, nor does anything after a `<think>` that is never closed. Sentences such as
+"the answer is 5" are deliberately not searched: a guess of where the answer stands is a false accept waiting.
+"""
+
+from __future__ import annotations
+
+import re
+
+from shared.answers.outcome import Extracted
+
+_BOX_TOKEN = re.compile(r"\\f?boxed\s*\{|\\boxed\s+[^\s{}\\]|\\[\\{}]|[{}]", re.ASCII)
+_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
+_ANSWER_TAG = re.compile(r"<(/?)answer>")
+
+
+def answer_region(text: str) -> str:
+    """The part of an output in which an answer may stand: what follows the last `</think>`.
+
+    Without any tag that is the whole text. A `<think>` that is not closed afterwards leaves only what precedes it.
+    """
+    close = text.rfind(_THINK_CLOSE)
+    region = text[close + len(_THINK_CLOSE) :] if close >= 0 else text
+    reopened = region.find(_THINK_OPEN)
+    return region if reopened < 0 else region[:reopened]
+
+
+def boxed_contents(text: str) -> list[str]:
+    r"""Contents of the outermost balanced `\boxed{...}` in order. Boxes that are never closed are left out.
+
+    One pass with a stack: linear in the text, whatever braces it holds.
+    """
+    start = text.find("boxed")
+    if start < 0:
+        return []
+    found: list[tuple[int, int]] = []
+    stack: list[int] = []  # start of the content of each open box, -1 for an ordinary brace
+    for token in _BOX_TOKEN.finditer(text, max(0, start - 2)):
+        mark = token.group()
+        if mark == "{":
+            stack.append(-1)
+        elif mark == "}":
+            if stack and (begin := stack.pop()) >= 0:
+                while found and found[-1][0] >= begin:  # the boxes inside this one are part of it
+                    found.pop()
+                found.append((begin, token.start()))
+        elif mark.endswith("{") and "boxed" in mark:
+            stack.append(token.end())
+        elif "boxed" in mark:  # \boxed 5
+            found.append((token.end() - 1, token.end()))
+    return [text[begin:end].strip() for begin, end in found]
+
+
+def answer_blocks(text: str) -> list[str]:
+    """Contents of the closed `<answer>...</answer>` blocks in order, in one linear pass."""
+    blocks: list[str] = []
+    begin = -1
+    for tag in _ANSWER_TAG.finditer(text):
+        if not tag.group(1):
+            begin = tag.end()
+        elif begin >= 0:
+            blocks.append(text[begin : tag.start()].strip())
+            begin = -1
+    return blocks
+
+
+def extract_answer(text: str) -> Extracted:
+    r"""The final answer of a whole model output.
+
+    The last balanced `\boxed{}` outside the thinking, else the last `<answer>` block there, else none.
+    An empty box is no answer. Never raises on a string.
+    """
+    region = answer_region(text)
+    boxes = boxed_contents(region)
+    blocks = answer_blocks(region)
+    for source, contents in (("boxed", boxes), ("answer_tag", blocks)):
+        if contents and contents[-1]:
+            return Extracted(contents[-1], source, len(boxes), len(blocks))  # type: ignore[arg-type]
+    return Extracted(None, "none", len(boxes), len(blocks))

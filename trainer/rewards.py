@@ -1,0 +1,122 @@
+r"""The reward of one rollout (paper, section 3.2): R = w_f * format + w_a * accuracy, accuracy only if the format holds.
+
+Input: the model's whole output and a label `{"gold", "kind", "choices", ...}`. Output: `RewardParts`, each part on its
+own so that training can log them per kind. Pure and total: `reward` never raises, and anything unexpected ends as a
+reward of zero with the reason in `failure`. Imports only `shared`.
+
+Format rule (facts; the same laboratory's InfiGUI-R1): the output starts with `<think>`, has exactly one `<think>` and
+one `</think>`, the thinking and the text after it are not empty, and the text after it provides exactly one final answer
+(`\boxed{}` or `<answer>`; paper: "Final Answer Provision").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shared.answers import Verdict, extract_answer, grade
+
+MAX_OUTPUT_CHARACTERS = 1_000_000
+"""An output beyond this many characters has no valid format: no policy of this project generates that much."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardWeights:
+    """Weights of the reward parts (paper, section 5.1). `format + accuracy` and `type + exact` must each be 1."""
+
+    format: float = 0.1
+    accuracy: float = 0.9
+    type: float = 0.2
+    exact: float = 0.8
+    accuracy_mode: Literal["type_exact", "binary"] = "type_exact"
+
+    def __post_init__(self) -> None:
+        """Refuse weights that the paper's formula does not allow."""
+        for first, second in (("format", "accuracy"), ("type", "exact")):
+            a, b = getattr(self, first), getattr(self, second)
+            if a < 0 or b < 0 or abs(a + b - 1) > 1e-9:
+                raise ValueError(
+                    f"reward weights {first}={a} and {second}={b} must be non-negative and sum to 1 (paper, equation 3)"
+                )
+        if self.accuracy_mode not in ("type_exact", "binary"):
+            raise ValueError(f"accuracy_mode {self.accuracy_mode!r} is unknown: use 'type_exact' or 'binary'")
+
+
+@dataclass(frozen=True, slots=True)
+class RewardParts:
+    """One rollout's reward and its parts, all in [0, 1].
+
+    `total` is what the policy is trained on; `score` is 0/1 accuracy behind a valid format (what dynamic filtering
+    needs, see facts); `failure` is empty, or one word for why there is no accuracy.
+    """
+
+    total: float
+    format: float
+    accuracy: float
+    type_match: float
+    exact: float
+    score: int
+    kind: str
+    verdict: str
+    failure: str
+
+
+def format_failure(output: str) -> str:
+    """Why an output breaks the format rule, as one word; empty when it holds."""
+    if len(output) > MAX_OUTPUT_CHARACTERS:
+        return "output_too_long"
+    text = output.strip()
+    if not text.startswith("<think>"):
+        return "no_leading_think"
+    if text.count("<think>") != 1 or text.count("</think>") != 1:
+        return "think_tags_repeated_or_missing"
+    thinking, rest = text[len("<think>") :].split("</think>")
+    if not thinking.strip():
+        return "empty_thinking"
+    if not rest.strip():
+        return "empty_answer_part"
+    found = extract_answer(text)
+    if found.answer is None:
+        return "no_final_answer"
+    if found.boxes > 1 or found.answer_tags > 1 or rest.count("<answer>") > 1:
+        return "several_final_answers"
+    return ""
+
+
+def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None = None) -> RewardParts:
+    """Reward of one whole output against its label `{"gold", "kind"?, "choices"?, "tolerance"?, "unit"?}`.
+
+    Never raises: an unusable label ends as `unparsable_gold`, and an internal error as `failure="error:<type>"`.
+    """
+    weights = weights or RewardWeights()
+    kind = "text"
+    try:
+        kind = str(label.get("kind") or "text")
+        failure = format_failure(output)
+        if failure:
+            return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
+        graded = grade(
+            extract_answer(output).answer or "",
+            str(label.get("gold") or ""),
+            kind=label.get("kind"),
+            choices=label.get("choices"),
+            tolerance=label.get("tolerance"),
+            unit=label.get("unit"),
+        )
+    except Exception as error:  # the trainer swallows exceptions and turns them into no reward at all (facts)
+        return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.WRONG.value, f"error:{type(error).__name__}")
+    type_match, exact = float(graded.type_match), float(graded.exact)
+    binary = weights.accuracy_mode == "binary"
+    accuracy = exact if binary else weights.type * type_match + weights.exact * exact
+    return RewardParts(
+        total=weights.format + weights.accuracy * accuracy,
+        format=1.0,
+        accuracy=accuracy,
+        type_match=type_match,
+        exact=exact,
+        score=int(graded.correct),
+        kind=graded.kind,
+        verdict=graded.verdict.value,
+        failure="" if graded.verdict in (Verdict.CORRECT, Verdict.WRONG) else graded.verdict.value,
+    )
