@@ -1,0 +1,237 @@
+"""Cells that a step found, stored as soon as they are known and found again by any later build of any team.
+
+A table belongs to a step and a *context*: the fingerprint of what was asked (model, revision, dtype, prompt text,
+parameters). Its rows are keyed by what was asked about (sha256 of an image, row hash, text hash). One changed prompt is
+another context, so it re-asks only what that prompt asks.
+
+On the store: `annotations/<step>/<context>/<sha256 of the file>.parquet`, small immutable segments written with
+create-if-absent (so many builders append at once without locks), and `about.json` saying in words what was asked.
+Columns of a segment: `key` (string) and the step's own value columns.
+
+The same key in two segments (two builders asked at once and a model answered differently) is settled the same way by
+every reader, whatever the order or compaction: the value whose canonical JSON has the smallest sha256 wins.
+
+Not covered: failed cells (never stored, so that they are asked again), garbage collection (the catalogue).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from shared.store import Store
+
+MANY_SEGMENTS = 256
+"""Small segments above which opening a table merges them: 256 reads of a local file cost about 0.1 s."""
+
+SMALL_SEGMENT_BYTES = 16 * 2**20
+"""Segments below this are merged; larger ones are left alone, so that a table of any size is rewritten O(log n) times."""
+
+
+class AnnotationTable:
+    """The known cells of one step in one context.
+
+    Args:
+        store: The store that holds annotations.
+        step: Step name, e.g. `caption_images`.
+        context: Fingerprint (hex) of what was asked.
+        values: Arrow schema of the value columns, without `key`. None: taken from the first segment or the first table
+            appended (bulk steps that append Arrow tables); `append` of dictionaries needs it.
+        about: What was asked, in JSON values; written once beside the segments for people.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        step: str,
+        context: str,
+        values: pa.Schema | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.store = store
+        self.step = step
+        self.context = context
+        self.folder = f"annotations/{step}/{context[:32]}"
+        self._values = values
+        self._about = about
+        self._table: pa.Table | None = None
+        self._index: dict[str, int] = {}
+        self._segments: set[str] = set()
+
+    def lookup(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Known cells among `keys`: key -> value columns. Unknown keys are absent from the result."""
+        self._load()
+        if self._table is None:
+            return {}
+        found = [(key, self._index[key]) for key in dict.fromkeys(keys) if key in self._index]
+        rows = self._table.drop_columns(["key"]).take([row for _, row in found]).to_pylist()
+        return {key: row for (key, _), row in zip(found, rows, strict=True)}
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Distinct keys that have no cell yet, in the order given."""
+        self._load()
+        return [key for key in dict.fromkeys(keys) if key not in self._index]
+
+    def columns(self, keys: Sequence[str]) -> pa.Table | None:
+        """Bulk `lookup`: one row per distinct known key, in the order given, with `key` and the value columns.
+
+        None where the table is empty and its value columns are not known.
+        """
+        self._load()
+        if self._table is None:
+            return None if self._values is None else self._schema().empty_table()
+        return self._table.take([self._index[key] for key in dict.fromkeys(keys) if key in self._index])
+
+    def append(self, cells: Sequence[Mapping[str, Any]]) -> None:
+        """Store cells (`key` and value columns each); they are durable when this returns. Empty input does nothing."""
+        if not cells:
+            return
+        import pyarrow as pa
+
+        self.append_table(pa.Table.from_pylist([dict(cell) for cell in cells], schema=self._schema()))
+
+    def append_table(self, table: pa.Table) -> None:
+        """Store a table with `key` and the value columns; durable when this returns. Empty input does nothing."""
+        if table.num_rows == 0:
+            return
+        self._load()
+        if self._values is None:
+            self._values = table.drop_columns(["key"]).schema
+        table = table.select(self._schema().names).cast(self._schema())
+        if self._about is not None and not self._segments:
+            self.store.put_new(f"{self.folder}/about.json", _about_json(self._about))
+        name = self._put(table)
+        if name not in self._segments:
+            self._segments.add(name)
+            self._add(table)
+
+    def compact(self, *, at_least: int = 2) -> int:
+        """Merge small segments into one; returns how many were merged. Readers see every cell at every moment."""
+        entries = [entry for entry in self._list() if entry[1] < SMALL_SEGMENT_BYTES]
+        if len(entries) < at_least:
+            return 0
+        merged = _settle([self._read(name) for name, _ in entries])
+        kept = self._put(merged)
+        for name, _ in entries:
+            if name != kept:
+                self.store.delete(f"{self.folder}/{name}")
+        self.refresh()
+        return len(entries)
+
+    def refresh(self) -> None:
+        """Forget what was read, so that cells which others stored meanwhile are seen."""
+        self._table, self._index, self._segments = None, {}, set()
+
+    def __len__(self) -> int:
+        """Number of known cells."""
+        self._load()
+        return len(self._index)
+
+    def _schema(self) -> pa.Schema:
+        import pyarrow as pa
+
+        if self._values is None:
+            message = f"annotation table of step {self.step} has no value columns yet"
+            raise InfiMmrError(message, "Name them when the table is opened.")
+        return pa.schema([pa.field("key", pa.string(), nullable=False), *self._values])
+
+    def _list(self) -> list[tuple[str, int]]:
+        entries = self.store.list(self.folder + "/")
+        return sorted(
+            (entry.path.rsplit("/", 1)[-1], entry.size) for entry in entries if entry.path.endswith(".parquet")
+        )
+
+    def _load(self) -> None:
+        if self._table is not None or self._segments:
+            return
+        entries = self._list()
+        if sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
+            self.compact()
+            entries = self._list()
+        tables = []
+        for name, _ in entries:
+            try:
+                tables.append(self._read(name))
+            except FileNotFoundError:  # another builder merged it between our listing and our reading
+                return self._load()
+        if not tables:
+            return None
+        self._segments = {name for name, _ in entries}
+        self._add(_settle(tables))
+        return None
+
+    def _add(self, table: pa.Table) -> None:
+        import pyarrow as pa
+
+        whole = table if self._table is None else pa.concat_tables([self._table, table])
+        keys = table.column("key").to_pylist()
+        start = whole.num_rows - len(keys)
+        if any(key in self._index for key in keys):
+            whole = _settle([whole])
+            keys, start, self._index = whole.column("key").to_pylist(), 0, {}
+        self._table = whole
+        self._index.update(zip(keys, range(start, start + len(keys)), strict=True))
+
+    def _read(self, name: str) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = f"{self.folder}/{name}"
+        local = self.store.local_path(path)
+        try:
+            table = pq.read_table(
+                local if local is not None else pa.BufferReader(self.store.get(path)), memory_map=False
+            )
+        except pa.ArrowInvalid as error:
+            message = f"annotation segment {path} is damaged ({error})"
+            raise InfiMmrError(message, "Delete this file; its cells are computed again.") from error
+        if self._values is None:
+            self._values = table.drop_columns(["key"]).schema.remove_metadata()
+        return table.select(self._schema().names).cast(self._schema())
+
+    def _put(self, table: pa.Table) -> str:
+        import pyarrow.parquet as pq
+
+        out = io.BytesIO()
+        pq.write_table(table, out, compression="zstd", use_dictionary=False, write_statistics=False)
+        data = out.getvalue()
+        name = f"{hashlib.sha256(data).hexdigest()}.parquet"
+        self.store.put_new(f"{self.folder}/{name}", data)
+        return name
+
+
+def _about_json(about: Mapping[str, Any]) -> bytes:
+    return json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _settle(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table with each key once, sorted by key; of several values the one with the smallest canonical sha256."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = pa.concat_tables(tables).combine_chunks()
+    whole = whole.take(pc.sort_indices(whole.column("key")))
+    keys = whole.column("key").to_pylist()
+    keep: list[int] = []
+    start = 0
+    for row in range(1, len(keys) + 1):
+        if row < len(keys) and keys[row] == keys[start]:
+            continue
+        keep.append(start if row == start + 1 else start + _smallest(whole.slice(start, row - start).to_pylist()))
+        start = row
+    return whole if len(keep) == len(keys) else whole.take(keep)
+
+
+def _smallest(values: list[dict[str, Any]]) -> int:
+    hashes = [hashlib.sha256(json.dumps(v, sort_keys=True, default=str).encode()).digest() for v in values]
+    return hashes.index(min(hashes))

@@ -1,0 +1,128 @@
+"""Runners get asks done: here (`local`) or on a Ray cluster (`ray_data`), with the very same cells as result.
+
+A step says what it asks about which keys (`Ask`); a runner asks the engine and hands finished cells to the step's sink
+as they come; the sink stores them. `map_batches` and `map_groups` do the same for functions that need no model.
+
+Not covered: what is asked (steps), how an engine works (shared/vlm), where cells are kept (annotations).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import pyarrow as pa
+
+    from data_engine.progress import Task
+    from data_engine.steps.base import ImageSource
+    from shared.vlm.spec import EngineSpec, Sampling
+
+RunnerName = Literal["local", "ray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question to a model: small and picklable, pictures by hash.
+
+    Attributes:
+        key: Content hash under which the answer is stored.
+        text: The user's words; `<image>` tags place the images.
+        system: System prompt; empty for none.
+        images: sha256 of each image, in order.
+
+    """
+
+    key: str
+    text: str
+    system: str = ""
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One finished ask.
+
+    Attributes:
+        key: The ask's key.
+        value: For chat: `text`, `tokens`, `prompt_tokens`, `finish_reason`. For embeddings: `vector` (float32 [dim]).
+            None where the ask failed.
+        failed: Why it failed after bounded retries; empty otherwise.
+
+    """
+
+    key: str
+    value: dict[str, Any] | None
+    failed: str = ""
+
+
+class Runner(Protocol):
+    """One interface between steps and the machines that do their work."""
+
+    name: RunnerName
+
+    def ask(
+        self,
+        engine: EngineSpec,
+        asks: Iterable[Ask],
+        sink: Callable[[list[Cell]], None],
+        *,
+        images: ImageSource,
+        sampling: Sampling | None = None,
+        task: Task | None = None,
+    ) -> list[str]:
+        """Answer every ask exactly once through `sink`, in batches as they finish, in no promised order.
+
+        `sampling` None embeds. No engine starts when there are no asks. Returns warnings (restarts, lost workers).
+        A failed ask becomes a cell with `failed`; only errors that concern every ask (no such checkpoint, endpoint
+        down, `sink` failing) are raised.
+        """
+
+    def map_batches(
+        self,
+        function: Callable[..., pa.Table],
+        tables: Iterable[pa.Table],
+        *,
+        broadcast: Any = None,  # noqa: ANN401 - whatever the function takes
+        task: Task | None = None,
+    ) -> Iterator[pa.Table]:
+        """`function(table)`, or `function(table, broadcast)` where it is not None, of each table, in the same order.
+
+        `function` must be picklable (a module's own function); `broadcast` is sent to each worker once.
+        """
+
+    def map_groups(
+        self,
+        function: Callable[[pa.Table], pa.Table],
+        tables: Iterable[pa.Table],
+        *,
+        by: str,
+        partitions: int | None = None,
+        task: Task | None = None,
+    ) -> Iterator[pa.Table]:
+        """`function` of each partition, where all rows of equal `by` are in one partition; in no promised order.
+
+        Rows of a partition come sorted by all their columns that can be sorted, so that results do not depend on the machine.
+        """
+
+    def close(self) -> None:
+        """Give back what was started for this build."""
+
+
+def open_runner(name: RunnerName, *, workers: int | None = None) -> Runner:
+    """Open the runner `name`; `workers` bounds its engines (None: one per GPU, one without GPUs)."""
+    if name == "ray":
+        from data_engine.runners.ray_data import RayRunner
+
+        return RayRunner(workers=workers)
+    from data_engine.runners.local import LocalRunner
+
+    return LocalRunner()
+
+
+def in_batches(asks: Sequence[Ask], size: int) -> Iterator[Sequence[Ask]]:
+    """Consecutive batches of at most `size` asks."""
+    for start in range(0, len(asks), size):
+        yield asks[start : start + size]

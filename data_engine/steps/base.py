@@ -1,0 +1,113 @@
+"""What every judging step is given and what it returns.
+
+A step is a module with `Settings` (a strict pydantic model, one sentence per field) and
+`run(context: StepContext, settings: Settings) -> StepResult`. It reads rows (never image bytes through the driver),
+finds known cells in the annotation store, gets the missing ones computed by `context.runner`, and returns one narrow
+frame. Thresholds are not applied here: `assemble` decides.
+
+Not covered: which steps run and in which order (the recipe), joining and the ledger (`assemble`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
+
+    from data_engine.progress import Progress
+    from data_engine.runners import Runner
+    from shared.store import Store
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Image bytes by their sha256; small to pickle, so that workers of a cluster read images themselves."""
+
+    def get(self, sha256: str) -> bytes:
+        """Original bytes of the image; raises `InfiMmrError` naming the place when they cannot be read."""
+
+
+@dataclass(frozen=True)
+class BenchmarkItems:
+    """Items of one benchmark that rows are compared with, in the row schema.
+
+    Attributes:
+        name: Benchmark id, e.g. `math500`.
+        location: Hub id or folder name, never an absolute path.
+        revision: Pinned revision or content hash of the files.
+        rows: Row schema without `images`; `id` is unique within the benchmark.
+        images: Reads the items' images by sha256.
+
+    """
+
+    name: str
+    location: str
+    revision: str
+    rows: pl.DataFrame
+    images: ImageSource
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Everything a step may use.
+
+    Attributes:
+        store: Where annotations are found and kept.
+        profile: `full` or `local`.
+        runner: Gets asks and bulk functions done, here or on a cluster.
+        recipe: The resolved recipe as plain JSON values, for error messages and records.
+        progress: Progress bars on stderr (silent when it is no terminal).
+        rows: All rows of the build in the row schema without `images`, sorted by `id`.
+        images: Reads image bytes by sha256; picklable.
+        benchmarks: Benchmarks to compare with, in recipe order; empty for steps that need none.
+        results: Results of the steps that ran before, by step name (captions read the types from here).
+
+    """
+
+    store: Store
+    profile: str
+    runner: Runner
+    recipe: Mapping[str, Any]
+    progress: Progress
+    rows: pl.DataFrame
+    images: ImageSource
+    benchmarks: Sequence[BenchmarkItems] = ()
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step found.
+
+    Attributes:
+        annotations: One narrow frame keyed by `id` or `image_hash`; columns as the step's docstring states.
+        computed: Cells computed now.
+        reused: Cells found in the annotation store.
+        seconds: Wall-clock time of the step.
+        failures: Cells that could not be computed after bounded retries: (`id` or `image_hash`: str, `reason`: str),
+            None where there are none. `assemble` puts the rows they belong to into the ledger with rule `failed`.
+            Failed cells are not stored: the next build asks again.
+        warnings: Sentences for people, shown at the end and kept in the manifest.
+        record: JSON values for the manifest: `models`, `prompts`, `coverage`, `canaries`... as far as they apply.
+
+    """
+
+    annotations: pl.DataFrame
+    computed: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+    failures: pl.DataFrame | None = None
+    warnings: Sequence[str] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def image_hashes_of(rows: pl.DataFrame) -> list[str]:
+    """Distinct image hashes of `rows`, sorted: the fixed order in which image steps ask."""
+    if rows.height == 0:
+        return []
+    hashes = rows.get_column("image_hashes").explode().drop_nulls().unique().sort()
+    return [str(value) for value in hashes.to_list()]

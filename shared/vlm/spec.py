@@ -1,0 +1,133 @@
+"""What names an engine, what is asked of it and what it answers: values only, no heavy import.
+
+`EngineSpec.identity()` is the part that can change answers and belongs into content keys: the checkpoint (by the hash
+of its files, or hub id and revision), number type, pixel limits, context length. Where it runs, how many asks are in
+flight and how long a request may take are places and hardware, and are not in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import Field, model_validator
+
+from shared.config import Strict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from shared.vlm.conversation import Conversation
+
+BUNDLED = "tiny-vl"
+"""Model name that stands for the checkpoint shipped in `shared/assets/tiny-vl`."""
+
+
+class EngineSpec(Strict):
+    """One checkpoint and the way it is driven."""
+
+    model: str = Field(description=f"Hub id, folder, or '{BUNDLED}' for the bundled checkpoint.")
+    revision: str | None = Field(None, description="Commit hash on the hub; None for a folder.")
+    runner: Literal["generate", "pooling"] = Field("generate", description="Whether it writes text or embeds.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number type of weights and activations; 'auto' takes the checkpoint's own."
+    )
+    min_pixels: int | None = Field(
+        None, description="Pixels to which smaller images are enlarged; None: the processor's."
+    )
+    max_pixels: int | None = Field(
+        None, description="Pixels to which larger images are reduced; None: the processor's."
+    )
+    max_model_len: int = Field(4096, gt=0, description="Tokens of prompt and answer together.")
+    max_images: int = Field(1, gt=0, description="Images that one prompt may hold.")
+    trust_remote_code: bool = Field(False, description="Run the checkpoint's own code; only with a pinned revision.")
+    positions: Literal["model", "sequential"] = Field(
+        "model",
+        description="Pooling: 3-D positions as the architecture has them, or 0, 1, 2... as GME's reference code passes.",
+    )
+    batch_size: int = Field(64, gt=0, description="Asks per call; halved when the engine runs out of memory.")
+    tensor_parallel_size: int = Field(1, gt=0, description="GPUs per engine.")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of a GPU's memory the engine may take.")
+    endpoint: str | None = Field(None, description="URL of an OpenAI-compatible server, e.g. http://host:8000/v1.")
+    api_key_env: str = Field("INFI_MMR_API_KEY", description="Environment variable holding the endpoint's key.")
+    concurrency: int = Field(32, gt=0, description="Requests in flight at an endpoint.")
+    timeout_seconds: float = Field(120.0, gt=0, description="Time limit of one request to an endpoint.")
+    attempts: int = Field(5, gt=0, description="Tries per request to an endpoint, with growing pauses between them.")
+
+    @model_validator(mode="after")
+    def _remote_code_needs_a_revision(self) -> EngineSpec:
+        if self.trust_remote_code and self.revision is None:
+            message = f"trust_remote_code of {self.model} needs revision: name the exact commit whose code may run"
+            raise ValueError(message)
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The values that can change an answer, for content keys: equal wherever the same checkpoint runs.
+
+        A folder counts by the hash of its files, a hub id by its revision, an endpoint by the model name it serves.
+
+        Raises:
+            InfiMmrError: the folder is missing or has no safetensors.
+
+        """
+        from shared.vlm.checkpoint import checkpoint_identity
+
+        values: dict[str, Any] = {"checkpoint": checkpoint_identity(self), "runner": self.runner}
+        values |= {"dtype": self.dtype, "min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        values |= {"max_model_len": self.max_model_len, "positions": self.positions}
+        return values
+
+    def record(self) -> dict[str, Any]:
+        """`identity` with the model's name and the engine's version, for manifests."""
+        from shared.vlm.checkpoint import engine_version
+
+        engine = "endpoint" if self.endpoint else engine_version(self.runner)
+        return {"model": self.model.rsplit("/", 1)[-1], "revision": self.revision, "engine": engine, **self.identity()}
+
+
+class Sampling(Strict):
+    """How an answer is drawn. The default is greedy."""
+
+    max_tokens: int = Field(256, gt=0, description="Most tokens of one answer.")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus; 1 switches it off.")
+    top_k: int = Field(0, ge=0, description="Most likely tokens considered; 0 switches it off.")
+    repetition_penalty: float = Field(1.0, gt=0, description="Above 1 makes repetition less likely; 1 switches it off.")
+    seed: int | None = Field(None, description="Seed of this answer; None for greedy.")
+    choice: tuple[str, ...] = Field((), description="Answers allowed (structured outputs); empty allows any text.")
+    banned_tokens: tuple[str, ...] = Field((), description="Special tokens never sampled, e.g. '<|image_pad|>'.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of a model.
+
+    Attributes:
+        text: The answer, without special tokens.
+        tokens: Tokens of the answer (0 where an endpoint does not tell).
+        prompt_tokens: Tokens of the prompt, image tokens included (0 where an endpoint does not tell).
+        finish_reason: `stop`, or `length` where `max_tokens` cut it.
+
+    """
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    finish_reason: str
+
+
+class VisionLanguageEngine(Protocol):
+    """A started engine."""
+
+    spec: EngineSpec
+
+    def chat(self, conversations: Sequence[Conversation], sampling: Sampling | Sequence[Sampling]) -> list[Answer]:
+        """Answer each conversation, in order; one sampling for all, or one each."""
+
+    def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
+        """Embed (images, text) pairs: float32 [n, dim], L2-normalised, in order."""
+
+    def close(self) -> None:
+        """Free the engine's memory."""
