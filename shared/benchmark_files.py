@@ -1,0 +1,394 @@
+"""Read a benchmark's published file, whatever its format, into fields named as in the row schema.
+
+Input: a parquet, json (list, or dict by id) or jsonl file, or a folder of them as the hub lays it out (images inside
+the rows, or by name beside the file). Output: one `BenchmarkRow` per item, in file order. It knows the real field
+names of MATH500, MathVerse, MathVision, OlympiadBench, MathVista, GSM8K and their common mirrors, and takes any other
+file that has a question or problem, and an answer. Golds are mended by `shared.benchmark_golds`, each mend recorded.
+Bad items are returned with `problem` set, never dropped and never fatal.
+Not covered: fetching from the hub (the caller hands a local file or folder).
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from shared.benchmark_golds import LETTERS, mend_gold
+from shared.errors import InfiMmrError
+
+
+class BenchmarkImage(TypedDict):
+    """An image as the file has it: encoded bytes and its name in the source."""
+
+    bytes: bytes
+    path: str
+
+
+class BenchmarkRow(TypedDict):
+    """One item. `question` holds one `<image>` per image named by the file, found or not."""
+
+    source_id: str
+    question: str
+    answer: str
+    answer_raw: str
+    choices: list[str]
+    images: list[BenchmarkImage]
+    missing_images: list[str]
+    category: str | None
+    extra: dict[str, Any]
+    problem: str | None
+
+
+# Which column serves which role, best first. Names: the hub's datasets and the mirrors seen in public repositories.
+QUESTION_FIELDS = ("question", "problem", "Question", "Problem", "query", "prompt")
+ANSWER_FIELDS = ("answer", "final_answer", "Answer", "gold", "ground_truth", "expected_answer")
+CHOICE_FIELDS = ("options", "choices", "Options", "candidates")
+IMAGE_FIELDS = ("images", "decoded_image", "image", "image_path", "img_path")
+ID_FIELDS = ("pid", "sample_index", "unique_id", "question_id", "id", "qid", "ID", "index", "idx")
+CATEGORY_FIELDS = ("subject", "subfield", "category", "domain")
+EXTRA_FIELDS = (
+    "level", "subject", "subfield", "question_type", "problem_version", "problem_index", "question_for_eval",
+    "query_cot", "precision", "unit", "answer_type", "error", "is_multiple_answer", "context", "modality", "difficulty", "language",
+    "source", "year", "metadata",
+)  # fmt: skip
+# Which split of a hub folder the paper's table is about; other files of the folder are left alone.
+SPLITS = {
+    "math500": ("test",),
+    "mathverse": ("testmini",),
+    "mathvision": ("test",),
+    "mathvista": ("testmini",),
+    "olympiadbench": ("OE_MM_maths_en_COMP",),
+    "gsm8k": ("test",),
+}
+_SUFFIXES = (".parquet", ".jsonl", ".json")
+_TAG = re.compile(r"<\s*(?:image|img)[ _]?\d*\s*>", re.IGNORECASE)
+_CHOICES_BLOCK = re.compile(r"\n[ \t]*Choices?:[ \t]*\n?(?P<body>.*)\Z", re.DOTALL)
+_CHOICE_LINE = re.compile(r"^\s*\(?(?P<letter>[A-H])\)?\s*[:.)、：]\s*(?P<text>.*)$")
+_SUBSET = re.compile(r"(OE|TP)_(MM|TO)_(maths|physics)_(en|zh)_(COMP|CEE)", re.IGNORECASE)
+
+
+def read_benchmark(name: str, path: str | Path) -> Iterator[BenchmarkRow]:
+    """Items of the benchmark `name` (any name; the five of the paper get their particular handling) in file order.
+
+    Raises:
+        InfiMmrError: the path is absent, of an unknown format, unreadable as a whole, or has no question field.
+
+    """
+    for file in benchmark_files(name, path):
+        root = file.parent
+        for index, record in enumerate(_records(file)):
+            if record is None:
+                yield _bad_row(f"{file.stem}-line-{index + 1}", "unreadable")
+                continue
+            yield _row(name, record, index, root, file)
+
+
+def fields_taken(name: str, path: str | Path) -> dict[str, str]:
+    """Which column of the file serves which role (id, question, answer, choices, images), from its first row."""
+    for file in benchmark_files(name, path):
+        for record in _records(file):
+            if record is not None:
+                roles = {
+                    "id": ID_FIELDS, "question": QUESTION_FIELDS, "answer": ANSWER_FIELDS, "choices": CHOICE_FIELDS,
+                    "images": (*IMAGE_FIELDS, "image_1"),
+                }  # fmt: skip
+                found = {
+                    role: next((field for field in fields if field in record), "") for role, fields in roles.items()
+                }
+                return {role: field for role, field in found.items() if field}
+    return {}
+
+
+def benchmark_files(name: str, path: str | Path) -> list[Path]:
+    """Files that `path` stands for: itself, or a folder's files of the benchmark's evaluated split, sorted.
+
+    Raises:
+        InfiMmrError: nothing readable there.
+
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix not in _SUFFIXES:
+            message = f"benchmark {name}: {path.name} is neither parquet, json nor jsonl"
+            raise InfiMmrError(message, "name a file of one of these formats, or a folder that holds some")
+        return [path]
+    if not path.is_dir():
+        message = f"benchmark {name}: {path} does not exist"
+        raise InfiMmrError(message, f"correct the path in {name}=PATH")
+    every = sorted(file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}"))
+    every = [file for file in every if not file.name.startswith((".", "dataset_info", "manifest"))]
+    wanted = SPLITS.get(name, ())
+
+    def of_split(file: Path) -> bool:
+        parts = (file.stem, *file.relative_to(path).parts)
+        return any(part == split or part.startswith(f"{split}-") for split in wanted for part in parts)
+
+    chosen = [file for file in every if of_split(file)]
+    chosen = chosen or every
+    for suffix in _SUFFIXES:  # one format only: mirrors repeat the same rows as parquet and as json
+        same = [file for file in chosen if file.suffix == suffix]
+        if same:
+            return same
+    message = f"benchmark {name}: the folder {path.name} holds no parquet, json or jsonl file"
+    raise InfiMmrError(message, f"point {name}=PATH at the folder or file with the items")
+
+
+def _records(file: Path) -> Iterator[dict[str, Any] | None]:
+    """Records of one file; None for a line that cannot be read."""
+    try:
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(file) as table:
+                for batch in table.iter_batches(batch_size=64):
+                    yield from batch.to_pylist()
+            return
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix == ".jsonl":
+            for line in text.split("\n"):
+                if line.strip():
+                    yield _json_line(line)
+            return
+        data = json.loads(text)
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        message = f"benchmark file {file.name} cannot be read: {str(error).splitlines()[0]}"
+        raise InfiMmrError(message, "fetch it again, or name another file") from error
+    if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()):
+        data = [{**value, "pid": value.get("pid", key)} for key, value in data.items()]
+    if not isinstance(data, list):
+        message = f"benchmark file {file.name} is neither a list of items nor a dict of them by id"
+        raise InfiMmrError(message, "write one item per line as jsonl")
+    for item in data:
+        yield item if isinstance(item, dict) else None
+
+
+def _json_line(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _row(name: str, record: Mapping[str, Any], index: int, root: Path, file: Path) -> BenchmarkRow:
+    source_id = _first_text(record, ID_FIELDS) or str(index)
+    question_field = next((field for field in QUESTION_FIELDS if field in record), None)
+    if question_field is None and "Body" not in record:
+        message = f"benchmark {name}: {file.name} has no question field (its fields: {', '.join(map(str, record))})"
+        raise InfiMmrError(message, f"rename one of them to one of {', '.join(QUESTION_FIELDS[:2])}")
+    text = _text(record.get(question_field)) if question_field else ""
+    if isinstance(record.get("Body"), str):  # SVAMP keeps the story apart from the question
+        text = f"{record['Body'].strip()} {text}".strip()
+    context = record.get("context")
+    if isinstance(context, str) and context.strip() and context.strip() not in text:  # OlympiadBench's shared premise
+        text = f"{context.strip()}\n{text}"
+    images, missing = _images(record, root)
+    count = len(images) + len(missing)
+    extra = _extra(name, record, file)
+    choices = [_clean_option(option) for option in _choices(record)]
+    inside = choices_in_text(extra.get("question_for_eval") or text)
+    extra["choices_in_question"] = bool(choices_in_text(text))
+    choices = choices or inside
+    question = place_image_tags(text, count)
+    raw = _answer(record)
+    multiple_choice = "choice" in str(extra.get("question_type", "")) or (bool(choices) and name == "mathvision")
+    if name == "mathvista":
+        multiple_choice = False  # its golds are option texts by design; the scorer maps letters to them
+    answer, mends = mend_gold(raw, choices, multiple_choice=multiple_choice)
+    if mends:
+        extra["mends"] = mends
+    return {
+        "source_id": source_id,
+        "question": question,
+        "answer": answer,
+        "answer_raw": raw,
+        "choices": choices,
+        "images": images,
+        "missing_images": missing,
+        "category": _first_text(record, CATEGORY_FIELDS) or _metadata_subject(record),
+        "extra": extra,
+        "problem": _problem(name, question, answer, extra),
+    }
+
+
+def _problem(name: str, question: str, answer: str, extra: Mapping[str, Any]) -> str | None:
+    """Why an item cannot be scored: `proof`, `answer_missing`, `question_missing`; None where it can."""
+    if name == "olympiadbench" and (not answer or str(extra.get("subset", "")).upper().startswith("TP_")):
+        return "proof"
+    if not answer:
+        return "answer_missing"
+    vision_only = bool(extra.get("question_for_eval")) or extra.get("problem_version") == "Vision Only"
+    return (
+        "question_missing"
+        if not _TAG.sub("", question).strip() and not vision_only and "<image>" not in question
+        else None
+    )
+
+
+def _bad_row(source_id: str, problem: str) -> BenchmarkRow:
+    return {
+        "source_id": source_id, "question": "", "answer": "", "answer_raw": "", "choices": [], "images": [],
+        "missing_images": [], "category": None, "extra": {}, "problem": problem,
+    }  # fmt: skip
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _first_text(record: Mapping[str, Any], fields: Iterable[str]) -> str | None:
+    for field in fields:
+        value = record.get(field)
+        if isinstance(value, (str, int)) and str(value).strip():
+            return str(value).strip()
+    return None
+
+
+def _metadata_subject(record: Mapping[str, Any]) -> str | None:
+    metadata = record.get("metadata")
+    if not isinstance(metadata, dict):
+        return None
+    return _first_text(metadata, ("subject", "task", "category"))
+
+
+def _answer(record: Mapping[str, Any]) -> str:
+    """The gold as text: floats without a needless `.0`, lists joined by commas, what follows `####` in GSM8K."""
+    value = next((record[field] for field in ANSWER_FIELDS if record.get(field) is not None), None)
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]") and "final_answer" in record:
+        value = _literal_list(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(part).strip() for part in value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = _text(value)
+    return text.rsplit("####", 1)[1].strip() if "####" in text else text
+
+
+def _literal_list(text: str) -> list[Any] | str:
+    """A list that a mirror wrote as text (JSON or Python's repr); the text itself where it is neither."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, list):
+            return value
+    return text
+
+
+def _choices(record: Mapping[str, Any]) -> list[str]:
+    value = next((record[field] for field in CHOICE_FIELDS if record.get(field)), None)
+    if isinstance(value, str):
+        parsed = _literal_list(value) if value.startswith("[") else value
+        value = parsed if isinstance(parsed, list) else [part.strip() for part in value.split(";")]
+    return [_text(part) for part in value if _text(part).strip()] if isinstance(value, (list, tuple)) else []
+
+
+def _clean_option(option: str) -> str:
+    """Option text without a picture tag: MathVision draws its picture options in the one image, with their letters."""
+    return _TAG.sub("", option).strip()
+
+
+def choices_in_text(text: str) -> list[str]:
+    """Options of a question that lists them itself after `Choices:` (MathVerse), in order; empty where it does not."""
+    block = _CHOICES_BLOCK.search(text)
+    if block is None:
+        return []
+    choices: list[str] = []
+    for line in block["body"].splitlines():
+        match = _CHOICE_LINE.match(line)
+        if match is not None and match["letter"] == LETTERS[len(choices)]:
+            choices.append(match["text"].strip())
+    return choices
+
+
+def place_image_tags(text: str, count: int) -> str:
+    """`text` with exactly `count` tags `<image>`: numbered ones renamed, surplus ones dropped, missing ones put first.
+
+    MathVision writes one tag per part of its single picture (0 to 8 of them), MathVista and MathVerse write none.
+    """
+    seen = 0
+
+    def rename(_match: re.Match[str]) -> str:
+        nonlocal seen
+        seen += 1
+        return "<image>" if seen <= count else ""
+
+    text = _TAG.sub(rename, text)
+    front = "<image>\n" * max(count - seen, 0)
+    return (front + re.sub(r"[ \t]+\n", "\n", text)).strip()
+
+
+def _images(record: Mapping[str, Any], root: Path) -> tuple[list[BenchmarkImage], list[str]]:
+    """Images of a record, and the names of those that the files do not hold."""
+    values: list[Any] = []
+    for field in IMAGE_FIELDS:
+        value = record.get(field)
+        if value:
+            values = list(value) if isinstance(value, (list, tuple)) else [value]
+            break
+    if not values:
+        values = [record[field] for field in (f"image_{number}" for number in range(1, 10)) if record.get(field)]
+    images: list[BenchmarkImage] = []
+    missing: list[str] = []
+    for value in values:
+        data, path = _image_bytes(value, root)
+        if data is None:
+            missing.append(path)
+        else:
+            images.append({"bytes": data, "path": path})
+    return images, missing
+
+
+def _image_bytes(value: object, root: Path) -> tuple[bytes | None, str]:
+    if isinstance(value, bytes):
+        return value, ""
+    if isinstance(value, dict):
+        path = _text(value.get("path")).replace("\\", "/")
+        if isinstance(value.get("bytes"), bytes) and value["bytes"]:
+            return value["bytes"], path
+        value = path
+    path = _text(value).replace("\\", "/")
+    file = _inside(root, path)
+    return (file.read_bytes(), path) if file is not None else (None, path)
+
+
+def _inside(root: Path, relative: str) -> Path | None:
+    """The file `relative` below `root` or `root/images`; None where absent or where it would lead out of `root`."""
+    if not relative or "://" in relative or relative.startswith("/"):
+        return None
+    base = root.resolve()
+    for candidate in (base / relative, base / "images" / relative):
+        resolved = candidate.resolve()
+        if resolved.is_relative_to(base) and resolved.is_file():
+            return resolved
+    return None
+
+
+def _extra(name: str, record: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    extra = {field: record[field] for field in EXTRA_FIELDS if record.get(field) not in (None, "", [])}
+    extra.pop("context", None)  # part of the question
+    if isinstance(extra.get("is_multiple_answer"), str):
+        extra["is_multiple_answer"] = extra["is_multiple_answer"].strip().lower() == "true"
+    if name == "olympiadbench":
+        extra["subset"] = _subset(record, file)
+    return extra
+
+
+def _subset(record: Mapping[str, Any], file: Path) -> str:
+    """OlympiadBench's name of the subset, e.g. `OE_MM_maths_en_COMP`: from the path, the record, else the file's stem."""
+    match = _SUBSET.search("/".join(file.parts[-3:]))
+    if match:
+        return match[0]
+    parts = [_text(record.get(field)) for field in ("question_type", "modality", "subject", "language", "difficulty")]
+    if not all(parts):
+        return file.stem
+    kind = "TP" if parts[0].lower().startswith(("theorem", "tp")) else "OE"
+    modality = "MM" if parts[1].lower().startswith(("multi", "mm")) else "TO"
+    subject = "physics" if "phys" in parts[2].lower() else "maths"
+    language = "zh" if parts[3].lower().startswith(("chi", "zh")) else "en"
+    return f"{kind}_{modality}_{subject}_{language}_{'CEE' if 'CEE' in parts[4].upper() else 'COMP'}"
