@@ -52,8 +52,8 @@ ID_FIELDS = ("pid", "sample_index", "unique_id", "question_id", "id", "qid", "ID
 CATEGORY_FIELDS = ("subject", "subfield", "category", "domain")
 EXTRA_FIELDS = (
     "level", "subject", "subfield", "question_type", "problem_version", "problem_index", "question_for_eval",
-    "query_cot", "precision", "unit", "answer_type", "error", "is_multiple_answer", "context", "modality", "difficulty", "language",
-    "source", "year", "metadata",
+    "query_cot", "precision", "unit", "answer_type", "error", "is_multiple_answer", "context", "modality",
+    "difficulty", "language", "source", "year", "metadata",
 )  # fmt: skip
 # Which split of a hub folder the paper's table is about; other files of the folder are left alone.
 SPLITS = {
@@ -380,7 +380,7 @@ def _extra(name: str, record: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 
 def _subset(record: Mapping[str, Any], file: Path) -> str:
-    """OlympiadBench's name of the subset, e.g. `OE_MM_maths_en_COMP`: from the path, the record, else the file's stem."""
+    """OlympiadBench's name of the subset, as `OE_MM_maths_en_COMP`: from the path, the record, else the file's stem."""
     match = _SUBSET.search("/".join(file.parts[-3:]))
     if match:
         return match[0]
