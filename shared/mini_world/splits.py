@@ -1,0 +1,63 @@
+"""Splits that never mix: each owns a part of all possible contents, and a part of the wordings.
+
+A content (what is drawn or calculated) is hashed into one of 256 buckets, and a split only takes contents of its own
+buckets: no picture and no calculation of one split occurs in another, whatever the indices. Wordings are shared out
+too: the paper's decontamination compares questions after numbers are removed, so a benchmark that asked in the words
+of the training sets would lose them every row.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+
+BUCKETS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split: its buckets, whose wordings it uses, and whether its problems are text alone."""
+
+    first_bucket: int
+    buckets: int
+    wordings: slice
+    text_only: bool
+    grades: tuple[str, ...]
+    """Grades to draw from, with repetition as weight."""
+
+    def owns(self, content: str) -> bool:
+        """Whether a content belongs to this split."""
+        bucket = hashlib.sha256(content.encode()).digest()[0]
+        return self.first_bucket <= bucket < self.first_bucket + self.buckets
+
+
+_ALL, _SOURCES, _BENCHMARKS = slice(0, 4), slice(0, 2), slice(2, 4)
+_EVEN = ("easy", "medium", "hard")
+
+SPLITS: dict[str, Split] = {
+    "train": Split(0, 112, _ALL, text_only=False, grades=_EVEN),
+    "fresh": Split(112, 24, _ALL, text_only=False, grades=_EVEN),
+    "mini-virl39k": Split(136, 40, _SOURCES, text_only=False, grades=_EVEN),
+    "mini-deepscaler": Split(176, 24, _SOURCES, text_only=True, grades=_EVEN),
+    "mini-math500": Split(200, 11, _BENCHMARKS, text_only=True, grades=_EVEN),
+    "mini-mathverse": Split(211, 11, _BENCHMARKS, text_only=False, grades=_EVEN),
+    "mini-mathvision": Split(222, 11, _BENCHMARKS, text_only=False, grades=("medium", "hard")),
+    "mini-olympiadbench": Split(233, 11, _BENCHMARKS, text_only=True, grades=("medium", "hard", "hard")),
+    "mini-mathvista": Split(244, 12, _BENCHMARKS, text_only=False, grades=("easy", "easy", "medium", "hard")),
+}
+
+
+def split_of(name: str) -> Split:
+    """The split called `name`.
+
+    Raises:
+        KeyError: no such split; the message names the nearest one.
+
+    """
+    if name in SPLITS:
+        return SPLITS[name]
+    near = difflib.get_close_matches(name, SPLITS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(SPLITS)}"
+    message = f"the mini world has no split {name!r}; {hint}"
+    raise KeyError(message)
