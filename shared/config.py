@@ -1,0 +1,214 @@
+"""Configuration: TOML written by people, one resolved JSON written by the program.
+
+A recipe or phase file holds the values of every profile and may overrule some in ``[profile.full]`` and
+``[profile.local]``; `--set KEY=VALUE` overrules both. Models are strict: a misspelt key is answered with the nearest
+right one and the file it stands in. This module imports no heavy library; choosing a profile does not import torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import pydantic
+
+from shared.errors import InfiMmrError, UsageError, nearest
+from shared.fingerprint import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROFILES = ("full", "local")
+
+
+class Strict(pydantic.BaseModel):
+    """Base of every configuration model: unknown keys are errors, instances do not change."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+class Profile(Strict):
+    """The profile in force and the sentence that says why and how to get the other one."""
+
+    name: Literal["full", "local"]
+    why: str
+
+
+def pick_profile(name: str) -> Profile:
+    """Resolve `auto`, `full` or `local`; `auto` takes `full` where a CUDA device can be seen without importing torch."""
+    if name in PROFILES:
+        return Profile(name=typing.cast("Literal['full', 'local']", name), why=f"profile {name}: as asked")
+    if name != "auto":
+        close = nearest(name, ("auto", *PROFILES))
+        hint = f"Did you mean {close}?" if close else "Known: auto, full, local"
+        raise UsageError(f"unknown profile {name!r}", hint)
+    seen = _cuda_seen()
+    if seen:
+        return Profile(name="full", why=f"profile full: {seen} (--profile local takes the small sets and tiny-vl)")
+    return Profile(
+        name="local",
+        why="profile local: no CUDA device seen, so the project's own small sets and tiny-vl "
+        "(--profile full takes the hub's datasets and the full models)",
+    )
+
+
+def _cuda_seen() -> str:
+    """Return what shows a CUDA device, or an empty string."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in {"", "-1"}:
+        return ""
+    if Path("/dev/nvidia0").exists():
+        return "a CUDA device is here (/dev/nvidia0)"
+    if visible:
+        return f"CUDA_VISIBLE_DEVICES={visible}"
+    if shutil.which("nvidia-smi"):
+        import subprocess
+
+        try:
+            found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        if found.returncode == 0 and found.stdout.strip():
+            return f"nvidia-smi lists {found.stdout.strip().splitlines()[0].split(' (UUID')[0]}"
+    return ""
+
+
+def load_toml(
+    path: Path | str,
+    model: type[Model],
+    overrides: Sequence[str] = (),
+    what: str = "recipe",
+    profile: str | None = None,
+) -> Model:
+    """Read one TOML file, lay the profile's table and the overrides over it, and validate.
+
+    `overrides` are ``a.b=VALUE`` with VALUE in TOML (a bare word counts as a string). `profile` names the
+    ``[profile.NAME]`` table to merge; both tables are taken out before validation.
+
+    Raises:
+        UsageError: no such file, broken TOML, unknown key (with the nearest right one), or a value of the wrong type.
+    """
+    return build_model(read_toml(path, what), model, overrides, what=what, profile=profile, file=Path(path).name)
+
+
+def read_toml(path: Path | str, what: str = "recipe") -> dict[str, Any]:
+    """Return a TOML file as nested dicts, or raise `UsageError` naming the line."""
+    import tomllib
+
+    file = Path(path)
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{what} file {path} does not exist", "Check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{what} file {file.name} is not valid TOML: {error}", "Mend the line named") from error
+    except OSError as error:
+        raise InfiMmrError(f"cannot read the {what} file {path}: {error.strerror}", "Check its permissions") from error
+
+
+def build_model(
+    table: dict[str, Any],
+    model: type[Model],
+    overrides: Sequence[str] = (),
+    *,
+    what: str = "recipe",
+    profile: str | None = None,
+    file: str = "",
+) -> Model:
+    """Merge profile table and overrides into `table` (see `load_toml`) and validate it."""
+    table = dict(table)
+    profiles = table.pop("profile", {}) if "profile" not in model.model_fields else {}
+    if not isinstance(profiles, dict) or any(not isinstance(value, dict) for value in profiles.values()):
+        raise UsageError(f"{what} {file}: profile must hold tables", "Write [profile.full] and [profile.local]")
+    for name in profiles:
+        if name not in PROFILES:
+            raise UsageError(f"{what} {file}: unknown profile table [profile.{name}]", "Known: full, local")
+    if profile is not None:
+        table = merge(table, profiles.get(profile, {}))
+    for text in overrides:
+        table = merge(table, parse_override(text))
+    try:
+        return model.model_validate(table)
+    except pydantic.ValidationError as error:
+        raise _explain(error, model, what, file, overrides) from error
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one nested dict over another: tables merge key by key, everything else is replaced."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Turn ``a.b=VALUE`` into ``{"a": {"b": VALUE}}``; VALUE is TOML, a bare word counts as a string."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    keys = [part.strip() for part in key.split(".")]
+    if not equals or not all(keys):
+        raise UsageError(f"--set {text!r} is not KEY=VALUE", "Write for example --set limit=100")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(keys):
+        parsed = {part: parsed}
+    return typing.cast("dict[str, Any]", parsed)
+
+
+def resolved_json(model: pydantic.BaseModel) -> str:
+    """Return the canonical (sorted, compact) JSON of a resolved configuration."""
+    return canonical_json(model.model_dump(mode="json"))
+
+
+def _explain(
+    error: pydantic.ValidationError, model: type[pydantic.BaseModel], what: str, file: str, overrides: Sequence[str]
+) -> UsageError:
+    first = error.errors()[0]
+    keys = [str(part) for part in first["loc"]]
+    dotted = ".".join(keys)
+    from_set = any(text.partition("=")[0].strip() == dotted for text in overrides)
+    place = "--set" if from_set else f"{what} {file}".strip()
+    if first["type"] == "extra_forbidden":
+        options = _known_keys(model, first["loc"][:-1])
+        close = nearest(keys[-1], options)
+        prefix = ".".join(keys[:-1] + [""]) if len(keys) > 1 else ""
+        hint = f"Did you mean {prefix}{close}?" if close else f"Known here: {', '.join(sorted(options))}"
+        return UsageError(f"{place}: unknown key {dotted}", hint)
+    if first["type"] == "missing":
+        return UsageError(f"{place}: the key {dotted} is missing", "Add it to the file or with --set")
+    reason = first["msg"].removeprefix("Value error, ")
+    given = repr(first["input"])
+    shown = given if len(given) <= 60 else f"{given[:57]}..."
+    return UsageError(f"{place}: {dotted or 'the file'} = {shown}: {reason}", "Mend the value")
+
+
+def _known_keys(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that stand at `location`, following fields, unions, lists and dicts."""
+    candidates: list[Any] = [model]
+    for part in location:
+        following: list[Any] = []
+        for candidate in candidates:
+            for kind in _models_in(candidate):
+                field = kind.model_fields.get(str(part))
+                if field is not None:
+                    following.append(field.annotation)
+        # A list index or a dict key stays within the same annotation.
+        candidates = following or candidates
+    return [name for candidate in candidates for kind in _models_in(candidate) for name in kind.model_fields]
+
+
+def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, pydantic.BaseModel) else []
+    return [kind for argument in typing.get_args(annotation) for kind in _models_in(argument)]

@@ -1,0 +1,61 @@
+"""Expected failures, each with one clear line and the next thing to do.
+
+Every room raises these for what a user can meet: a wrong word, a missing folder, a full disk, an endpoint that is down.
+Command lines print ``error: MESSAGE. NEXT STEP`` on stderr and leave with `exit_code`; anything else that escapes is a
+defect of this project and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class InfiMmrError(Exception):
+    """A failure that the user can do something about (exit code 1).
+
+    `message` says what failed and where (recipe, step, row); `next_step` says what to do about it.
+    """
+
+    exit_code: int = 1
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        """Join both halves into one line, `message. next_step`."""
+        self.message = one_line(message).rstrip(".")
+        self.next_step = one_line(next_step)
+        super().__init__(message, next_step)
+
+    def __str__(self) -> str:
+        """Return the one line that a command line prints."""
+        return f"{self.message}. {self.next_step}" if self.next_step else self.message
+
+
+class UsageError(InfiMmrError):
+    """Wrong words: an unknown recipe, a misspelt key, an unknown benchmark (exit code 2)."""
+
+    exit_code = 2
+
+
+def one_line(text: str) -> str:
+    """Fold all white space, so that an error stays one line however many its cause had."""
+    return " ".join(text.split())
+
+
+def nearest(word: str, options: Iterable[str]) -> str | None:
+    """Return the option most like `word` (difflib ratio of at least 0.5, letter case aside), or None."""
+    import difflib
+
+    by_lower = {option.lower(): option for option in options}
+    found = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Return the next step for a wrong word: the nearest right one where there is one, else all of them."""
+    known = sorted(options)
+    close = nearest(word, known)
+    if close is not None:
+        return f"Did you mean {close}? Known: {', '.join(known)}"
+    return f"Known: {', '.join(known)}" if known else ""

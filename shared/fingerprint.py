@@ -1,0 +1,75 @@
+"""Fingerprints: sha256 of canonical JSON, refusing whatever has no canonical form.
+
+Literals are identity; places and hardware are not. A `Path`, a `set` or an arbitrary object inside a fingerprint would
+make two equal builds differ (or two different ones agree), so they raise `TypeError` naming where they stand.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_READ_BYTES = 1 << 20
+
+
+def fingerprint(value: object) -> str:
+    """Return the sha256 (64 hex digits) of `value` as canonical JSON (sorted keys, no spaces, UTF-8).
+
+    Takes None, bool, int, finite float, str, enum members (by value), list, tuple, dict with str keys and pydantic models,
+    nested at will. An int and an equal float differ; a list and an equal tuple do not.
+
+    Raises:
+        TypeError: for anything else, naming the path within `value` (``$.steps[2].folder``).
+    """
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """Return the text that `fingerprint` hashes."""
+    return json.dumps(_plain(value, "$"), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def bytes_hash(data: bytes) -> str:
+    """Return the sha256 (64 hex digits) of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_hash(path: Path | str) -> str:
+    """Return the sha256 (64 hex digits) of a file's bytes, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _plain(value: object, where: str) -> object:
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, where)
+    if value is None or isinstance(value, bool | int | str):
+        # A str or int subclass hashes by its plain value.
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            message = f"cannot fingerprint {value} at {where}: only finite numbers have a canonical form"
+            raise TypeError(message)
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                message = f"cannot fingerprint the key {key!r} at {where}: keys must be str"
+                raise TypeError(message)
+        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+    fields = getattr(type(value), "model_fields", None)
+    if isinstance(fields, dict):
+        return {name: _plain(getattr(value, name), f"{where}.{name}") for name in fields}
+    message = f"cannot fingerprint a {type(value).__name__} at {where}: give its content instead"
+    raise TypeError(message)

@@ -1,0 +1,256 @@
+"""Safe decoding of images that nobody has vouched for.
+
+The header is read before any pixel: format, size, side ratio and frames are checked against `ImageLimits`, so that a
+decompression bomb costs nothing. Pillow's own `MAX_IMAGE_PIXELS` guard is never lifted. What cannot be used raises
+`ImageRefused` with a typed reason; nothing else escapes. Original bytes are never rewritten.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from PIL import Image as PilImage
+
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "MPO", "JPEG2000")
+"""Formats that Pillow decodes in process. EPS would start Ghostscript, and the rest have no place in a data set."""
+
+Reason = Literal["not_an_image", "truncated", "bomb", "too_small", "too_large", "aspect_ratio", "empty"]
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What an image must satisfy to be used."""
+
+    min_side: int = 8
+    """Pixels; a vision encoder's patch is 14 and sides below 8 hold nothing that resizing could bring back."""
+    max_pixels: int = 89_478_485
+    """Width times height; Pillow's own bomb guard (a quarter of 1 GiB at 3 bytes a pixel)."""
+    max_aspect_ratio: float = 199.0
+    """Longer side over shorter; Qwen2.5-VL's image processor refuses 200 and beyond."""
+    max_bytes: int = 64 * 1024 * 1024
+    """Encoded size."""
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What the header and a full decode say of an image; sides in pixels as stored, before EXIF rotation."""
+
+    width: int
+    height: int
+    format: str
+    mode: str
+    frames: int
+
+
+class ImageRefused(InfiMmrError):
+    """An image that cannot be used; `reason` is one word from a closed list, `detail` says more."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        """Keep the typed reason beside the sentence."""
+        self.reason: Reason = reason
+        self.detail = detail
+        super().__init__(f"image refused ({reason}): {detail}")
+
+    def __reduce__(self) -> tuple[type[ImageRefused], tuple[Reason, str]]:
+        """Survive the trip from a worker process."""
+        return (ImageRefused, (self.reason, self.detail))
+
+
+class PathRefused(InfiMmrError):
+    """A relative name that does not stay a plain file inside its folder; `reason` is a typed word."""
+
+    def __init__(self, reason: Literal["path_escape", "remote_url", "image_missing"], name: str) -> None:
+        """Keep the typed reason beside the sentence."""
+        self.reason = reason
+        self.name = name
+        super().__init__(f"path refused ({reason}): {name!r}")
+
+    def __reduce__(self) -> tuple[type[PathRefused], tuple[str, str]]:
+        """Survive the trip from a worker process."""
+        return (PathRefused, (self.reason, self.name))
+
+
+def inspect_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
+    """Return an image's header after decoding its first frame completely, or raise `ImageRefused`.
+
+    The decode is what tells a truncated file from a whole one; it happens only after the header passed the limits.
+    """
+    with _quiet(), _opened(data, limits) as image:
+        info = ImageInfo(image.width, image.height, str(image.format), image.mode, int(getattr(image, "n_frames", 1)))
+        _load(image)
+        return info
+
+
+def decode_rgb(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> PilImage.Image:
+    """Return the first frame as an RGB image [height, width, 3], EXIF orientation applied, transparency on white.
+
+    Raises:
+        ImageRefused: as `inspect_image` does.
+    """
+    from PIL import Image, ImageOps
+
+    with _quiet(), _opened(data, limits) as image:
+        _load(image)
+        try:
+            turned = ImageOps.exif_transpose(image)
+        except Exception:  # noqa: BLE001 - a broken EXIF block says nothing about the pixels
+            turned = image
+        if turned.mode in {"I;16", "I;16B", "I;16L", "I", "F"}:
+            turned = _scaled_to_8_bits(turned)
+        if turned.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in turned.info:
+            solid = Image.new("RGBA", turned.size, (255, 255, 255, 255))
+            return Image.alpha_composite(solid, turned.convert("RGBA")).convert("RGB")
+        # `convert` copies when the mode differs only; a copy frees the file behind the image in every case.
+        return turned.convert("RGB") if turned.mode != "RGB" else turned.copy()
+
+
+def pixel_hash(data: bytes) -> str:
+    """Return the sha256 (64 hex digits) of size and decoded RGB pixels: equal for one picture in two encodings."""
+    image = decode_rgb(data)
+    digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def perceptual_hash(data: bytes) -> int:
+    """Return a 64-bit perceptual hash: sign of the low 8x8 DCT-II coefficients of the 32x32 grey image, median apart.
+
+    Near pictures differ in few bits (Hamming distance); the method is pHash as Zauner (2010) describes it.
+    """
+    import numpy as np
+    from PIL import Image
+
+    grey = decode_rgb(data).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    pixels = np.asarray(grey, dtype=np.float64)
+    basis = _dct_basis()
+    low = (basis @ pixels @ basis.T).ravel()
+    # The first coefficient is the mean brightness: it takes no part in the median.
+    bits = low > np.median(low[1:])
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+@functools.cache
+def _dct_basis() -> Any:
+    """Rows 0 to 7 of the 32-point DCT-II, [8, 32]."""
+    import numpy as np
+
+    frequency = np.arange(8)[:, None]
+    place = np.arange(32)[None, :]
+    return np.cos(np.pi * (place + 0.5) * frequency / 32)
+
+
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:|^//")
+
+
+def safe_join(root: Path | str, relative: str) -> Path:
+    r"""Return `root/relative` where that stays inside `root`, symlinks followed; the file need not exist.
+
+    Raises:
+        PathRefused: `remote_url` for anything with a scheme, `path_escape` for absolute names, `..`, backslashes,
+            NUL bytes, and symlinks that lead out of `root`.
+    """
+    if _URL.match(relative):
+        raise PathRefused("remote_url", relative)
+    pure = PurePosixPath(relative)
+    if not relative or "\0" in relative or "\\" in relative or pure.is_absolute() or ".." in pure.parts:
+        raise PathRefused("path_escape", relative)
+    base = os.path.realpath(root)
+    try:
+        real = os.path.realpath(os.path.join(base, relative))
+    except (OSError, ValueError) as error:
+        raise PathRefused("path_escape", relative) from error
+    if real != base and not real.startswith(base.rstrip("/") + "/"):
+        raise PathRefused("path_escape", relative)
+    return Path(real)
+
+
+def _opened(data: bytes, limits: ImageLimits) -> PilImage.Image:
+    """Open by header alone and check it."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise ImageRefused("empty", "no bytes")
+    if len(data) > limits.max_bytes:
+        raise ImageRefused("too_large", f"{len(data)} bytes, limit {limits.max_bytes}")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageRefused("bomb", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise ImageRefused(_why_unidentified(data), "no known image header, or a broken one") from error
+    except Exception as error:  # noqa: BLE001 - a hostile header may raise anything; every case is one reason
+        raise ImageRefused("not_an_image", f"{type(error).__name__}: {error}") from error
+    try:
+        _check_size(image.width, image.height, limits)
+    except ImageRefused:
+        image.close()
+        raise
+    return image
+
+
+def _check_size(width: int, height: int, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageRefused("bomb", f"{width}x{height} pixels, limit {limits.max_pixels}")
+    if min(width, height) < limits.min_side:
+        raise ImageRefused("too_small", f"{width}x{height} pixels, limit {limits.min_side} a side")
+    if max(width, height) > limits.max_aspect_ratio * min(width, height):
+        raise ImageRefused("aspect_ratio", f"{width}x{height} pixels, limit {limits.max_aspect_ratio:g} to 1")
+
+
+def _load(image: PilImage.Image) -> None:
+    from PIL import Image
+
+    try:
+        image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageRefused("bomb", str(error)) from error
+    except Exception as error:  # noqa: BLE001 - decoders raise OSError, SyntaxError, struct.error and more
+        raise ImageRefused("truncated", f"{type(error).__name__}: {error}") from error
+
+
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+def _why_unidentified(data: bytes) -> Reason:
+    known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+    return "truncated" if known else "not_an_image"
+
+
+def _scaled_to_8_bits(image: PilImage.Image) -> PilImage.Image:
+    """Map 16-bit and float grey onto 0 to 255 (`convert` alone would clip everything above 255 to white)."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+    top = max(top, float(values.max(initial=0.0)))
+    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).astype(np.uint8))
+
+
+class _quiet:  # noqa: N801 - a context manager used like a function
+    """Turn Pillow's bomb warning into an error and hush its other warnings, within one block."""
+
+    def __enter__(self) -> None:
+        from PIL import Image
+
+        self._caught = warnings.catch_warnings()
+        self._caught.__enter__()
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *exc: object) -> None:
+        self._caught.__exit__(*exc)  # type: ignore[arg-type]
