@@ -66,25 +66,26 @@ SPLITS = {
 }
 _SUFFIXES = (".parquet", ".jsonl", ".json")
 _TAG = re.compile(r"<\s*(?:image|img)[ _]?\d*\s*>", re.IGNORECASE)
-_CHOICES_BLOCK = re.compile(r"\n[ \t]*Choices?:[ \t]*\n?(?P<body>.*)\Z", re.DOTALL)
+_CHOICES_BLOCK = re.compile(r"(?:\n|^)[ \t]*Choices?:[ \t]*\n?(?P<body>.*)\Z", re.DOTALL)
 _CHOICE_LINE = re.compile(r"^\s*\(?(?P<letter>[A-H])\)?\s*[:.)、：]\s*(?P<text>.*)$")
 _SUBSET = re.compile(r"(OE|TP)_(MM|TO)_(maths|physics)_(en|zh)_(COMP|CEE)", re.IGNORECASE)
 
 
-def read_benchmark(name: str, path: str | Path) -> Iterator[BenchmarkRow]:
+def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Iterator[BenchmarkRow]:
     """Items of the benchmark `name` (any name; the five of the paper get their particular handling) in file order.
+
+    Without `images` no picture is read: `images` and `missing_images` stay empty; the `<image>` tags remain.
 
     Raises:
         InfiMmrError: the path is absent, of an unknown format, unreadable as a whole, or has no question field.
 
     """
     for file in benchmark_files(name, path):
-        root = file.parent
         for index, record in enumerate(_records(file)):
             if record is None:
                 yield _bad_row(f"{file.stem}-line-{index + 1}", "unreadable")
                 continue
-            yield _row(name, record, index, root, file)
+            yield _row(name, record, index, file, images=images)
 
 
 def fields_taken(name: str, path: str | Path) -> dict[str, str]:
@@ -174,7 +175,7 @@ def _json_line(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _row(name: str, record: Mapping[str, Any], index: int, root: Path, file: Path) -> BenchmarkRow:
+def _row(name: str, record: Mapping[str, Any], index: int, file: Path, *, images: bool) -> BenchmarkRow:
     source_id = _first_text(record, ID_FIELDS) or str(index)
     question_field = next((field for field in QUESTION_FIELDS if field in record), None)
     if question_field is None and "Body" not in record:
@@ -186,14 +187,14 @@ def _row(name: str, record: Mapping[str, Any], index: int, root: Path, file: Pat
     context = record.get("context")
     if isinstance(context, str) and context.strip() and context.strip() not in text:  # OlympiadBench's shared premise
         text = f"{context.strip()}\n{text}"
-    images, missing = _images(record, root)
-    count = len(images) + len(missing)
+    values = _image_values(record)
+    pictures, missing = _load_images(values, file.parent) if images else ([], [])
     extra = _extra(name, record, file)
-    choices = [_clean_option(option) for option in _choices(record)]
+    choices = [_clean_option(option) or LETTERS[place % 26] for place, option in enumerate(_choices(record))]
     inside = choices_in_text(extra.get("question_for_eval") or text)
     extra["choices_in_question"] = bool(choices_in_text(text))
     choices = choices or inside
-    question = place_image_tags(text, count)
+    question = place_image_tags(text, len(values))
     raw = _answer(record)
     multiple_choice = "choice" in str(extra.get("question_type", "")) or (bool(choices) and name == "mathvision")
     if name == "mathvista":
@@ -207,7 +208,7 @@ def _row(name: str, record: Mapping[str, Any], index: int, root: Path, file: Pat
         "answer": answer,
         "answer_raw": raw,
         "choices": choices,
-        "images": images,
+        "images": pictures,
         "missing_images": missing,
         "category": _first_text(record, CATEGORY_FIELDS) or _metadata_subject(record),
         "extra": extra,
@@ -323,16 +324,17 @@ def place_image_tags(text: str, count: int) -> str:
     return (front + re.sub(r"[ \t]+\n", "\n", text)).strip()
 
 
-def _images(record: Mapping[str, Any], root: Path) -> tuple[list[BenchmarkImage], list[str]]:
-    """Images of a record, and the names of those that the files do not hold."""
-    values: list[Any] = []
+def _image_values(record: Mapping[str, Any]) -> list[Any]:
+    """What the record says about its images: structs, bytes or names."""
     for field in IMAGE_FIELDS:
         value = record.get(field)
         if value:
-            values = list(value) if isinstance(value, (list, tuple)) else [value]
-            break
-    if not values:
-        values = [record[field] for field in (f"image_{number}" for number in range(1, 10)) if record.get(field)]
+            return list(value) if isinstance(value, (list, tuple)) else [value]
+    return [record[field] for field in (f"image_{number}" for number in range(1, 10)) if record.get(field)]
+
+
+def _load_images(values: Iterable[Any], root: Path) -> tuple[list[BenchmarkImage], list[str]]:
+    """Images with their bytes, and the names of those that are not there."""
     images: list[BenchmarkImage] = []
     missing: list[str] = []
     for value in values:
