@@ -1,0 +1,315 @@
+"""A store that is a folder, on a local disk or on NFS.
+
+New files are written under ``<root>/.tmp`` (same file system), flushed to the disk and then linked to their name:
+linking fails where the name is taken, also over NFS, so that one writer wins and no reader meets half a file. A writer
+holds a `flock` on its temporary file while it writes; `remove_dead_temporaries` takes away those that nobody holds.
+
+Not covered: file systems without `flock`. Where hard links are missing, a lock file stands in for the link's refusal.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import InfiMmrError
+from shared.store import READ_BYTES, Entry, NotInStoreError, Store, checked_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+TEMPORARY_FOLDER = ".tmp"
+LOCK_FOLDER = ".locks"
+
+
+def folder_error(error: OSError, root: Path) -> InfiMmrError:
+    """Return the one line for what the operating system refused."""
+    if error.errno in _FULL:
+        return InfiMmrError(f"the disk of the store {root} is full", "Free space (data-engine gc), then run it again")
+    if error.errno in _FORBIDDEN:
+        return InfiMmrError(f"no permission in the store {root} ({error.strerror})", "Ask for access or pass --store")
+    if isinstance(error, NotADirectoryError):
+        return InfiMmrError(f"{root} or a part of it is a file, not a folder", "Pass another --store")
+    return InfiMmrError(
+        f"the store {root} failed: {error.strerror or error}", "Look at the disk or mount, then run it again"
+    )
+
+
+class FolderStore(Store):
+    """Files below one folder, created on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        """Name the folder; nothing is touched."""
+        super().__init__(str(root))
+        self.root = root
+
+    @property
+    def is_folder(self) -> bool:
+        """Always true."""
+        return True
+
+    def local_path(self, path: str) -> Path:
+        """Return where `path` lies."""
+        return self.root / checked_path(path)
+
+    def get(self, path: str) -> bytes:
+        """Return a file's bytes. Raises `NotInStoreError`."""
+        with self._reading(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+
+    def get_range(self, path: str, start: int, length: int) -> bytes:
+        """Return up to `length` bytes from `start` on. Raises `NotInStoreError`."""
+        with self._reading(path) as descriptor:
+            return os.pread(descriptor, length, start)
+
+    def pieces(self, path: str, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
+        """Yield a file's bytes in order. Raises `NotInStoreError`."""
+        with self._reading(path) as descriptor, open(descriptor, "rb", closefd=False, buffering=0) as file:
+            while piece := file.read(piece_bytes):
+                yield piece
+
+    def head(self, path: str) -> Entry | None:
+        """Return a file's size and time, or None where it is absent."""
+        try:
+            status = self.local_path(path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+        return Entry(path, status.st_size, status.st_mtime)
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the files under the folder `prefix`, hidden ones left out."""
+        top = self.local_path(prefix.rstrip("/")) if prefix else self.root
+        for folder, names, files in os.walk(top):
+            names[:] = [name for name in names if not name.startswith(".")]
+            for name in files:
+                if name.startswith("."):
+                    continue
+                path = Path(folder, name)
+                # A file may go between the listing and this line: another gc, a replaced cache.
+                with suppress(FileNotFoundError):
+                    status = path.lstat()
+                    yield Entry(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Return the names of the folders directly under `prefix`."""
+        try:
+            with os.scandir(self.local_path(prefix.rstrip("/")) if prefix else self.root) as found:
+                return sorted(e.name for e in found if e.is_dir() and not e.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+
+    def put(self, path: str, data: bytes | Path) -> None:
+        """Write a file, replacing it as a whole."""
+        target = self.local_path(path)
+        with self.temporary() as temporary:
+            _fill(temporary, data)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(target)
+            sync_folder(target.parent)
+
+    def put_new(self, path: str, data: bytes | Path) -> bool:
+        """Create a file, whole and durable; return False where it exists."""
+        if self.exists(path):
+            return False
+        with self.temporary() as temporary:
+            _fill(temporary, data)
+            return self.adopt(temporary, path)
+
+    def adopt(self, temporary: Path, path: str) -> bool:
+        """Give a finished file of this file system its name, if the name is free. The file must be flushed already."""
+        target = self.local_path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with self._locked(path):
+                    if target.exists():
+                        return False
+                    shutil.copy2(temporary, f"{target}.part")
+                    Path(f"{target}.part").replace(target)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+        return True
+
+    def delete(self, path: str) -> None:
+        """Remove a file; no error where it is absent. Folders left empty go as well."""
+        target = self.local_path(path)
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+        for parent in target.parents:
+            if parent == self.root:
+                break
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+
+    def compare_and_set(self, path: str, expected: bytes | None, new: bytes) -> bool:
+        """Write `new` if the file holds `expected`, under a lock that the kernel frees when its holder dies."""
+        with self._locked(path):
+            try:
+                current: bytes | None = self.get(path)
+            except NotInStoreError:
+                current = None
+            if current != expected:
+                return False
+            self.put(path, new)
+        return True
+
+    @contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """Yield a new, empty file in the store's file system; it is gone afterwards, whatever happened."""
+        folder = self.root / TEMPORARY_FOLDER
+        path = folder / uuid.uuid4().hex
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
+                os.close(descriptor)
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+
+    @contextmanager
+    def temporary_folder(self, parent: str) -> Iterator[Path]:
+        """Yield a new hidden folder inside the folder `parent`, to be renamed to its name or removed afterwards.
+
+        A temporary file of the same name is held meanwhile: over NFS a lock on a folder cannot be had.
+        """
+        base = self.local_path(parent)
+        with self.temporary() as mark:
+            path = base / f".tmp-{mark.name}"
+            path.mkdir(parents=True)
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):
+                    base.rmdir()
+
+    def dead_temporaries(self) -> Sequence[tuple[Path, int]]:
+        """Return the temporary files and folders whose writer is gone, each with the bytes that removing it frees."""
+        marks = self.root / TEMPORARY_FOLDER
+        dead = [path for path in marks.glob("*") if _nobody_holds(path)]
+        for folder in self.root.glob("datasets/*/.tmp-*"):
+            mark = marks / folder.name.removeprefix(".tmp-")
+            if mark in dead or not mark.exists():
+                dead.append(folder)
+        return [(path, _own_bytes(path)) for path in dead]
+
+    def remove_dead_temporaries(self) -> None:
+        """Remove what `dead_temporaries` returns, folders before the files that mark them."""
+        for path, _ in reversed(self.dead_temporaries()):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[int]:
+        try:
+            descriptor = os.open(self.local_path(path), os.O_RDONLY | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._absent(path) from None
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+        try:
+            yield descriptor
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        name = hashlib.sha256(path.encode()).hexdigest()[:32]
+        try:
+            (self.root / LOCK_FOLDER).mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.root / LOCK_FOLDER / name, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise folder_error(error, self.root) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def copy_pieces(pieces: Iterable[bytes], target: Path) -> tuple[str, int]:
+    """Write `pieces` into the existing file `target`, flushed to the disk; return its sha256 and size."""
+    digest = hashlib.sha256()
+    size = 0
+    with target.open("r+b", buffering=0) as file:
+        for piece in pieces:
+            digest.update(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[file.write(view) :]
+            size += len(piece)
+        os.fsync(file.fileno())
+    return digest.hexdigest(), size
+
+
+def file_pieces(path: Path) -> Iterator[bytes]:
+    """Yield a local file's bytes in order."""
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(READ_BYTES):
+            yield piece
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names, without which a name may be lost in a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(target: Path, data: bytes | Path) -> None:
+    copy_pieces([data] if isinstance(data, bytes) else file_pieces(data), target)
+
+
+def _nobody_holds(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _own_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    statuses = [file.stat() for file in files]
+    return sum(status.st_size for status in statuses if status.st_nlink == 1)

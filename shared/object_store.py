@@ -1,0 +1,233 @@
+"""A store in a bucket: S3, Google Cloud Storage, Azure and what else obstore speaks.
+
+Creation is a put with `If-None-Match: *`, compare-and-set a put with `If-Match`: one winner, decided by the server.
+Files beyond one part are uploaded in parallel parts, which is allowed only where replacing is harmless
+(content-addressed names).
+
+Credentials: the environment (``AWS_ACCESS_KEY_ID``, ``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_STORAGE_ACCOUNT_KEY``
+...), the machine's role, and for S3 the profile of ``~/.aws`` that ``AWS_PROFILE`` names. ``AWS_ENDPOINT_URL`` leads
+to other S3 servers; plain http is taken on loopback, elsewhere only with ``AWS_ALLOW_HTTP=true``.
+
+Not covered: buckets that ignore conditional puts (S3 has them since 2024; MinIO, R2, Ceph and GCS have them too).
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from shared.errors import InfiMmrError
+from shared.store import READ_BYTES, Entry, Store, checked_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PART_BYTES = 16 << 20
+"""Size of an upload part; S3 allows 10,000 parts, so files of 160 GB."""
+_IN_FLIGHT = 4
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_SECRETS = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s\"')]*")
+
+
+class ObjectStore(Store):
+    """Files below a prefix of a bucket."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare the connection; nothing is sent."""
+        super().__init__(url)
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+
+        config = _s3_config() if urlsplit(url).scheme in {"s3", "s3a"} else {}
+        retries = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
+        options = {"timeout": "180s", "connect_timeout": "10s"}
+        try:
+            self._bucket = cast("Any", from_url)(url, client_options=options, retry_config=retries, **config)
+        except (BaseError, ValueError) as error:
+            message = f"cannot open the store {self.url}: {_clean(error)}"
+            raise InfiMmrError(message, "Pass a folder or a URL such as s3://bucket/prefix") from error
+
+    def get(self, path: str) -> bytes:
+        """Return a file's bytes. Raises `NotInStoreError`."""
+        import obstore
+
+        with self._calls(path):
+            return bytes(obstore.get(self._bucket, checked_path(path)).bytes())
+
+    def get_range(self, path: str, start: int, length: int) -> bytes:
+        """Return up to `length` bytes from `start` on. Raises `NotInStoreError`."""
+        import obstore
+
+        with self._calls(path):
+            return bytes(obstore.get_range(self._bucket, checked_path(path), start=start, length=length))
+
+    def pieces(self, path: str, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
+        """Yield a file's bytes in order, a few ranges ahead. Raises `NotInStoreError`."""
+        total = self.size(path)
+        starts = range(0, total, piece_bytes)
+        with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+            pending = [pool.submit(self.get_range, path, s, min(piece_bytes, total - s)) for s in starts[:_IN_FLIGHT]]
+            for upcoming in range(len(starts)):
+                piece = pending.pop(0).result()
+                if upcoming + _IN_FLIGHT < len(starts):
+                    start = starts[upcoming + _IN_FLIGHT]
+                    pending.append(pool.submit(self.get_range, path, start, min(piece_bytes, total - start)))
+                yield piece
+
+    def head(self, path: str) -> Entry | None:
+        """Return a file's size and time, or None where it is absent."""
+        import obstore
+
+        with self._calls(path):
+            try:
+                meta = obstore.head(self._bucket, checked_path(path))
+            except FileNotFoundError:
+                return None
+            return Entry(path, meta["size"], meta["last_modified"].timestamp())
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the files under the folder `prefix`."""
+        import obstore
+
+        where = checked_path(prefix.rstrip("/")) if prefix else None
+        with self._calls(prefix):
+            for batch in obstore.list(self._bucket, where):
+                for meta in batch:
+                    if not any(segment.startswith(".") for segment in meta["path"].split("/")):
+                        yield Entry(meta["path"], meta["size"], meta["last_modified"].timestamp())
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Return the names of the folders directly under `prefix`."""
+        import obstore
+
+        where = checked_path(prefix.rstrip("/")) if prefix else None
+        with self._calls(prefix):
+            found = obstore.list_with_delimiter(self._bucket, where)["common_prefixes"]
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
+
+    def put(self, path: str, data: bytes | Path) -> None:
+        """Write a file, replacing it as a whole; long ones in parallel parts."""
+        import obstore
+
+        with self._calls(path):
+            obstore.put(self._bucket, checked_path(path), data, chunk_size=PART_BYTES, max_concurrency=_IN_FLIGHT)
+
+    def put_new(self, path: str, data: bytes | Path) -> bool:
+        """Create a file; return False where it exists. The server decides among racing writers."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        content = data.read_bytes() if isinstance(data, Path) else data
+        with self._calls(path):
+            try:
+                obstore.put(self._bucket, checked_path(path), content, mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                return False
+        return True
+
+    def delete(self, path: str) -> None:
+        """Remove a file; no error where it is absent."""
+        import obstore
+
+        with self._calls(path):
+            try:
+                obstore.delete(self._bucket, checked_path(path))
+            except FileNotFoundError:
+                return
+
+    def compare_and_set(self, path: str, expected: bytes | None, new: bytes) -> bool:
+        """Write `new` if the file holds `expected`; the server compares the entity tag of what was read."""
+        import obstore
+        from obstore.exceptions import NotFoundError, PreconditionError
+
+        if expected is None:
+            return self.put_new(path, new)
+        with self._calls(path):
+            try:
+                found = obstore.get(self._bucket, checked_path(path))
+                tag = found.meta["e_tag"]
+                if tag is None or found.bytes().to_bytes() != expected:
+                    return False
+                obstore.put(self._bucket, path, new, mode={"e_tag": tag})
+            except (FileNotFoundError, NotFoundError, PreconditionError):
+                return False
+        return True
+
+    @contextmanager
+    def _calls(self, path: str) -> Iterator[None]:
+        from obstore import exceptions
+
+        try:
+            yield
+        except (FileNotFoundError, exceptions.NotFoundError):
+            raise self._absent(path) from None
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError):
+            message = f"no permission in the store {self.url}"
+            raise InfiMmrError(message, "Check the credentials in the environment or pass --store") from None
+        except (exceptions.BaseError, OSError) as error:
+            # `from None`: the cause's own text may hold a signed URL.
+            message = f"the store {self.url} failed: {_clean(error)}"
+            raise InfiMmrError(message, "Check the network, the endpoint and the bucket, then run it again") from None
+
+
+def _clean(error: Exception) -> str:
+    """Return the first words of an error without user, password or query of any URL in it."""
+    return _SECRETS.sub("", str(error).split("Debug source")[0])[:300]
+
+
+def _s3_config() -> dict[str, object]:
+    """Return what obstore does not find itself: the profile in ``~/.aws``, and plain http on loopback."""
+    config: dict[str, object] = {}
+    keys_elsewhere = (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_SKIP_SIGNATURE",
+    )
+    profile = _aws_profile()
+    if not any(os.environ.get(name) for name in keys_elsewhere):
+        for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"):
+            if name in profile:
+                config[name] = profile[name]
+    if "AWS_REGION" not in os.environ and "AWS_DEFAULT_REGION" not in os.environ and "region" in profile:
+        config["aws_region"] = profile["region"]
+    endpoint = (
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or os.environ.get("AWS_ENDPOINT")
+        or profile.get("endpoint_url")
+    )
+    if endpoint:
+        config["aws_endpoint"] = endpoint
+        parts = urlsplit(endpoint)
+        if parts.scheme == "http" and parts.hostname in _LOOPBACK:
+            config["aws_allow_http"] = "true"
+    return config
+
+
+def _aws_profile() -> dict[str, str]:
+    home = Path.home() / ".aws"
+    name = os.environ.get("AWS_PROFILE") or "default"
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(
+            [
+                os.environ.get("AWS_CONFIG_FILE") or home / "config",
+                os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials",
+            ]
+        )
+    except (configparser.Error, OSError):
+        return {}
+    found: dict[str, str] = {}
+    for section in (f"profile {name}", name):
+        if parser.has_section(section):
+            found.update(parser[section])
+    return found

@@ -1,0 +1,183 @@
+"""A store: a folder, NFS or a bucket that keeps files under relative paths, the same way for everybody.
+
+`Store.open("./store")`, `Store.open("s3://bucket/prefix")`, or any URL of obstore. Everything that a team shares lives
+in one store: content-addressed shards, dataset manifests, tags, annotation segments. The operations are the few that a
+folder and an object store can both do atomically:
+
+- `put_new` creates a file or says that it is there: whole, durable, one winner among racing writers.
+- `put` replaces a file as a whole; only for mutable caches.
+- `compare_and_set` replaces a small file if it still holds what the caller saw.
+
+Paths are relative, `/`-separated, each segment of `[A-Za-z0-9._@+=-]` and not starting with a dot, so that no name, tag
+or manifest can lead outside the root. Credentials come from where obstore (and the AWS tools) look for them; no URL is
+shown with its user, password or query.
+
+Not covered: permissions and encryption (the folder's or the bucket's own), renaming, symbolic links (never followed).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+STORE_VARIABLE = "INFI_MMR_STORE"
+READ_BYTES = 8 << 20
+"""Pieces in which a long file is read: large enough that no per-call cost shows, small enough for many in flight."""
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_@+=-][A-Za-z0-9._@+=-]{0,254}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+]+://")
+
+
+class StorePathError(InfiMmrError):
+    """A path that a store refuses, because it could lead outside its root or cannot exist on every kind of store."""
+
+
+class NotInStoreError(InfiMmrError):
+    """The file is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a listing: `path` relative to the root, `size` in bytes, `modified` in seconds since 1970."""
+
+    path: str
+    size: int
+    modified: float = 0.0
+
+
+def checked_path(path: str) -> str:
+    """Return `path` unchanged, or raise `StorePathError` if a segment is empty, hidden or has an odd character."""
+    if not isinstance(path, str) or not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
+        message = f"{path!r} is no path inside a store"
+        raise StorePathError(message, "Segments are letters, digits and ._@+=- and start with no dot")
+    return path
+
+
+def shown_url(url: str) -> str:
+    """Return `url` without user, password, query and fragment: the only form that is printed or written down."""
+    if not _SCHEME.match(url):
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+
+
+def default_store_url(option: str | None = None) -> str:
+    """Return the store to use: the command's option, else `$INFI_MMR_STORE`, else `./store`."""
+    return option or os.environ.get(STORE_VARIABLE) or "./store"
+
+
+class Store(ABC):
+    """Files under one root. Open with `Store.open`; instances can be pickled and used from threads and processes."""
+
+    def __init__(self, address: str) -> None:
+        """Remember where the store is; nothing is touched."""
+        self._address = address
+
+    @staticmethod
+    def open(url_or_path: str | Path | Store) -> Store:
+        """Open a folder (created on the first write) or a URL: ``s3://``, ``gs://``, ``az://``, ``file://`` ..."""
+        if isinstance(url_or_path, Store):
+            return url_or_path
+        text = str(url_or_path)
+        if not _SCHEME.match(text) or text.startswith("file://"):
+            from shared.folder_store import FolderStore
+
+            folder = unquote(urlsplit(text).path) if text.startswith("file://") else text
+            return FolderStore(Path(folder).expanduser().absolute())
+        from shared.object_store import ObjectStore
+
+        return ObjectStore(text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by address: the other process opens its own connections."""
+        return (Store.open, (self._address,))
+
+    def __repr__(self) -> str:
+        """Show the address without credentials."""
+        return f"Store({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """The address as it may be shown: without user, password and query."""
+        return shown_url(self._address)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether files are reachable as local paths."""
+        return False
+
+    def local_path(self, path: str) -> Path | None:
+        """Return where `path` lies on this machine (whether it exists or not), or None in an object store."""
+        checked_path(path)
+        return None
+
+    @abstractmethod
+    def get(self, path: str) -> bytes:
+        """Return a file's bytes. Raises `NotInStoreError`."""
+
+    @abstractmethod
+    def get_range(self, path: str, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start` on (fewer at the end of the file). Raises `NotInStoreError`."""
+
+    @abstractmethod
+    def head(self, path: str) -> Entry | None:
+        """Return a file's size and time, or None where it is absent."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the files under the folder `prefix` (all of them for the empty one), hidden ones left out, unsorted."""
+
+    @abstractmethod
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Return the sorted names of the folders directly under the folder `prefix`."""
+
+    @abstractmethod
+    def put(self, path: str, data: bytes | Path) -> None:
+        """Write a file, replacing it as a whole: a reader sees the old bytes or the new. For mutable caches only."""
+
+    @abstractmethod
+    def put_new(self, path: str, data: bytes | Path) -> bool:
+        """Create a file, whole and durable; return False, and change nothing, where it already exists."""
+
+    @abstractmethod
+    def delete(self, path: str) -> None:
+        """Remove a file; no error where it is absent."""
+
+    @abstractmethod
+    def compare_and_set(self, path: str, expected: bytes | None, new: bytes) -> bool:
+        """Write `new` if the file holds `expected` (None: if it is absent); return whether it was written."""
+
+    def exists(self, path: str) -> bool:
+        """Return whether the file is there."""
+        return self.head(path) is not None
+
+    def size(self, path: str) -> int:
+        """Return the file's size in bytes. Raises `NotInStoreError`."""
+        entry = self.head(path)
+        if entry is None:
+            raise self._absent(path)
+        return entry.size
+
+    def pieces(self, path: str, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
+        """Yield a file's bytes in order, in pieces of `piece_bytes`. Raises `NotInStoreError`."""
+        total = self.size(path)
+        for start in range(0, total, piece_bytes):
+            piece = self.get_range(path, start, min(piece_bytes, total - start))
+            if not piece:
+                message = f"{path} in {self.url} became shorter while it was read"
+                raise InfiMmrError(message, "Read it again")
+            yield piece
+
+    def _absent(self, path: str) -> NotInStoreError:
+        return NotInStoreError(f"{path} is not in the store {self.url}", "Look at its name and at --store")
