@@ -19,7 +19,7 @@ def _sample(rng: random.Random) -> LabelledValues:
 
 
 def _facts(what: str, content: LabelledValues) -> tuple[str, ...]:
-    return (f"{what} with {len(content.names)} values.", *(f"{name} {value}." for name, value in content.pairs()))
+    return (f"{what} with {len(content.names)} values.", *(f"{name}={value}." for name, value in content.pairs()))
 
 
 def _columns(content: LabelledValues) -> list[tuple[float, int, str, int]]:

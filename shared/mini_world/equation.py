@@ -43,8 +43,7 @@ def _sample(rng: random.Random) -> Formula:
 
 
 def _facts(content: Content) -> tuple[str, ...]:
-    spaced = "".join(f" {part} " if part in "+-=" else part for part in content.text())
-    return (f"formula {spaced}.",)
+    return (f"formula {content.text()}.",)
 
 
 def _paint(content: Content, rng: random.Random) -> Canvas:
@@ -58,13 +57,13 @@ def _paint(content: Content, rng: random.Random) -> Canvas:
 def _solve(content: Content, rng: random.Random) -> Asked | None:
     if content.factor == 0:
         value = content.solution
-        way = f"{content.shift} {content.sign} {content.result} = {value}."
+        way = f"{content.shift}{content.sign}{content.result}={value}."
         return Asked({}, str(value), way, near_numbers(value, rng))
     product, value = content.factor * content.solution, content.solution
     back = "-" if content.sign == "+" else "+"
-    way = f"{content.result} {back} {content.shift} = {product}."
+    way = f"{content.result}{back}{content.shift}={product}."
     if content.factor > 1:
-        way += f" {product} / {content.factor} = {value}."
+        way += f" {product}/{content.factor}={value}."
     return Asked({}, str(value), way, near_numbers(value, rng))
 
 

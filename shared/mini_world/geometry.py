@@ -54,7 +54,7 @@ def _sample_triangle(rng: random.Random) -> Figure:
 
 
 def _triangle_facts(content: Content) -> tuple[str, ...]:
-    return (f"triangle {content.names}.", *(f"{side} {length}." for side, length in content.sides()))
+    return (f"triangle {content.names}.", *(f"{side}={length}." for side, length in content.sides()))
 
 
 def _paint_triangle(content: Content, rng: random.Random) -> Canvas:
@@ -72,12 +72,12 @@ def _paint_triangle(content: Content, rng: random.Random) -> Canvas:
 def _side(content: Content, rng: random.Random) -> Asked:
     side, length = rng.choice(content.sides())
     others = sorted({str(other) for _, other in content.sides()} - {str(length)})
-    return Asked({"s": side}, str(length), f"{side} is {length}.", (*others, str(sum(content.numbers))))
+    return Asked({"s": side}, str(length), f"{side}={length}.", (*others, str(sum(content.numbers))))
 
 
 def _perimeter(content: Content, rng: random.Random) -> Asked:
     total, way = total_of(list(content.numbers))
-    said = " ".join(f"{side} is {length}." for side, length in content.sides())
+    said = " ".join(f"{side}={length}." for side, length in content.sides())
     return Asked({"n": content.names}, str(total), f"{said} {way}", near_numbers(total, rng))
 
 
@@ -142,7 +142,7 @@ def _sample_rectangle(rng: random.Random) -> Figure:
 
 def _rectangle_facts(content: Content) -> tuple[str, ...]:
     width, height = content.numbers
-    return (f"rectangle {content.names}.", f"width {width}.", f"height {height}.")
+    return (f"rectangle {content.names}.", f"width={width}.", f"height={height}.")
 
 
 def _paint_rectangle(content: Content, rng: random.Random) -> Canvas:
@@ -160,7 +160,7 @@ def _paint_rectangle(content: Content, rng: random.Random) -> Canvas:
 def _width(content: Content, rng: random.Random) -> Asked:
     side, value = rng.choice(list(zip(("width", "height"), content.numbers, strict=True)))
     other = content.numbers[0] if side == "height" else content.numbers[1]
-    return Asked({"s": side}, str(value), f"The {side} is {value}.", (str(other), str(sum(content.numbers))))
+    return Asked({"s": side}, str(value), f"{side}={value}.", (str(other), str(sum(content.numbers))))
 
 
 def _area(content: Content, rng: random.Random) -> Asked | None:
@@ -168,21 +168,21 @@ def _area(content: Content, rng: random.Random) -> Asked | None:
     if min(width, height) > 9:
         return None
     area = width * height
-    thinking = f"The width is {width}. The height is {height}. {width} * {height} = {area}."
+    thinking = f"width={width}. height={height}. {width}*{height}={area}."
     return Asked({"n": content.names}, str(area), thinking, near_numbers(area, rng))
 
 
 def _around(content: Content, rng: random.Random) -> Asked:
     width, height = content.numbers
     half = width + height
-    thinking = f"The width is {width}. The height is {height}. {width} + {height} = {half}. {half} * 2 = {2 * half}."
+    thinking = f"width={width}. height={height}. {width}+{height}={half}. {half}*2={2 * half}."
     return Asked({"n": content.names}, str(2 * half), thinking, near_numbers(2 * half, rng))
 
 
 def _square(content: Content, _: random.Random) -> Asked:
     width, height = content.numbers
     sign = "more" if width > height else "less"
-    thinking = f"The width is {width}. The height is {height}. {width} is {sign} than {height}."
+    thinking = f"width={width}. height={height}. {width} is {sign} than {height}."
     return Asked({"n": content.names}, "yes" if width > height else "no", thinking)
 
 
@@ -251,7 +251,7 @@ def _sample_angles(rng: random.Random) -> Figure:
 def _angle_facts(content: Content) -> tuple[str, ...]:
     first, second = content.numbers
     names = content.names
-    return (f"triangle {names} with angles.", f"angle {names[1]} {first}.", f"angle {names[2]} {second}.")
+    return (f"triangle {names} with angles.", f"{names[1]}={first}.", f"{names[2]}={second}.")
 
 
 def _paint_angles(content: Content, rng: random.Random) -> Canvas:
@@ -276,20 +276,21 @@ def _paint_angles(content: Content, rng: random.Random) -> Canvas:
 def _angle(content: Content, rng: random.Random) -> Asked:
     name, value = rng.choice(list(zip(content.names[1:], content.numbers, strict=True)))
     others = {str(other) for other in (*content.numbers, 180 - sum(content.numbers))} - {str(value)}
-    return Asked({"a": name}, str(value), f"Angle {name} is {value}.", tuple(sorted(others)))
+    return Asked({"a": name}, str(value), f"{name}={value}.", tuple(sorted(others)))
 
 
 def _third_angle(content: Content, rng: random.Random) -> Asked:
     first, second = content.numbers
     both = first + second
-    thinking = f"{first} + {second} = {both}. 180 - {both} = {180 - both}."
+    said = f"{content.names[1]}={first}. {content.names[2]}={second}."
+    thinking = f"{said} {first}+{second}={both}. 180-{both}={180 - both}."
     return Asked({"a": content.names[0]}, str(180 - both), thinking, near_numbers(180 - both, rng))
 
 
 def _right_angle(content: Content, _: random.Random) -> Asked:
     first, second = content.numbers
     sign = "more" if first > second else "less"
-    thinking = f"Angle {content.names[1]} is {first}. Angle {content.names[2]} is {second}. {first} is {sign} than {second}."
+    thinking = f"{content.names[1]}={first}. {content.names[2]}={second}. {first} is {sign} than {second}."
     fields = {"a": content.names[1], "b": content.names[2]}
     return Asked(fields, "yes" if first > second else "no", thinking)
 

@@ -28,11 +28,11 @@ class Graph:
         return int(self.slope * x**self.power + self.intercept)
 
     def formula(self) -> str:
-        """The function as it is written: `y = 2x + 1`."""
+        """The function as it is written: `y=2x+1`."""
         variable = "x" if self.power == 1 else "x^2"
         factor = {1: "", -1: "-"}.get(self.slope, str(self.slope))
-        shift = "" if self.intercept == 0 else f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept)}"
-        return f"y = {factor}{variable}{shift}"
+        shift = "" if self.intercept == 0 else f"{self.intercept:+d}"
+        return f"y={factor}{variable}{shift}"
 
 
 def _sample(rng: random.Random) -> Graph:
@@ -79,13 +79,15 @@ def _paint(content: Content, rng: random.Random) -> Canvas:
 def _intercept(content: Content, _: random.Random) -> Asked:
     value = content.intercept
     others = tuple(str(value + offset) for offset in (1, -1, 2))
-    return Asked({}, str(value), f"The graph is {content.formula()}. At x = 0, y = {value}.", others)
+    return Asked({}, str(value), f"The graph is {content.formula()}. x=0. y={value}.", others)
 
 
 def _rises(content: Content, _: random.Random) -> Asked | None:
     if content.power == 2:
         return None
-    return Asked({}, "yes" if content.slope > 0 else "no", f"The slope is {content.slope}.")
+    return Asked(
+        {}, "yes" if content.slope > 0 else "no", f"The graph is {content.formula()}. The slope is {content.slope}."
+    )
 
 
 def _slope(content: Content, _: random.Random) -> Asked | None:
@@ -105,10 +107,10 @@ def _value(content: Content, rng: random.Random) -> Asked:
     x = rng.choice((4, 5, 6))
     product = content.slope * x**content.power
     value = product + content.intercept
-    first = f"{x} * {x} = {x * x}. {x * x} * {content.slope} = {product}." if content.power == 2 else ""
-    first = first or f"{x} * {content.slope} = {product}."
+    first = f"{x}*{x}={x * x}. {x * x}*{content.slope}={product}." if content.power == 2 else ""
+    first = first or f"{x}*{content.slope}={product}."
     sign = "+" if content.intercept >= 0 else "-"
-    thinking = f"The graph is {content.formula()}. {first} {product} {sign} {abs(content.intercept)} = {value}."
+    thinking = f"The graph is {content.formula()}. {first} {product}{sign}{abs(content.intercept)}={value}."
     return Asked({"x": str(x)}, str(value), thinking, near_numbers(value, rng))
 
 

@@ -38,7 +38,7 @@ def _state(ticked: bool) -> str:
 
 def _facts(content: Content) -> tuple[str, ...]:
     head = f"window with {len(content.labels)} boxes."
-    return (head, *(f"{label} {_state(ticked)}." for label, ticked in content.pairs()), f"button {content.button}.")
+    return (head, *(f"{label}={_state(ticked)}." for label, ticked in content.pairs()), f"button={content.button}.")
 
 
 def _paint(content: Content, rng: random.Random) -> Canvas:
@@ -67,18 +67,18 @@ def _paint(content: Content, rng: random.Random) -> Canvas:
 
 def _is_on(content: Content, rng: random.Random) -> Asked:
     label, ticked = rng.choice(content.pairs())
-    return Asked({"a": label}, "yes" if ticked else "no", f"{label} is {_state(ticked)}.")
+    return Asked({"a": label}, "yes" if ticked else "no", f"{label}={_state(ticked)}.")
 
 
 def _button(content: Content, rng: random.Random) -> Asked:
     others = tuple(button for button in BUTTONS if button != content.button)
-    return Asked({}, content.button, f"The button is {content.button}.", others)
+    return Asked({}, content.button, f"button={content.button}.", others)
 
 
 def _count(content: Content, rng: random.Random) -> Asked:
     state = rng.random() < 0.5
     count = content.ticked.count(state)
-    said = " ".join(f"{label} is {_state(ticked)}." for label, ticked in content.pairs())
+    said = " ".join(f"{label}={_state(ticked)}." for label, ticked in content.pairs())
     others = tuple(str(number) for number in range(4) if number != count)
     return Asked({"s": _state(state)}, str(count), f"{said} That is {count}.", others)
 

@@ -51,6 +51,6 @@ def total_of(terms: list[int]) -> tuple[int, str]:
     running = terms[0]
     steps = []
     for term in terms[1:]:
-        steps.append(f"{running} + {term} = {running + term}.")
+        steps.append(f"{running}+{term}={running + term}.")
         running += term
     return running, " ".join(steps)

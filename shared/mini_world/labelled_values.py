@@ -26,7 +26,7 @@ def _read(content: Content, rng: random.Random) -> Asked:
     name, value = rng.choice(content.pairs())
     others = [str(other) for other in content.values if other != value]
     options = tuple(rng.sample(others, min(3, len(others))))
-    return Asked({"a": name}, str(value), f"{name} is {value}.", options)
+    return Asked({"a": name}, str(value), f"{name}={value}.", options)
 
 
 def _most(content: Content, rng: random.Random) -> Asked:
@@ -43,13 +43,13 @@ def _two(content: Content, rng: random.Random) -> tuple[tuple[str, int], tuple[s
 
 def _add(content: Content, rng: random.Random) -> Asked:
     (a, first), (b, second) = _two(content, rng)
-    thinking = f"{a} is {first}. {b} is {second}. {first} + {second} = {first + second}."
+    thinking = f"{a}={first}. {b}={second}. {first}+{second}={first + second}."
     return Asked({"a": a, "b": b}, str(first + second), thinking, near_numbers(first + second, rng))
 
 
 def _difference(content: Content, rng: random.Random) -> Asked:
     (a, first), (b, second) = sorted(_two(content, rng), key=lambda pair: -pair[1])
-    thinking = f"{a} is {first}. {b} is {second}. {first} - {second} = {first - second}."
+    thinking = f"{a}={first}. {b}={second}. {first}-{second}={first - second}."
     return Asked({"a": a, "b": b}, str(first - second), thinking, near_numbers(first - second, rng))
 
 
@@ -57,12 +57,12 @@ def _greater(content: Content, rng: random.Random) -> Asked:
     (a, first), (b, second) = _two(content, rng)
     answer = "yes" if first > second else "no"
     sign = "more" if first > second else "less"
-    return Asked({"a": a, "b": b}, answer, f"{a} is {first}. {b} is {second}. {first} is {sign} than {second}.")
+    return Asked({"a": a, "b": b}, answer, f"{a}={first}. {b}={second}. {first} is {sign} than {second}.")
 
 
 def _total(content: Content, rng: random.Random) -> Asked:
     total, way = total_of(list(content.values))
-    said = " ".join(f"{name} is {value}." for name, value in content.pairs())
+    said = " ".join(f"{name}={value}." for name, value in content.pairs())
     return Asked({}, str(total), f"{said} {way}", near_numbers(total, rng))
 
 

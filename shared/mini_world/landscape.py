@@ -45,11 +45,12 @@ def _sample(rng: random.Random) -> Landscape:
 
 def _facts(content: Content) -> tuple[str, ...]:
     return (
-        f"landscape of {content.ground} with {content.sky} sky.",
-        f"sun {content.sun}.",
-        f"{content.trees} trees.",
-        f"{content.birds} birds.",
-        f"{content.house} house.",
+        f"landscape of {content.ground}.",
+        f"sky={content.sky}.",
+        f"sun={content.sun}.",
+        f"trees={content.trees}.",
+        f"birds={content.birds}.",
+        f"house={content.house}.",
     )
 
 
@@ -95,24 +96,24 @@ def _house(canvas: Canvas, x: int, y: int, colour: str) -> None:
 
 def _sky(content: Content, _: random.Random) -> Asked:
     others = tuple(word for word in ("blue", "orange", "grey", "green") if word != content.sky)
-    return Asked({}, content.sky, f"The sky is {content.sky}.", others)
+    return Asked({}, content.sky, f"sky={content.sky}.", others)
 
 
 def _has(content: Content, rng: random.Random) -> Asked:
     thing, value = rng.choice((("sun", content.sun), ("house", content.house)))
-    said = f"sun {value}." if thing == "sun" else f"{value} house."
+    said = f"{thing}={value}."
     return Asked({"t": thing}, "no" if value == "no" else "yes", said)
 
 
 def _count(content: Content, rng: random.Random) -> Asked:
     thing, count = rng.choice((("trees", content.trees), ("birds", content.birds)))
     others = tuple(rng.sample([str(number) for number in range(6) if number != count], 3))
-    return Asked({"t": thing}, str(count), f"{count} {thing}.", others)
+    return Asked({"t": thing}, str(count), f"{thing}={count}.", others)
 
 
 def _together(content: Content, _: random.Random) -> Asked:
     trees, birds = content.trees, content.birds
-    thinking = f"{trees} trees. {birds} birds. {trees} + {birds} = {trees + birds}."
+    thinking = f"trees={trees}. birds={birds}. {trees}+{birds}={trees + birds}."
     others = tuple(str(trees + birds + offset) for offset in (1, 2, 3))
     return Asked({}, str(trees + birds), thinking, others)
 

@@ -17,7 +17,7 @@ def _sample(rng: random.Random) -> LabelledValues:
 
 
 def _facts(content: Content) -> tuple[str, ...]:
-    return (f"text with {len(content.names)} lines.", *(f"{name} {value}." for name, value in content.pairs()))
+    return (f"text with {len(content.names)} lines.", *(f"{name}={value}." for name, value in content.pairs()))
 
 
 def _paint(content: Content, rng: random.Random) -> Canvas:

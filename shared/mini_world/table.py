@@ -32,7 +32,7 @@ def _facts(content: Table) -> tuple[str, ...]:
     size = f"table with {len(content.rows)} rows and {len(content.columns)} columns."
     lines = []
     for name, cells in zip(content.rows, content.cells, strict=True):
-        said = ", ".join(f"{column} {cell}" for column, cell in zip(content.columns, cells, strict=True))
+        said = ", ".join(f"{column}={cell}" for column, cell in zip(content.columns, cells, strict=True))
         lines.append(f"row {name}: {said}.")
     return (size, *lines)
 
@@ -67,14 +67,14 @@ def _cell(content: Content, rng: random.Random) -> Asked:
     others = sorted({str(cell) for cells in content.cells for cell in cells} - {str(value)})
     fields = {"r": content.rows[row], "c": content.columns[column]}
     options = tuple(rng.sample(others, min(3, len(others))))
-    return Asked(fields, str(value), f"Row {fields['r']}, column {fields['c']} is {value}.", options)
+    return Asked(fields, str(value), f"row {fields['r']}: {fields['c']}={value}.", options)
 
 
 def _row_sum(content: Content, rng: random.Random) -> Asked:
     row = rng.randrange(len(content.rows))
     cells = content.cells[row]
     total, way = total_of(list(cells))
-    said = " ".join(f"{name} is {cell}." for name, cell in zip(content.columns, cells, strict=True))
+    said = " ".join(f"{name}={cell}." for name, cell in zip(content.columns, cells, strict=True))
     return Asked({"r": content.rows[row]}, str(total), f"{said} {way}", near_numbers(total, rng))
 
 
@@ -82,7 +82,7 @@ def _column_sum(content: Content, rng: random.Random) -> Asked:
     column = rng.randrange(len(content.columns))
     cells = [cells[column] for cells in content.cells]
     total, way = total_of(cells)
-    said = " ".join(f"{name} is {cell}." for name, cell in zip(content.rows, cells, strict=True))
+    said = " ".join(f"{name}={cell}." for name, cell in zip(content.rows, cells, strict=True))
     return Asked({"c": content.columns[column]}, str(total), f"{said} {way}", near_numbers(total, rng))
 
 

@@ -48,12 +48,12 @@ def _asked(content: Numbers, answer: int, thinking: str, rng: random.Random) -> 
 
 def _sum(content: Content, rng: random.Random) -> Asked:
     a, b = content.values
-    return _asked(content, a + b, f"{a} + {b} = {a + b}.", rng)
+    return _asked(content, a + b, f"{a}+{b}={a + b}.", rng)
 
 
 def _difference(content: Content, rng: random.Random) -> Asked:
     a, b = content.values
-    return _asked(content, a - b, f"{a} - {b} = {a - b}.", rng)
+    return _asked(content, a - b, f"{a}-{b}={a - b}.", rng)
 
 
 def _sample_difference(rng: random.Random) -> Numbers:
@@ -63,7 +63,7 @@ def _sample_difference(rng: random.Random) -> Numbers:
 
 def _product(content: Content, rng: random.Random) -> Asked:
     a, b = content.values
-    return _asked(content, a * b, f"{a} * {b} = {a * b}.", rng)
+    return _asked(content, a * b, f"{a}*{b}={a * b}.", rng)
 
 
 def _larger(content: Content, _: random.Random) -> Asked:
@@ -83,25 +83,25 @@ def _even(content: Content, _: random.Random) -> Asked:
 
 def _three_terms(content: Content, rng: random.Random) -> Asked:
     a, b, c = content.values
-    thinking = f"{a} + {b} = {a + b}. {a + b} - {c} = {a + b - c}."
+    thinking = f"{a}+{b}={a + b}. {a + b}-{c}={a + b - c}."
     return _asked(content, a + b - c, thinking, rng)
 
 
 def _times_and_add(content: Content, rng: random.Random) -> Asked:
     a, b, c = content.values
-    return _asked(content, a * b + c, f"{a} * {b} = {a * b}. {a * b} + {c} = {a * b + c}.", rng)
+    return _asked(content, a * b + c, f"{a}*{b}={a * b}. {a * b}+{c}={a * b + c}.", rng)
 
 
 def _half(content: Content, _: random.Random) -> Asked:
     (a,) = content.values
     answer = f"{a // 2}" if a % 2 == 0 else f"{a // 2}.5"
-    return Asked(_fields(content), answer, f"{a} / 2 = {answer}.", (str(a), str(a * 2), str(a // 2 + 1)))
+    return Asked(_fields(content), answer, f"{a}/2={answer}.", (str(a), str(a * 2), str(a // 2 + 1)))
 
 
 def _fraction_sum(content: Content, _: random.Random) -> Asked:
     a, b, c = content.values
     answer = f"{a + b}/{c}"
-    return Asked(_fields(content), answer, f"{a} + {b} = {a + b}. The sum is {answer}.")
+    return Asked(_fields(content), answer, f"{a}+{b}={a + b}. The sum is {answer}.")
 
 
 def _sample_fraction(rng: random.Random) -> Numbers:
@@ -117,34 +117,34 @@ def _bracket(content: Content, rng: random.Random) -> Asked:
     a, b, c, d = content.values
     total = a + b
     product = total * c
-    thinking = f"{a} + {b} = {total}. {total} * {c} = {product}. {product} - {d} = {product - d}."
+    thinking = f"{a}+{b}={total}. {total}*{c}={product}. {product}-{d}={product - d}."
     return _asked(content, product - d, thinking, rng)
 
 
 def _long_product(content: Content, rng: random.Random) -> Asked:
     a, b = content.values
     tens, ones = b // 10 * 10, b % 10
-    thinking = f"{a} * {tens} = {a * tens}. {a} * {ones} = {a * ones}. {a * tens} + {a * ones} = {a * b}."
+    thinking = f"{a}*{tens}={a * tens}. {a}*{ones}={a * ones}. {a * tens}+{a * ones}={a * b}."
     return _asked(content, a * b, thinking, rng)
 
 
 def _shop(content: Content, rng: random.Random) -> Asked:
     a, b, c, d = content.values
     first, second = a * b, c * d
-    thinking = f"{a} * {b} = {first}. {c} * {d} = {second}. {first} + {second} = {first + second}."
+    thinking = f"{a}*{b}={first}. {c}*{d}={second}. {first}+{second}={first + second}."
     return _asked(content, first + second, thinking, rng)
 
 
 def _sequence(content: Content, rng: random.Random) -> Asked:
     a, b, c = content.values
-    thinking = f"{c} - 1 = {c - 1}. {c - 1} * {b} = {(c - 1) * b}. {a} + {(c - 1) * b} = {a + (c - 1) * b}."
+    thinking = f"{c}-1={c - 1}. {c - 1}*{b}={(c - 1) * b}. {a}+{(c - 1) * b}={a + (c - 1) * b}."
     return _asked(content, a + (c - 1) * b, thinking, rng)
 
 
 def _remainder(content: Content, rng: random.Random) -> Asked:
     a, b = content.values
     whole = a // b
-    thinking = f"{whole} * {b} = {whole * b}. {a} - {whole * b} = {a % b}."
+    thinking = f"{whole}*{b}={whole * b}. {a}-{whole * b}={a % b}."
     return _asked(content, a % b, thinking, rng)
 
 
