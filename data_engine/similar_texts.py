@@ -1,0 +1,257 @@
+"""Near-duplicate texts: bands propose pairs, the exact Jaccard similarity of their shingles decides.
+
+Cost: linear in the text. Texts with the same tokens are one text from the start. A bucket of more than `BUCKET_PAIRS`
+texts is not compared all with all but with a few leaders (`_large_buckets`), so that no input is quadratic.
+
+Not covered: images (`steps/dedup_minhash.py` joins text and image identity), paraphrases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_engine.minhash import Shingling
+from data_engine.text_hash import iterate_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+    import polars as pl
+
+    from data_engine.minhash import TextTable
+    from data_engine.text_hash.words import Hashes, Offsets
+
+    Scores = npt.NDArray[np.float64]
+
+BUCKET_PAIRS = 48
+"""Buckets up to this size are compared all with all: at most 24 pairs a text, while real clusters stay far below."""
+
+LEADERS = 64
+"""Texts of one larger bucket that the others are compared with, one after the other; a bucket of m texts costs at most
+64 m comparisons."""
+
+_PAIRS_AT_ONCE = 4096  # at most 8192 texts: 13 bits name the text or the pair, 51 are left of the shingle's hash
+_DROPPED_BITS, _KEPT_BITS = np.uint64(13), np.uint64(51)
+_KEPT_MASK = np.uint64(2**51 - 1)
+_GROUP_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Verified pairs of distinct texts.
+
+    Attributes:
+        like: int64 [texts], for every text the first text with the same tokens (itself, where there is none before).
+        left, right: int64 [pairs], texts that are first of their like, left < right.
+        score: float64 [pairs], exact Jaccard similarity.
+        proposed: Candidates checked.
+        cut_buckets: Buckets too large and too mixed to compare in full.
+
+    """
+
+    like: Offsets
+    left: Offsets
+    right: Offsets
+    score: Scores
+    proposed: int = 0
+    cut_buckets: int = 0
+
+
+def similar_pairs(
+    texts: pl.Series,
+    table: TextTable,
+    *,
+    threshold: float = 0.8,
+    shingling: Shingling | None = None,
+    groups: Hashes | None = None,
+) -> Pairs:
+    """Find pairs of texts whose exact Jaccard similarity reaches `threshold`.
+
+    Args:
+        texts: Strings, [texts].
+        table: Of the same texts, from `describe` or from the store.
+        threshold: Smallest Jaccard similarity of a pair.
+        shingling: What `table` was made with.
+        groups: uint64 [texts]; only texts of equal value are compared (their numbers, the count of their images).
+
+    Returns:
+        Texts of equal tokens (and group) as `like`; the pairs between first ones of their like, each once. Texts
+        without tokens are like nothing. Of a bucket larger than `BUCKET_PAIRS` enough pairs to connect it, not all.
+
+    """
+    shingling = shingling or Shingling()
+    like = _like(table.text if groups is None else table.text ^ (groups * _GROUP_PRIME))
+    empty = table.text == 0
+    everyone = np.arange(len(like))
+    like[empty] = everyone[empty]
+    index = everyone[(like == everyone) & ~empty]
+    small, large = _buckets(table.keys, index, groups)
+    checker = _Checker(texts, shingling)
+    score = checker.jaccard(*small)
+    good = score >= threshold
+    left, right, score = small[0][good], small[1][good], score[good]
+    proposed, cut = len(small[0]), 0
+    if large:
+        more, checked, cut = _large_buckets(large, checker, threshold, _components(len(texts), left, right))
+        left, right, score = (np.concatenate(both) for both in zip((left, right, score), more, strict=True))
+        proposed += checked
+    return Pairs(like, left, right, score, proposed, cut)
+
+
+def _like(key: Hashes) -> Offsets:
+    """For every value the index of its first occurrence."""
+    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    return first[place]
+
+
+def clusters(count: int, left: Offsets, right: Offsets) -> Offsets:
+    """Connected components of pairs: int64 [count], the smallest member's index of each text's component."""
+    return _components(count, left, right)
+
+
+def _components(count: int, left: Offsets, right: Offsets) -> Offsets:
+    """Union-find on whole arrays: hook the larger root to the smaller, shorten all paths, until nothing changes."""
+    root = np.arange(count)
+    while True:
+        a, b = root[left], root[right]
+        open_ = a != b
+        if not open_.any():
+            return root
+        left, right = left[open_], right[open_]
+        a, b = a[open_], b[open_]
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while True:
+            higher = root[root]
+            if np.array_equal(higher, root):
+                break
+            root = higher
+
+
+def _buckets(keys: Hashes, index: Offsets, groups: Hashes | None) -> tuple[tuple[Offsets, Offsets], list[Offsets]]:
+    """Pairs from small buckets, each once, and the members of each large bucket; only texts of `index` take part."""
+    count = len(index)
+    low = np.uint64(2 ** max(1, int(count).bit_length()) - 1)
+    place = np.arange(count, dtype=np.uint64)
+    found: list[Hashes] = []
+    large: list[Offsets] = []
+    for key in keys:
+        chosen = key[index]
+        if groups is not None:
+            chosen ^= groups[index] * _GROUP_PRIME
+        # Hash above, text below: one sort of plain integers orders buckets and the texts in them.
+        chosen &= ~low
+        chosen |= place
+        chosen.sort()
+        members, starts, sizes = _runs(chosen, low)
+        big = sizes > BUCKET_PAIRS
+        large.extend(members[s : s + n] for s, n in zip(starts[big].tolist(), sizes[big].tolist(), strict=True))
+        found.extend(_all_pairs(members, starts[~big], sizes[~big], count))
+    pairs = np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
+    left, right = np.divmod(pairs.astype(np.int64), max(count, 1))
+    return (index[left], index[right]), [index[members] for members in large]
+
+
+def _runs(packed: Hashes, low: np.uint64) -> tuple[Offsets, Offsets, Offsets]:
+    """Members, starts and sizes of the runs of equal upper bits that have at least two members."""
+    same = ((packed[1:] ^ packed[:-1]) & ~low) == 0
+    if not same.any():
+        none = np.empty(0, np.int64)
+        return none, none, none
+    edges = np.diff(np.concatenate(([0], same.view(np.int8), [0])))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    return (packed & low).astype(np.int64), starts, ends - starts + 1
+
+
+def _all_pairs(members: Offsets, starts: Offsets, sizes: Offsets, count: int) -> Iterator[Hashes]:
+    """All pairs within runs, as left * count + right; one array for each distance of the two in their run."""
+    for apart in range(1, int(sizes.max(initial=0))):
+        wide = sizes > apart
+        starts, sizes = starts[wide], sizes[wide]
+        per = sizes - apart
+        begin = np.repeat(starts, per) + np.arange(per.sum()) - np.repeat(np.cumsum(per) - per, per)
+        yield (members[begin] * count + members[begin + apart]).astype(np.uint64)
+
+
+def _large_buckets(
+    buckets: list[Offsets], checker: _Checker, threshold: float, root: Offsets
+) -> tuple[tuple[Offsets, Offsets, Scores], int, int]:
+    """Connect large buckets: compare all with a leader, drop those connected to it, go on with the next leader.
+
+    A bucket of m texts that are alike costs m comparisons; one of k groups costs at most k m. After `LEADERS` rounds
+    the rest is left (counted as cut): texts that share a band and yet are not alike.
+    """
+    lefts, rights, scores = [], [], []
+    checked = 0
+    for _ in range(LEADERS):
+        buckets = [bucket for bucket in buckets if len(bucket) > 1]
+        if not buckets:
+            break
+        sizes = np.array([len(bucket) - 1 for bucket in buckets])
+        leader = np.repeat([bucket[0] for bucket in buckets], sizes)
+        other = np.concatenate([bucket[1:] for bucket in buckets])
+        apart = np.flatnonzero(root[leader] != root[other])
+        low, high = np.minimum(leader, other)[apart], np.maximum(leader, other)[apart]
+        score = checker.jaccard(low, high)
+        checked += len(low)
+        good = score >= threshold
+        lefts.append(low[good])
+        rights.append(high[good])
+        scores.append(score[good])
+        everyone = np.arange(len(root))
+        root = _components(len(root), np.append(low[good], root), np.append(high[good], everyone))
+        buckets = [bucket[1:][root[bucket[1:]] != root[bucket[0]]] for bucket in buckets]
+    cut = sum(len(bucket) > 1 for bucket in buckets)
+    return (np.concatenate(lefts), np.concatenate(rights), np.concatenate(scores)), checked, cut
+
+
+class _Checker:
+    """Exact Jaccard similarity of pairs.
+
+    Shingles are made again for the texts that are in a pair: few of all, and so memory stays bounded.
+    """
+
+    def __init__(self, texts: pl.Series, shingling: Shingling) -> None:
+        self.texts = texts
+        self.shingling = shingling
+
+    def jaccard(self, left: Offsets, right: Offsets) -> Scores:
+        """Similarity of each pair, float64 [pairs]."""
+        result = np.empty(len(left))
+        for start in range(0, len(left), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            result[part] = self._some(left[part], right[part])
+        return result
+
+    def _some(self, left: Offsets, right: Offsets) -> Scores:
+        count = len(left)
+        wanted, place = np.unique(np.concatenate((left, right)), return_inverse=True)
+        hashes, offsets = _distinct_shingles(self.texts.gather(wanted), self.shingling)
+        sizes = np.diff(offsets)[place]
+        before = np.cumsum(sizes) - sizes
+        source = np.repeat(offsets[:-1][place] - before, sizes)
+        source += np.arange(len(source))
+        pair = np.tile(np.arange(count, dtype=np.uint64) << _KEPT_BITS, 2)
+        # A shingle that both texts of a pair have stands twice.
+        packed = np.sort(hashes[source] | np.repeat(pair, sizes))
+        twice = packed[1:][packed[1:] == packed[:-1]] >> _KEPT_BITS
+        shared = np.bincount(twice.astype(np.int64), minlength=count)
+        return shared / (sizes[:count] + sizes[count:] - shared)
+
+
+def _distinct_shingles(texts: pl.Series, shingling: Shingling) -> tuple[Hashes, Offsets]:
+    """Shingles of at most 2 * `_PAIRS_AT_ONCE` texts as sets: the upper 51 bits of their hashes, and offsets."""
+    kept, first = [], 0
+    for tokens in iterate_words(texts, shingling.tokeniser):
+        hashes, offsets = shingling.shingles(tokens)
+        owner = np.arange(first, first + len(tokens), dtype=np.uint64) << _KEPT_BITS
+        packed = np.sort((hashes >> _DROPPED_BITS) | np.repeat(owner, np.diff(offsets)))
+        kept.append(packed[np.append(True, packed[1:] != packed[:-1])])
+        first += len(tokens)
+    packed = np.concatenate(kept)
+    owners = np.arange(first + 1, dtype=np.uint64) << _KEPT_BITS
+    offsets = np.searchsorted(packed[:-1], owners[:-1])
+    return packed & _KEPT_MASK, np.append(offsets, len(packed))
