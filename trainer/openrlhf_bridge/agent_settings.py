@@ -1,0 +1,37 @@
+"""What the launcher tells every agent, through one environment variable. Apart from `agent.py`, which loads OpenRLHF."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SETTINGS = "INFI_MMR_AGENT"
+"""Environment variable that holds `AgentSettings` as JSON."""
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """Settings of the agents of one run."""
+
+    rollouts: str
+    """Folder for the actors' rollout files."""
+    first_step: int = 1
+    """Step that the first rollouts belong to (more than 1 after a resume)."""
+    weights: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `RewardWeights`; the paper's where empty."""
+
+    def to_json(self) -> str:
+        """Text for the environment variable."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_environment(cls) -> AgentSettings:
+        """Read the environment variable.
+
+        Raises:
+            KeyError: the process was not started by the launcher.
+
+        """
+        return cls(**json.loads(os.environ[SETTINGS]))

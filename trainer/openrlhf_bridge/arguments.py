@@ -1,0 +1,209 @@
+"""Resolved phase -> the arguments of `openrlhf.cli.train_ppo_ray`. Pure: no file, process or clock is touched.
+
+The one place that knows OpenRLHF 0.11.2's flag names. `parse_with_openrlhf` runs OpenRLHF's own parser and its checks on
+a list of arguments without starting anything, so that a wrong combination is found in milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib.util
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from shared.errors import InfiMmrError
+from trainer.phase import Phase
+
+ENTRY = "openrlhf.cli.train_ppo_ray"
+AGENT = Path(__file__).parent / "agent.py"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where one run reads and writes."""
+
+    prompts: str
+    checkpoint: str
+    """Policy before the phase: a folder."""
+    states: str
+    """DeepSpeed states, one folder per phase: OpenRLHF restores the data loader from there."""
+    output: str
+    """Folder for the weights after the phase."""
+    tensorboard: str
+
+
+@dataclass(frozen=True)
+class PromptFacts:
+    """What the arguments must know of the prompt file."""
+
+    rows: int
+    max_images: int
+
+
+def _flags(values: dict[str, Any]) -> list[str]:
+    arguments: list[str] = []
+    for name, value in values.items():
+        if value is False or value is None:
+            continue
+        arguments.append(f"--{name}")
+        if value is True:
+            continue
+        if isinstance(value, tuple):
+            arguments.extend(str(item) for item in value)
+        else:
+            arguments.append(repr(value) if isinstance(value, float) else str(value))
+    return arguments
+
+
+def openrlhf_arguments(
+    phase: Phase, paths: RunPaths, prompts: PromptFacts, *, device: Literal["cuda", "cpu"], resume: bool, agent: str = ""
+) -> list[str]:
+    """Arguments of one phase.
+
+    Args:
+        phase: The resolved phase.
+        paths: Folders and files of the run.
+        prompts: Rows of the prompt file (a whole number of steps) and most pictures in one prompt.
+        device: `cpu` takes gloo, eager mode and SDPA attention on one pretended GPU; `cuda` takes the phase's cluster.
+        resume: Continue from the newest state in `paths.states`.
+        agent: File of the agent; the bridge's own by default.
+
+    Paper's equations 1 and 2: `group_norm` advantages, KL as a k3 loss term, each sequence weighs the same.
+
+    """
+    cuda = device == "cuda"
+    nodes, gpus = (phase.cluster.nodes, phase.cluster.gpus_per_node) if cuda else (1, 1)
+    tensor_parallel = phase.cluster.tensor_parallel if cuda else 1
+    rollout, train = phase.rollout, phase.train
+    values: dict[str, Any] = {
+        # the policy, its rollout engines and the reference share the same GPUs in turns
+        "actor.model_name_or_path": paths.checkpoint,
+        "actor.num_nodes": nodes,
+        "actor.num_gpus_per_node": gpus,
+        "ref.num_nodes": nodes,
+        "ref.num_gpus_per_node": gpus,
+        "train.colocate_all": True,
+        "vllm.num_engines": nodes * gpus // tensor_parallel,
+        "vllm.tensor_parallel_size": tensor_parallel,
+        "vllm.gpu_memory_utilization": phase.cluster.vllm_memory,
+        "vllm.sync_backend": "nccl" if cuda else "gloo",
+        "vllm.enforce_eager": not cuda,
+        "vllm.enable_sleep": cuda and phase.cluster.sleep,
+        "ds.enable_sleep": cuda and phase.cluster.sleep,
+        "ds.zero_stage": phase.cluster.zero_stage,
+        "ds.adam_offload": phase.cluster.adam_offload,
+        "ds.attn_implementation": phase.cluster.attention if cuda else "sdpa",
+        "ds.param_dtype": "bf16",
+        "actor.gradient_checkpointing_enable": train.gradient_checkpointing,
+        "actor.freeze_visual_encoder": phase.model.freeze_vision,
+        # data: prompts are rendered already, with the checkpoint's own chat template
+        "data.prompt_dataset": paths.prompts,
+        "data.input_key": "prompt",
+        "data.label_key": "label",
+        "data.image_key": "images",
+        "data.max_images_per_prompt": prompts.max_images,
+        "data.max_len": rollout.max_length,
+        "train.agent_func_path": agent or str(AGENT),
+        # rollouts: batch_size counts prompts
+        "rollout.batch_size": rollout.batch_size,
+        "rollout.n_samples_per_prompt": rollout.samples_per_prompt,
+        "rollout.micro_batch_size": train.micro_batch_size,
+        "rollout.max_new_tokens": rollout.max_new_tokens,
+        "rollout.temperature": rollout.temperature,
+        "rollout.top_p": rollout.top_p,
+        "algo.dynamic_filtering_enable": rollout.dynamic_filtering,
+        # update: train.batch_size counts rollouts
+        "train.batch_size": phase.update_rollouts,
+        "train.micro_batch_size": train.micro_batch_size,
+        "train.num_episodes": 1,  # passes over the rows are written into the prompt file, in a seeded order
+        "train.max_epochs": 1,
+        "train.seed": train.seed,
+        "actor.adam.lr": train.learning_rate,
+        "actor.adam.weight_decay": train.weight_decay,
+        "actor.lr_scheduler": train.schedule,
+        "actor.lr_warmup_ratio": train.warmup_ratio,
+        "actor.max_norm": train.max_grad_norm,
+        "actor.eps_clip": train.clip_range,
+        "actor.loss_agg_mode": train.loss_aggregation,
+        "algo.advantage.estimator": "group_norm",
+        "algo.kl.use_loss": True,
+        "algo.kl.estimator": train.kl_estimator,
+        "algo.kl.init_coef": train.kl_coefficient,
+        # token-level importance weights between vLLM's and the trainer's log-probabilities, which also logs their drift
+        "algo.advantage.is_correction_level": train.rollout_correction,
+        # states and results
+        "ckpt.path": paths.states,
+        "ckpt.save_steps": phase.checkpoint.save_every,
+        "ckpt.max_num": phase.checkpoint.keep,
+        "ckpt.best_metric_key": "none",
+        "ckpt.load_enable": resume,
+        "ckpt.output_dir": paths.output,
+        "logger.logging_steps": 1,
+        "logger.tensorboard_dir": paths.tensorboard,
+        "logger.wandb.run_name": phase.name,
+    }
+    if phase.logging.wandb_project:
+        # wandb reads the key itself from WANDB_API_KEY or its login; OpenRLHF only wants the flag to be non-empty
+        values["logger.wandb.key"] = "from-environment"
+        values["logger.wandb.project"] = phase.logging.wandb_project
+    return _flags(values)
+
+
+def _config_module(package: Path) -> ModuleType:
+    """OpenRLHF's `utils/config.py` by its file: importing its package would load transformers."""
+    spec = importlib.util.spec_from_file_location("openrlhf.utils.config", package / "utils" / "config.py")
+    if spec is None or spec.loader is None:
+        raise InfiMmrError("openrlhf/utils/config.py is missing", "install the pinned openrlhf 0.11.2 (uv sync)")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parse_with_openrlhf(arguments: list[str]) -> Any:
+    """Run OpenRLHF's own parser and validation on `arguments`; return its nested namespace. Starts nothing.
+
+    The code is the `__main__` block of `openrlhf/cli/train_ppo_ray.py` itself, less its last statement, `train(args)`.
+
+    Raises:
+        InfiMmrError: OpenRLHF refuses the arguments, with its words, or its entry has another form than pinned.
+
+    """
+    found = importlib.util.find_spec("openrlhf")
+    if found is None or found.origin is None:
+        raise InfiMmrError("openrlhf is not installed", "run uv sync")
+    package = Path(found.origin).parent
+    tree = ast.parse((package / "cli" / "train_ppo_ray.py").read_text(encoding="utf-8"))
+    block = tree.body[-1]
+    last = block.body[-1] if isinstance(block, ast.If) else None
+    if not isinstance(block, ast.If) or last is None or ast.unparse(last) != "train(args)":
+        raise InfiMmrError("openrlhf's entry no longer ends in train(args)", "install the pinned openrlhf 0.11.2")
+    from datetime import datetime
+
+    names: dict[str, Any] = {"argparse": argparse, "datetime": datetime}
+    code = compile(ast.Module(block.body[:-1], []), ENTRY, "exec")
+    messages = io.StringIO()
+    argv, config = sys.argv, sys.modules.get("openrlhf.utils.config")
+    sys.argv = [ENTRY, *arguments]
+    sys.modules["openrlhf.utils.config"] = _config_module(package)
+    try:
+        with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(messages):
+            exec(code, names)  # the pinned package's own source, not data
+    except (SystemExit, AssertionError) as error:
+        said = messages.getvalue().strip().splitlines()
+        raise InfiMmrError(
+            f"OpenRLHF refuses the arguments: {str(error) if isinstance(error, AssertionError) else said[-1]}",
+            "change the phase's values that it names",
+        ) from error
+    finally:
+        sys.argv = argv
+        if config is None:
+            del sys.modules["openrlhf.utils.config"]
+        else:
+            sys.modules["openrlhf.utils.config"] = config
+    return names["args"]

@@ -1,0 +1,37 @@
+"""Adaptations that let the unmodified OpenRLHF 0.11.2 and vLLM 0.29 train on a machine without CUDA.
+
+How it reaches every process: `site/sitecustomize.py` lies on `PYTHONPATH` of the run (driver, Ray workers, the
+subprocess of vLLM's engine) and calls `install()`, which costs nothing until one of the named modules is imported.
+Each adaptation names its target and the reason; a target that has moved raises `ImportError` at once, because a silent
+miss would train a policy whose rollouts come from stale weights.
+Never loaded where CUDA is present. Not covered on a CPU: NCCL, CUDA IPC, sleep modes, flash-attention, tensor-parallel
+rollouts, several nodes.
+"""
+
+from __future__ import annotations
+
+from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS, Adaptation
+from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook
+
+__all__ = ["ADAPTATIONS", "Adaptation", "environment", "install"]
+
+
+def install() -> None:
+    """Arrange that every adaptation is applied when its module is imported. Calling it twice changes nothing."""
+    install_hook(ADAPTATIONS)
+
+
+def environment() -> dict[str, str]:
+    """Environment variables of a run without CUDA, for the driver and (through Ray) for every worker."""
+    from pathlib import Path
+
+    return {
+        "INFI_MMR_CPU_COMPAT": "1",
+        "PYTHONPATH": str(Path(__file__).parent / "site"),
+        "DS_ACCELERATOR": "cpu",  # DeepSpeed would otherwise probe for accelerators
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; vLLM would otherwise take half of the machine
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several processes share the cores: pinning makes them fight
+        "OMP_NUM_THREADS": "1",  # two threads halve vLLM's small-model throughput (measured: 23k to 13k tokens/s)
+        # Ray's resources name pretended GPUs: it must not rewrite CUDA_VISIBLE_DEVICES for them.
+        "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",
+    }

@@ -1,0 +1,221 @@
+"""The adaptations, one class of `Adaptation` each: target, reason, and what is put in its place.
+
+All of them are for OpenRLHF 0.11.2, vLLM 0.29 and torch 2.13 as pinned in `pyproject.toml`. Modules that are patched are
+imported here only inside functions: this file must stay free to import.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+
+def _nothing() -> None:
+    """Before-hook of adaptations that only act afterwards."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """One place of a pinned library that assumes CUDA.
+
+    `targets` are the dotted attributes of `module` that must exist; `apply(module)` replaces them.
+    """
+
+    name: str
+    module: str
+    targets: tuple[str, ...]
+    reason: str
+    apply: Callable[[Any], None]
+    prepare: Callable[[], None] = _nothing
+
+    def before(self) -> None:
+        """Run before the module's own code."""
+        self.prepare()
+
+    def after(self, module: ModuleType) -> None:
+        """Check that every target is still there, then apply.
+
+        Raises:
+            ImportError: a target has moved, which means that the pinned version changed under this adaptation.
+
+        """
+        for target in self.targets:
+            place: Any = module
+            for part in target.split("."):
+                if not hasattr(place, part):
+                    message = (
+                        f"cpu_compat {self.name!r}: {self.module}.{target} has moved ({self.reason}). Pin the versions "
+                        "of pyproject.toml again, or adapt trainer/openrlhf_bridge/cpu_compat/adaptations.py"
+                    )
+                    raise ImportError(message)
+                place = getattr(place, part)
+        self.apply(module)
+
+
+class CpuDeviceName(str):
+    """The device `"cpu"`, which formats as index 0: OpenRLHF builds `f"cuda:{torch.cuda.current_device()}"` from it."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> CpuDeviceName:
+        return super().__new__(cls, "cpu")
+
+    def __format__(self, spec: str) -> str:
+        return format(0, spec)
+
+
+def _torch_cuda(torch: Any) -> None:
+    if torch.cuda.is_available():
+        message = "cpu_compat was loaded on a machine with CUDA, where it must not be (unset INFI_MMR_CPU_COMPAT)"
+        raise ImportError(message)
+    torch.cuda.current_device = CpuDeviceName
+    torch.cuda.set_device = lambda device: None
+    torch.cuda.synchronize = lambda device=None: None
+    torch.cuda.current_stream = lambda device=None: None
+    torch.cuda.empty_cache = lambda: None
+
+
+_PADDING = ("index_first_axis", "pad_input", "rearrange", "unpad_input")
+_FLASH_MODULES = ("flash_attn", "flash_attn.bert_padding", "flash_attn.utils", "flash_attn.utils.distributed")
+
+
+def _unavailable(*_: object, **__: object) -> None:
+    message = "flash-attn is not installed: sample packing and ring attention need CUDA"
+    raise RuntimeError(message)
+
+
+def _put_flash_attn() -> None:
+    for name in _FLASH_MODULES:
+        stand_in = ModuleType(name)
+        stand_in.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
+        sys.modules[name] = stand_in
+    for name in _PADDING:
+        setattr(sys.modules["flash_attn.bert_padding"], name, _unavailable)
+    sys.modules["flash_attn.utils.distributed"].all_gather = _unavailable  # type: ignore[attr-defined]
+
+
+def _take_flash_attn_away(_: ModuleType) -> None:
+    # vLLM and transformers ask whether flash_attn is importable: it must be visible to this one module only.
+    for name in _FLASH_MODULES:
+        sys.modules.pop(name, None)
+
+
+class StoreBroadcast:
+    """Weight broadcast through a TCP store, in place of the NCCL communicator; same `broadcast` call."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    def broadcast(self, tensor: Any, src: int, stream: object = None) -> None:
+        """Fill `tensor` on every rank with the values of rank `src`; delete what all ranks have read."""
+        group = self._group
+        if group.rank == src:
+            group.broadcast(tensor, src)
+            # OpenRLHF waits for every engine before it sends the next weight, so older entries have been read.
+            while len(group.entries) > 1:
+                key, _ = group.entries.popleft()
+                group.store.delete_key(key)
+        else:
+            tensor.copy_(group.broadcast(tensor, src))
+
+
+def _weight_group(module: Any) -> None:
+    def stateless_init_process_group(
+        master_address: str, master_port: int, rank: int, world_size: int, device: object
+    ) -> StoreBroadcast:
+        from vllm.distributed.utils import StatelessProcessGroup
+
+        return StoreBroadcast(StatelessProcessGroup.create(master_address, master_port, rank, world_size))
+
+    module.stateless_init_process_group = stateless_init_process_group
+
+
+def _update_weight(module: Any) -> None:
+    def update_weight(self: Any, name: str, dtype: Any, shape: Any, empty_cache: bool = False) -> None:
+        import torch
+
+        if dtype != self.model_config.dtype:
+            message = f"weight {name} comes as {dtype}, but the engine holds {self.model_config.dtype}"
+            raise TypeError(message)
+        weight = torch.empty(shape, dtype=dtype)
+        self._model_update_group.broadcast(weight, src=0)
+        self.model_runner.model.load_weights(weights=[(name, weight)])
+
+    module.WorkerWrap.update_weight = update_weight
+
+
+def _plain_linear(module: Any) -> None:
+    original = module.dispatch_cpu_unquantized_gemm
+
+    def dispatch_cpu_unquantized_gemm(layer: Any, remove_weight: bool) -> None:
+        if layer.weight.is_meta or layer.weight.ndim != 2:
+            original(layer, remove_weight)
+            return
+        from torch.nn.functional import linear
+
+        layer.cpu_linear = linear
+
+    module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
+
+
+def _cpu_mesh(module: Any) -> None:
+    original = module.init_device_mesh
+
+    def init_device_mesh(device_type: str, *args: Any, **kwargs: Any) -> Any:
+        return original("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
+
+    module.init_device_mesh = init_device_mesh
+
+
+ADAPTATIONS = (
+    Adaptation(
+        "torch.cuda",
+        "torch",
+        tuple(
+            f"cuda.{name}" for name in ("current_device", "set_device", "synchronize", "current_stream", "empty_cache")
+        ),
+        "OpenRLHF asks torch.cuda for its device without a guard; without CUDA these calls raise",
+        _torch_cuda,
+    ),
+    Adaptation(
+        "flash_attn",
+        "openrlhf.models.ring_attn_utils",
+        (*_PADDING, "all_gather"),
+        "imported at the top of the module, used only by packing and ring attention, which vision models forbid",
+        _take_flash_attn_away,
+        _put_flash_attn,
+    ),
+    Adaptation(
+        "weight group",
+        "openrlhf.utils.distributed_util",
+        ("stateless_init_process_group",),
+        "the group that pushes weights to vLLM is hard-coded to NCCL",
+        _weight_group,
+    ),
+    Adaptation(
+        "update_weight",
+        "openrlhf.trainer.ray.vllm_worker_wrap",
+        ("WorkerWrap.update_weight",),
+        "the pushed weight is allocated on 'cuda'",
+        _update_weight,
+    ),
+    Adaptation(
+        "plain linear",
+        "vllm.model_executor.layers.utils",
+        ("dispatch_cpu_unquantized_gemm", "cpu_unquantized_gemm"),
+        "vLLM repacks Linear weights at load on a CPU: pushed weights would crash or never be used",
+        _plain_linear,
+    ),
+    Adaptation(
+        "device mesh",
+        "openrlhf.utils.deepspeed.deepspeed",
+        ("init_device_mesh",),
+        "DeepSpeed's mesh is built on 'cuda'",
+        _cpu_mesh,
+    ),
+)
+"""Every adaptation, in the order of the route of a run."""

@@ -1,0 +1,229 @@
+"""Start OpenRLHF for one phase, follow it, and leave nothing behind.
+
+Three ways to Ray: a private local instance (default), an existing cluster (`RAY_ADDRESS=host:port` or `auto`), or job
+submission (`RAY_ADDRESS=http://host:8265`), the run folder then lying on a file system that all machines see.
+A private instance has its own temporary folder, free ports and process group; every process of it carries the run's tag
+in its environment, and what is left of them is ended however the run ends (Ctrl-C, kill, crash). If this process is
+killed outright, the driver dies with it (`PR_SET_PDEATHSIG`) and Ray's processes with the driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+from shared.errors import InfiMmrError
+from trainer.openrlhf_bridge import cpu_compat
+from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.progress import Event, Trouble, events
+
+TAG = "INFI_MMR_RUN"
+"""Environment variable that marks every process of a run."""
+OBJECT_STORE_BYTES = 256 * 1024**2
+LOCAL_CPUS = 3
+"""Ray's CPU slots of a local instance: one bundle for the GPU actors, one for OpenRLHF's trainer, one spare."""
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One training run, ready to start."""
+
+    arguments: list[str]
+    folder: Path
+    """Run folder: log and spec are written here."""
+    agent: AgentSettings
+    device: Literal["cuda", "cpu"]
+    gpus: int = 1
+    """GPUs of a local instance (pretended on a CPU)."""
+    ray_address: str = ""
+    """Empty: a private local instance."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Further environment variables, for tests."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How OpenRLHF ended."""
+
+    returncode: int
+    trouble: str
+    """The last line that named an exception; empty when there was none."""
+
+
+def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]:
+    """Environment variables that a run adds, for the driver and all its workers."""
+    values = {
+        TAG: tag,
+        SETTINGS: spec.agent.to_json(),
+        "RAY_DEDUP_LOGS": "0",  # the progress lines must not be folded together
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # a dead head ends the run after this, not after a minute
+        "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",  # as OpenRLHF sets it
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",  # the checkpoint was fetched before the start, at its pinned revision
+        "HF_DATASETS_CACHE": str(scratch / "datasets"),
+        "VLLM_NO_USAGE_STATS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    # ninja lies beside the interpreter, which need not be on the PATH of whoever started us
+    values["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    paths = [str(Path(__file__).parents[2])]
+    if spec.device == "cpu":
+        values |= cpu_compat.environment()
+        paths.insert(0, values["PYTHONPATH"])
+    paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    values["PYTHONPATH"] = os.pathsep.join(paths)
+    return values | spec.environment
+
+
+def ray_keywords(spec: LaunchSpec, environment: dict[str, str], scratch: Path) -> dict[str, object]:
+    """Keywords of `ray.init` in the driver."""
+    if spec.ray_address:
+        return {"address": spec.ray_address, "runtime_env": {"env_vars": environment}}
+    # The environment is inherited by a private instance's workers; a runtime_env would restart those already waiting.
+    keywords: dict[str, object] = {
+        "address": "local",
+        "include_dashboard": False,
+        "_temp_dir": str(scratch / "ray"),
+        "_node_ip_address": "127.0.0.1",  # a private instance listens on loopback only
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "num_gpus": spec.gpus,
+    }
+    if spec.device == "cpu":
+        keywords["num_cpus"] = LOCAL_CPUS
+    else:
+        keywords.pop("object_store_memory")
+    return keywords
+
+
+def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
+    """Run to the end. Events are told from this thread; the whole output goes to `openrlhf.log` in the run folder.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after everything that was started has been ended.
+
+    """
+    tag = uuid.uuid4().hex
+    # Unix sockets allow 107 characters: Ray's folder must be short, so it is not inside the run folder.
+    scratch = Path(tempfile.mkdtemp(prefix="mmr-"))
+    trouble = ""
+    try:
+        with _interruptible(), (spec.folder / "openrlhf.log").open("a", encoding="utf-8") as log:
+            with _lines(spec, tag, scratch) as (lines, returncode):
+                for event in events(_copied(lines, log)):
+                    if isinstance(event, Trouble):
+                        trouble = event.text
+                    on_event(event)
+                return Ending(returncode(), trouble)
+    finally:
+        end_processes(tag)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _copied(lines: Iterator[str], log: IO[str]) -> Iterator[str]:
+    for line in lines:
+        log.write(line)
+        log.flush()
+        yield line
+
+
+@contextlib.contextmanager
+def _lines(spec: LaunchSpec, tag: str, scratch: Path) -> Iterator[tuple[Iterator[str], Callable[[], int]]]:
+    """Output lines of the driver and, once they end, its exit status."""
+    environment = run_environment(spec, tag, scratch)
+    if spec.ray_address.startswith(("http://", "https://")):
+        from trainer.openrlhf_bridge.job import submitted_lines
+
+        with submitted_lines(spec, environment) as following:
+            yield following
+        return
+    spec_file = scratch / "spec.json"
+    keywords = ray_keywords(spec, environment, scratch)
+    spec_file.write_text(json.dumps({"ray": keywords, "arguments": spec.arguments}), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer.openrlhf_bridge.driver", str(spec_file)],
+        env={**_inherited(spec), **environment, "INFI_MMR_LAUNCHER": str(os.getpid())},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches us only; we then end the whole run in order
+    )
+    if process.stdout is None:
+        raise InfiMmrError("the driver has no output")
+    watcher = threading.Thread(target=_end_when_driver_ends, args=(process, tag), daemon=True)
+    watcher.start()
+    yield iter(process.stdout), process.wait
+
+
+def _inherited(spec: LaunchSpec) -> dict[str, str]:
+    """Our own environment, without what would tie the run to another cluster or its pretended GPUs to real ones."""
+    dropped = {"RAY_ADDRESS", "RAY_JOB_ID"} | ({"CUDA_VISIBLE_DEVICES"} if spec.device == "cpu" else set())
+    return {name: value for name, value in os.environ.items() if name not in dropped}
+
+
+def _end_when_driver_ends(process: subprocess.Popen[str], tag: str) -> None:
+    # Ray's processes inherit the output pipe: a killed driver would leave it open and us waiting on it.
+    process.wait()
+    time.sleep(1.0)
+    end_processes(tag)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that it is cleaned up like Ctrl-C. Main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_: int, __: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def tagged_processes(tag: str) -> list[int]:
+    """Process ids on this machine whose environment carries the run's tag, without this process."""
+    wanted = f"{TAG}={tag}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def end_processes(tag: str, grace_seconds: float = GRACE_SECONDS) -> None:
+    """End every process of a run: SIGTERM, then SIGKILL after `grace_seconds`."""
+    for number in tagged_processes(tag):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGTERM)
+    deadline = time.monotonic() + grace_seconds
+    while time.monotonic() < deadline:
+        if not tagged_processes(tag):
+            return
+        time.sleep(0.2)
+    for number in tagged_processes(tag):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)

@@ -1,0 +1,50 @@
+"""The reward of one rollout, in the form that OpenRLHF wants.
+
+Input: the model's output text and the label (JSON). Output: `Outcome` with the shaped reward (what trains), the 0/1 score
+(what dynamic filtering reads), numbers for the logs, and the record for the rollout files.
+Never raises and always returns a value: OpenRLHF swallows exceptions here and later fails with a misleading error
+(facts; verl#5635, Math-Verify#50). Failures of our own are counted in `reward_failed`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trainer.rewards import RewardParts, RewardWeights, reward
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one rollout earned."""
+
+    rewards: float
+    scores: float
+    extra_logs: dict[str, float]
+    record: dict[str, Any]
+
+
+def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
+    """Judge one output against its label, `{"id", "gold", "kind", "choices", ...}` as JSON."""
+    failed = 0.0
+    fields: dict[str, Any] = {}
+    try:
+        fields = json.loads(label)
+        parts = reward(output, fields, weights)
+        failed = float(parts.failure.startswith("error:") or parts.verdict == "unparsable_gold")
+    except Exception as error:  # nothing may escape, see above
+        parts = RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, "text", "wrong", f"error:{type(error).__name__}")
+        failed = 1.0
+    if not isinstance(fields, dict):
+        fields = {}
+    # The same keys for every rollout: OpenRLHF merges them into tensors.
+    logs = {
+        "format": float(parts.format),
+        "accuracy": float(parts.score),
+        "type_match": float(parts.type_match),
+        "exact": float(parts.exact),
+        "reward_failed": failed,
+    }
+    record = asdict(parts) | {"prompt_id": str(fields.get("id", "")), "gold": str(fields.get("gold", ""))}
+    return Outcome(float(parts.total), float(parts.score), logs, record)

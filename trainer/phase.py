@@ -1,0 +1,268 @@
+"""What a phase is: one named file of values, resolved for a profile.
+
+Input: a phase file `phases/NAME.toml`, a profile and `--set` overrides. Output: a frozen `Phase`. The defaults below are
+the values of the paper's section 5.1 where it states one; each field says its meaning, unit and source. The `local`
+tables of the phase files change sizes only, and the learning rate, which belongs to a model's size.
+Not covered: what OpenRLHF calls these values (`openrlhf_bridge/arguments.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from shared.config import Strict, load_toml
+from shared.errors import UsageError, nearest
+
+PHASES = Path(__file__).parent / "phases"
+BUNDLED = "tiny-vl"
+
+
+class DataSettings(Strict):
+    """Which rows train."""
+
+    dataset: str = Field(description="Dataset version to train on, `name[@vN|@tag]`.")
+    captions: bool = Field(
+        default=False, description="Put the picture's caption into the prompt (paper, section 4.2: CMRA only)."
+    )
+    images: Literal["none", "required", "any"] = Field(
+        default="any", description="Rows without pictures only, rows with pictures only, or both."
+    )
+    max_rows: int = Field(default=0, ge=0, description="Most rows, drawn by the seed; 0 takes all.")
+    min_pass_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Leave out rows whose known pass rate (ViRL39K's PassRate_32BTrained) is below; 0 switches it off.",
+    )
+    max_pass_rate: float = Field(
+        default=1.0, ge=0, le=1, description="Leave out rows whose known pass rate is above; 1 switches it off."
+    )
+    profile_check: bool = Field(
+        default=True, description="Refuse a dataset version that was built for the other profile."
+    )
+
+
+class PromptSettings(Strict):
+    """How a row is asked: names of prompt files in `shared/prompts`."""
+
+    system: str = Field(default="reason_system", description="System prompt; asks for <think> and \\boxed{}.")
+    question: str = Field(default="question", description="User prompt with the field {question} (and {caption}).")
+
+
+class ModelSettings(Strict):
+    """The policy before this phase."""
+
+    start: str = Field(
+        default="Qwen/Qwen2.5-VL-3B-Instruct",
+        description="Hub id, folder or 'tiny-vl'; `--from` replaces it (paper, section 5.1).",
+    )
+    revision: str = Field(
+        default="66285546d2b821cf421d4f5eb2576359d3770cd3", description="Hub commit; unused for a folder."
+    )
+    freeze_vision: bool = Field(default=False, description="Train the language model only (not in the paper).")
+
+
+class RewardSettings(Strict):
+    """R = format_weight * format + accuracy_weight * accuracy (paper, sections 3.2 and 5.1)."""
+
+    format_weight: float = Field(default=0.1, ge=0, le=1, description="w_f.")
+    accuracy_weight: float = Field(default=0.9, ge=0, le=1, description="w_a.")
+    type_weight: float = Field(default=0.2, ge=0, le=1, description="w_t, share of the type match in the accuracy.")
+    exact_weight: float = Field(default=0.8, ge=0, le=1, description="w_p, share of the exact match.")
+    accuracy_mode: Literal["type_exact", "binary"] = Field(
+        default="type_exact", description="type_exact as in the paper's text, or 0/1 (InfiGUI-R1 for mathematics)."
+    )
+
+
+class RolloutSettings(Strict):
+    """How the policy is sampled."""
+
+    batch_size: int = Field(default=256, gt=0, description="Prompts per step (paper: rollout batch size 256).")
+    samples_per_prompt: int = Field(default=16, gt=1, description="Rollouts per prompt, G in equation 1 (paper: 16).")
+    temperature: float = Field(default=1.0, gt=0, description="Sampling temperature (the paper states none).")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus; 1 switches it off (the paper states none).")
+    max_new_tokens: int = Field(
+        default=2048, gt=0, description="Tokens of one answer (the paper states none; its Figure 3 stays below 1,000)."
+    )
+    max_length: int = Field(
+        default=8192,
+        gt=0,
+        description="Tokens of prompt, pictures and answer; longer rows are counted and left out, never truncated.",
+    )
+    dynamic_filtering: bool = Field(
+        default=False, description="Replace groups that are all right or all wrong (DAPO; not in the paper)."
+    )
+
+
+class TrainSettings(Strict):
+    """How the policy is updated (GRPO, paper equations 1 and 2)."""
+
+    batch_size: int = Field(default=256, gt=0, description="Size of one update (paper: 256), in `batch_unit`s.")
+    batch_unit: Literal["rollouts", "prompts"] = Field(
+        default="rollouts",
+        description=(
+            "What batch_size counts. 'rollouts' is OpenRLHF's own meaning: 256 prompts x 16 rollouts / 256 = 16 updates "
+            "a step, where equation 1's clipping matters. 'prompts' makes it one update a step."
+        ),
+    )
+    micro_batch_size: int = Field(default=4, gt=0, description="Rollouts per forward and backward pass on one GPU.")
+    learning_rate: float = Field(default=1e-6, gt=0, description="Adam's learning rate (paper: 1.0e-6).")
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine_with_min_lr"] = Field(
+        default="constant_with_warmup",
+        description="Constant after the warm-up: the paper states one rate; OpenRLHF's own default is a cosine.",
+    )
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the updates that warm up.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient norm clip; 0 switches it off.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Adam's decoupled weight decay.")
+    clip_range: float = Field(default=0.2, gt=0, lt=1, description="Epsilon of equation 1 (GRPO's value).")
+    kl_coefficient: float = Field(
+        default=0.001,
+        ge=0,
+        description="Beta of equation 1; the paper states none, 0.001 is EasyR1's GRPO example. 0 needs no reference.",
+    )
+    kl_estimator: Literal["k3", "k2"] = Field(default="k3", description="k3 is the estimator of GRPO's paper.")
+    loss_aggregation: Literal["seq-mean-token-mean", "token-mean"] = Field(
+        default="seq-mean-token-mean", description="Equation 1 averages within an output, then over outputs."
+    )
+    rollout_correction: Literal["off", "token"] = Field(
+        default="off",
+        description=(
+            "Weigh tokens by training over rollout probability where the two drift apart, and log the drift as vllm_kl "
+            "(not in the paper)."
+        ),
+    )
+    epochs: int = Field(default=1, gt=0, description="Passes over the rows, when max_steps does not stop before.")
+    max_steps: int = Field(default=0, ge=0, description="Stop after this many steps; 0 trains `epochs`.")
+    gradient_checkpointing: bool = Field(default=True, description="Recompute activations to save memory.")
+    seed: int = Field(default=42, ge=0, description="Seed of the row order, the rollouts and the update.")
+
+
+class CheckpointSettings(Strict):
+    """What is kept."""
+
+    save_every: int = Field(default=10, gt=0, description="Steps between states that a killed run resumes from.")
+    keep: int = Field(
+        default=2, ge=2, description="States kept; at least two, because the oldest goes before the newest is whole."
+    )
+
+
+class ClusterSettings(Strict):
+    """Where it runs; changes no result's meaning."""
+
+    nodes: int = Field(default=2, gt=0, description="Machines (paper: 16 H800, here 2 x 8).")
+    gpus_per_node: int = Field(default=8, gt=0, description="GPUs of one machine.")
+    tensor_parallel: int = Field(default=1, gt=0, description="GPUs per vLLM engine.")
+    vllm_memory: float = Field(default=0.6, gt=0, lt=1, description="Share of a GPU's memory for vLLM while it samples.")
+    zero_stage: Literal[1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage.")
+    adam_offload: bool = Field(default=False, description="Keep Adam's states in host memory.")
+    attention: str = Field(default="flash_attention_2", description="Attention of the trained model.")
+    sleep: bool = Field(default=True, description="vLLM and DeepSpeed give their GPU memory to each other in turns.")
+
+
+class EvaluationSettings(Strict):
+    """Held-out tasks, run on the base and after each phase by a curriculum."""
+
+    benchmarks: tuple[str, ...] = Field(
+        default=("math500", "mathverse", "mathvision", "olympiadbench", "mathvista"),
+        description="Evaluation tasks (paper, section 5.2).",
+    )
+    limit: int = Field(default=0, ge=0, description="Items per task; 0 takes all.")
+
+
+class LoggingSettings(Strict):
+    """Where metrics go besides the run folder and TensorBoard."""
+
+    wandb_project: str = Field(default="", description="Weights & Biases project; empty switches it off.")
+
+
+class Phase(Strict):
+    """One phase, resolved: what `run.json` records and what OpenRLHF's arguments are made of."""
+
+    name: str = Field(description="File name of the phase.")
+    title: str = Field(description="What the phase is for.")
+    profile_name: Literal["full", "local"] = Field(default="full", description="Profile it was resolved for.")
+    data: DataSettings
+    prompt: PromptSettings = PromptSettings()
+    model: ModelSettings = ModelSettings()
+    reward: RewardSettings = RewardSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    train: TrainSettings = TrainSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Phase:
+        """Refuse sizes that OpenRLHF would only refuse, or silently round, after minutes of start-up."""
+        rollouts = self.rollout.batch_size * self.rollout.samples_per_prompt
+        gpus = self.cluster.nodes * self.cluster.gpus_per_node
+        if rollouts % self.update_rollouts:
+            message = (
+                f"train.batch_size ({self.update_rollouts} rollouts) must divide the {rollouts} rollouts of a step "
+                f"(rollout.batch_size {self.rollout.batch_size} x samples_per_prompt {self.rollout.samples_per_prompt})"
+            )
+            raise ValueError(message)
+        if self.update_rollouts % (self.train.micro_batch_size * gpus):
+            message = (
+                f"train.micro_batch_size {self.train.micro_batch_size} x {gpus} GPUs must divide "
+                f"the {self.update_rollouts} rollouts of an update"
+            )
+            raise ValueError(message)
+        if self.rollout.max_new_tokens >= self.rollout.max_length:
+            message = "rollout.max_new_tokens must leave room for a prompt within rollout.max_length"
+            raise ValueError(message)
+        if self.data.min_pass_rate > self.data.max_pass_rate:
+            message = "data.min_pass_rate is above data.max_pass_rate: no row can pass"
+            raise ValueError(message)
+        if self.data.captions != ("caption" in self.prompt.question):
+            message = (
+                f"data.captions is {self.data.captions} but prompt.question is {self.prompt.question!r}: "
+                "a prompt form with captions needs data.captions = true and the other way round"
+            )
+            raise ValueError(message)
+        return self
+
+    @property
+    def update_rollouts(self) -> int:
+        """Rollouts of one update: what OpenRLHF calls train.batch_size."""
+        per_unit = self.rollout.samples_per_prompt if self.train.batch_unit == "prompts" else 1
+        return self.train.batch_size * per_unit
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimiser updates that one step's rollouts are used for."""
+        return self.rollout.batch_size * self.rollout.samples_per_prompt // self.update_rollouts
+
+    def steps(self, rows: int) -> int:
+        """Steps of this phase with `rows` usable rows: whole steps only, none with a partial batch of prompts."""
+        by_epochs = rows * self.train.epochs // self.rollout.batch_size
+        return self.train.max_steps or by_epochs
+
+    def epochs_needed(self, rows: int) -> int:
+        """Passes over `rows` rows that the steps of this phase take (more than `train.epochs` if max_steps asks)."""
+        return max(1, math.ceil(self.steps(rows) * self.rollout.batch_size / max(rows, 1)))
+
+
+def phase_names(folder: Path = PHASES) -> tuple[str, ...]:
+    """Names of the phase files, sorted."""
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def load_phase(name: str, profile: Literal["full", "local"], overrides: list[str] | None = None) -> Phase:
+    """Phase `name` resolved for `profile`, with `overrides` such as `train.max_steps=3`.
+
+    Raises:
+        UsageError: no such phase, an unknown key (the nearest right one is named), or values that do not fit together.
+
+    """
+    path = PHASES / f"{name}.toml"
+    if not path.is_file():
+        near = nearest(name, phase_names())
+        hint = f"did you mean {near!r}?" if near else f"known phases: {', '.join(phase_names())}"
+        raise UsageError(f"no phase named {name!r}", hint)
+    return load_toml(path, Phase, [*(overrides or []), f"profile_name={profile}"], what="phase", profile=profile)
