@@ -19,9 +19,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
+from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +36,7 @@ MANY_SEGMENTS = 256
 """Small segments above which opening a table merges them: 256 reads of a local file cost about 0.1 s."""
 
 SMALL_SEGMENT_BYTES = 16 * 2**20
-"""Segments below this are merged; larger ones are left alone, so that a table of any size is rewritten O(log n) times."""
+"""Segments below this are merged; larger ones are left alone, so that old cells are not rewritten over and over."""
 
 
 class AnnotationTable:
@@ -146,7 +148,7 @@ class AnnotationTable:
         return pa.schema([pa.field("key", pa.string(), nullable=False), *self._values])
 
     def _list(self) -> list[tuple[str, int]]:
-        entries = self.store.list(self.folder + "/")
+        entries = self.store.list(self.folder)
         return sorted(
             (entry.path.rsplit("/", 1)[-1], entry.size) for entry in entries if entry.path.endswith(".parquet")
         )
@@ -158,17 +160,15 @@ class AnnotationTable:
         if sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
             self.compact()
             entries = self._list()
-        tables = []
-        for name, _ in entries:
-            try:
-                tables.append(self._read(name))
-            except FileNotFoundError:  # another builder merged it between our listing and our reading
-                return self._load()
-        if not tables:
-            return None
-        self._segments = {name for name, _ in entries}
-        self._add(_settle(tables))
-        return None
+        try:
+            with ThreadPoolExecutor(max_workers=8) as readers:  # an object store answers many small reads at once
+                tables = list(readers.map(self._read, [name for name, _ in entries]))
+        except NotInStoreError:  # another builder merged it between our listing and our reading
+            self._load()
+            return
+        if tables:
+            self._segments = {name for name, _ in entries}
+            self._add(_settle(tables))
 
     def _add(self, table: pa.Table) -> None:
         import pyarrow as pa
@@ -187,11 +187,8 @@ class AnnotationTable:
         import pyarrow.parquet as pq
 
         path = f"{self.folder}/{name}"
-        local = self.store.local_path(path)
         try:
-            table = pq.read_table(
-                local if local is not None else pa.BufferReader(self.store.get(path)), memory_map=False
-            )
+            table = pq.read_table(pa.BufferReader(self.store.get(path)))
         except pa.ArrowInvalid as error:
             message = f"annotation segment {path} is damaged ({error})"
             raise InfiMmrError(message, "Delete this file; its cells are computed again.") from error

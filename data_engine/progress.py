@@ -7,8 +7,9 @@ Not covered: logging, results (those go to stdout).
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,6 +64,11 @@ class QuietProgress:
         """Nothing to stop."""
 
 
+def _own_stderr() -> TextIO:
+    """Open a second way to the terminal: engines send file descriptor 2 to their log while they work, bars go on."""
+    return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+
+
 class _RichTask:
     def __init__(self, owner: RichProgress, description: str, total: int | None) -> None:
         self._owner = owner
@@ -94,7 +100,7 @@ class RichProgress:
             TaskProgressColumn(show_speed=True),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
+            console=Console(file=_own_stderr()),
         )
 
     def task(self, description: str, total: int | None = None) -> Task:

@@ -85,7 +85,7 @@ class Runner(Protocol):
         function: Callable[..., pa.Table],
         tables: Iterable[pa.Table],
         *,
-        broadcast: Any = None,  # noqa: ANN401 - whatever the function takes
+        broadcast: Any = None,
         task: Task | None = None,
     ) -> Iterator[pa.Table]:
         """`function(table)`, or `function(table, broadcast)` where it is not None, of each table, in the same order.
@@ -104,7 +104,7 @@ class Runner(Protocol):
     ) -> Iterator[pa.Table]:
         """`function` of each partition, where all rows of equal `by` are in one partition; in no promised order.
 
-        Rows of a partition come sorted by all their columns that can be sorted, so that results do not depend on the machine.
+        Rows of a partition come sorted by all their columns, so that results do not depend on the machine.
         """
 
     def close(self) -> None:

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 IMAGE_TAG = "<image>"
+EMBEDDING_SYSTEM = "You are a helpful assistant."
+EMBEDDING_TAIL = "<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"
 
 Conversation = list[dict[str, Any]]
-"""Messages `{"role", "content"}`; content is a string or parts `{"type": "text", "text"}`, `{"type": "image", "image"}`."""
+"""Messages `{"role", "content"}`; content: a string, or parts `{"type": "text", "text"}`,
+`{"type": "image", "image"}`."""
 
 
 def build_conversation(system: str, user: str, images: Sequence[bytes] = ()) -> Conversation:
@@ -37,3 +40,13 @@ def build_conversation(system: str, user: str, images: Sequence[bytes] = ()) -> 
         parts.append({"type": "text", "text": text})
     messages: Conversation = [{"role": "system", "content": system}] if system else []
     return [*messages, {"role": "user", "content": parts}]
+
+
+def embedding_prompt(text: str, images: int = 0) -> str:
+    """Text that is embedded by its last token: GME's chat template (facts of gme-Qwen2-VL), pictures first.
+
+    `<image>` tags of the text are taken out: the pictures stand before it. The bundled checkpoint is trained on this.
+    """
+    pictures = "<|vision_start|><|image_pad|><|vision_end|>" * images
+    words = " ".join(text.replace(IMAGE_TAG, " ").split()) if IMAGE_TAG in text else text
+    return f"<|im_start|>system\n{EMBEDDING_SYSTEM}<|im_end|>\n<|im_start|>user\n{pictures}{words}{EMBEDDING_TAIL}"

@@ -43,9 +43,10 @@ class EngineSpec(Strict):
     max_model_len: int = Field(4096, gt=0, description="Tokens of prompt and answer together.")
     max_images: int = Field(1, gt=0, description="Images that one prompt may hold.")
     trust_remote_code: bool = Field(False, description="Run the checkpoint's own code; only with a pinned revision.")
-    positions: Literal["model", "sequential"] = Field(
+    pooling: Literal["model", "gme"] = Field(
         "model",
-        description="Pooling: 3-D positions as the architecture has them, or 0, 1, 2... as GME's reference code passes.",
+        description="Embedding: positions and resize as the architecture has them, or 'gme': positions 0, 1, 2... and "
+        "two resizes, as GME's reference code does.",
     )
     batch_size: int = Field(64, gt=0, description="Asks per call; halved when the engine runs out of memory.")
     tensor_parallel_size: int = Field(1, gt=0, description="GPUs per engine.")
@@ -76,7 +77,7 @@ class EngineSpec(Strict):
 
         values: dict[str, Any] = {"checkpoint": checkpoint_identity(self), "runner": self.runner}
         values |= {"dtype": self.dtype, "min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        values |= {"max_model_len": self.max_model_len, "positions": self.positions}
+        values |= {"max_model_len": self.max_model_len, "pooling": self.pooling}
         return values
 
     def record(self) -> dict[str, Any]:
@@ -108,7 +109,8 @@ class Answer:
         text: The answer, without special tokens.
         tokens: Tokens of the answer (0 where an endpoint does not tell).
         prompt_tokens: Tokens of the prompt, image tokens included (0 where an endpoint does not tell).
-        finish_reason: `stop`, or `length` where `max_tokens` cut it.
+        finish_reason: `stop`, `length` where `max_tokens` cut it, `refused` where it could not be asked.
+        refused: Why this one ask could not be answered (image refused, prompt too long); empty otherwise.
 
     """
 
@@ -116,6 +118,12 @@ class Answer:
     tokens: int
     prompt_tokens: int
     finish_reason: str
+    refused: str = ""
+
+    @classmethod
+    def refusal(cls, reason: str) -> Answer:
+        """Answer of an ask that could not be asked."""
+        return cls(text="", tokens=0, prompt_tokens=0, finish_reason="refused", refused=" ".join(reason.split())[:500])
 
 
 class VisionLanguageEngine(Protocol):
@@ -124,10 +132,24 @@ class VisionLanguageEngine(Protocol):
     spec: EngineSpec
 
     def chat(self, conversations: Sequence[Conversation], sampling: Sampling | Sequence[Sampling]) -> list[Answer]:
-        """Answer each conversation, in order; one sampling for all, or one each."""
+        """Answer each conversation, in order; one sampling for all, or one each.
+
+        A conversation that cannot be answered gives an `Answer` with `refused`; what is raised concerns every ask.
+        """
 
     def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
-        """Embed (images, text) pairs: float32 [n, dim], L2-normalised, in order."""
+        """Embed (images, text) pairs: float32 [n, dim], L2-normalised, in order.
+
+        Raises:
+            AskRefusedError: one of the pairs cannot be embedded; the others are asked without it.
+
+        """
 
     def close(self) -> None:
         """Free the engine's memory."""
+
+
+def pixel_limits(spec: EngineSpec) -> dict[str, int]:
+    """The limits of `spec` that are set, by the processor's names `min_pixels` and `max_pixels`."""
+    limits = {"min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
+    return {name: value for name, value in limits.items() if value is not None}

@@ -1,0 +1,94 @@
+"""Everything on this machine: one engine (or endpoint), the next batch's images read while the engine works.
+
+Also the reference for every other runner: same asks, same cells.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from data_engine.runners import in_batches
+from data_engine.runners.groups import partition, sorted_rows
+from data_engine.runners.work import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import pyarrow as pa
+
+    from data_engine.progress import Task
+    from data_engine.runners import Ask, Cell, RunnerName
+    from data_engine.steps.base import ImageSource
+    from shared.vlm.spec import EngineSpec, Sampling
+
+PARTITIONS = 8
+"""Parts of `map_groups` unless told otherwise; the result does not depend on it."""
+
+
+class LocalRunner:
+    """Runs steps in this process."""
+
+    name: RunnerName = "local"
+
+    def ask(
+        self,
+        engine: EngineSpec,
+        asks: Iterable[Ask],
+        sink: Callable[[list[Cell]], None],
+        *,
+        images: ImageSource,
+        sampling: Sampling | None = None,
+        task: Task | None = None,
+    ) -> list[str]:
+        """Answer every ask, batch by batch in the order given; see `Runner.ask`."""
+        batches = list(in_batches(list(asks), engine.batch_size))
+        if not batches:
+            return []
+        worker = Worker(engine, images, sampling)
+        try:
+            reading = worker.read(batches[0])
+            for number, batch in enumerate(batches):
+                following = worker.read(batches[number + 1]) if number + 1 < len(batches) else {}
+                if task is not None and number == 0:
+                    task.note(f"starting {engine.model.rsplit('/', 1)[-1]}")
+                cells = worker.answer(batch, reading)
+                sink(cells)
+                if task is not None:
+                    task.note(worker.warnings[-1] if worker.warnings else "")
+                    task.advance(len(cells))
+                reading = following
+        finally:
+            worker.close()
+        return worker.warnings
+
+    def map_batches(
+        self,
+        function: Callable[..., pa.Table],
+        tables: Iterable[pa.Table],
+        *,
+        broadcast: Any = None,
+        task: Task | None = None,
+    ) -> Iterator[pa.Table]:
+        """Apply `function` to each table in order; see `Runner.map_batches`."""
+        for table in tables:
+            yield function(table) if broadcast is None else function(table, broadcast)
+            if task is not None:
+                task.advance(table.num_rows)
+
+    def map_groups(
+        self,
+        function: Callable[[pa.Table], pa.Table],
+        tables: Iterable[pa.Table],
+        *,
+        by: str,
+        partitions: int | None = None,
+        task: Task | None = None,
+    ) -> Iterator[pa.Table]:
+        """Apply `function` to each partition of `by`; see `Runner.map_groups`."""
+        for part in partition(tables, by, partitions or PARTITIONS):
+            yield function(sorted_rows(part))
+            if task is not None:
+                task.advance(part.num_rows)
+
+    def close(self) -> None:
+        """Nothing was started for this runner alone; engines stay in the room until the process ends."""

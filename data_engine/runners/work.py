@@ -1,0 +1,145 @@
+"""What one engine's owner does with a batch of asks: the same on this machine and in each actor of a cluster.
+
+Images are read here, where the engine is. Out of memory: the engine is started again with half the batch, which is
+said. An error of the whole batch: the asks are tried in halves, and the one that fails alone `ATTEMPTS` times becomes
+a failed cell; the others are answered.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from data_engine.runners import Cell
+from shared.errors import InfiMmrError
+from shared.vlm.conversation import build_conversation
+from shared.vlm.failures import AskRefusedError, EndpointError, EngineDiedError, EngineOutOfMemoryError
+from shared.vlm.room import restart_engine, start_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from concurrent.futures import Future
+
+    from data_engine.runners import Ask
+    from data_engine.steps.base import ImageSource
+    from shared.vlm.spec import EngineSpec, Sampling, VisionLanguageEngine
+
+ATTEMPTS = 3
+"""Times one ask is tried alone before it becomes a failed cell."""
+
+READERS = 8
+"""Threads that read images: an object store's latency is hidden by a few reads in flight."""
+
+RESTARTS = 6
+"""Engine restarts allowed in one step: from a batch of 64 down to 1."""
+
+
+class Worker:
+    """Owns the engine of one spec, started at the first batch.
+
+    Args:
+        spec: The engine.
+        images: Where image bytes are read.
+        sampling: How answers are drawn; None embeds.
+
+    """
+
+    def __init__(self, spec: EngineSpec, images: ImageSource, sampling: Sampling | None) -> None:
+        self.spec = spec
+        self.images = images
+        self.sampling = sampling
+        self.warnings: list[str] = []
+        self._restarts = 0
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="images")
+
+    def read(self, asks: Sequence[Ask]) -> dict[str, Future[bytes]]:
+        """Begin reading the images of `asks`."""
+        wanted = dict.fromkeys(sha256 for ask in asks for sha256 in ask.images)
+        return {sha256: self._readers.submit(self.images.get, sha256) for sha256 in wanted}
+
+    def answer(self, asks: Sequence[Ask], reading: dict[str, Future[bytes]] | None = None) -> list[Cell]:
+        """One cell per ask, in order.
+
+        Raises:
+            InfiMmrError: what concerns every ask: no such checkpoint, endpoint down, an engine that keeps dying.
+
+        """
+        reading = self.read(asks) if reading is None else reading
+        engine = start_engine(self.spec)
+        cells: dict[str, Cell] = {}
+        ready: list[tuple[Ask, list[bytes]]] = []
+        for ask in asks:
+            try:
+                ready.append((ask, [reading[sha256].result() for sha256 in ask.images]))
+            except Exception as error:  # noqa: BLE001 - a row whose picture cannot be read must not sink the build
+                cells[ask.key] = Cell(ask.key, None, _reason(error))
+        for start in range(0, len(ready), self.spec.batch_size):
+            for cell in self._answer(engine, ready[start : start + self.spec.batch_size]):
+                cells[cell.key] = cell
+            engine = start_engine(self.spec)  # another one after a restart
+        return [cells[ask.key] for ask in asks]
+
+    def close(self) -> None:
+        """End the readers; the engine stays in the room for the next step."""
+        self._readers.shutdown(cancel_futures=True)
+
+    def _answer(self, engine: VisionLanguageEngine, asks: list[tuple[Ask, list[bytes]]]) -> Iterable[Cell]:
+        tries = ATTEMPTS if len(asks) == 1 else 1
+        failure: Exception | None = None
+        for _ in range(tries):
+            try:
+                return self._ask(engine, asks)
+            except AskRefusedError as error:
+                if len(asks) == 1:
+                    return [Cell(asks[0][0].key, None, _reason(error))]
+                break
+            except (EngineOutOfMemoryError, EngineDiedError) as error:
+                failure = error
+                engine = self._restart(error, alone=len(asks) == 1)
+            except (EndpointError, InfiMmrError):
+                raise
+            except Exception as error:  # noqa: BLE001 - unknown errors of an engine are isolated, then reported
+                failure = error
+        if len(asks) == 1:
+            return [Cell(asks[0][0].key, None, f"{ATTEMPTS} attempts: {_reason(failure)}")]
+        middle = len(asks) // 2
+        first = list(self._answer(engine, asks[:middle]))
+        return [*first, *self._answer(start_engine(self.spec), asks[middle:])]
+
+    def _ask(self, engine: VisionLanguageEngine, asks: list[tuple[Ask, list[bytes]]]) -> list[Cell]:
+        if self.sampling is None:
+            vectors = engine.embed([(images, ask.text) for ask, images in asks])
+            return [Cell(ask.key, {"vector": vector}) for (ask, _), vector in zip(asks, vectors, strict=True)]
+        conversations = [build_conversation(ask.system, ask.text, images) for ask, images in asks]
+        answers = engine.chat(conversations, self.sampling)
+        return [
+            Cell(ask.key, None, answer.refused)
+            if answer.refused
+            else Cell(
+                ask.key,
+                {
+                    "text": answer.text,
+                    "tokens": answer.tokens,
+                    "prompt_tokens": answer.prompt_tokens,
+                    "finish_reason": answer.finish_reason,
+                },
+            )
+            for (ask, _), answer in zip(asks, answers, strict=True)
+        ]
+
+    def _restart(self, error: InfiMmrError, *, alone: bool) -> VisionLanguageEngine:
+        """Start the engine again, with half the batch unless it failed on a single ask."""
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            message = f"the engine of {self.spec.model} failed {self._restarts} times: {error.message}"
+            raise InfiMmrError(message, "Lower batch_size, max_model_len or max_pixels.") from error
+        smaller = self.spec if alone else self.spec.model_copy(update={"batch_size": max(1, self.spec.batch_size // 2)})
+        self.warnings.append(f"{error.message}; started again with batch_size {smaller.batch_size}")
+        engine = restart_engine(self.spec, smaller)
+        self.spec = smaller
+        return engine
+
+
+def _reason(error: BaseException | None) -> str:
+    text = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+    return " ".join(str(text).split())[:500]

