@@ -114,9 +114,13 @@ class FolderStore(Store):
 
     def put(self, path: str, data: bytes | Path) -> None:
         """Write a file, replacing it as a whole."""
+        self.put_pieces(path, [data] if isinstance(data, bytes) else file_pieces(data))
+
+    def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write a file from its pieces, replacing it as a whole."""
         target = self.local_path(path)
         with self.temporary() as temporary:
-            _fill(temporary, data)
+            copy_pieces(pieces, temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(target)
             sync_folder(target.parent)
@@ -126,7 +130,7 @@ class FolderStore(Store):
         if self.exists(path):
             return False
         with self.temporary() as temporary:
-            _fill(temporary, data)
+            copy_pieces([data] if isinstance(data, bytes) else file_pieces(data), temporary)
             return self.adopt(temporary, path)
 
     def adopt(self, temporary: Path, path: str) -> bool:
@@ -152,19 +156,17 @@ class FolderStore(Store):
         return True
 
     def delete(self, path: str) -> None:
-        """Remove a file; no error where it is absent. Folders left empty go as well."""
-        target = self.local_path(path)
+        """Remove a file; no error where it is absent."""
         try:
-            target.unlink(missing_ok=True)
+            self.local_path(path).unlink(missing_ok=True)
         except OSError as error:
             raise folder_error(error, self.root) from error
-        for parent in target.parents:
-            if parent == self.root:
-                break
-            try:
-                parent.rmdir()
-            except OSError:
-                break
+
+    def prune(self, prefix: str) -> None:
+        """Remove the empty folders under `prefix`; only where nobody writes there, for a writer may have just made one."""
+        for folder, _, _ in os.walk(self.local_path(prefix), topdown=False):
+            with suppress(OSError):
+                Path(folder).rmdir()
 
     def compare_and_set(self, path: str, expected: bytes | None, new: bytes) -> bool:
         """Write `new` if the file holds `expected`, under a lock that the kernel frees when its holder dies."""
@@ -209,8 +211,6 @@ class FolderStore(Store):
                 yield path
             finally:
                 shutil.rmtree(path, ignore_errors=True)
-                with suppress(OSError):
-                    base.rmdir()
 
     def dead_temporaries(self) -> Sequence[tuple[Path, int]]:
         """Return the temporary files and folders whose writer is gone, each with the bytes that removing it frees."""
@@ -289,10 +289,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _fill(target: Path, data: bytes | Path) -> None:
-    copy_pieces([data] if isinstance(data, bytes) else file_pieces(data), target)
 
 
 def _nobody_holds(path: Path) -> bool:

@@ -27,7 +27,7 @@ from shared.errors import InfiMmrError
 from shared.store import READ_BYTES, Entry, Store, checked_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 PART_BYTES = 16 << 20
 """Size of an upload part; S3 allows 10,000 parts, so files of 160 GB."""
@@ -114,10 +114,17 @@ class ObjectStore(Store):
 
     def put(self, path: str, data: bytes | Path) -> None:
         """Write a file, replacing it as a whole; long ones in parallel parts."""
+        self._put(path, data)
+
+    def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write a file from its pieces; long ones in parallel parts."""
+        self._put(path, iter(pieces))
+
+    def _put(self, path: str, content: bytes | Path | Iterator[bytes]) -> None:
         import obstore
 
         with self._calls(path):
-            obstore.put(self._bucket, checked_path(path), data, chunk_size=PART_BYTES, max_concurrency=_IN_FLIGHT)
+            obstore.put(self._bucket, checked_path(path), content, chunk_size=PART_BYTES, max_concurrency=_IN_FLIGHT)
 
     def put_new(self, path: str, data: bytes | Path) -> bool:
         """Create a file; return False where it exists. The server decides among racing writers."""

@@ -28,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 STORE_VARIABLE = "INFI_MMR_STORE"
 READ_BYTES = 8 << 20
@@ -145,6 +145,10 @@ class Store(ABC):
     @abstractmethod
     def put(self, path: str, data: bytes | Path) -> None:
         """Write a file, replacing it as a whole: a reader sees the old bytes or the new. For mutable caches only."""
+
+    def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write a file from its pieces, replacing it as a whole, holding only a few pieces at a time."""
+        self.put(path, b"".join(pieces))
 
     @abstractmethod
     def put_new(self, path: str, data: bytes | Path) -> bool:

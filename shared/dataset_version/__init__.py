@@ -1,0 +1,40 @@
+"""Dataset versions: immutable, named, verified, shared through a store.
+
+What a store holds::
+
+    blobs/sha256/ab/<sha256>.parquet    shards by the hash of their bytes, shared by all versions
+    datasets/<name>/<vN>/manifest.json  the manifest, written last; it claims the number
+    datasets/<name>/<vN>/*.parquet      on a folder: hard links of the blobs, so that the folder opens with any tool
+    tags/<name>/<tag>.json              small pointers, moved by compare-and-set
+    annotations/...                     what models said, found again by any later build
+    leases/*.json                       who is publishing just now
+
+The trainer and the data engine meet here and nowhere else.
+"""
+
+from shared.dataset_version.manifest import Input, Manifest, ManifestDraft, Prompt, Shard, StepCount
+from shared.dataset_version.version import (
+    DatasetVersion,
+    find_by_build_key,
+    list_datasets,
+    list_tags,
+    open_dataset,
+    publish,
+    set_tag,
+)
+
+__all__ = [
+    "DatasetVersion",
+    "Input",
+    "Manifest",
+    "ManifestDraft",
+    "Prompt",
+    "Shard",
+    "StepCount",
+    "find_by_build_key",
+    "list_datasets",
+    "list_tags",
+    "open_dataset",
+    "publish",
+    "set_tag",
+]

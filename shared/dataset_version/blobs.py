@@ -1,0 +1,141 @@
+"""Blobs: files under the hash of their bytes, which no version owns and every version can share.
+
+`put_blob` brings a file in, `blob_pieces` reads one, `fetch_blob` writes one to a local file and refuses any other bytes
+than the hash promises. A blob that is there is believed only after its bytes were hashed; if they are damaged, the good
+bytes at hand replace them (a rebuild or a repeated pull heals, and nothing else does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from shared.dataset_version.names import blob_path, is_version, map_path
+from shared.errors import InfiMmrError
+from shared.folder_store import FolderStore, copy_pieces, file_pieces, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from shared.store import Store
+
+PARALLEL_FILES = 4
+
+
+def put_blob(store: Store, source: Path) -> tuple[str, int, bool]:
+    """Bring a local file in; return its sha256, its size and whether it is new to the store.
+
+    On a folder the hash is that of the very bytes that were written.
+    """
+    if isinstance(store, FolderStore):
+        with store.temporary() as temporary:
+            sha256, size = copy_pieces(file_pieces(source), temporary)
+            return sha256, size, _adopt_blob(store, temporary, sha256, size)
+    sha256, size = hash_pieces(file_pieces(source))
+    new = not has_blob(store, sha256, size)
+    if new:
+        send_blob(store, file_pieces(source), sha256, size)
+    return sha256, size, new
+
+
+def send_blob(store: Store, pieces: Iterable[bytes], sha256: str, size: int) -> None:
+    """Write a blob from its pieces, refusing any other bytes than `sha256` and `size` promise."""
+    if isinstance(store, FolderStore):
+        with store.temporary() as temporary:
+            _must_be(copy_pieces(pieces, temporary), sha256, size, "arrived")
+            _adopt_blob(store, temporary, sha256, size)
+        return
+    digest = hashlib.sha256()
+    sent = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal sent
+        for piece in pieces:
+            digest.update(piece)
+            sent += len(piece)
+            yield piece
+
+    path = blob_path(sha256)
+    store.put_pieces(path, counted())
+    entry = store.head(path)
+    arrived = entry.size if entry else 0
+    if (digest.hexdigest(), sent) != (sha256, size) or arrived != size:
+        store.delete(path)
+        _must_be((digest.hexdigest(), min(sent, arrived)), sha256, size, "arrived")
+
+
+def has_blob(store: Store, sha256: str, size: int, *, check_bytes: bool = True) -> bool:
+    """Return whether a blob is there, whole: right size and, unless `check_bytes` is off, right hash.
+
+    In a bucket, whose server checks what it keeps, only the size of a file kept whole is compared.
+    """
+    entry = store.head(blob_path(sha256))
+    if entry is None:
+        return not store.is_folder and store.exists(map_path(sha256))
+    if entry.size != size:
+        return False
+    return not (check_bytes and store.is_folder) or hash_pieces(store.pieces(entry.path)) == (sha256, size)
+
+
+def blob_pieces(store: Store, sha256: str) -> Iterator[bytes]:
+    """Yield a blob's bytes in order, from where it lies whole or from the ranges that its map names. Not yet verified."""
+    if store.is_folder or store.exists(blob_path(sha256)):
+        return store.pieces(blob_path(sha256))
+    from shared.dataset_version.delta import mapped_pieces
+
+    return mapped_pieces(store, sha256)
+
+
+def read_blob(store: Store, sha256: str, size: int) -> bytes:
+    """Return a small blob's bytes, verified. Raises `InfiMmrError` where they are damaged."""
+    data = b"".join(blob_pieces(store, sha256))
+    _must_be(hash_pieces([data]), sha256, size, "is")
+    return data
+
+
+def hash_pieces(pieces: Iterable[bytes]) -> tuple[str, int]:
+    """Return the sha256 and the size of some pieces together."""
+    digest = hashlib.sha256()
+    size = 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+    return digest.hexdigest(), size
+
+
+def _must_be(found: tuple[str, int], sha256: str, size: int, verb: str) -> None:
+    if found != (sha256, size):
+        message = f"shard {sha256[:12]} {verb} damaged: {found[1]} of {size} bytes, sha256 {found[0][:12]}"
+        raise InfiMmrError(message, "Run it again; if it stays, verify the version in the store it comes from")
+
+
+def _adopt_blob(store: FolderStore, temporary: Path, sha256: str, size: int) -> bool:
+    """Give the whole and right bytes in `temporary` their name; return whether the name is new."""
+    if store.adopt(temporary, blob_path(sha256)):
+        return True
+    if has_blob(store, sha256, size):
+        return False
+    # The name is taken by damaged bytes: put the good ones in their place, and in each version that links them.
+    target = store.local_path(blob_path(sha256))
+    damaged = target.stat()
+    for linked in store.root.glob("datasets/*/v*/*"):
+        status = linked.lstat()
+        if is_version(linked.parent.name) and (status.st_ino, status.st_dev) == (damaged.st_ino, damaged.st_dev):
+            link_over(store, temporary, linked)
+    link_over(store, temporary, target)
+    return False
+
+
+def link_over(store: FolderStore, source: Path, target: Path) -> None:
+    """Make `target` a hard link of `source` (a copy where links are missing), replacing what was there."""
+    with store.temporary() as beside:
+        beside.unlink()
+        try:
+            os.link(source, beside)
+        except OSError:
+            beside.touch()
+            copy_pieces(file_pieces(source), beside)
+        beside.replace(target)
+        sync_folder(target.parent)

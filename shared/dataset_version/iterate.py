@@ -1,0 +1,89 @@
+"""Rows for training: deterministic, evenly divided over ranks, friendly to torch's DataLoader without importing torch."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+class Rows:
+    """The rows of one rank as dicts of Python values (images as ``{"bytes", "path"}``).
+
+    All rows are laid in one order: the stored one, or for a `seed` the row groups shuffled and the rows within each shuffled
+    (PCG64 of seed and epoch). Rank r of W takes the slice ``[r*n//W, (r+1)*n//W)``, so that ranks are disjoint, complete,
+    differ by one row at most, and each reads only the row groups that it needs. Within a DataLoader, its workers divide the
+    slice in the same way. `set_epoch` gives another order. The object can be pickled and iterated again and again.
+    """
+
+    def __init__(self, files: Sequence[Path], rank: int, world_size: int, seed: int | None) -> None:
+        """Take local Parquet files, this process's rank, the number of ranks, and a seed or None for the stored order."""
+        if world_size < 1 or not 0 <= rank < world_size:
+            raise UsageError(f"rank {rank} of {world_size} does not exist", "Use 0 <= rank < world_size")
+        self.files = list(files)
+        self.rank = rank
+        self.world_size = world_size
+        self.seed = seed
+        self.epoch = 0
+        self._groups = _row_groups(self.files)
+
+    def __len__(self) -> int:
+        """Return the rows of this rank (over all its DataLoader workers)."""
+        start, stop = _slice(sum(rows for _, _, rows in self._groups), self.rank, self.world_size)
+        return stop - start
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle differently from now on, if there is a seed."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows."""
+        import pyarrow.parquet as pq
+
+        start, stop = self._share()
+        shuffled = None if self.seed is None else np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
+        order: Any = range(len(self._groups)) if shuffled is None else shuffled.permutation(len(self._groups))
+        position = 0
+        for index in order:
+            file, group, rows = self._groups[int(index)]
+            # Every rank draws for every group, so that all agree on the order.
+            within = np.arange(rows) if shuffled is None else shuffled.permutation(rows)
+            chosen = within[max(0, start - position) : max(0, stop - position)]
+            position += rows
+            if len(chosen):
+                with pq.ParquetFile(self.files[file]) as parquet:
+                    table = parquet.read_row_group(group)
+                for row in chosen:
+                    yield table.slice(int(row), 1).to_pylist()[0]
+
+    def _share(self) -> tuple[int, int]:
+        start, stop = _slice(sum(rows for _, _, rows in self._groups), self.rank, self.world_size)
+        torch_data = sys.modules.get("torch.utils.data")
+        worker = torch_data.get_worker_info() if torch_data is not None else None
+        if worker is not None:
+            first, last = _slice(stop - start, worker.id, worker.num_workers)
+            start, stop = start + first, start + last
+        return start, stop
+
+
+def _slice(total: int, part: int, parts: int) -> tuple[int, int]:
+    return part * total // parts, (part + 1) * total // parts
+
+
+def _row_groups(files: Sequence[Path]) -> list[tuple[int, int, int]]:
+    """Return (file index, row group, rows) for all row groups in order."""
+    import pyarrow.parquet as pq
+
+    groups = []
+    for index, file in enumerate(files):
+        with pq.ParquetFile(file) as parquet:
+            metadata = parquet.metadata
+            groups += [(index, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
+    return groups

@@ -1,0 +1,167 @@
+"""Leases: how `gc` knows that somebody is writing, on a folder and in a bucket alike.
+
+A publisher writes ``leases/<id>.json`` before its first blob and renews it while it works; `gc` writes
+``leases/gc.json`` before it looks. Each then looks for the other: whoever comes second sees the first, so a publisher
+waits for a running `gc`, and `gc` removes nothing while somebody publishes. A lease dies with its process (same machine)
+or when it is no longer renewed (another machine), so a killed publisher blocks nobody for long.
+
+Not covered: machines whose clocks differ by more than `TOLERANCE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import InfiMmrError
+from shared.fingerprint import bytes_hash
+from shared.store import NotInStoreError, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LEASE_SECONDS = 600.0
+"""A lease that was not renewed for this long is dead; renewal comes ten times as often."""
+TOLERANCE_SECONDS = 120.0
+GC_LEASE = "leases/gc.json"
+_WAIT_SECONDS = 0.2
+
+
+class Lease:
+    """A lease held by this process; `check` before the step that makes the work visible."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        """Hold `path` from now on."""
+        self.store = store
+        self.path = path
+        self.started = time.time()
+        self.renewed = self.started
+
+    def content(self) -> bytes:
+        """Return what is written: who holds it, and since when, until when."""
+        held = {"holder": _holder(), "pid": os.getpid(), "started": self.started, "renewed": self.renewed}
+        return json.dumps(held | {"expires": self.renewed + LEASE_SECONDS}).encode()
+
+    def renew(self) -> None:
+        """Say that the work goes on."""
+        self.renewed = time.time()
+        self.store.put(self.path, self.content())
+
+    def check(self) -> None:
+        """Raise if the lease may have lapsed meanwhile (a suspended machine), so that gc may have taken the blobs."""
+        if time.time() > self.renewed + LEASE_SECONDS - TOLERANCE_SECONDS:
+            raise InfiMmrError(f"publishing to {self.store.url} was interrupted for too long", "Run it again")
+
+
+@contextmanager
+def publishing(store: Store) -> Iterator[Lease]:
+    """Hold a lease while writing blobs and claiming a version; waits while `gc` removes."""
+    lease = Lease(store, f"leases/{uuid.uuid4().hex}.json")
+    store.put(lease.path, lease.content())
+    with _kept(lease):
+        while (held := read_lease(store, GC_LEASE)) and not is_dead(held):
+            time.sleep(_WAIT_SECONDS)
+        yield lease
+
+
+@contextmanager
+def collecting(store: Store) -> Iterator[list[dict[str, float]]]:
+    """Hold the lease of `gc`; yields the dead leases. Raises `InfiMmrError` if somebody publishes or collects."""
+    lease = Lease(store, GC_LEASE)
+    try:
+        old: bytes | None = store.get(GC_LEASE)
+    except NotInStoreError:
+        old = None
+    free = old is None or is_dead(_parsed(old))
+    if not free or not store.compare_and_set(GC_LEASE, old, lease.content()):
+        raise InfiMmrError(f"another gc works on {store.url}", "Wait until it is done")
+    with _kept(lease):
+        dead = []
+        for entry in list(store.list("leases")):
+            held = None if entry.path == GC_LEASE else read_lease(store, entry.path)
+            if held is None:
+                continue
+            if not is_dead(held):
+                minutes = max(0.0, (float(held["expires"]) - time.time()) / 60)
+                message = f"somebody publishes to {store.url} (their lease runs {minutes:.0f} minutes more)"
+                raise InfiMmrError(message, "Run gc again when they are done")
+            dead.append({"started": float(held["started"]), "expires": float(held["expires"])})
+        yield dead
+
+
+@contextmanager
+def _kept(lease: Lease) -> Iterator[None]:
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(LEASE_SECONDS / 10):
+            lease.renew()
+
+    renewer = threading.Thread(target=renew, daemon=True)
+    renewer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        renewer.join()
+        lease.store.delete(lease.path)
+
+
+def remove_dead_leases(store: Store) -> None:
+    """Remove the leases whose holder is gone."""
+    for entry in list(store.list("leases")):
+        held = read_lease(store, entry.path)
+        if held is not None and entry.path != GC_LEASE and is_dead(held):
+            store.delete(entry.path)
+
+
+def read_lease(store: Store, path: str) -> dict[str, float | str] | None:
+    """Return a lease's content, or None where it is gone."""
+    try:
+        return _parsed(store.get(path))
+    except NotInStoreError:
+        return None
+
+
+def _parsed(content: bytes) -> dict[str, float | str]:
+    """Read a lease; one that cannot be read counts as expired long ago."""
+    try:
+        held = json.loads(content)
+        return {
+            "holder": str(held["holder"]),
+            "pid": int(held["pid"]),
+            "started": float(held["started"]),
+            "expires": float(held["expires"]),
+        }
+    except (ValueError, KeyError, TypeError):
+        return {"holder": "", "pid": 0, "started": 0.0, "expires": 0.0}
+
+
+def is_dead(held: dict[str, float | str]) -> bool:
+    """Return whether a lease's holder is gone: its process on this machine, or its time anywhere."""
+    if time.time() > float(held["expires"]) + TOLERANCE_SECONDS:
+        return True
+    if held["holder"] != _holder():
+        return False
+    try:
+        os.kill(int(held["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _holder() -> str:
+    """Return a hash that is equal for processes which see each other's process numbers; it tells no host's name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        return bytes_hash(f"{boot}{Path('/proc/self/ns/pid').readlink()}".encode())[:16]
+    except OSError:
+        return uuid.uuid4().hex

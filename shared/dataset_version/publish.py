@@ -1,0 +1,179 @@
+"""Publishing: blobs first, the manifest last, and the number claimed by whoever comes first.
+
+On a folder a version is prepared in a hidden folder (manifest and hard links of the blobs) and renamed to ``vN``, which
+fails where ``vN`` exists, also over NFS. In a bucket the manifest is created with a conditional put. Who loses the race
+reads again: equal content is that version, other content takes the next number. Half a version is never visible.
+"""
+
+from __future__ import annotations
+
+import errno
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from shared.dataset_version.blobs import PARALLEL_FILES, has_blob, link_over, put_blob
+from shared.dataset_version.leases import Lease, collecting, publishing
+from shared.dataset_version.manifest import Manifest, ManifestDraft, Shard, complete, manifest_bytes, read_manifest
+from shared.dataset_version.names import (
+    LEDGER_FILE,
+    blob_path,
+    checked_name,
+    is_version,
+    manifest_path,
+    version_folder,
+    version_number,
+)
+from shared.errors import InfiMmrError
+from shared.folder_store import FolderStore, copy_pieces, sync_folder
+from shared.store import NotInStoreError, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_LOST_RACES = 10_000
+"""More lost races than builders exist: a store that refuses every number for another reason ends here."""
+
+
+def publish_files(
+    store: Store, draft: ManifestDraft, shard_files: Sequence[Path], ledger_file: Path | None
+) -> Manifest:
+    """Upload the files and claim a version; return its manifest, or that of an equal version which is there already.
+
+    Args:
+        store: where to publish.
+        draft: what the build knows.
+        shard_files: local Parquet files of rows, in order; their names become the names in the version's folder.
+        ledger_file: local Parquet file of removed and near-missed rows.
+
+    Raises:
+        InfiMmrError: full disk, no permission, unreachable; the store is left as it was (gc takes loose blobs away).
+    """
+    names = [file.name for file in shard_files] + [LEDGER_FILE] * (ledger_file is not None)
+    files = [*shard_files, *([ledger_file] if ledger_file else [])]
+    brought: list[str] = []
+    try:
+        with publishing(store) as lease:
+            with ThreadPoolExecutor(PARALLEL_FILES) as pool:
+                done = list(pool.map(lambda name, file: _put_shard(store, name, file, brought), names, files))
+            ledger = done.pop() if ledger_file else None
+            moment = draft.created_at or datetime.now(UTC).isoformat(timespec="seconds")
+            draft = draft.model_copy(update={"created_at": moment})
+            return claim(store, complete(draft, done, ledger, "v1"), lease)
+    except InfiMmrError:
+        take_back(store, brought)
+        raise
+
+
+def take_back(store: Store, brought: Sequence[str]) -> None:
+    """After a failure, remove the blobs (by sha256) that this publisher brought, unless somebody needs them.
+
+    While others publish, who may count on these very blobs, they stay for `gc`.
+    """
+    if not brought:
+        return
+    with suppress(InfiMmrError), collecting(store):
+        reached = reached_blobs(store)
+        for sha256 in brought:
+            if sha256 not in reached:
+                store.delete(blob_path(sha256))
+
+
+def reached_blobs(store: Store) -> set[str]:
+    """Return the sha256 of every file that a version names.
+
+    Raises:
+        InfiMmrError: a manifest cannot be read, so that it is not known what the version reaches.
+    """
+    reached = set()
+    for name in store.folders("datasets"):
+        for version in store.folders(f"datasets/{name}"):
+            if is_version(version):
+                reached |= {shard.sha256 for shard in load_manifest(store, name, version).files()}
+    return reached
+
+
+def claim(store: Store, manifest: Manifest, lease: Lease, *, keep_number: bool = False) -> Manifest:
+    """Give content whose blobs are in the store a number; return the manifest that stands there in the end.
+
+    `keep_number` takes the manifest's own number where it is free (a pushed version keeps its name), else the next one.
+    """
+    wanted = version_number(manifest.version) if keep_number else 0
+    for _ in range(_LOST_RACES):
+        taken = 0
+        for version, found in manifests(store, manifest.name):
+            taken = max(taken, version_number(version))
+            if isinstance(found, Manifest) and found.fingerprint == manifest.fingerprint:
+                return found
+            if wanted == version_number(version):
+                wanted = 0
+        numbered = manifest.with_version(f"v{wanted or taken + 1}")
+        lease.check()
+        if _claimed(store, numbered):
+            return numbered
+    raise InfiMmrError(f"no number could be claimed for {manifest.name} in {store.url}", "Look at the store by hand")
+
+
+def manifests(store: Store, name: str) -> Iterator[tuple[str, Manifest | InfiMmrError]]:
+    """Yield each version of a dataset, newest first, with its manifest or with what is wrong with it."""
+    versions = [entry for entry in store.folders(f"datasets/{checked_name(name)}") if is_version(entry)]
+    for version in sorted(versions, key=version_number, reverse=True):
+        try:
+            yield version, load_manifest(store, name, version)
+        except InfiMmrError as error:
+            yield version, error
+
+
+def load_manifest(store: Store, name: str, version: str) -> Manifest:
+    """Read and check one manifest. Raises `InfiMmrError` where it is absent, damaged or somebody else's."""
+    where = f"{name}@{version} in {store.url}"
+    try:
+        data = store.get(manifest_path(name, version))
+    except NotInStoreError:
+        raise NotInStoreError(f"{where} has no manifest", "data-engine list shows what is there") from None
+    manifest = read_manifest(data, where)
+    if (manifest.name, manifest.version) != (name, version):
+        raise InfiMmrError(
+            f"{where} holds the manifest of {manifest.name}@{manifest.version}", "Pull the version again"
+        )
+    return manifest
+
+
+def _put_shard(store: Store, name: str, file: Path, brought: list[str]) -> Shard:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as parquet:
+        rows, groups = parquet.metadata.num_rows, parquet.metadata.num_row_groups
+    sha256, size, new = put_blob(store, file)
+    if new:
+        brought.append(sha256)
+    return Shard(file=name, sha256=sha256, bytes=size, rows=rows, row_groups=groups)
+
+
+def _claimed(store: Store, manifest: Manifest) -> bool:
+    if not isinstance(store, FolderStore):
+        return _claimed_in_bucket(store, manifest)
+    target = store.local_path(version_folder(manifest.name, manifest.version))
+    with store.temporary_folder(f"datasets/{manifest.name}") as prepared:
+        for shard in manifest.files():
+            link_over(store, store.local_path(blob_path(shard.sha256)), prepared / shard.file)
+        (prepared / "manifest.json").touch()
+        copy_pieces([manifest_bytes(manifest)], prepared / "manifest.json")
+        sync_folder(prepared)
+        try:
+            prepared.rename(target)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                return False
+            raise
+        sync_folder(target.parent)
+        return True
+
+
+def _claimed_in_bucket(store: Store, manifest: Manifest) -> bool:
+    missing = [shard.sha256 for shard in manifest.files() if not has_blob(store, shard.sha256, shard.bytes)]
+    if missing:
+        raise InfiMmrError(f"shard {missing[0][:12]} went from {store.url} while it was published", "Run it again")
+    return store.put_new(manifest_path(manifest.name, manifest.version), manifest_bytes(manifest))
