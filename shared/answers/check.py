@@ -1,22 +1,89 @@
-"""Whether a gold answer can serve as a verifiable reward. (First increment.)"""
+r"""Whether a gold answer can serve as a verifiable reward: it must equal itself and differ from a wrong neighbour.
+
+Used by the data engine's `verify_answers`: a row whose gold fails either test is rejected with the reason given here.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from shared.answers.grade import answer_kind, grade
-from shared.answers.outcome import GoldCheck
+from shared.answers.normalise import normalise
+from shared.answers.outcome import GoldCheck, Verdict
+from shared.answers.reading import read
+from shared.answers.words import is_truth_word, letters_in
+
+_NUMBER = re.compile(r"(?<![\d.,_])(?<!_\{)\d+(?:\.\d+)?")
+_OPPOSITES = {"yes": "No", "no": "Yes", "true": "False", "false": "True", "是": "否", "否": "是", "对": "错", "错": "对", "正确": "错误", "错误": "正确"}
 
 
-def perturb(gold: str, kind: str) -> str:
-    """A wrong neighbour of a gold answer."""
-    return gold + "1"
+def perturb(gold: str, kind: str, choices: Sequence[str] | None = None) -> str:
+    """A wrong neighbour of a gold: another letter, the opposite truth, another number, a changed expression or text."""
+    options = neighbours(gold, kind, choices)
+    return next(iter(options.values()))
+
+
+def neighbours(gold: str, kind: str, choices: Sequence[str] | None = None) -> dict[str, str]:
+    """Wrong neighbours by what was changed: `letter`, `truth`, `number`, `sign`, `unit`, `term`, `text`. Never empty."""
+    letters = letters_in(gold)
+    if choices and kind == "choice" and (letters is None or letters[1]):
+        other = [c for c in choices if normalise(c) != normalise(gold)]
+        return {"letter": other[0]} if other else {"text": f"not {gold}"}
+    if kind == "choice" and letters is not None:
+        size = max(len(choices or ()), max(ord(c) - 64 for c in letters[0]), 2)
+        shifted = {chr(65 + (ord(c) - 64) % size) for c in letters[0]}
+        if shifted == set(letters[0]):
+            shifted = {chr(65 + size)}
+        return {"letter": "".join(sorted(shifted))}
+    if is_truth_word(gold):
+        return {"truth": _OPPOSITES.get(normalise(gold).lower(), "No")}
+    reading = read(gold)
+    if reading is None:
+        return {"text": f"not {gold}"}
+    found: dict[str, str] = {}
+    text = normalise(gold)
+    match = _NUMBER.search(text)
+    if match:
+        digits = match.group()
+        bumped = digits[:-1] + str((int(digits[-1]) + 5) % 10) if "." in digits else str(int(digits) + 1)
+        found["number"] = text[: match.start()] + bumped + text[match.end() :]
+    if reading.form == "value" and not reading.label:
+        if not (reading.node and reading.node[0] == "n" and reading.node[1] == 0):
+            found["sign"] = text[1:] if text.startswith("-") else f"-({text})" if reading.style == "expression" else f"-{text}"
+        if reading.unit is not None and not (reading.unit.is_noun or reading.unit.is_generic):
+            found["unit"] = _other_unit(text)
+    if not found:
+        closing = re.search(r"(?:[)\]}|]|\\\}|\\rangle|\\end\{\w+\})+$", text)
+        at = closing.start() if closing and reading.form not in ("value", "relation") else len(text)
+        found["term"] = f"{text[:at]}+1{text[at:]}"
+    return found
+
+
+def _other_unit(text: str) -> str:
+    """The same number with a unit of another dimension."""
+    match = re.match(r"[-+]?[\d.,/ ]*", text)
+    number = match.group().strip(" ,.") if match else ""
+    return f"{number or '1'} \\text{{candela}}"
 
 
 def check_gold(gold: str, kind: str | None = None, choices: Sequence[str] | None = None) -> GoldCheck:
-    """Grade a gold against itself and against a wrong neighbour."""
-    kind = kind or answer_kind(gold, choices)
-    accepts = grade(gold, gold, kind=kind, choices=choices).correct
-    refuses = not grade(perturb(gold, kind), gold, kind=kind, choices=choices).correct
-    good = accepts and refuses
-    return GoldCheck("verified" if good else "unverifiable", "" if good else "no_self_match", kind, gold, accepts, refuses)
+    """Grade a gold against itself and a wrong neighbour. Reasons: empty_or_malformed, not_read, refuses_itself, accepts_neighbour, timeout."""
+    known = kind or answer_kind(gold, choices)
+    itself = grade(gold, gold, kind=known, choices=choices)
+    if itself.verdict is Verdict.UNPARSABLE_GOLD:
+        return GoldCheck("unverifiable", "empty_or_malformed", known, "", self_accepts=False, refuses_neighbour=False)
+    neighbour = grade(perturb(gold, known, choices), gold, kind=known, choices=choices)
+    reading = read(gold)
+    parsed = normalise(gold) if reading is None else f"{reading.form}:{normalise(gold)}"
+    reason = ""
+    if Verdict.TIMEOUT in (itself.verdict, neighbour.verdict):
+        reason = "timeout"
+    elif neighbour.verdict is Verdict.UNPARSABLE_GOLD:
+        reason = "not_read"
+    elif not itself.correct:
+        reason = "refuses_itself"
+    elif neighbour.correct:
+        reason = "accepts_neighbour"
+    status = "unverifiable" if reason else "verified"
+    return GoldCheck(status, reason, known, parsed, itself.correct, not neighbour.correct)  # type: ignore[arg-type]

@@ -1,22 +1,101 @@
-"""Grades one answer against its gold. (First increment: exact text after trimming; the rules follow.)"""
+"""Grades one answer against its gold: cheap layers in this process, symbols in the worker pool.
+
+Order of work: exact after normalisation; choices, truth words and text by their own rules; mathematics by exact rational and
+60-digit arithmetic over structures (`reading`, `compare`); and only what those cannot settle by math-verify in `pool`.
+No function here raises on any pair of strings, and the wall time of one pair is bounded by its deadline plus half a second.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
+from shared.answers.compare import compare
+from shared.answers.expression import variables
 from shared.answers.extract import extract_answer
+from shared.answers.kinds import kind_family
+from shared.answers.normalise import matching_brace, normalise, strip_wrappers
 from shared.answers.outcome import Grade, Verdict
+from shared.answers.pool import GraderPool, Settlement, default_pool
+from shared.answers.reading import MAX_CHARACTERS, Reading, read
+from shared.answers.units import parse_unit
+from shared.answers.words import is_truth_word, letters_in, same_text, truth_of, without_prose
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
+"""Deadline of one pair in the symbolic layer, waiting for a worker included."""
+
+MAX_TEXT_CHARACTERS = 20_000
+"""An answer beyond this length is unparsable; a gold too."""
+
+_SYMBOLIC = re.compile(
+    r"\\(?:int|iint|oint|sum|prod|lim|begin|det|gcd|lcm|max|min|pmod|bmod|mod|partial|nabla|cdots|ldots|dots|vec|overline|hat|bar|dot|mathbb|setminus"
+    r"|cap|mid|arg|Re|Im|ln|log|sin|cos|tan|exp|frac|sqrt|binom|prime|overrightarrow|perp|parallel|exists|forall|notin|subset|land|lor)(?![A-Za-z])"
+)
+_HAS_CONTENT = re.compile(r"[^\W_]|\\[A-Za-z]{2,}|[^\x00-\x7f]|\\\{|\{\s*\}\Z")
+_GROUPED = re.compile(r"\d,\d{3}(?!\d)")
+_SPACES = re.compile(r"\s+")
+
+
+def squash(text: str) -> str:
+    """The normalised answer without white space: what "exact after normalisation" compares."""
+    return _SPACES.sub("", normalise(text))
+
+
+def _well_formed(gold: str) -> bool:
+    """Whether a gold can be compared at all: some content, balanced braces, no null bytes, a bounded length."""
+    if len(gold) > MAX_TEXT_CHARACTERS or "\x00" in gold or not _HAS_CONTENT.search(strip_wrappers(gold)):
+        return False
+    if "{" in gold or "}" in gold:
+        wrapped = "{" + gold + "}"
+        return matching_brace(wrapped, 0) == len(wrapped) - 1
+    return True
+
+
+def reading_kind(reading: Reading) -> str:
+    """The kind of an answer that was read as mathematics."""
+    if reading.form == "value":
+        unit = reading.unit
+        if unit is not None and not unit.is_generic:
+            return "percent" if unit.is_percent else "degree" if unit.is_degree else "money" if unit.is_money else "quantity"
+        if reading.relation and reading.node is not None and variables(reading.node):
+            return "equation"
+        return reading.style
+    if reading.form == "relation":
+        return "equation" if reading.relation and reading.relation[0] == "=" else "inequality"
+    if reading.form == "interval":
+        return "inequality" if reading.label else "interval"
+    return {"list": "set"}.get(reading.form, reading.form)
 
 
 def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
-    """The kind of a gold answer, one of ANSWER_KINDS."""
-    text = gold.strip()
-    if choices or (len(text) == 1 and text in "ABCDEFGHIJ"):
+    """The kind of a gold answer, one of ANSWER_KINDS.
+
+    With choices every gold is a choice; without, one or several capital letters A to J are. Never raises.
+    """
+    letters = letters_in(gold) if len(gold) <= 40 else None
+    if choices or (letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold) or _is_bracketed_letter(gold)):
         return "choice"
-    return "integer" if text.lstrip("-").isdigit() else "text"
+    if is_truth_word(gold):
+        return "boolean"
+    reading = read(gold)
+    return "text" if reading is None else reading_kind(reading)
+
+
+def _is_bracketed_letter(gold: str) -> bool:
+    return bool(re.fullmatch(r"\s*\(\s*[A-Ja-j]\s*\)\s*", gold))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A pair that only the symbolic layer can settle."""
+
+    gold: str
+    pred: str
+    kind: str
+    type_match: bool
 
 
 def grade(
@@ -28,22 +107,195 @@ def grade(
     tolerance: float | None = None,
     unit: str | None = None,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    pool: GraderPool | None = None,
 ) -> Grade:
-    """Compare an answer with its gold."""
-    kind = kind or answer_kind(gold, choices)
-    same = pred.strip() == gold.strip()
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, kind, "exact", same, same)
+    """Compare a model's answer with its gold.
+
+    `kind` is the gold's kind where the dataset knows it (else `answer_kind`); `choices` the texts of the options in order;
+    `tolerance` an absolute error for numbers (OlympiadBench's `error`), replacing the one that the gold's digits imply;
+    `unit` the unit of a gold that is written without it. Never raises; see `Grade` for what comes back.
+    """
+    first = _settle(pred, gold, kind, choices, tolerance, unit)
+    if isinstance(first, Grade):
+        return first
+    return _finish(first, (pool or default_pool()).compare(first.gold, first.pred, timeout_seconds))
 
 
 def grade_output(output: str, gold: str, **options: Any) -> Grade:
-    """Extract the final answer of a whole model output and grade it."""
+    """Extract the final answer of a whole model output and grade it; options as in `grade`."""
     found = extract_answer(output)
     if found.answer is None:
         kind = options.get("kind") or answer_kind(gold, options.get("choices"))
-        return Grade(Verdict.UNPARSABLE_ANSWER, kind, "none", False, False)
+        return Grade(Verdict.UNPARSABLE_ANSWER, kind, "none", type_match=False, exact=False)
     return grade(found.answer, gold, **options)
 
 
-def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]]) -> list[Grade]:
-    """Grade pairs, each `(pred, gold)` or a mapping with `pred`, `gold` and the options of `grade`."""
-    return [grade(**pair) if isinstance(pair, Mapping) else grade(pair[0], pair[1]) for pair in pairs]
+def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]], pool: GraderPool | None = None) -> list[Grade]:
+    """Grade pairs, each `(pred, gold)` or a mapping with `pred`, `gold` and options of `grade`; symbolic pairs run in parallel."""
+    arguments = [dict(p) if isinstance(p, Mapping) else {"pred": p[0], "gold": p[1]} for p in pairs]
+    deadlines = [float(a.pop("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)) for a in arguments]
+    names = ("kind", "choices", "tolerance", "unit")
+    first = [_settle(a["pred"], a["gold"], *(a.get(name) for name in names)) for a in arguments]
+    waiting = [i for i, item in enumerate(first) if isinstance(item, _Pending)]
+    if not waiting:
+        return [item for item in first if isinstance(item, Grade)]
+    workers = pool or default_pool()
+
+    def finish(i: int) -> Grade:
+        item = first[i]
+        return item if isinstance(item, Grade) else _finish(item, workers.compare(item.gold, item.pred, deadlines[i]))
+
+    with ThreadPoolExecutor(workers.workers) as threads:
+        finished = dict(zip(waiting, threads.map(finish, waiting), strict=True))
+    return [finished[i] if i in finished else item for i, item in enumerate(first) if i in finished or isinstance(item, Grade)]
+
+
+def _finish(pending: _Pending, settled: Settlement) -> Grade:
+    verdict = {
+        Settlement.SAME: Verdict.CORRECT,
+        Settlement.DIFFERENT: Verdict.WRONG,
+        Settlement.UNREAD_GOLD: Verdict.UNPARSABLE_GOLD,
+        Settlement.UNREAD_ANSWER: Verdict.UNPARSABLE_ANSWER,
+        Settlement.TIMEOUT: Verdict.TIMEOUT,
+    }[settled]
+    same = verdict is Verdict.CORRECT
+    return Grade(verdict, pending.kind, "symbolic", pending.type_match or same, same)
+
+
+def _settle(
+    pred: str, gold: str, kind: str | None, choices: Sequence[str] | None, tolerance: float | None, unit: str | None
+) -> Grade | _Pending:
+    """All layers of this process; a `_Pending` where only symbols remain."""
+    if not isinstance(gold, str) or not _well_formed(gold):
+        return Grade(Verdict.UNPARSABLE_GOLD, kind or "text", "none", type_match=False, exact=False)
+    choices = [str(c) for c in choices] if choices else None
+    known = kind or answer_kind(gold, choices)
+    if not isinstance(pred, str) or len(pred) > MAX_TEXT_CHARACTERS or "\x00" in pred or not _HAS_CONTENT.search(strip_wrappers(pred)):
+        return Grade(Verdict.UNPARSABLE_ANSWER, known, "none", type_match=False, exact=False)
+    if choices or known == "choice":
+        settled = _grade_choice(pred, gold, known, choices)
+        if settled is not None:
+            return settled
+    return _grade_plain(pred, gold, known, tolerance, unit)
+
+
+def _decide(correct: bool, kind: str, layer: str, type_match: bool) -> Grade:
+    return Grade(Verdict.CORRECT if correct else Verdict.WRONG, kind, layer, type_match or correct, correct)
+
+
+def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) -> Grade | None:
+    """Letters, and the text of the options. None where the gold is no letter and no option: then the plain rules compare."""
+    right = _gold_letters(gold, choices)
+    if right is None:
+        return None
+    named = letters_in(pred)
+    texts = _option_letters(pred, choices) if choices else frozenset()
+    if named is not None and (not choices or all(ord(c) - 65 < max(len(choices), 1) for c in named[0])):
+        contradicted = bool(named[1]) and choices is not None and _contradicts(named[1], named[0], choices)
+        verdict = named[0] == right and not contradicted
+        return _decide(verdict or (not named[1] and texts == right and _literal(pred, choices, right)), kind, "choice", type_match=True)
+    if choices and texts:
+        return _decide(texts == right, kind, "choice", type_match=True)
+    if choices is None and named is not None:
+        return _decide(False, kind, "choice", type_match=True)
+    readable = choices is not None and _grade_text_like(pred)
+    return Grade(Verdict.WRONG if readable else Verdict.UNPARSABLE_ANSWER, kind, "choice", type_match=False, exact=False)
+
+
+def _grade_text_like(pred: str) -> bool:
+    """Whether an answer to a choice question at least says something definite (a value or words)."""
+    return read(pred) is not None or any(c.isalpha() for c in pred)
+
+
+def _gold_letters(gold: str, choices: list[str] | None) -> frozenset[str] | None:
+    """The letters that the gold stands for: its own, or those of the option whose text it is."""
+    if choices:
+        wanted = normalise(gold)
+        same = [i for i, text in enumerate(choices) if text == gold or normalise(text) == wanted]
+        if same and not (len(wanted) == 1 and wanted in "ABCDEFGHIJ"):
+            return frozenset(chr(65 + same[0]))
+    named = letters_in(gold)
+    return named[0] if named is not None and (not named[1] or choices) else None
+
+
+def _literal(pred: str, choices: list[str] | None, right: frozenset[str]) -> bool:
+    """Whether the answer is, to the letter, the text of the right option (options that are themselves letters)."""
+    return choices is not None and any(normalise(choices[ord(c) - 65]) == normalise(pred) for c in right if ord(c) - 65 < len(choices))
+
+
+def _option_letters(pred: str, choices: list[str]) -> frozenset[str]:
+    """The one option whose text the answer gives; empty when none or several fit."""
+    wanted = squash(pred)
+    exact = [i for i, text in enumerate(choices) if squash(text) == wanted]
+    fitting = exact or [i for i, text in enumerate(choices) if _fits(pred, text)]
+    return frozenset(chr(65 + fitting[0])) if len(fitting) == 1 or (exact and len(set(map(squash, choices))) < len(choices)) else frozenset()
+
+
+def _fits(pred: str, option: str) -> bool:
+    settled = _grade_plain(pred, option, "text", None, None)
+    return isinstance(settled, Grade) and settled.correct
+
+
+def _contradicts(content: str, letters: frozenset[str], choices: list[str]) -> bool:
+    """Whether the words after the letter are the text of another option."""
+    given = _option_letters(content, choices)
+    return bool(given) and given != letters
+
+
+def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit: str | None) -> Grade | _Pending:
+    """Exact text, truth words, mathematics, plain text, in this order."""
+    if squash(pred) == squash(gold):
+        return _decide(True, kind, "exact", type_match=True)
+    if is_truth_word(gold):
+        answer = truth_of(pred)
+        if answer is None:
+            return Grade(Verdict.WRONG if any(c.isalpha() for c in pred) else Verdict.UNPARSABLE_ANSWER, kind, "text", False, False)
+        return _decide(answer == truth_of(gold), kind, "text", type_match=True)
+    mine = _read_gold(gold, unit)
+    theirs = read(pred) or read(without_prose(pred))
+    if mine is not None and theirs is not None:
+        result = compare(mine, theirs, tolerance)
+        if not result and (_GROUPED.search(gold) or _GROUPED.search(pred)):
+            result = _compare_ungrouped(pred, gold, tolerance) or result
+        matches = _same_type(mine, theirs)
+        if result is not None:
+            return _decide(result, kind, _layer(mine, theirs), matches)
+        return _symbolic(pred, gold, kind, matches)
+    if same_text(gold, pred):
+        return _decide(True, kind, "text", type_match=True)
+    if _SYMBOLIC.search(gold) and (theirs is not None or _SYMBOLIC.search(pred)) and len(gold) + len(pred) < MAX_CHARACTERS:
+        return _symbolic(pred, gold, kind, type_match=False)
+    if mine is None:
+        return _decide(False, kind, "text", type_match=theirs is None)
+    if theirs is None and _SYMBOLIC.search(pred) and len(pred) < MAX_CHARACTERS and mine.unit is None:
+        return _symbolic(pred, gold, kind, type_match=False)
+    return Grade(Verdict.UNPARSABLE_ANSWER, kind, "none", type_match=False, exact=False)
+
+
+def _compare_ungrouped(pred: str, gold: str, tolerance: float | None) -> bool | None:
+    """The other reading of `100,200`: a list instead of one number with thousands."""
+    mine, theirs = read(gold, merge_thousands=False), read(pred, merge_thousands=False)
+    return compare(mine, theirs, tolerance) if mine is not None and theirs is not None else None
+
+
+def _read_gold(gold: str, unit: str | None) -> Reading | None:
+    reading = read(gold)
+    if reading is not None and unit and reading.form == "value" and reading.unit is None:
+        return replace(reading, unit=parse_unit(normalise(unit)))
+    return reading
+
+
+def _symbolic(pred: str, gold: str, kind: str, type_match: bool) -> _Pending:
+    return _Pending(normalise(gold), normalise(pred), kind, type_match)
+
+
+def _layer(gold: Reading, pred: Reading) -> str:
+    """Which of the cheap layers a decision belongs to, for the published shares."""
+    if gold.form == pred.form == "value":
+        return "number" if gold.style not in ("expression", "complex") and pred.style not in ("expression", "complex") else "numeric"
+    return "structure"
+
+
+def _same_type(gold: Reading, pred: Reading) -> bool:
+    """Whether the answer is of the gold's family; units do not count, a fraction is a decimal's family (facts)."""
+    return kind_family(reading_kind(replace(gold, unit=None))) == kind_family(reading_kind(replace(pred, unit=None)))

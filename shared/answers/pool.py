@@ -1,24 +1,212 @@
-"""Pool of worker processes for the symbolic layer. (First increment.)"""
+"""Worker processes for the symbolic layer, with a hard deadline per pair.
+
+math-verify keeps its own time limits by SIGALRM, which only works in a main thread, and without them `9^{9^{9^9}}` never
+returns (facts). So each worker is a process of its own that the parent kills when the deadline has passed; a new one is
+started at once and only that pair is lost. Workers are started as `python -m shared.answers.symbolic_worker`, not forked and not
+through multiprocessing, so they work from threads, asyncio (`asyncio.to_thread`), Ray actors and daemonic processes alike.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import threading
+import time
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+
+MEMORY_BYTES_PER_WORKER = 2 * 2**30
+"""Address space of one worker (RLIMIT_AS): sympy needs 0.4 GiB, a runaway factorial ends here."""
+
+MAX_REPLY_BYTES = 4096
+
+
+class Settlement(Enum):
+    """What the symbolic layer says about one pair."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    UNREAD_GOLD = "unread_gold"
+    UNREAD_ANSWER = "unread_answer"
+    TIMEOUT = "timeout"
+
+
+class _Worker:
+    """One worker process; used by one thread at a time."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "shared.answers.symbolic_worker", str(memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=environment,
+            cwd=root,
+            start_new_session=True,
+        )
+        self.ready = False
+        self._pending = b""
+
+    def _line(self, deadline: float) -> bytes | None:
+        """The next line of the worker, or None when the deadline passes or the worker has ended."""
+        stdout = self.process.stdout
+        if stdout is None:
+            return None
+        poller = select.poll()
+        poller.register(stdout, select.POLLIN | select.POLLHUP)
+        while b"\n" not in self._pending:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not poller.poll(remaining * 1000):
+                return None
+            chunk = os.read(stdout.fileno(), MAX_REPLY_BYTES)
+            if not chunk:
+                return None
+            self._pending += chunk
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def wait_ready(self, deadline: float) -> bool:
+        """Whether the worker has loaded its libraries by the deadline."""
+        if not self.ready:
+            self.ready = self._line(deadline) == b"ready"
+        return self.ready
+
+    def ask(self, gold: str, pred: str, deadline: float) -> Settlement | None:
+        """One pair; None when the worker did not answer in time or ended."""
+        stdin = self.process.stdin
+        if stdin is None:
+            return None
+        seconds = max(0.1, deadline - time.monotonic())
+        try:
+            stdin.write(json.dumps({"gold": gold, "pred": pred, "seconds": seconds}).encode() + b"\n")
+        except OSError:
+            return None
+        line = self._line(deadline)
+        try:
+            return Settlement(line.decode()) if line is not None else None
+        except ValueError:
+            return None
+
+    def end(self) -> None:
+        """Kill the process and free its pipes. Safe to call twice."""
+        with contextlib.suppress(OSError):
+            self.process.kill()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=1)
+
 
 class GraderPool:
-    """Worker processes that compare symbolic answers under a hard deadline."""
+    """A fixed number of symbolic workers, shared by any number of threads. Use as a context manager, or `close()` it."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 2, memory_bytes_per_worker: int = MEMORY_BYTES_PER_WORKER) -> None:
+        """`workers` processes at most; they start when first needed, or in `warm_up`."""
+        if workers < 1:
+            raise ValueError(f"a grader pool needs at least one worker, not {workers}")
         self.workers = workers
+        self.owner = os.getpid()
+        self._memory = memory_bytes_per_worker
+        self._closed = False
+        self._lock = threading.Lock()
+        self._all: set[_Worker] = set()
+        self._free: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(workers):
+            self._free.put(None)  # a place whose process is not started yet
+        self.replaced = 0
 
     def __enter__(self) -> GraderPool:
+        """The pool itself."""
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        """End all workers."""
         self.close()
 
+    def _start(self) -> _Worker:
+        worker = _Worker(self._memory)
+        with self._lock:
+            self._all.add(worker)
+            closed = self._closed
+        if closed:
+            worker.end()
+        return worker
+
+    def warm_up(self, timeout_seconds: float = 120.0) -> bool:
+        """Start all workers and wait until they are loaded, so that no first pair pays for it. False if one was not in time."""
+        deadline = time.monotonic() + timeout_seconds
+        places = [self._free.get() for _ in range(self.workers)]
+        started = [place or self._start() for place in places]
+        ready = [worker.wait_ready(deadline) for worker in started]
+        for worker in started:
+            self._free.put(worker)
+        return all(ready)
+
+    def compare(self, gold: str, pred: str, timeout_seconds: float) -> Settlement:
+        """Whether math-verify calls the pair equal, within `timeout_seconds` of wall time, waiting for a free worker included."""
+        deadline = time.monotonic() + max(0.0, timeout_seconds)
+        if self._closed:
+            return Settlement.TIMEOUT
+        try:
+            place = self._free.get(timeout=max(0.0, timeout_seconds))
+        except queue.Empty:
+            return Settlement.TIMEOUT
+        worker = place
+        keep: _Worker | None = None
+        try:
+            worker = worker or self._start()
+            if not worker.wait_ready(deadline):
+                if worker.process.poll() is None:
+                    keep = worker  # still loading: the next pair finds it further on
+                return Settlement.TIMEOUT
+            settled = worker.ask(gold, pred, deadline)
+            if settled is not None:
+                keep = worker
+                return settled
+            return Settlement.TIMEOUT
+        except OSError:
+            return Settlement.TIMEOUT
+        finally:
+            if keep is None and worker is not None:
+                with self._lock:
+                    self._all.discard(worker)
+                    self.replaced += 1
+                worker.end()
+                with contextlib.suppress(OSError):
+                    keep = self._start() if not self._closed else None
+            self._free.put(keep)
+
     def close(self) -> None:
-        """End the workers."""
+        """End all workers. Pairs that still wait come back as timeouts."""
+        with self._lock:
+            self._closed = True
+            workers, self._all = self._all, set()
+        for worker in workers:
+            worker.end()
+
+
+_default: GraderPool | None = None
+_default_lock = threading.Lock()
 
 
 def default_pool() -> GraderPool:
-    """The process-wide pool."""
-    return GraderPool()
+    """The pool of this process, made at first use and closed at exit; a forked child gets one of its own."""
+    global _default
+    with _default_lock:
+        if _default is None or _default.owner != os.getpid():
+            _default = GraderPool(workers=max(1, min(8, (os.cpu_count() or 2))))
+            atexit.register(_default.close)
+        return _default

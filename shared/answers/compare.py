@@ -1,0 +1,427 @@
+r"""Decides whether two readings are the same answer. Gold first: its digits set the tolerance, its unit may be left out by the answer.
+
+True and False are decisions; None means that these layers cannot settle it and the symbolic layer must.
+Tolerance (no parameter given): a gold that is an exact number accepts only that number; an exact gold that is no integer also
+accepts a decimal of six or more significant digits that is right to its last place; a decimal gold of at least three
+significant digits (or two decimals) may be rounded, so it accepts the values that round to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import TypeVar
+
+from shared.answers.evaluate import TooHardError, inexact, is_real, points, same_expression, same_value, value_of
+from shared.answers.expression import Node, variables
+from shared.answers.reading import Piece, Reading, as_interval, infinity_sign
+from shared.answers.units import Unit
+
+MIN_DIGITS_FOR_EXACT_GOLD = 6
+"""Significant digits that a decimal needs to stand for an exact gold: 0.333333 for 1/3, but not 0.33."""
+MAX_UNORDERED = 64
+
+_HUNDRED = Fraction(100)
+
+T = TypeVar("T")
+
+
+def compare(gold: Reading, pred: Reading, tolerance: float | None = None) -> bool | None:
+    """Whether `pred` is the answer `gold`: True, False, or None when undecided here."""
+    gold, pred = _choose_alternatives(gold, pred)
+    if gold.form == pred.form == "value":
+        return _same_labelled_value(gold, pred, tolerance)
+    by_form = _BY_FORM.get(gold.form)
+    return by_form(gold, pred, tolerance) if by_form else False
+
+
+def _choose_alternatives(gold: Reading, pred: Reading) -> tuple[Reading, Reading]:
+    """`10m` is a length beside `10 meters`, and a product beside an expression without a unit."""
+    if gold.alternative and _prefers(gold, pred):
+        gold = gold.alternative
+    if pred.alternative and _prefers(pred, gold):
+        pred = pred.alternative
+    return gold, pred
+
+
+def _prefers(ambiguous: Reading, other: Reading) -> bool:
+    """Whether the alternative of an ambiguous reading has a unit exactly where the other reading has one."""
+    alternative = ambiguous.alternative
+    if alternative is None:
+        return False
+    other_unit = other.unit is not None
+    return (alternative.unit is not None) == other_unit and (ambiguous.unit is not None) != other_unit and bool(
+        other_unit or (other.node is not None and variables(other.node))
+    )
+
+
+def _same_labelled_value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """Values, with what is written before an equals sign: `x=5`, `y=2x+1`, `f(x)=x^2`."""
+    if gold.relation and pred.relation and gold.label != pred.label:
+        same = same_relation(gold.relation, pred.relation)
+        if same or not ("(" in gold.label or "(" in pred.label):
+            return same
+    elif gold.label and pred.label and gold.label != pred.label and len(gold.label) == len(pred.label) == 1:
+        return False
+    return same_quantity(gold, pred, tolerance)
+
+
+def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """Values with units: see the module's docstring of `units` for what converts."""
+    mine, theirs = gold.unit, pred.unit
+    if mine is not None and mine.is_generic:
+        mine = None
+    if theirs is not None and theirs.is_generic:
+        theirs = None
+    if (mine and mine.is_percent) or (theirs and theirs.is_percent):
+        return _same_percentage(gold, pred, mine, theirs, tolerance)
+    if mine is None or theirs is None:
+        if (angle := mine or theirs) is not None and angle.is_degree:
+            return _same_angle(gold, pred, tolerance)
+        return same_number(gold, pred, tolerance)
+    if mine.dimensions != theirs.dimensions:
+        radian = (("radian", 1),)
+        if {mine.dimensions, theirs.dimensions} == {(("angle", 1),), radian}:
+            return _same_angle(gold, pred, tolerance)
+        return False
+    if mine.factor == theirs.factor:
+        return same_number(gold, pred, tolerance)
+    return same_number(gold, scaled(pred, theirs.factor / mine.factor), tolerance)
+
+
+def scaled(reading: Reading, factor: Fraction) -> Reading:
+    """The reading's value times a factor, with its last place moved along."""
+    return replace(
+        reading,
+        node=("*", ("n", factor), reading.node),
+        ulp=reading.ulp * factor if reading.ulp is not None else None,
+        style="decimal" if reading.ulp is not None else reading.style,
+    )
+
+
+def _same_percentage(gold: Reading, pred: Reading, mine: Unit | None, theirs: Unit | None, tolerance: float | None) -> bool | None:
+    """50% = 0.5 = 1/2; a percent sign may be missing on the side that is written as a number of at least one."""
+    if mine and theirs:
+        return same_number(gold, pred, tolerance) if mine == theirs else False
+    if (mine or theirs) is None or not (mine or theirs).is_percent:  # type: ignore[union-attr]
+        return False
+    as_fraction = scaled(pred, 1 / _HUNDRED) if theirs else scaled(pred, _HUNDRED)
+    if same_number(gold, as_fraction, tolerance):
+        return True
+    bare = pred if mine else gold
+    try:
+        size = value_of(bare.node or ("n", Fraction(0)), {})
+    except (TooHardError, KeyError):
+        return False
+    return same_number(gold, pred, tolerance) if is_real(size) and abs(size) >= 1 else False
+
+
+def _same_angle(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """Degrees may be left out; a multiple of pi beside degrees is in radians."""
+    radians = [r for r in (gold, pred) if (r.unit is None or not r.unit.is_degree) and r.node and _has_pi(r.node)]
+    if not radians:
+        return same_number(gold, pred, tolerance)
+    to_degrees: Node = ("/", ("n", Fraction(180)), ("c", "pi"))
+
+    def in_degrees(r: Reading) -> Reading:
+        return replace(r, node=("*", r.node, to_degrees), ulp=None) if r in radians else r
+
+    return same_number(in_degrees(gold), in_degrees(pred), tolerance)
+
+
+def _has_pi(node: Node) -> bool:
+    return isinstance(node, tuple) and (node == ("c", "pi") or any(_has_pi(child) for child in node[1:]))
+
+
+def same_number(gold: Reading, pred: Reading, tolerance: float | None = None) -> bool | None:
+    """Values without units: exact equality, then the tolerance that the digits imply (or the one that is given)."""
+    a, b = gold.node, pred.node
+    if a is None or b is None:
+        return False
+    signs = infinity_sign(gold), infinity_sign(pred)
+    if any(signs):
+        return signs[0] == signs[1]
+    same = True if a == b else same_expression(a, b)
+    if same is not False or variables(a) or variables(b):
+        return same
+    try:
+        x, y = value_of(a, {}), value_of(b, {})
+    except TooHardError:
+        return None
+    if not (is_real(x) and is_real(y)):
+        return False
+    allowed = _allowed_error(gold, pred, x) if tolerance is None else Fraction(tolerance)
+    if allowed <= 0:
+        return False
+    difference = abs(x - y) if isinstance(x, Fraction) and isinstance(y, Fraction) else abs(inexact(x) - inexact(y))
+    return bool(difference <= inexact(allowed)) if not isinstance(difference, Fraction) else difference <= allowed
+
+
+def _allowed_error(gold: Reading, pred: Reading, gold_value: object) -> Fraction:
+    """The error that the digits imply; zero when only the exact value will do."""
+    if gold.style in ("decimal", "scientific") and gold.ulp is not None:
+        whole = isinstance(gold_value, Fraction) and gold_value.denominator == 1 and gold.style == "decimal"
+        if whole:  # 142.0 is an integer that went through a float
+            return Fraction(0)
+        half = gold.ulp / 2
+        if pred.ulp is None:
+            return half if gold.significant >= 2 else Fraction(0)
+        may_be_rounded = gold.significant >= 3 or (gold.significant == 2 and gold.ulp <= Fraction(1, 100) and gold.style == "decimal")
+        return half if may_be_rounded and pred.ulp < gold.ulp else Fraction(0)
+    if gold.style not in ("integer", "decimal", "scientific") and pred.style in ("decimal", "scientific") and pred.ulp is not None:
+        if isinstance(gold_value, Fraction) and gold_value.denominator == 1:
+            return Fraction(0)
+        return pred.ulp * Fraction(999, 1000) if pred.significant >= MIN_DIGITS_FOR_EXACT_GOLD else Fraction(0)
+    return Fraction(0)
+
+
+def _relation(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    if gold.relation is None or pred.relation is None:
+        return False
+    return same_relation(gold.relation, pred.relation)
+
+
+def same_relation(a: tuple[str, Node, Node], b: tuple[str, Node, Node]) -> bool | None:
+    """Equations equal up to moving terms, a constant factor and clearing denominators; inequalities up to a positive factor."""
+    if a[0] != b[0]:
+        return False
+    f, g = ("+", a[1], ("neg", a[2])), ("+", b[1], ("neg", b[2]))
+    if variables(f) != variables(g) or not variables(f):
+        return False if variables(f) != variables(g) else None
+    ratio = _constant_ratio(f, g, positive=a[0] in ("<", "<="))
+    if ratio or a[0] != "=":
+        return ratio
+    cleared_f, cleared_g = _cleared(f), _cleared(g)
+    if cleared_f == f and cleared_g == g:
+        return ratio
+    return _constant_ratio(cleared_f, cleared_g, positive=False)
+
+
+def _cleared(f: Node) -> Node:
+    """The expression times its different denominators that hold variables: 1/x + y becomes (1/x + y) x."""
+    found: list[Node] = []
+
+    def collect(node: Node) -> None:
+        if not isinstance(node, tuple):
+            return
+        if node[0] == "/" and variables(node[2]) and node[2] not in found:
+            found.append(node[2])
+        for child in node[1:]:
+            collect(child)
+
+    collect(f)
+    for denominator in found[:8]:
+        f = ("*", f, denominator)
+    return f
+
+
+def _constant_ratio(f: Node, g: Node, positive: bool) -> bool | None:
+    """Whether f = c g with one constant c (positive, if asked) at all generic points."""
+    values = []
+    for env in points(variables(f)):
+        try:
+            values.append((value_of(f, env), value_of(g, env)))
+        except TooHardError:
+            continue
+    values = [(x, y) for x, y in values if x != 0 or y != 0]
+    if len(values) < 2:
+        return None
+    x0, y0 = values[0]
+    if x0 == 0 or y0 == 0:
+        return False
+    for x, y in values[1:]:
+        left = x * y0 if isinstance(x, Fraction) and isinstance(y0, Fraction) else inexact(x) * inexact(y0)
+        right = y * x0 if isinstance(y, Fraction) and isinstance(x0, Fraction) else inexact(y) * inexact(x0)
+        if not same_value(left, right):
+            return False
+    return bool(inexact(x0) * inexact(y0) > 0) if positive else True
+
+
+def _same_piece(a: Piece, b: Piece) -> bool | None:
+    if a[1] != b[1] or a[3] != b[3]:
+        return False
+    results: list[bool | None] = []
+    for end, other in ((a[0], b[0]), (a[2], b[2])):
+        if end is None or other is None:
+            results.append(end is None and other is None)
+        else:
+            results.append(True if end == other else same_expression(end, other))
+    return _all(results)
+
+
+def _all(results: list[bool | None]) -> bool | None:
+    """False beats undecided, undecided beats True."""
+    return False if False in results else None if None in results else True
+
+
+def _interval(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
+    mine, theirs = as_interval(gold), as_interval(pred)
+    if mine is None or theirs is None or (gold.label and pred.label and gold.label != pred.label):
+        return False
+    return _unordered(list(mine.pieces), list(theirs.pieces), _same_piece)
+
+
+def _unordered(gold: list[T], pred: list[T], same: Callable[[T, T], bool | None]) -> bool | None:
+    """Same elements in any order. Equal positions are tried first, so equal lists cost one pass."""
+    if len(gold) != len(pred):
+        return False
+    aligned = [same(a, b) for a, b in zip(gold, pred, strict=True)]
+    if all(aligned):
+        return True
+    if len(gold) > MAX_UNORDERED:
+        return _all(aligned)
+    rest = list(pred)
+    undecided = False
+    for a in gold:
+        for i, b in enumerate(rest):
+            verdict = same(a, b)
+            undecided = undecided or verdict is None
+            if verdict:
+                del rest[i]
+                break
+        else:
+            return None if undecided else False
+    return True
+
+
+def _distinct(items: tuple[Reading, ...]) -> list[Reading]:
+    kept: list[Reading] = []
+    for item in items[:MAX_UNORDERED]:
+        if not any(item == other or compare(item, other) for other in kept):
+            kept.append(item)
+    return kept + list(items[MAX_UNORDERED:])
+
+
+def _names(items: tuple[Reading, ...]) -> set[str]:
+    """Letters that name the items, indices left out: x_1 and x_2 are both x."""
+    return {item.label.split("_")[0] for item in items}
+
+
+def _set(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """Sets and lists of solutions: order-free; a bare list equals a set or, in order, a tuple."""
+    if pred.form not in ("set", "list", "tuple"):
+        return _single(gold, pred, tolerance)
+    if pred.form == "tuple" and (gold.form == "set" or pred.brackets != "()"):
+        return False
+    ordered = pred.form == "tuple" or (gold.form == "list" and len(_names(gold.items) - {""}) > 1 and _names(pred.items) == {""})
+
+    def same(a: Reading, b: Reading) -> bool | None:
+        return compare(a, b, tolerance)
+
+    if ordered:
+        return len(gold.items) == len(pred.items) and _all([same(a, b) for a, b in zip(gold.items, pred.items, strict=True)])
+    return _unordered(_distinct(gold.items), _distinct(pred.items), same)
+
+
+def _single(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """A set or list of one element beside that element."""
+    return compare(gold.items[0], pred, tolerance) if gold.form == "set" and len(gold.items) == 1 else False
+
+
+def _value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """A gold value beside an answer of another form."""
+    if pred.form == "ratio":
+        return _ratio(pred, gold, tolerance)
+    if pred.form == "set" and len(pred.items) == 1 and gold.label == "":
+        return compare(gold, pred.items[0], tolerance)
+    if pred.form == "relation" and gold.relation is not None and pred.relation is not None:
+        return same_relation(gold.relation, pred.relation)
+    return False
+
+
+def _relation_or_value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    return _relation(gold, pred, tolerance)
+
+
+def _tuple(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    if gold.label and pred.label and gold.label != pred.label:
+        return False
+    if pred.form == "interval" and len(gold.items) == 2 and not gold.label:
+        return _interval(gold, pred, tolerance)
+    column = pred.form == "matrix" and (pred.brackets.endswith("x1") or pred.brackets.startswith("1x"))
+    if not (pred.form in ("tuple", "list") or column) or len(gold.items) != len(pred.items):
+        return False
+    if pred.form == "tuple" and gold.brackets != pred.brackets and len(gold.items) == 2:
+        return False
+    return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
+
+
+def _matrix(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    vector = gold.brackets.endswith("x1") or gold.brackets.startswith("1x")
+    if vector and pred.form == "tuple" and pred.brackets == "()":
+        pass
+    elif pred.form != "matrix" or gold.brackets != pred.brackets:
+        return False
+    if len(gold.items) != len(pred.items):
+        return False
+    return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
+
+
+def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
+    """2:3 = 4:6 (proportional terms), and 2:3 beside 2/3."""
+    if pred.form == "time":
+        return _time(pred, gold, None)
+    if pred.form == "value" and len(gold.items) == 2 and pred.node is not None and pred.unit is None:
+        first, second = gold.items
+        if pred.style not in ("fraction", "expression", "decimal") or first.node is None or second.node is None:
+            return False
+        return same_expression(("/", first.node, second.node), pred.node)
+    if pred.form != "ratio" or len(gold.items) != len(pred.items):
+        return False
+    results: list[bool | None] = []
+    for a, b in zip(gold.items[1:], pred.items[1:], strict=True):
+        nodes = (gold.items[0].node, b.node, pred.items[0].node, a.node)
+        if any(n is None for n in nodes):
+            return False
+        results.append(same_expression(("*", nodes[0], nodes[1]), ("*", nodes[2], nodes[3])))
+    zero = [same_expression(i.node or ("n", Fraction(0)), ("n", Fraction(0))) for i in (*gold.items, *pred.items)]
+    return False if True in zero and gold.items != pred.items else _all(results)
+
+
+def _time(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
+    """Clock times; a.m. or p.m. may be missing on one side, 15:30 is 3:30 p.m. A ratio such as 3:30 matches only its own digits."""
+    if pred.form == "ratio" and len(pred.items) == 2:
+        return f"{_digits(pred.items[0])}:{_digits(pred.items[1])}" == gold.digits.removesuffix(":00").replace(":0", ":")
+    if pred.form == "value" and pred.style == "fraction" and pred.node is not None and not gold.label:
+        hours, minutes, seconds = gold.digits.split(":")
+        written = ("/", ("n", Fraction(int(hours))), ("n", Fraction(int(minutes))))
+        return seconds == "00" and pred.node == written
+    if pred.form != "time":
+        return False
+    if gold.label == pred.label or (bool(gold.label) != bool(pred.label) and gold.digits == pred.digits):
+        return gold.digits == pred.digits
+    if gold.label and pred.label:
+        return False
+    marked, plain = (gold, pred) if gold.label else (pred, gold)
+    hour, rest = marked.digits.split(":", 1)
+    day_hour = int(hour) % 12 + (12 if marked.label == "p" else 0)
+    return plain.digits == f"{day_hour}:{rest}" and int(plain.digits.split(":")[0]) not in range(1, 13)
+
+
+def _digits(reading: Reading) -> str:
+    return str(reading.node[1]) if reading.node and reading.node[0] == "n" else "?"
+
+
+def _base(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
+    """Digits in a base: the base may be left out, the digits must be the same."""
+    if pred.form == "base":
+        return gold.digits == pred.digits and gold.label == pred.label
+    if pred.form == "value" and pred.style == "integer" and pred.node is not None and pred.node[0] == "n" and pred.unit is None:
+        return str(pred.node[1]) == gold.digits
+    return False
+
+
+_BY_FORM: dict[str, Callable[[Reading, Reading, float | None], bool | None]] = {
+    "value": _value,
+    "relation": _relation_or_value,
+    "interval": _interval,
+    "set": _set,
+    "list": _set,
+    "tuple": _tuple,
+    "matrix": _matrix,
+    "ratio": _ratio,
+    "time": _time,
+    "base": _base,
+}
+

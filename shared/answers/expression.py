@@ -1,0 +1,482 @@
+r"""Tokens and syntax trees of one mathematical expression in LaTeX or plain notation.
+
+`tokenise` reads a normalised string, `parse_expression` builds a tree of tuples, e.g. `("+", ("n", Fraction(1)), ("v", "x"))`.
+Covered: numbers, mixed numbers, letters, Greek letters, + - * / ^, implicit products, roots, fractions, factorials, absolute
+values, floor and ceiling, binomials, elementary functions, logarithms to a base, degrees, plus-minus. Anything else (integrals,
+sums, limits, matrices inside expressions) raises `NotMathError` and is left to the symbolic layer. Length, depth and size are bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+Node = tuple[Any, ...]
+
+MAX_TOKENS = 600
+MAX_DEPTH = 40
+MAX_DIGITS = 2000
+
+
+class NotMathError(ValueError):
+    """The text is not an expression that this parser covers."""
+
+
+class Token(NamedTuple):
+    """`kind` is one of num, cmd, word, text, op; `spaced` tells whether white space stood before it."""
+
+    kind: str
+    value: str
+    spaced: bool
+
+
+_TOKEN = re.compile(
+    r"(?P<space>\s+)|(?P<num>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,4}(?![\w.^]))?|\.\d+)|(?P<cmd>\\(?:[A-Za-z]+|.))"
+    r"|(?P<word>[A-Za-z]+)|(?P<text>[^\x00-\x7f]+)|(?P<op>.)",
+    re.DOTALL,
+)
+_TEXT_COMMANDS = frozenset(
+    "text mbox textrm textnormal textit textbf textsf mathrm mathit mathbf mathsf mathcal operatorname hbox bm boldsymbol".split()
+)
+FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh arsinh arcosh artanh ln log lg exp sqrt arccot".split()
+)
+_LETTER_NAMES = frozenset(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau phi varphi chi psi"
+    " omega Delta Sigma Omega Phi Theta Gamma Lambda Psi Xi ell".split()
+)
+_PLAIN_NAMES = frozenset("alpha beta gamma theta lambda sigma omega phi".split())
+_TWO_LETTER_WORDS = frozenset("no is in or an at to if we it of on by as so us be do go he me my up am ok hi ie eg vs".split())
+_BRACED_WORD = re.compile(r"^[A-Za-z][A-Za-z ]{2,40}$")
+_OPENING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}"}
+
+
+def tokenise(text: str) -> list[Token]:
+    r"""Tokens of a normalised answer; `\text{cm}` and non-ASCII runs become `text` tokens. Raises NotMathError when too long."""
+    tokens: list[Token] = []
+    position, spaced = 0, False
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:  # cannot happen: the last alternative takes any character
+            raise NotMathError("unreadable character")
+        position = match.end()
+        kind = match.lastgroup or "op"
+        value = match.group()
+        if kind == "space":
+            spaced = True
+            continue
+        if kind == "cmd" and value[1:] in _TEXT_COMMANDS:
+            content, position = _group_text(text, position)
+            tokens.extend(_text_tokens(content, spaced))
+        elif kind == "cmd" and value in (r"\dfrac", r"\tfrac", r"\cfrac"):
+            tokens.append(Token("cmd", r"\frac", spaced))
+        elif value == "{" and (word := _braced_word(text, match.start())):
+            tokens.append(Token("text", word, spaced))
+            position = match.start() + len(word) + 2
+        elif kind == "num" and len(value) > MAX_DIGITS:
+            raise NotMathError("number too long")
+        else:
+            tokens.append(Token(kind, value, spaced))
+        spaced = False
+        if len(tokens) > MAX_TOKENS:
+            raise NotMathError("too many tokens")
+    return tokens
+
+
+def _braced_word(text: str, start: int) -> str:
+    """`69{degrees}`: a group of letters only after a value is a word, unless it is an argument of a command."""
+    if start == 0 or not (text[start - 1].isdigit() or text[start - 1] == "}" or text[start - 1] == " "):
+        return ""
+    end = text.find("}", start, start + 44)
+    inner = text[start + 1 : end] if end > 0 else ""
+    return inner if _BRACED_WORD.match(inner) and inner not in FUNCTIONS else ""
+
+
+def _group_text(text: str, position: int) -> tuple[str, int]:
+    r"""Content of the group that follows a command such as `\text`, and where it ends."""
+    while position < len(text) and text[position].isspace():
+        position += 1
+    if position >= len(text):
+        raise NotMathError("a text command without text")
+    if text[position] != "{":
+        return text[position], position + 1
+    depth = 0
+    for i in range(position, len(text)):
+        if text[i] == "{":
+            depth += 1
+        elif text[i] == "}":
+            depth -= 1
+            if depth == 0:
+                return text[position + 1 : i], i + 1
+    raise NotMathError("unbalanced braces")
+
+
+def _text_tokens(content: str, spaced: bool) -> list[Token]:
+    r"""`\mathrm{i}` is the letter i, `\text{13}` the number 13, `\mathrm{sin}` the function; the rest stays text."""
+    inner = content.strip()
+    if not inner:
+        return []
+    if not any(c.isalpha() for c in inner) or (len(inner) == 1 and inner in "ieπxyzabn") or "\\" in inner:
+        return [t._replace(spaced=spaced or t.spaced) if i == 0 else t for i, t in enumerate(tokenise(inner))]
+    if inner in FUNCTIONS:
+        return [Token("cmd", "\\" + inner, spaced)]
+    return [Token("text", inner, spaced or content[:1].isspace())]
+
+
+def number_value(literal: str) -> Fraction:
+    """Exact value of a numeral; exponents beyond 1,000 are refused."""
+    mantissa, _, exponent = literal.lower().partition("e")
+    if exponent and abs(int(exponent)) > 1000:
+        raise NotMathError("exponent too large")
+    value = Fraction(mantissa if not mantissa.startswith(".") else "0" + mantissa)
+    return value * Fraction(10) ** int(exponent) if exponent else value
+
+
+class Parser:
+    """Recursive descent over tokens. Precedence: sum, product (explicit and implicit), sign, power, postfix."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        """Parse from the first token."""
+        self.tokens = tokens
+        self.at = 0
+        self.depth = 0
+
+    def peek(self) -> str:
+        """Value of the current token, with text and word kinds marked; empty at the end."""
+        return self.tokens[self.at].value if self.at < len(self.tokens) else ""
+
+    def take(self) -> Token:
+        """The current token; moves on."""
+        if self.at >= len(self.tokens):
+            raise NotMathError("expression ends too early")
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def expect(self, value: str) -> None:
+        """Take exactly this token."""
+        if self.take().value != value:
+            raise NotMathError(f"{value} expected")
+
+    def sum(self) -> Node:
+        """term (+ term | - term | pm term)*."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise NotMathError("nested too deeply")
+        node = self.product()
+        while (sign := self.peek()) in ("+", "-", r"\pm", r"\mp"):
+            self.at += 1
+            right = self.product()
+            node = ("+", node, right) if sign == "+" else ("+", node, ("neg", right)) if sign == "-" else (sign, node, right)
+        self.depth -= 1
+        return node
+
+    def product(self) -> Node:
+        """factor ((* | / | nothing) factor)*."""
+        node = self.signed()
+        while True:
+            value = self.peek()
+            if value in ("*", r"\cdot", r"\times", r"\ast"):
+                self.at += 1
+                node = ("*", node, self.signed())
+            elif value in ("/", r"\div"):
+                self.at += 1
+                node = ("/", node, self.signed())
+            elif value and self.starts_atom():
+                node = ("*", node, self.power())
+            else:
+                return node
+
+    def signed(self) -> Node:
+        """A factor with its signs."""
+        sign = self.peek()
+        if sign in ("+", "-", r"\pm", r"\mp"):
+            self.at += 1
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise NotMathError("nested too deeply")
+            # the sign covers the whole product of implicit factors: -2x = -(2x)
+            inner = self.signed()
+            self.depth -= 1
+            if sign == "+":
+                return inner
+            return ("neg", inner) if sign == "-" else (sign, None, inner)
+        return self.power()
+
+    def starts_atom(self) -> bool:
+        """Whether the current token can begin a factor that multiplies what stands before it."""
+        token = self.tokens[self.at]
+        if token.kind in ("num", "word"):
+            return True
+        if token.kind == "cmd":
+            return token.value[1:] in _STARTING_COMMANDS
+        return token.kind == "op" and token.value in "([{"
+
+    def power(self) -> Node:
+        """atom, then postfix signs and exponents."""
+        node = self.atom()
+        while True:
+            value = self.peek()
+            if value == "^" or (value == "*" and self.at + 1 < len(self.tokens) and self.tokens[self.at + 1].value == "*"):
+                self.at += 1 if value == "^" else 2
+                node = ("^", node, self.exponent())
+            elif value == "!":
+                self.at += 1
+                node = ("!", node)
+            elif value == r"\degree":
+                self.at += 1
+                node = ("deg", node)
+            elif value in ("%", r"\%"):
+                self.at += 1
+                node = ("/", node, ("n", Fraction(100)))
+            else:
+                return node
+
+    def exponent(self) -> Node:
+        """What stands after ^: a group, or a signed number, letter or command."""
+        if self.peek() in ("-", "+"):
+            sign = self.take().value
+            inner = self.exponent()
+            return ("neg", inner) if sign == "-" else inner
+        base = self.atom()
+        if self.peek() == "^":  # towers associate to the right
+            self.at += 1
+            return ("^", base, self.exponent())
+        return base
+
+    def group(self, closing: str) -> Node:
+        """sum, then the closing token."""
+        node = self.sum()
+        self.expect(closing)
+        return node
+
+    def argument(self) -> Node:
+        r"""One argument of a command: a group, or one digit or letter (`\frac12`)."""
+        token = self.take()
+        if token.value == "{":
+            return self.group("}")
+        if token.kind == "num" and len(token.value) > 1 and "." not in token.value and "e" not in token.value.lower():
+            self.at -= 1
+            self.tokens = [
+                *self.tokens[: self.at],
+                *(Token("num", digit, False) for digit in token.value),
+                *self.tokens[self.at + 1 :],
+            ]
+            return ("n", Fraction(int(self.take().value)))
+        if token.kind == "word" and len(token.value) > 1:
+            self.at -= 1
+            self.tokens = [
+                *self.tokens[: self.at],
+                Token("word", token.value[0], False),
+                Token("word", token.value[1:], False),
+                *self.tokens[self.at + 1 :],
+            ]
+            return self.letters(self.take().value)
+        self.at -= 1
+        return self.atom()
+
+    def atom(self) -> Node:
+        """A number, letter, group, root, fraction, function or absolute value."""
+        token = self.take()
+        value = token.value
+        if token.kind == "num":
+            return self.number(value)
+        if token.kind == "word":
+            return self.function(value) if value in FUNCTIONS else self.letters(value)
+        if token.kind == "text":
+            raise NotMathError("text inside an expression")
+        if value in _OPENING and value != r"\{":
+            if value == "{" and any(t.value == r"\over" for t in self.tokens[self.at : self.at + 40]):
+                return self.over()
+            return self.group(_OPENING[value])
+        if value == "|":
+            return ("abs", self.group("|"))
+        return self.command(value[1:]) if token.kind == "cmd" else self.refuse(value)
+
+    def refuse(self, value: str) -> Node:
+        """Raise for a token that begins no factor."""
+        raise NotMathError(f"unexpected {value!r}")
+
+    def over(self) -> Node:
+        r"""`{a \over b}` or a plain group."""
+        top = self.sum()
+        if self.peek() == r"\over":
+            self.at += 1
+            return ("/", top, self.group("}"))
+        self.expect("}")
+        return top
+
+    def number(self, literal: str) -> Node:
+        r"""A numeral, or a mixed number: an integer followed by a proper fraction (`2\frac13`, `1 1/2`)."""
+        node: Node = ("n", number_value(literal))
+        if not literal.isdigit() or self.at >= len(self.tokens):
+            return node
+        start, kept = self.at, self.tokens
+        follower = self.tokens[self.at]
+        part: Node | None = None
+        if follower.value == r"\frac":
+            self.at += 1
+            top, bottom = self.argument(), self.argument()
+            part = ("/", top, bottom)
+        elif follower.kind == "num" and follower.spaced and [t.value for t in self.tokens[self.at + 1 : self.at + 2]] == ["/"]:
+            denominators = self.tokens[self.at + 2 : self.at + 3]
+            if denominators and denominators[0].kind == "num":
+                self.at += 3
+                part = ("/", ("n", number_value(follower.value)), ("n", number_value(denominators[0].value)))
+        if part is not None and part[1][0] == "n" == part[2][0]:
+            top_value, bottom_value = part[1][1], part[2][1]
+            if 0 < top_value < bottom_value and top_value.denominator == bottom_value.denominator == 1:
+                return ("mixed", node, part)
+        self.at, self.tokens = start, kept
+        return node
+
+    def letters(self, word: str) -> Node:
+        """A run of letters: one variable, a Greek name, or a short product of variables."""
+        if word in ("pi", "Pi"):
+            return ("c", "pi")
+        if word in ("infty", "inf", "infinity", "oo", "Infinity"):
+            return ("c", "inf")
+        if word in _PLAIN_NAMES:
+            return ("v", word)
+        if len(word) > 1 and not _is_letter_product(word):
+            raise NotMathError(f"{word!r} is a word")
+        node: Node | None = None
+        for i, letter in enumerate(word):
+            factor: Node = ("c", letter) if letter in ("e", "i") else ("v", self.subscripted(letter) if i == len(word) - 1 else letter)
+            if i == len(word) - 1 and len(word) > 1 and self.peek() in ("^", "!"):  # ab^2 = a b^2
+                factor = self.raise_last(factor)
+            node = factor if node is None else ("*", node, factor)
+        if node is None:
+            raise NotMathError("no letters")
+        return node
+
+    def raise_last(self, factor: Node) -> Node:
+        """Exponent or factorial that belongs to the last letter of a run."""
+        if self.take().value == "!":
+            return ("!", factor)
+        return ("^", factor, self.exponent())
+
+    def subscripted(self, name: str) -> str:
+        """The variable's name with its index, if one follows."""
+        if self.peek() != "_":
+            return name
+        self.at += 1
+        token = self.take()
+        if token.value != "{":
+            return f"{name}_{token.value}"
+        parts = []
+        while self.peek() != "}":
+            parts.append(self.take().value)
+        self.at += 1
+        return f"{name}_{''.join(parts)}"
+
+    def command(self, name: str) -> Node:
+        """A LaTeX command that begins a factor."""
+        if name == "frac":
+            top = self.argument()
+            return ("/", top, self.argument())
+        if name in ("sqrt", "surd"):
+            return self.root(name)
+        if name in FUNCTIONS:
+            return self.function(name)
+        if name == "pi":
+            return ("c", "pi")
+        if name == "infty":
+            return ("c", "inf")
+        if name in _LETTER_NAMES:
+            return ("v", self.subscripted(name))
+        if name in ("binom", "dbinom", "tbinom"):
+            top = self.argument()
+            return ("binom", top, self.argument())
+        if name in ("lfloor", "lceil", "lvert", "vert"):
+            closing = {"lfloor": r"\rfloor", "lceil": r"\rceil", "lvert": r"\rvert", "vert": r"\vert"}[name]
+            return (name if name in ("lfloor", "lceil") else "abs", self.group(closing))
+        raise NotMathError(f"\\{name} is not covered")
+
+    def root(self, name: str) -> Node:
+        r"""`\sqrt[n]{a}`, `\sqrt2`, `\sqrt13` and `√13` (people mean the whole number)."""
+        index: Node = ("n", Fraction(2))
+        if self.peek() == "[":
+            self.at += 1
+            index = self.group("]")
+        if self.peek() == "{":
+            self.at += 1
+            return ("root", index, self.group("}"))
+        if self.peek() == "(" or (self.at < len(self.tokens) and self.tokens[self.at].kind == "num"):
+            token = self.take()
+            return ("root", index, self.group(")") if token.value == "(" else ("n", number_value(token.value)))
+        return ("root", index, self.argument())
+
+    def function(self, name: str) -> Node:
+        r"""`\sin x`, `\sin^2 x`, `\sin^{-1} x`, `\log_2 8`, `sqrt(3)`, `f(x)^2`."""
+        if name == "sqrt":
+            return self.root(name)
+        power: Node | None = None
+        base: Node | None = None
+        for _ in range(2):
+            if self.peek() == "_" and base is None:
+                self.at += 1
+                base = self.argument()
+            elif self.peek() == "^" and power is None:
+                self.at += 1
+                power = self.exponent()
+        grouped = self.peek() in ("(", "{")
+        inner = self.group(_OPENING[self.take().value]) if grouped else self.bare_argument()
+        if power == ("neg", ("n", Fraction(1))):
+            name, power = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}.get(name, "?"), None
+        if name == "?":
+            raise NotMathError("inverse of an unusual function")
+        node: Node = ("log", base, inner) if base is not None else ("f", name, inner)
+        return node if power is None else ("^", node, power)
+
+    def bare_argument(self) -> Node:
+        r"""Argument without brackets: the factors that follow, up to a sign, an operator or the next function."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise NotMathError("nested too deeply")
+        node = self.power()
+        while self.at < len(self.tokens) and self.starts_atom():
+            name = self.peek().lstrip("\\")
+            if name in FUNCTIONS and name != "sqrt":
+                break
+            if self.peek() in ("(", "["):
+                break
+            node = ("*", node, self.power())
+        self.depth -= 1
+        return node
+
+
+_STARTING_COMMANDS = FUNCTIONS | _LETTER_NAMES | {"frac", "surd", "pi", "infty", "binom", "dbinom", "tbinom", "lfloor", "lceil", "lvert"}
+
+
+def _is_letter_product(word: str) -> bool:
+    """`ab`, `xyz`, `abc` are products of variables; `red`, `no` are words."""
+    if len(word) == 2:
+        return word.lower() not in _TWO_LETTER_WORDS
+    codes = sorted(ord(c) for c in word)
+    return len(word) <= 4 and codes == list(range(codes[0], codes[0] + len(word)))
+
+
+def parse_expression(tokens: list[Token]) -> Node:
+    """Tree of the whole token list. Raises NotMathError for anything left over or not covered."""
+    if not tokens:
+        raise NotMathError("empty")
+    parser = Parser(tokens)
+    node = parser.sum()
+    if parser.at != len(parser.tokens):
+        raise NotMathError(f"{parser.peek()!r} is left over")
+    return node
+
+
+def variables(node: Any) -> frozenset[str]:
+    """Names of the free variables of a tree."""
+    if not isinstance(node, tuple):
+        return frozenset()
+    if node[0] == "v":
+        return frozenset((node[1],))
+    return frozenset().union(*(variables(child) for child in node[1:]))
+
+
+def contains(node: Any, *heads: str) -> bool:
+    """Whether a tree holds a node with one of these heads."""
+    return isinstance(node, tuple) and (node[0] in heads or any(contains(child, *heads) for child in node[1:]))

@@ -1,0 +1,214 @@
+r"""Brings an answer's many spellings into one: ASCII and LaTeX commands, no decoration, no surrounding delimiters.
+
+Input is an answer of at most a few thousand characters; output is a string that `tokens` can read. Nothing here decides
+about equality, and every pattern is linear: no nested quantifiers over the same characters.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n")
+_SUBSCRIPT = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋]+")
+
+_SIGNS: dict[str, str] = {
+    **{c: "-" for c in "−–—﹣‐‑‒―"},
+    **{c: r"\times " for c in "×✕✖"},
+    **{c: r"\cdot " for c in "·⋅∙•・"},
+    **{c: " " for c in "\u00a0\u2002\u2003\u2009\u200a\u202f\u3000\ufeff\u200b\u2061\u2062"},
+    **{c: '"' for c in "“”„«»"},
+    **{c: "'" for c in "‘’′"},
+    **{c: ":" for c in "∶："},
+    **{c: r"\leq " for c in "≤≦⩽"},
+    **{c: r"\geq " for c in "≥≧⩾"},
+    "÷": r"\div ",
+    "⁄": "/",
+    "∕": "/",
+    "≠": r"\neq ",
+    "≈": r"\approx ",
+    "≅": r"\approx ",
+    "±": r"\pm ",
+    "∓": r"\mp ",
+    "∞": r"\infty ",
+    "√": r"\surd ",
+    "∛": r"\sqrt[3]",
+    "∈": r"\in ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "∅": r"\emptyset ",
+    "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}",
+    "ℕ": r"\mathbb{N}",
+    "ℚ": r"\mathbb{Q}",
+    "⟨": r"\langle ",
+    "⟩": r"\rangle ",
+    "〈": r"\langle ",
+    "〉": r"\rangle ",
+    "°": r"\degree ",
+    "º": r"\degree ",
+    "˚": r"\degree ",
+    "℃": r"\text{degC}",
+    "℉": r"\text{degF}",
+    "€": r"\euro ",
+    "£": r"\pounds ",
+    "¥": r"\yen ",
+    "￥": r"\yen ",
+    "µ": "u",
+    "μ": r"\mu ",
+    "，": ",",
+    "、": ",",
+    "；": ";",
+    "。": ".",
+    "【": "[",
+    "】": "]",
+    "∠": r"\angle ",
+    "△": r"\triangle ",
+    "∥": r"\parallel ",
+    "⊥": r"\perp ",
+    "ℯ": "e",
+    "ⅈ": "i",
+    "π": r"\pi ",
+    "𝜋": r"\pi ",
+    "ϕ": r"\phi ",
+    "㎝": "cm",
+    "㎡": "m^2",
+    "㎏": "kg",
+    "㎞": "km",
+    "㎜": "mm",
+    "㎤": "cm^3",
+    "㎠": "cm^2",
+    "㎥": "m^3",
+}
+for _name, _sign in zip(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi rho sigma tau phi chi psi omega".split(),
+    "αβγδεζηθικλνξρστφχψω",
+    strict=True,
+):
+    _SIGNS[_sign] = f"\\{_name} "
+_SIGNS |= {"Δ": r"\Delta ", "Σ": r"\Sigma ", "Ω": r"\Omega ", "Φ": r"\Phi ", "Θ": r"\Theta ", "Γ": r"\Gamma ", "Λ": r"\Lambda "}
+for _glyph, _top, _bottom in (
+    ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5), ("⅘", 4, 5),
+    ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8), ("⅑", 1, 9), ("⅒", 1, 10),
+):  # fmt: skip
+    _SIGNS[_glyph] = f"\\frac{{{_top}}}{{{_bottom}}}"
+_SIGNS |= {chr(0xFF01 + i): chr(0x21 + i) for i in range(94) if chr(0xFF01 + i) not in _SIGNS}
+_TABLE = str.maketrans(_SIGNS)
+
+# A JSON or Python string that was decoded once too often: "\frac" became a form feed and "rac" (seen in MathVision).
+_EATEN = re.compile(r"\x0c(?=rac)|\x08(?=oxed|egin|inom|eta)|\t(?=ext|imes|heta|frac|an\b)|\r(?=ight)")
+_EATEN_LETTER = {"\x0c": r"\f", "\x08": r"\b", "\t": r"\t", "\r": r"\r"}
+
+_DROP = re.compile(
+    r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|displaystyle|textstyle|limits|nolimits|hline|rm|bf|it)"
+    r"(?![A-Za-z])\.?"
+)
+_THIN_GROUP = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|,\\!|\{\\,\}|~)+(?=\d{3}(?!\d))")
+_BRACE_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
+_SPACE = re.compile(r"\\[,;:!> ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick|neg)space(?![A-Za-z])|~|\\(?:h|v)space\*?\{[^{}]*\}")
+_CIRC = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\textdegree(?![A-Za-z])")
+_CELSIUS = re.compile(
+    r"\\degree\s*(?:\\(?:text|mathrm|rm)\s*\{\s*([CF])\s*\}|([CF])(?![A-Za-z])|(Celsius|Fahrenheit|celsius|fahrenheit)\b)"
+)
+_SPACE_GROUP = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d/])")
+_RECURRING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*\{(\d{1,20})\}")
+_MULTIPLIER = {
+    "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8, "百万": 6, "千万": 7,
+}  # fmt: skip
+_MULTIPLIED = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?")
+_COLOUR = re.compile(r"\\(?:color|textcolor)\s*\{[A-Za-z]{1,20}\}")
+_STEPS = 12  # how many layers of decoration are taken off
+
+
+def _recurring(match: re.Match[str]) -> str:
+    """0.1(6) as an exact fraction: (166... - 1) / 90."""
+    whole, fixed, cycle = match.group(1) or "0", match.group(2), match.group(3)
+    top = int(whole + fixed + cycle) - int(whole + fixed)
+    return f"\\frac{{{top}}}{{{'9' * len(cycle) + '0' * len(fixed)}}}"
+
+
+def matching_brace(text: str, start: int) -> int:
+    """Index of the brace that closes the one at `start`, or -1. One pass."""
+    depth = 0
+    i = start
+    while i < len(text):
+        c = text[i]
+        if c == "\\":
+            i += 1
+        elif c == "{":
+            depth += 1
+        elif c == "}":
+            depth -= 1
+            if depth == 0:
+                return i
+        i += 1
+    return -1
+
+
+_WRAPPER = re.compile(
+    r"\\(?:boxed|fbox|text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|mathbf|mathrm|mathit|mathsf|bm|boldsymbol|emph"
+    r"|underline|ensuremath|operatorname)\s*\{"
+)
+
+
+def strip_wrappers(text: str) -> str:
+    r"""Take off what surrounds the whole answer: `$...$`, `\(...\)`, `\boxed{...}`, `\text{...}`, `**...**`, quotes, `{...}`."""
+    for _ in range(_STEPS):
+        before = text
+        text = text.strip().strip("\u0000")
+        if len(text) >= 2:
+            for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ('"', '"')):
+                size = len(opening) + len(closing)
+                if len(text) >= size and text.startswith(opening) and text.endswith(closing):
+                    inner = text[len(opening) : len(text) - len(closing)]
+                    if opening not in inner and not inner.endswith("\\"):
+                        text = inner.strip()
+            wrapped = _WRAPPER.match(text)
+            begin = wrapped.end() - 1 if wrapped else 0 if text.startswith("{") else -1
+            if begin >= 0 and text.endswith("}") and matching_brace(text, begin) == len(text) - 1:
+                text = text[begin + 1 : -1].strip()
+        text = text.rstrip(" .;,:") if not text.endswith(("\\,", "\\;", "\\:", "\\.")) else text[:-2]
+        if text == before:
+            break
+    return text
+
+
+@lru_cache(maxsize=8192)
+def normalise(text: str) -> str:
+    """One spelling for one answer: see the module's docstring. Pure; never raises."""
+    if text.isalnum() and text.isascii():
+        return text
+    if any(c in text for c in "\x0c\x08\t\r"):
+        text = _EATEN.sub(lambda m: _EATEN_LETTER[m.group()], text)
+    if not text.isascii():
+        text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPT) + "}", text)
+        text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m.group().translate(_SUBSCRIPT) + "}", text)
+        text = text.translate(_TABLE)
+    text = strip_wrappers(text)
+    if "\\" in text or "{" in text or "~" in text:
+        text = _DROP.sub(" ", text)
+        text = _COLOUR.sub("", text)
+        text = _THIN_GROUP.sub("", text)
+        text = _BRACE_COMMA.sub(".", text)
+        text = _SPACE.sub(" ", text)
+        text = _CIRC.sub(r"\\degree ", text)
+        text = _CELSIUS.sub(lambda m: r"\text{deg" + (m.group(1) or m.group(2) or m.group(3)[0].upper()) + "}", text)
+        text = _RECURRING.sub(_recurring, text)
+    text = _SPACE_GROUP.sub(lambda m: m.group().replace(" ", ""), text)
+    text = _MULTIPLIED.sub(lambda m: f"\\times 10^{{{_MULTIPLIER[m.group(1)]}}}", text)
+    return strip_wrappers(text)
+
+
+_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|rm|bf)\s*\{([^{}]*)\}|\\(?:text|mathrm)\b")
+_TEXT_NOISE = re.compile(r"[\s\"'`*$]+")
+_TEXT_END = re.compile(r"^[\s.,;:!?]+|[\s.,;:!?]+$")
+
+
+@lru_cache(maxsize=8192)
+def normalise_text(text: str) -> str:
+    """Text for comparison as text: lower case, single spaces, no LaTeX text commands, quotes or closing punctuation (paper, 3.2)."""
+    text = _TEXT_COMMAND.sub(lambda m: f" {m.group(1) or ''} ", normalise(text))
+    text = _TEXT_NOISE.sub(" ", text).casefold().replace("-", " ").replace("_", " ")
+    return " ".join(_TEXT_END.sub("", text).split())

@@ -1,0 +1,548 @@
+r"""Reads one answer as mathematics: what form it has (number, equation, interval, set, tuple, matrix, ratio, time...) and its parts.
+
+`read` takes any text and returns a `Reading`, or None where the text is no mathematics that this grader covers. A reading says
+nothing about equality; `compare` does. Everything is bounded (`MAX_CHARACTERS`, `MAX_ITEMS`) and cached.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
+
+from shared.answers.expression import Node, NotMathError, Token, contains, number_value, parse_expression, tokenise, variables
+from shared.answers.normalise import normalise
+from shared.answers.units import AMBIGUOUS, Unit, parse_unit
+
+MAX_CHARACTERS = 2_000
+MAX_ITEMS = 256
+
+Piece = tuple[Node | None, bool, Node | None, bool]
+"""One interval: lower end (None = minus infinity), whether it belongs, upper end (None = infinity), whether it belongs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One answer read as mathematics. Only the fields of its form are filled.
+
+    `form`: value, relation, interval, tuple, set, list, matrix, ratio, time, base. `style` refines a value (integer, decimal,
+    fraction, mixed, scientific, complex, expression). `ulp` is one unit in the last place of a decimal numeral, `significant`
+    its number of significant digits. `label` is the name in `x = 5` or `A(1,2)`. `alternative` is the other reading of `10m`.
+    """
+
+    form: str
+    node: Node | None = None
+    style: str = ""
+    ulp: Fraction | None = None
+    significant: int = 0
+    unit: Unit | None = None
+    items: tuple[Reading, ...] = ()
+    brackets: str = ""
+    label: str = ""
+    relation: tuple[str, Node, Node] | None = None
+    pieces: tuple[Piece, ...] = ()
+    digits: str = ""
+    alternative: Reading | None = None
+
+
+_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*,)")
+_TWO_SIGN = (("<=", r"\leq "), (">=", r"\geq "), ("!=", r"\neq "), ("==", "="), ("=<", r"\leq "), ("=>", r"\geq "))
+_TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:\\text\s*\{\s*)?([aApP])?\.?\s*(?:[mM]\.?)?\s*\}?$")
+_DATE = re.compile(r"^\d{1,4}([/-])\d{1,2}\1\d{1,4}$")
+_BASE = re.compile(r"^\(?([0-9A-Fa-f]{1,200})\)?_\{?\(?(\d{1,2})\)?\}?$")
+_BASE_WORD = re.compile(
+    r"_\{?\s*\\text\s*\{\s*(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s*\}\s*\}?$|\s+(?:in )?base\s*(\d{1,2})$"
+)
+_MATRIX = re.compile(r"^\\begin\{([pbBvV]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}$", re.DOTALL)
+_LITERAL = re.compile(r"^[-+]?(\d*)(?:\.(\d*))?(?:(?:\\times|\\cdot|\*)10\^(?:\{?(-?\+?\d{1,4})\}?)|[eE]([-+]?\d{1,4}))?$")
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+NUMBER_WORDS = {w: str(i) for i, w in enumerate(_WORDS.split())} | {
+    "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "one half": "1/2", "half": "1/2", "one third": "1/3",
+    "two thirds": "2/3", "one quarter": "1/4", "three quarters": "3/4", "one fourth": "1/4",
+}  # fmt: skip
+_REALS = re.compile(r"^(?:\w\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?$|^(?:all )?real(?: number)?s$", re.IGNORECASE)
+_RELATIONS = {
+    "=": "=", "<": "<", ">": ">", r"\lt": "<", r"\gt": ">", r"\leq": "<=", r"\le": "<=", r"\leqslant": "<=", r"\leqq": "<=",
+    r"\geq": ">=", r"\ge": ">=", r"\geqslant": ">=", r"\geqq": ">=", r"\neq": "!=", r"\ne": "!=", r"\in": "in", r"\approx": "=",
+    r"\equiv": "=",
+}  # fmt: skip
+_OPEN = frozenset(("(", "[", "{", r"\{", r"\langle", r"\lbrack"))
+_CLOSE = frozenset((")", "]", "}", r"\}", r"\rangle", r"\rbrack"))
+_CURRENCY = {
+    "$": "dollars", r"\$": "dollars", r"\euro": "euros", r"\pounds": "GBP", r"\yen": "yuan", "USD": "dollars", "EUR": "euros", "RMB": "yuan",
+}  # fmt: skip
+_SKIPPED_PREFIX = frozenset((r"\approx", "=", "~", r"\sim", r"\therefore", r"\Rightarrow", r"\implies", ":", r"\to", r"\rightarrow", r"\angle"))
+
+
+def read(text: str, merge_thousands: bool = True) -> Reading | None:
+    """The mathematical reading of an answer, or None. `merge_thousands=False` reads `1,200` as a list of two."""
+    if len(text) > MAX_CHARACTERS or "\x00" in text:
+        return None
+    return _read(text, merge_thousands)
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str, merge_thousands: bool) -> Reading | None:
+    s = normalise(text)
+    if s.isdigit() and s.isascii():
+        return Reading("value", ("n", Fraction(int(s))), "integer", Fraction(1), len(s.lstrip("0")) or 1)
+    if not s or _DATE.match(s):
+        return None
+    for sign, replacement in _TWO_SIGN:
+        if sign in s:
+            s = s.replace(sign, replacement)
+    s = NUMBER_WORDS.get(s.lower(), s)
+    special = _fixed_form(s)
+    if special is not None:
+        return special
+    if "," in s and merge_thousands and s[0] not in "([" and not s.startswith((r"\{", r"\langle")):
+        s = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), s)
+    try:
+        return _read_tokens(tokenise(s))
+    except (NotMathError, RecursionError, IndexError):
+        return None
+
+
+def _fixed_form(s: str) -> Reading | None:
+    """Clock times, numerals in a base, matrices, the real line."""
+    time = _TIME.match(s)
+    if time and int(time.group(2)) < 60 and int(time.group(1)) < 25:
+        return Reading("time", digits=f"{int(time.group(1))}:{time.group(2)}:{time.group(3) or '00'}", label=(time.group(4) or "").lower())
+    if "_" in s or "base" in s:
+        word = _BASE_WORD.search(s)
+        if word:
+            s = s[: word.start()] + "_" + (word.group(2) or NUMBER_WORDS.get(word.group(1) or "", "16"))
+        base = _BASE.match(s.replace(" ", ""))
+        if base and any(c.isdigit() for c in base.group(1)):
+            return Reading("base", digits=base.group(1).lower().lstrip("0") or "0", label=base.group(2))
+    matrix = _MATRIX.match(s)
+    if matrix:
+        return _matrix(matrix.group(1), matrix.group(2))
+    if _REALS.match(s):
+        return Reading("interval", pieces=((None, False, None, False),))
+    return None
+
+
+def _matrix(environment: str, body: str) -> Reading | None:
+    rows = [row for row in (r.strip() for r in re.split(r"\\\\(?:\[[^\]]*\])?", body)) if row]
+    cells = [[_read(cell.strip(), True) for cell in row.split("&")] for row in rows]
+    flat = [cell for row in cells for cell in row]
+    if not rows or len(flat) > MAX_ITEMS or any(cell is None for cell in flat) or len({len(row) for row in cells}) != 1:
+        return None
+    shape = f"{len(rows)}x{len(cells[0])}" + ("det" if environment in ("vmatrix", "Vmatrix") else "")
+    return Reading("matrix", items=tuple(cell for cell in flat if cell is not None), brackets=shape)
+
+
+def _split(tokens: list[Token], is_separator: Callable[[Token], bool]) -> list[list[Token]]:
+    """Parts between the separators that stand outside all brackets."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens:
+        if token.value in _OPEN:
+            depth += 1
+        elif token.value in _CLOSE:
+            depth -= 1
+        if depth == 0 and is_separator(token):
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _encloses(tokens: list[Token]) -> bool:
+    """Whether the first token opens a bracket that the last one closes (of whatever shape: [0,1))."""
+    if len(tokens) < 2 or tokens[0].value not in _OPEN or tokens[-1].value not in _CLOSE:
+        return False
+    depth = 0
+    for i, token in enumerate(tokens):
+        if token.value in _OPEN:
+            depth += 1
+        elif token.value in _CLOSE:
+            depth -= 1
+            if depth == 0:
+                return i == len(tokens) - 1
+    return False
+
+
+def _is_comma(token: Token) -> bool:
+    return token.kind == "op" and token.value in ",;"
+
+
+def _is_joint(token: Token) -> bool:
+    return _is_comma(token) or (token.kind in ("word", "text") and token.value.strip(" ,").lower() in ("and", "or", "或", "和", "或者"))
+
+
+def _trim(tokens: list[Token]) -> list[Token]:
+    """Without leading approximately or equals signs and without a closing full stop."""
+    while tokens and tokens[0].value in _SKIPPED_PREFIX:
+        tokens = tokens[1:]
+    while tokens and (tokens[-1].value in (".", ",", ";", ":", "~")):
+        tokens = tokens[:-1]
+    return tokens
+
+
+def _read_tokens(tokens: list[Token]) -> Reading:
+    tokens = _trim(tokens)
+    if not tokens:
+        raise NotMathError("empty")
+    if _encloses(tokens):
+        return _bracketed(tokens)
+    if tokens[0].kind == "word" and len(tokens[0].value) == 1 and tokens[0].value.isupper() and _encloses(tokens[1:]):
+        inner = _bracketed(tokens[1:])
+        if inner.form == "tuple":
+            return replace(inner, label=tokens[0].value)
+    if any(t.value in (r"\cup", r"\bigcup") for t in tokens):
+        return _union([_read_tokens(part) for part in _split(tokens, lambda t: t.value in (r"\cup", r"\bigcup"))])
+    parts = _split(tokens, _is_joint)
+    if len(parts) > 1:
+        return _list(parts, [t for t in tokens if t.kind in ("word", "text")])
+    relations = [t for t in tokens if t.value in _RELATIONS]
+    if relations:
+        return _relation(tokens)
+    ratio = _split(tokens, lambda t: t.value == ":" or (t.kind == "word" and t.value == "to"))
+    if len(ratio) > 1:
+        return Reading("ratio", items=tuple(_value(part) for part in ratio))
+    return _value(tokens)
+
+
+def _bracketed(tokens: list[Token]) -> Reading:
+    opening, closing = tokens[0].value, tokens[-1].value
+    inner = tokens[1:-1]
+    if opening == r"\{" or (opening == "{" and closing == "}"):
+        if not inner and opening == r"\{":
+            return Reading("set")
+        condition = _split(inner, lambda t: t.value in ("|", r"\mid", ":"))
+        if len(condition) == 2 and len(condition[0]) in (1, 3):
+            return _read_tokens(condition[1])
+        parts = _split(inner, _is_comma)
+        if opening == "{" and len(parts) == 1:
+            return _read_tokens(inner)
+        return Reading("set", items=_items(parts))
+    parts = _split(inner, _is_comma)
+    if len(parts) == 1:
+        if opening == "(" and closing == ")":
+            return _read_tokens(inner)
+        if opening in ("[", r"\langle"):
+            return Reading("tuple", items=_items(parts), brackets="[]")
+        raise NotMathError("unbalanced brackets")
+    square = {r"\lbrack": "[", r"\rbrack": "]"}
+    brackets = "()" if opening == r"\langle" else square.get(opening, opening) + square.get(closing, closing)
+    items = _items(parts)
+    if len(items) == 2 and (brackets in ("(]", "[)") or any(_is_infinite(item.node) for item in items)):
+        return Reading("interval", pieces=(_piece(items, brackets),))
+    if brackets not in ("()", "[]"):
+        raise NotMathError("unbalanced brackets")
+    return Reading("tuple", items=items, brackets=brackets)
+
+
+def _items(parts: list[list[Token]]) -> tuple[Reading, ...]:
+    """Readings of the parts, plus-minus written out. An empty part is an error."""
+    if len(parts) > MAX_ITEMS:
+        raise NotMathError("too many items")
+    items: list[Reading] = []
+    for part in parts:
+        reading = _read_tokens(part)
+        items.extend(reading.items if reading.form == "list" else (reading,))
+    return tuple(items)
+
+
+def _is_infinite(node: Node | None) -> bool:
+    return node is not None and contains(node, "c") and _infinity_sign(node) != 0
+
+
+def _infinity_sign(node: Node) -> int:
+    """+1 or -1 for plus or minus infinity, 0 for anything else."""
+    if node == ("c", "inf"):
+        return 1
+    return -_infinity_sign(node[1]) if node[0] == "neg" else 0
+
+
+def infinity_sign(reading: Reading) -> int:
+    """+1 or -1 for a reading that is infinite, else 0."""
+    return _infinity_sign(reading.node) if reading.node is not None else 0
+
+
+def _piece(items: tuple[Reading, ...], brackets: str) -> Piece:
+    low, high = items[0].node, items[1].node
+    if low is None or high is None:
+        raise NotMathError("end points of an interval are numbers")
+    return (
+        None if _infinity_sign(low) < 0 else low,
+        brackets[0] == "[" and _infinity_sign(low) == 0,
+        None if _infinity_sign(high) > 0 else high,
+        brackets[1] == "]" and _infinity_sign(high) == 0,
+    )
+
+
+def as_interval(reading: Reading) -> Reading | None:
+    """The reading as an interval, if it is one or may be one ((1,2) may)."""
+    if reading.form == "interval":
+        return reading
+    if reading.form == "tuple" and len(reading.items) == 2 and all(i.form == "value" for i in reading.items) and not reading.label:
+        return Reading("interval", pieces=(_piece(reading.items, reading.brackets),))
+    return None
+
+
+def _union(readings: list[Reading]) -> Reading:
+    pieces: list[Piece] = []
+    label = ""
+    items: list[Reading] = []
+    for reading in readings:
+        if reading.form == "set":
+            items.extend(reading.items)
+            continue
+        interval = as_interval(reading)
+        if interval is None:
+            raise NotMathError("a union of something else than intervals")
+        pieces.extend(interval.pieces)
+        label = label or reading.label
+    if items and pieces:
+        pieces.extend((item.node, True, item.node, True) for item in items)
+    return Reading("interval", pieces=tuple(pieces), label=label) if pieces else Reading("set", items=tuple(items))
+
+
+def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
+    parts = [part for part in parts if part]
+    if len(parts) == 1:
+        return _read_tokens(parts[0])
+    if len(parts) > MAX_ITEMS:
+        raise NotMathError("too many items")
+    items = _items(parts)
+    intervals = [item for item in items if item.form == "interval"]
+    if len(intervals) == len(items) and not any(w.value.strip().lower() in ("and", "和") for w in words):
+        return _union(list(items))
+    if len(intervals) == len(items) == 2:
+        return _intersection(*items)
+    last_unit = items[-1].unit  # "3 and 5 cm": the unit belongs to both
+    if last_unit is not None and all(item.unit is None for item in items[:-1]) and all(item.form == "value" for item in items):
+        items = tuple(replace(item, unit=last_unit) for item in items)
+    if len({item.label for item in items}) == 2 and items[0].label and not any(item.label for item in items[1:]):
+        items = (replace(items[0], label="", relation=None), *items[1:])  # "x = 3, 5" names x for both
+    return Reading("list", items=items)
+
+
+def _intersection(a: Reading, b: Reading) -> Reading:
+    """`x > 1 and x < 3`: two rays that meet."""
+    if len(a.pieces) == len(b.pieces) == 1 and a.label == b.label:
+        (low, low_in, high, high_in), other = a.pieces[0], b.pieces[0]
+        if high is None and other[0] is None:
+            return replace(a, pieces=((low, low_in, other[2], other[3]),))
+        if low is None and other[2] is None:
+            return replace(a, pieces=((other[0], other[1], high, high_in),))
+    raise NotMathError("an intersection that is not covered")
+
+
+def _label_text(tokens: list[Token]) -> str:
+    """The name on the left of `x =`, `f(x) =`, `x_1 =`, `area =`; empty when it is an expression."""
+    text = "".join(t.value for t in tokens)
+    if len(tokens) == 1 and tokens[0].kind in ("word", "text"):
+        return text
+    if len(tokens) == 1 and tokens[0].kind == "cmd" and len(text) > 2 and text != r"\pi":
+        return text
+    if re.fullmatch(r"[A-Za-z](?:_\{?\w{1,6}\}?)?(?:\^\{-1\})?(?:'|\(\w(?:,\w)*\))?", text):
+        return text
+    if len(tokens) <= 8 and all(t.kind == "text" or (t.kind == "word" and len(t.value) > 2) for t in tokens):
+        return text
+    return ""
+
+
+def _relation(tokens: list[Token]) -> Reading:
+    sides = _split(tokens, lambda t: t.value in _RELATIONS)
+    operators = [_RELATIONS[t.value] for t in tokens if t.value in _RELATIONS]
+    if len(sides) != len(operators) + 1 or any(not side for side in sides):
+        raise NotMathError("a relation inside brackets, or without a side")
+    if set(operators) <= {"="}:
+        return _equation(sides)
+    label = _label_text(sides[0])
+    if operators == ["in"] and label:
+        return replace(_read_tokens(sides[1]), label=label)
+    nodes = [parse_expression(side) for side in sides]
+    interval = _interval_of(nodes, operators)
+    if interval is not None:
+        return interval
+    if len(nodes) == 2 and operators[0] in ("<", ">", "<=", ">="):
+        left, right = nodes if operators[0] in ("<", "<=") else (nodes[1], nodes[0])
+        return Reading("relation", relation=("<=" if "=" in operators[0] else "<", left, right))
+    if len(nodes) == 2 and operators[0] == "!=":
+        return Reading("relation", relation=("!=", nodes[0], nodes[1]))
+    raise NotMathError("a chain that is not covered")
+
+
+def _equation(sides: list[list[Token]]) -> Reading:
+    label = _label_text(sides[0])
+    right = sides[-1]
+    if not label and len(sides) == 2 and (reverse := _label_text(sides[1])):
+        label, right = reverse, sides[0]
+    if len(sides) > 2:
+        middle = [parse_expression(side) for side in sides[1:]]
+        if any(variables(node) for node in middle):
+            raise NotMathError("a chain of equations")
+    if label:
+        value = _read_tokens(right)
+        if value.label or value.form == "ratio":
+            raise NotMathError("an equation in an equation")
+        try:
+            left = parse_expression([t for side in sides if side is not right for t in side][: len(sides[0])])
+        except NotMathError:
+            left = None
+        relation = ("=", left, value.node) if left is not None and value.form == "value" and value.node is not None else None
+        if value.form == "list":
+            return replace(value, items=tuple(replace(item, label="") for item in value.items))
+        return replace(value, label=label, relation=relation)
+    if len(sides) != 2:
+        raise NotMathError("a chain of equations")
+    return Reading("relation", relation=("=", parse_expression(sides[0]), parse_expression(sides[1])))
+
+
+def _interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
+    """`x > 2`, `1 < x <= 3`, `x != 2` for one lone variable and numbers."""
+    lone = [i for i, node in enumerate(nodes) if node[0] == "v"]
+    if len(lone) != 1 or any(variables(node) for i, node in enumerate(nodes) if i != lone[0]):
+        return None
+    name, at = nodes[lone[0]][1], lone[0]
+    if operators == ["!="]:
+        end = nodes[1 - at]
+        return Reading("interval", pieces=((None, False, end, False), (end, False, None, False)), label=name)
+    if len(nodes) == 2:
+        below = (operators[0] in ("<", "<=")) == (at == 1)  # the number stands below the variable
+        closed = "=" in operators[0]
+        end = nodes[1 - at]
+        return Reading("interval", pieces=((end, closed, None, False) if below else (None, False, end, closed),), label=name)
+    if len(nodes) == 3 and at == 1 and len({op[0] for op in operators}) == 1 and operators[0][0] in "<>":
+        first, second = (nodes[0], "=" in operators[0]), (nodes[2], "=" in operators[1])
+        low, high = (first, second) if operators[0][0] == "<" else (second, first)
+        return Reading("interval", pieces=((low[0] if _infinity_sign(low[0]) == 0 else None, low[1],
+                                            high[0] if _infinity_sign(high[0]) == 0 else None, high[1]),), label=name)  # fmt: skip
+    return None
+
+
+def _value(tokens: list[Token]) -> Reading:
+    """A number or expression with its unit or currency. Plus-minus becomes a list of two."""
+    tokens = _trim(tokens)
+    money: Unit | None = None
+    sign: list[Token] = []
+    if len(tokens) > 1 and tokens[0].value in ("-", "+") and tokens[1].value in _CURRENCY:
+        sign, tokens = tokens[:1], tokens[1:]
+    if len(tokens) > 1 and tokens[0].value in ("US", "A", "C") and tokens[1].value in ("$", r"\$"):
+        tokens = tokens[1:]
+    if len(tokens) > 1 and tokens[0].value in _CURRENCY:
+        money = parse_unit(_CURRENCY[tokens[0].value])
+        tokens = tokens[1:]
+    tokens = sign + tokens
+    value_tokens, unit, sure = _split_unit(tokens)
+    if unit is not None:
+        reading = _with_unit(value_tokens, money or unit)
+        if not sure and money is None:
+            try:
+                bare = _plain(tokens)
+            except NotMathError:
+                return reading
+            return replace(bare, alternative=reading) if not tokens[-1].spaced else replace(reading, alternative=bare)
+        return reading
+    return _with_unit(tokens, money)
+
+
+def _with_unit(tokens: list[Token], unit: Unit | None) -> Reading:
+    reading = _plain(tokens)
+    if unit is None:
+        return reading
+    if reading.form == "list":
+        return replace(reading, items=tuple(replace(item, unit=unit) for item in reading.items))
+    return replace(reading, unit=unit)
+
+
+def _plain(tokens: list[Token]) -> Reading:
+    node = parse_expression(tokens)
+    if contains(node, r"\pm", r"\mp"):
+        both = tuple(_classify(_choose_sign(node, plus), tokens, literal=False) for plus in (True, False))
+        return Reading("list", items=both)
+    return _classify(node, tokens, literal=True)
+
+
+def _choose_sign(node: Node, plus: bool) -> Node:
+    """The tree with every plus-minus read as plus (and minus-plus as minus), or the other way round."""
+    if not isinstance(node, tuple):
+        return node
+    children = tuple(_choose_sign(c, plus) if isinstance(c, tuple) else c for c in node[1:])
+    if node[0] in (r"\pm", r"\mp"):
+        positive = (node[0] == r"\pm") == plus
+        left, right = children
+        signed = right if positive else ("neg", right)
+        return signed if left is None else ("+", left, signed)
+    return (node[0], *children)
+
+
+def _classify(node: Node, tokens: list[Token], literal: bool) -> Reading:
+    text = "".join(t.value for t in tokens) if literal and len(tokens) < 12 else ""
+    match = _LITERAL.match(text)
+    if match and (match.group(1) or match.group(2)):
+        exponent = int(match.group(3) or match.group(4) or 0)
+        decimals = len(match.group(2) or "")
+        mantissa = ((match.group(1) or "") + (match.group(2) or "")).lstrip("0")
+        style = "scientific" if match.group(3) or match.group(4) else "decimal" if match.group(2) is not None else "integer"
+        return Reading("value", node, style, Fraction(10) ** (exponent - decimals), max(1, len(mantissa)))
+    inner = node[1] if node[0] == "neg" else node
+    style = "expression"
+    if inner[0] == "mixed":
+        style = "mixed"
+    elif inner[0] == "/" and all(_is_number(side) for side in inner[1:]):
+        style = "fraction"
+    elif contains(node, "c") and not variables(node) and _has_constant(node, "i"):
+        style = "complex"
+    return Reading("value", node, style)
+
+
+def _is_number(node: Node) -> bool:
+    return node[0] == "n" or (node[0] == "neg" and node[1][0] == "n")
+
+
+def _has_constant(node: Node, name: str) -> bool:
+    return isinstance(node, tuple) and (node[:2] == ("c", name) or any(_has_constant(child, name) for child in node[1:]))
+
+
+_UNIT_START_COMMANDS = frozenset((r"\degree", r"\%", r"\AA", r"\Omega"))
+
+
+def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
+    """Value tokens, unit at the end if there is one, and whether it can be nothing else than a unit."""
+    for i in range(max(1, len(tokens) - 14), len(tokens)):
+        token = tokens[i]
+        if not (token.kind in ("word", "text") or token.value in _UNIT_START_COMMANDS or token.value == "%"):
+            continue
+        unit = parse_unit(_unit_text(tokens[i:]))
+        if unit is None:
+            continue
+        bare = token.kind == "word"
+        if bare and len(token.value) <= 2 and unit.is_noun:
+            continue  # "2ab" names no thing
+        if bare and _value_has_letters(tokens[:i]):
+            continue
+        sure = not (bare and token.value in AMBIGUOUS and all(t.kind in ("word", "num") or t.value == "^" for t in tokens[i:]))
+        return tokens[:i], unit, sure
+    return tokens, None, True
+
+
+def _unit_text(tokens: list[Token]) -> str:
+    names = {r"\degree": "degrees", r"\%": "%", r"\cdot": "*", r"\times": "*", r"\AA": "angstrom", r"\Omega": "ohm", "{": "", "}": ""}
+    parts = []
+    for token in tokens:
+        if token.kind == "num" or token.value in ("^", "-", "/"):
+            parts.append(token.value)
+        else:
+            parts.append(" " + names.get(token.value, token.value.replace("\\", "")))
+    return "".join(parts).strip()
+
+
+def _value_has_letters(tokens: list[Token]) -> bool:
+    """Whether the value before a bare unit word holds variables: then the word may be variables as well."""
+    return any(t.kind == "word" and t.value not in ("sqrt", "pi") for t in tokens)
+
+
+def literal_value(text: str) -> Fraction | None:
+    """Exact value of a plain numeral, else None."""
+    try:
+        return number_value(text)
+    except (ValueError, ZeroDivisionError):
+        return None
