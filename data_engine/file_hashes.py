@@ -1,0 +1,99 @@
+"""sha256 of files, remembered by path, size and times, so that an unchanged 5 GB is not read again.
+
+The memory is one SQLite file in the user's cache folder (`INFI_MMR_CACHE`, else `XDG_CACHE_HOME/infi-mmr`, else
+`~/.cache/infi-mmr`). It only saves time: where it cannot be written, files are read. A file counts as unchanged while
+size, inode, modification and change time are; a file younger than two seconds is never remembered, because a second
+write could share its times.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from shared.fingerprint import file_hash
+
+_YOUNG_SECONDS = 2.0
+
+
+def cache_folder() -> Path:
+    """Folder for what can be computed again at any time."""
+    named = os.environ.get("INFI_MMR_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infi-mmr"
+
+
+def file_hashes(paths: Iterable[Path]) -> dict[Path, str]:
+    """sha256 (64 hex digits) of each file; a file that does not exist or cannot be read is absent from the result."""
+    wanted = list(dict.fromkeys(paths))
+    stamps = {path: stamp for path in wanted if (stamp := _stamp(path)) is not None}
+    memory = _open_memory()
+    known = _recall(memory, stamps) if memory is not None else {}
+    unknown = [path for path in stamps if path not in known]
+    with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 1)) as pool:
+        fresh = {path: digest for path, digest in zip(unknown, pool.map(_hash, unknown), strict=True) if digest}
+    if memory is not None:
+        _remember(memory, {path: digest for path, digest in fresh.items() if _stamp(path) == stamps[path]}, stamps)
+        memory.close()
+    return {**known, **fresh}
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except OSError:
+        return ""
+
+
+def _open_memory() -> sqlite3.Connection | None:
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        memory = sqlite3.connect(folder / "file_hashes.sqlite", timeout=10)
+        memory.execute(
+            "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, hash TEXT)"
+        )
+    except (OSError, sqlite3.Error):
+        return None
+    return memory
+
+
+def _recall(memory: sqlite3.Connection, stamps: dict[Path, tuple[int, int, int, int]]) -> dict[Path, str]:
+    known: dict[Path, str] = {}
+    paths = list(stamps)
+    try:
+        for start in range(0, len(paths), 500):
+            part = {str(path): path for path in paths[start : start + 500]}
+            marks = ",".join("?" * len(part))
+            query = f"SELECT path, size, mtime, ctime, inode, hash FROM files WHERE path IN ({marks})"  # noqa: S608  # only question marks are put in
+            for name, *stamp, digest in memory.execute(query, list(part)):
+                if tuple(stamp) == stamps[part[name]]:
+                    known[part[name]] = digest
+    except sqlite3.Error:
+        return known
+    return known
+
+
+def _remember(memory: sqlite3.Connection, fresh: dict[Path, str], stamps: dict[Path, tuple[int, int, int, int]]) -> None:
+    oldest = time.time_ns() - int(_YOUNG_SECONDS * 1e9)
+    rows = [
+        (str(path), *stamps[path], digest) for path, digest in fresh.items() if max(stamps[path][1:3]) < oldest
+    ]
+    try:
+        with memory:
+            memory.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+    except sqlite3.Error:
+        return

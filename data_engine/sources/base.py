@@ -1,0 +1,194 @@
+"""What every source hands over: rows as the source means them, or a typed reason why a record cannot be one.
+
+Input: a place (hub id, folder, file, or `mini`). Output: `SourceRow` or `Rejection`, one per record, in the source's
+order; nothing is dropped and no record is fatal. Pictures are named, not loaded: `ingest` reads, hashes and checks them.
+Not covered: duplicate keys and conflicting answers (they need all rows: `ingest`), judging (steps).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from shared.schema import IMAGE_TAG
+
+REASONS = (
+    "missing_question",
+    "missing_answer",
+    "unreadable",
+    "proof",
+    "image_missing",
+    "path_escape",
+    "remote_url",
+    "tag_image_mismatch",
+    "duplicate_id",
+    "conflicting_answers",
+)
+"""Typed reasons; beside these, `image_refused:WHY` with the words of `shared.images.Reason`."""
+
+
+@dataclass(frozen=True)
+class FileImage:
+    """A picture in a file below the source's folder, by its relative name."""
+
+    root: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class BytesImage:
+    """A picture whose bytes came inside the record."""
+
+    data: bytes
+    name: str
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One record in the schema's terms. `question` has exactly one `<image>` per image."""
+
+    source_id: str
+    question: str
+    answer: str
+    answer_raw: str
+    choices: tuple[str, ...] = ()
+    images: tuple[FileImage | BytesImage, ...] = ()
+    category: str | None = None
+    source: str | None = None
+    pass_rate_large: float | None = None
+    pass_rate_small: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One record that cannot be a row, with the reason (see `REASONS`) and what a person needs to judge it."""
+
+    source_id: str
+    reason: str
+    detail: str
+    question: str = ""
+    answer: str = ""
+
+
+class Source(Protocol):
+    """A place that rows come from.
+
+    Attributes:
+        name: The reader's name, which opens every row id: `virl39k`, `deepscaler`, `math500`.
+        location: Hub id or folder name, never an absolute path.
+        revision: Hub commit, or `sha256:` and the first 16 digits of the hash over the files read.
+        licence: As stated by the recipe.
+        taken: What the reader found where, in words.
+
+    """
+
+    name: str
+    location: str
+    revision: str
+    licence: str
+    taken: str
+
+    def rows(self) -> Iterator[SourceRow | Rejection]:
+        """One item per record, in the source's order."""
+
+    def fingerprint(self) -> str:
+        """sha256 over everything that decides the rows: file contents or hub commit, never a place."""
+
+    def count(self) -> int | None:
+        """Number of records where it is known beforehand."""
+
+
+_TAG = re.compile(r"<\s*image\s*\d*\s*>", re.IGNORECASE)
+_OPTION = re.compile(r"(?<![A-Za-z0-9])\(([A-Ha-h])\)\s*")
+_BOX = re.compile(r"^\$*\s*\\boxed\s*\{")
+
+
+def unbox(text: str) -> str:
+    r"""Take one `\boxed{...}` (in dollars or not) off a text that it wraps completely; other texts stay."""
+    stripped = text.strip()
+    opened = _BOX.match(stripped)
+    if opened is None:
+        return stripped
+    depth = 1
+    for place in range(opened.end(), len(stripped)):
+        depth += {"{": 1, "}": -1}.get(stripped[place], 0)
+        if depth == 0:
+            rest = stripped[place + 1 :].strip()
+            return stripped[opened.end() : place].strip() if not rest.strip("$") else stripped
+    # An unclosed box: the wrapper was meant, the closing brace was lost.
+    return stripped
+
+
+def fit_image_tags(question: str, images: int) -> tuple[str, str]:
+    """Give a question one `<image>` per image; returns the text and the mend made (empty for none).
+
+    Where the plain tags are as many as the images, numbered ones (`<image1>`) are references in words and stay; else
+    they count as tags and are renamed. Too few tags: the missing ones go in front, which keeps the order that the source
+    lists its images in. More tags than images means that a picture is missing: that is no mend, see `ValueError`.
+
+    Raises:
+        ValueError: more tags than images.
+
+    """
+    if question.count(IMAGE_TAG) == images:
+        return question, ""
+    tags = len(_TAG.findall(question))
+    if tags > images:
+        raise ValueError(f"{tags} image tags and {images} images")
+    text = _TAG.sub(IMAGE_TAG, question)
+    if tags == images:
+        return text, "numbered image tags renamed"
+    return IMAGE_TAG * (images - tags) + "\n" + text.lstrip(), f"{images - tags} of {images} image tags put in front"
+
+
+def words_of(question: str) -> str:
+    """The question without image tags and outer blanks."""
+    return _TAG.sub("", question).strip()
+
+
+def choices_in_question(question: str) -> tuple[str, ...]:
+    """Options that a question lists itself as `(A) ... (B) ...`, on lines or in a row; empty where it does not.
+
+    Takes the last run of consecutive letters from A on, at least two; an option ends at the next letter, the last one
+    at its line's end. Any other lettering (points of a figure, parts of a question) breaks the run.
+    """
+    marks = list(_OPTION.finditer(question))
+    start = max((index for index, mark in enumerate(marks) if mark[1] in "Aa"), default=None)
+    if start is None:
+        return ()
+    lower = marks[start][1].islower()
+    run = []
+    for offset, mark in enumerate(marks[start:]):
+        if mark[1] != chr((97 if lower else 65) + offset):
+            break
+        run.append(mark)
+    if len(run) < 2 or start + len(run) != len(marks):
+        return ()
+    ends = [mark.start() for mark in run[1:]] + [len(question)]
+    texts = [question[mark.end() : end].strip() for mark, end in zip(run, ends, strict=True)]
+    texts[-1] = texts[-1].split("\n")[0].strip()
+    return tuple(texts) if all(texts) else ()
+
+
+def plain_answer(value: object) -> str:
+    """A gold of any type as text: `142.0` is `142`, a list of one is its item, None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, list | tuple):
+        return plain_answer(value[0]) if value else ""
+    return str(value)
+
+
+def pass_rate(value: object) -> float | None:
+    """A pass rate from 0 to 1; None for absent values and for -1, which the hub's file writes for `not annotated`."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0:
+        return float(value)
+    return None

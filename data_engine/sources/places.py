@@ -1,0 +1,117 @@
+"""Where a source lies: a folder or file on this machine, a dataset on the hub, or the project's own `mini` sets.
+
+Input: the words of a recipe or of `--source`. Output: a local folder or file, with the name and revision that lineage
+records. Hub files come through huggingface_hub at one commit, resolved before anything is fetched.
+Not covered: what the files mean (the readers).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import InfiMmrError
+from shared.fingerprint import fingerprint
+from shared.images import PathRefused, safe_join
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".csv", ".zip")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A source's place: `path` here (None for `mini`), what lineage calls it, and the hub commit (empty for folders)."""
+
+    path: Path | None
+    location: str
+    commit: str = ""
+
+
+def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str) -> Place:
+    """Resolve `mini`, a path, or a hub id; fetch hub files that match `patterns` at `revision`.
+
+    Raises:
+        InfiMmrError: no such path, no such dataset, or the hub cannot be reached.
+
+    """
+    if words == "mini":
+        return Place(None, "mini")
+    path = Path(words).expanduser()
+    if path.exists():
+        name = path.resolve().name
+        return Place(path.resolve(), name)
+    if not _HUB_ID.match(words) or words.endswith(_FILE_SUFFIXES):
+        raise InfiMmrError(f"{what}: {words} does not exist", "Name a folder, a file, a hub id OWNER/NAME, or mini")
+    return _from_hub(words, revision, patterns, what=what)
+
+
+def _from_hub(hub_id: str, revision: str, patterns: Sequence[str], *, what: str) -> Place:
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.utils import HfHubHTTPError
+
+        commit = revision
+        if not _COMMIT.match(revision):
+            commit = str(HfApi().dataset_info(hub_id, revision=revision or None, timeout=30).sha)
+        folder = snapshot_download(hub_id, repo_type="dataset", revision=commit, allow_patterns=list(patterns) or None)
+    except HfHubHTTPError as error:
+        status = getattr(getattr(error, "response", None), "status_code", "")
+        raise InfiMmrError(
+            f"{what}: the hub refused dataset {hub_id} at revision {revision} ({type(error).__name__} {status})",
+            "Check the name, the revision and HF_TOKEN, or give a folder with --source",
+        ) from error
+    except Exception as error:  # the hub client lets errors of several HTTP libraries through
+        raise InfiMmrError(
+            f"{what}: dataset {hub_id} cannot be fetched ({type(error).__name__})",
+            f"Neither a folder {hub_id} exists here nor does the hub answer: check the network, or give a folder",
+        ) from error
+    return Place(Path(folder), hub_id, commit)
+
+
+def unpacked(archive: Path, digest: str, cache: Path) -> Path:
+    """Return a folder with the pictures of a zip archive, unpacked once per content (`digest`) and whole or not at all.
+
+    Raises:
+        InfiMmrError: a broken archive, a member that leaves the folder, or no space.
+
+    """
+    done = cache / "unpacked" / digest[:32]
+    if done.is_dir():
+        return done
+    done.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=done.parent, prefix=".unpacking-"))
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for member in packed.infolist():
+                if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16):
+                    continue
+                target = safe_join(scratch, member.filename)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with packed.open(member) as source, target.open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+        try:
+            scratch.rename(done)
+        except OSError:
+            if not done.is_dir():
+                raise
+    except (zipfile.BadZipFile, PathRefused, EOFError) as error:
+        raise InfiMmrError(f"{archive.name} cannot be unpacked: {error}", "Fetch it again") from error
+    except OSError as error:
+        raise InfiMmrError(f"{archive.name} cannot be unpacked: {os.strerror(error.errno or 0)}", "Free space") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return done
+
+
+def files_revision(names_and_hashes: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Return the fingerprint (64 digits) over relative names and content hashes, and the short form for lineage."""
+    digest = fingerprint([list(pair) for pair in sorted(names_and_hashes)])
+    return digest, f"sha256:{digest[:16]}"
