@@ -122,7 +122,10 @@ class AnnotationTable:
         entries = [entry for entry in self._list() if entry[1] < SMALL_SEGMENT_BYTES]
         if len(entries) < at_least:
             return 0
-        merged = _settle([self._read(name) for name, _ in entries])
+        try:
+            merged = _settle([self._read(name) for name, _ in entries])
+        except NotInStoreError:  # another builder is merging the same segments: leave it to them
+            return 0
         kept = self._put(merged)
         for name, _ in entries:
             if name != kept:

@@ -29,33 +29,41 @@ class EngineSpec(Strict):
     """One checkpoint and the way it is driven."""
 
     model: str = Field(description=f"Hub id, folder, or '{BUNDLED}' for the bundled checkpoint.")
-    revision: str | None = Field(None, description="Commit hash on the hub; None for a folder.")
-    runner: Literal["generate", "pooling"] = Field("generate", description="Whether it writes text or embeds.")
+    revision: str | None = Field(default=None, description="Commit hash on the hub; None for a folder.")
+    runner: Literal["generate", "pooling"] = Field(default="generate", description="Whether it writes text or embeds.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number type of weights and activations; 'auto' takes the checkpoint's own."
+        default="auto", description="Number type of weights and activations; 'auto' takes the checkpoint's own."
     )
     min_pixels: int | None = Field(
-        None, description="Pixels to which smaller images are enlarged; None: the processor's."
+        default=None, description="Pixels to which smaller images are enlarged; None: the processor's."
     )
     max_pixels: int | None = Field(
-        None, description="Pixels to which larger images are reduced; None: the processor's."
+        default=None, description="Pixels to which larger images are reduced; None: the processor's."
     )
-    max_model_len: int = Field(4096, gt=0, description="Tokens of prompt and answer together.")
-    max_images: int = Field(1, gt=0, description="Images that one prompt may hold.")
-    trust_remote_code: bool = Field(False, description="Run the checkpoint's own code; only with a pinned revision.")
+    max_model_len: int = Field(default=4096, gt=0, description="Tokens of prompt and answer together.")
+    max_images: int = Field(default=1, gt=0, description="Images that one prompt may hold.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run the checkpoint's own code; only with a pinned revision."
+    )
     pooling: Literal["model", "gme"] = Field(
-        "model",
+        default="model",
         description="Embedding: positions and resize as the architecture has them, or 'gme': positions 0, 1, 2... and "
         "two resizes, as GME's reference code does.",
     )
-    batch_size: int = Field(64, gt=0, description="Asks per call; halved when the engine runs out of memory.")
-    tensor_parallel_size: int = Field(1, gt=0, description="GPUs per engine.")
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of a GPU's memory the engine may take.")
-    endpoint: str | None = Field(None, description="URL of an OpenAI-compatible server, e.g. http://host:8000/v1.")
-    api_key_env: str = Field("INFI_MMR_API_KEY", description="Environment variable holding the endpoint's key.")
-    concurrency: int = Field(32, gt=0, description="Requests in flight at an endpoint.")
-    timeout_seconds: float = Field(120.0, gt=0, description="Time limit of one request to an endpoint.")
-    attempts: int = Field(5, gt=0, description="Tries per request to an endpoint, with growing pauses between them.")
+    batch_size: int = Field(default=64, gt=0, description="Asks per call; halved when the engine runs out of memory.")
+    tensor_parallel_size: int = Field(default=1, gt=0, description="GPUs per engine.")
+    gpu_memory_utilization: float = Field(
+        default=0.9, gt=0, le=1, description="Share of a GPU's memory the engine may take."
+    )
+    endpoint: str | None = Field(
+        default=None, description="URL of an OpenAI-compatible server, e.g. http://host:8000/v1."
+    )
+    api_key_env: str = Field(default="INFI_MMR_API_KEY", description="Environment variable holding the endpoint's key.")
+    concurrency: int = Field(default=32, gt=0, description="Requests in flight at an endpoint.")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="Time limit of one request to an endpoint.")
+    attempts: int = Field(
+        default=5, gt=0, description="Tries per request to an endpoint, with growing pauses between them."
+    )
 
     @model_validator(mode="after")
     def _remote_code_needs_a_revision(self) -> EngineSpec:
@@ -91,14 +99,20 @@ class EngineSpec(Strict):
 class Sampling(Strict):
     """How an answer is drawn. The default is greedy."""
 
-    max_tokens: int = Field(256, gt=0, description="Most tokens of one answer.")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus; 1 switches it off.")
-    top_k: int = Field(0, ge=0, description="Most likely tokens considered; 0 switches it off.")
-    repetition_penalty: float = Field(1.0, gt=0, description="Above 1 makes repetition less likely; 1 switches it off.")
-    seed: int | None = Field(None, description="Seed of this answer; None for greedy.")
-    choice: tuple[str, ...] = Field((), description="Answers allowed (structured outputs); empty allows any text.")
-    banned_tokens: tuple[str, ...] = Field((), description="Special tokens never sampled, e.g. '<|image_pad|>'.")
+    max_tokens: int = Field(default=256, gt=0, description="Most tokens of one answer.")
+    temperature: float = Field(default=0.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus; 1 switches it off.")
+    top_k: int = Field(default=0, ge=0, description="Most likely tokens considered; 0 switches it off.")
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, description="Above 1 makes repetition less likely; 1 switches it off."
+    )
+    seed: int | None = Field(default=None, description="Seed of this answer; None for greedy.")
+    choice: tuple[str, ...] = Field(
+        default=(), description="Answers allowed (structured outputs); empty allows any text."
+    )
+    banned_tokens: tuple[str, ...] = Field(
+        default=(), description="Special tokens never sampled, e.g. '<|image_pad|>'."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,231 @@
+"""Embeddings of rows (pictures and words together), cached as annotations, and their parity with reference vectors.
+
+Input: rows with `question` and `image_hashes`. Output: float32 vectors [rows, dim], L2-normalised, in the rows' order.
+A vector is stored under the hash of what was embedded (words and picture hashes), so equal content is computed once and
+a vector never depends on what else a build holds.
+
+Parity: thresholds such as cosine 0.95 were chosen for the reference implementation's vectors. `parity` embeds the pairs
+of a reference file again and compares; below 0.999 it warns, loudly and in the manifest.
+Not covered: search and thresholds (decontaminate_embeddings).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_engine.annotations import AnnotationTable
+from data_engine.runners import Ask, Cell
+from shared.errors import InfiMmrError
+from shared.fingerprint import bytes_hash, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import polars as pl
+
+    from data_engine.steps.base import ImageSource, StepContext
+    from shared.vlm.spec import EngineSpec
+
+STEP = "embeddings"
+PARITY_COSINE = 0.999
+"""Cosine above which two implementations count as the same (facts: models)."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of rows.
+
+    Attributes:
+        vectors: float32 [rows, dim], in the rows' order; zeros where a row failed (its cosine with anything is 0).
+        keys: Content key of each row.
+        failures: Row number -> reason.
+        computed: Distinct contents embedded now.
+        reused: Distinct contents found in the store.
+        warnings: For people and the manifest.
+
+    """
+
+    vectors: np.ndarray
+    keys: list[str]
+    failures: dict[int, str]
+    computed: int
+    reused: int
+    warnings: list[str]
+
+
+def content_key(text: str, image_hashes: Sequence[str]) -> str:
+    """Hash of what is embedded: the words as they are and the pictures by their sha256, in order."""
+    return fingerprint([text, list(image_hashes)])
+
+
+def embed_rows(
+    context: StepContext,
+    engine: EngineSpec,
+    rows: pl.DataFrame,
+    images: ImageSource,
+    *,
+    description: str = "embed rows",
+) -> Embedded:
+    """Embed `question` with the pictures of `image_hashes` for each row; only contents never embedded are computed."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = [str(text) for text in rows["question"].to_list()]
+    pictures = [tuple(hashes or ()) for hashes in rows["image_hashes"].to_list()]
+    keys = [content_key(text, hashes) for text, hashes in zip(texts, pictures, strict=True)]
+    table = AnnotationTable(
+        context.store, STEP, fingerprint({"engine": engine.identity()}), about={"step": STEP, "engine": engine.record()}
+    )
+    missing = set(table.missing(keys))
+    first = {key: row for row, key in reversed(list(enumerate(keys))) if key in missing}
+    asks = [Ask(key, texts[row], "", pictures[row]) for key, row in sorted(first.items())]
+    failed: dict[str, str] = {}
+
+    def sink(cells: list[Cell]) -> None:
+        failed.update({cell.key: cell.failed for cell in cells if cell.value is None})
+        good = [(cell.key, cell.value["vector"]) for cell in cells if cell.value is not None]
+        if good:
+            vectors = np.stack([np.asarray(vector, dtype=np.float32) for _, vector in good])
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            table.append_table(pa.table({"key": [key for key, _ in good], "vector": column}))
+
+    warnings: list[str] = []
+    if asks:
+        task = context.progress.task(description, len(asks))
+        warnings = context.runner.ask(engine, asks, sink, images=images, task=task)
+        task.done()
+    known = table.columns(keys)
+    if known is None or known.num_rows == 0:
+        vectors = np.zeros((len(keys), 0), np.float32)
+    else:
+        width = known.column("vector").type.list_size
+        flat = known.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        places = pc.index_in(pa.array(keys, pa.string()), value_set=known.column("key").combine_chunks())
+        index = np.asarray(places.fill_null(-1))
+        vectors = flat.reshape(-1, width)[index]
+        vectors[index < 0] = 0.0
+    failures = {row: failed[key] for row, key in enumerate(keys) if key in failed}
+    if failures:
+        first_reason = next(iter(failures.values()))
+        warnings = [*warnings, f"{description}: {len(failures)} rows could not be embedded, first: {first_reason}"]
+    distinct = len(set(keys))
+    return Embedded(vectors, keys, failures, len(asks) - len(failed), distinct - len(asks), warnings)
+
+
+def write_reference(
+    path: Path, checkpoint: str, pairs: Sequence[tuple[Sequence[bytes], str]], vectors: np.ndarray
+) -> None:
+    """Write reference vectors of (images, text) pairs as one safetensors file: no pickle, pictures inside.
+
+    Args:
+        path: File to write.
+        checkpoint: Hub id with revision, or hash, of the checkpoint that the vectors belong to.
+        pairs: What was embedded.
+        vectors: float32 [pairs, dim], L2-normalised, made by the reference implementation.
+
+    """
+    from safetensors.numpy import save_file
+
+    tensors = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32)}
+    described: list[dict[str, Any]] = []
+    for number, (pictures, text) in enumerate(pairs):
+        for place, picture in enumerate(pictures):
+            tensors[f"image.{number}.{place}"] = np.frombuffer(picture, dtype=np.uint8)
+        described.append({"text": text, "images": len(pictures)})
+    save_file(tensors, path, metadata={"checkpoint": checkpoint, "pairs": json.dumps(described)})
+
+
+def read_reference(path: Path) -> tuple[str, list[tuple[list[bytes], str]], np.ndarray]:
+    """Read what `write_reference` wrote: checkpoint, pairs, vectors.
+
+    Raises:
+        InfiMmrError: missing or damaged file.
+
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            pairs = [
+                ([file.get_tensor(f"image.{n}.{p}").tobytes() for p in range(one["images"])], str(one["text"]))
+                for n, one in enumerate(json.loads(metadata["pairs"]))
+            ]
+            return metadata["checkpoint"], pairs, file.get_tensor("vectors")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        message = f"reference vectors {path} cannot be read ({type(error).__name__})"
+        raise InfiMmrError(message, "Write them with benchmarks/gme_reference.py.") from error
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near our vectors are to the reference's.
+
+    Attributes:
+        lowest: Lowest cosine over the pairs; None where there was nothing to compare with.
+        pairs: Number of pairs.
+        warnings: Empty where all is well.
+
+    """
+
+    lowest: float | None
+    pairs: int
+    warnings: list[str]
+
+    def record(self) -> dict[str, Any]:
+        """JSON values for the manifest."""
+        return {"lowest_cosine": self.lowest, "pairs": self.pairs, "required": PARITY_COSINE, "warnings": self.warnings}
+
+
+def parity(context: StepContext, engine: EngineSpec, reference: Path | None) -> Parity:
+    """Compare the embedder with stored reference vectors; what it computes is stored like any row's vector."""
+    import polars as pl
+
+    name = engine.model.rsplit("/", 1)[-1]
+    if reference is None:
+        warning = (
+            f"no reference vectors for {name}: whether its cosines mean what the threshold assumes was not checked "
+            "(benchmarks/gme_reference.py writes them)"
+        )
+        return Parity(None, 0, [warning])
+    checkpoint, pairs, expected = read_reference(reference)
+    pictures = {bytes_hash(picture): picture for images, _ in pairs for picture in images}
+    rows = pl.DataFrame(
+        {
+            "question": [text for _, text in pairs],
+            "image_hashes": [[bytes_hash(picture) for picture in images] for images, _ in pairs],
+        },
+        schema={"question": pl.String, "image_hashes": pl.List(pl.String)},
+    )
+    made = embed_rows(context, engine, rows, HeldImages(pictures), description="embedding parity")
+    if made.vectors.shape != expected.shape:
+        shapes = f"{tuple(made.vectors.shape)} against {tuple(expected.shape)}"
+        return Parity(None, len(pairs), [f"EMBEDDING PARITY FAILED: {name} gives vectors of another shape ({shapes})"])
+    lowest = round(float((made.vectors * expected).sum(axis=1).min()), 6)
+    warnings = []
+    if lowest < PARITY_COSINE:
+        warnings.append(
+            f"EMBEDDING PARITY FAILED: {name} differs from the reference vectors of {checkpoint} "
+            f"(lowest cosine {lowest}, required {PARITY_COSINE}): do not trust thresholds made for the reference"
+        )
+    return Parity(lowest, len(pairs), warnings)
+
+
+class HeldImages:
+    """An `ImageSource` over a few pictures held in memory (reference pairs, canaries)."""
+
+    def __init__(self, pictures: dict[str, bytes]) -> None:
+        self._pictures = pictures
+
+    def get(self, sha256: str) -> bytes:
+        """Return the picture, or raise `InfiMmrError`."""
+        try:
+            return self._pictures[sha256]
+        except KeyError as error:
+            message = f"no picture with sha256 {sha256[:16]} is held here"
+            raise InfiMmrError(message) from error

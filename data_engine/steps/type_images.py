@@ -1,0 +1,64 @@
+"""Types every distinct image: which of the eight kinds of picture it is.
+
+Writes, one row per distinct image: `image_hash` (str), `image_type` (one of `shared.schema.IMAGE_TYPES`).
+Asks: the picture, then the prompt file's text; the answer is restricted to the eight words (structured outputs).
+Source: paper section 4 (Appendix B's wording is a picture in the paper, so the instruction is our own and versioned).
+Not covered: captions (caption_images), what types are good for (assemble and the recipe).
+"""
+
+from __future__ import annotations
+
+import time
+
+from pydantic import Field
+
+from data_engine.asking import Group, ask_about_images, load_prompt
+from data_engine.steps.base import StepContext, StepResult, image_hashes_of
+from shared.config import Strict
+from shared.fingerprint import bytes_hash
+from shared.schema import IMAGE_TYPES
+from shared.vlm.spec import EngineSpec, Sampling
+
+NAME = "type_images"
+
+
+class Settings(Strict):
+    """How images are typed."""
+
+    engine: EngineSpec = Field(description="The checkpoint that types, and how it is driven.")
+    prompt: str = Field(default="type_images", description="Prompt by name, or path of a file of your own.")
+    max_tokens: int = Field(default=8, gt=0, description="Tokens of the one-word answer at most.")
+
+
+def run(context: StepContext, settings: Settings) -> StepResult:
+    """Type the images of `context.rows`."""
+    import pyarrow as pa
+
+    started = time.monotonic()
+    text = load_prompt(settings.prompt)
+    sampling = Sampling(max_tokens=settings.max_tokens, choice=IMAGE_TYPES)
+    group = Group(settings.prompt, text, as_system=False, images=image_hashes_of(context.rows))
+    values = pa.schema([("image_type", pa.string()), ("tokens", pa.int32()), ("prompt_tokens", pa.int32())])
+    asked = ask_about_images(
+        context, NAME, engine=settings.engine, sampling=sampling, groups=[group], values=values, to_value=_value
+    )
+    return StepResult(
+        annotations=asked.cells.select("image_hash", "image_type"),
+        computed=asked.computed,
+        reused=asked.reused,
+        seconds=time.monotonic() - started,
+        failures=asked.failures,
+        warnings=asked.warnings,
+        record={
+            "models": [{"step": NAME, **settings.engine.record(), "sampling": sampling.model_dump(mode="json")}],
+            "prompts": [{"step": NAME, "name": settings.prompt, "sha256": bytes_hash(text.encode())}],
+        },
+    )
+
+
+def _value(answer: dict[str, object]) -> dict[str, object]:
+    return {
+        "image_type": str(answer["text"]).strip(),
+        "tokens": answer["tokens"],
+        "prompt_tokens": answer["prompt_tokens"],
+    }

@@ -1,0 +1,175 @@
+"""The annotation store: durable at once, found again, the same for every reader."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data_engine.annotations import MANY_SEGMENTS, AnnotationTable
+from shared.errors import InfiMmrError
+from shared.store import Store
+
+VALUES = pa.schema([("caption", pa.string()), ("tokens", pa.int32())])
+
+
+def table(store: Store, context: str = "c" * 64, **more: object) -> AnnotationTable:
+    return AnnotationTable(store, "caption_images", context, VALUES, **more)  # type: ignore[arg-type]
+
+
+def cell(key: str, caption: str | None = "a chart", tokens: int = 3) -> dict[str, object]:
+    return {"key": key, "caption": caption, "tokens": tokens}
+
+
+def test_a_stored_cell_is_found_by_another_table_on_the_same_store(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    table(store).append([cell("b"), cell("a", "two bars", 4)])
+    assert table(Store.open(tmp_path)).lookup(["a", "x"]) == {"a": {"caption": "two bars", "tokens": 4}}
+
+
+def test_missing_keys_are_distinct_and_keep_their_order(tmp_path: Path) -> None:
+    cells = table(Store.open(tmp_path))
+    cells.append([cell("b")])
+    assert cells.missing(["z", "b", "a", "z"]) == ["z", "a"]
+
+
+def test_columns_come_in_the_order_asked_for_without_unknown_keys(tmp_path: Path) -> None:
+    cells = table(Store.open(tmp_path))
+    cells.append([cell("a"), cell("b", None), cell("c")])
+    found = cells.columns(["c", "nothing", "b"])
+    assert found is not None
+    assert found.column("key").to_pylist() == ["c", "b"]
+    assert found.column("caption").to_pylist() == ["a chart", None]
+
+
+def test_another_context_sees_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    table(store, "c" * 64).append([cell("a")])
+    assert table(store, "d" * 64).missing(["a"]) == ["a"]
+
+
+def test_a_bulk_table_needs_no_schema_and_is_typed_alike_afterwards(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    AnnotationTable(store, "minhash", "e" * 64).append_table(
+        pa.table({"key": ["a"], "hash": pa.array([7], pa.uint64())})
+    )
+    again = AnnotationTable(store, "minhash", "e" * 64)
+    assert again.columns(["a"]).schema.field("hash").type == pa.uint64()  # type: ignore[union-attr]
+    assert AnnotationTable(store, "minhash", "f" * 64).columns(["a"]) is None
+
+
+def test_dictionaries_without_value_columns_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InfiMmrError, match="no value columns"):
+        AnnotationTable(Store.open(tmp_path), "minhash", "e" * 64).append([{"key": "a", "x": 1}])
+
+
+SETTLED = min(
+    ("one answer", "another answer"),
+    key=lambda text: hashlib.sha256(json.dumps(cell("a", text), sort_keys=True).encode()).digest(),
+)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_answers_for_one_key_are_settled_alike_whatever_the_order(tmp_path: Path, order: tuple[int, int]) -> None:
+    store = Store.open(tmp_path)
+    answers = ["one answer", "another answer"]
+    for index in order:
+        table(store).append([cell("a", answers[index])])
+    settled = {table(store).lookup(["a"])["a"]["caption"]}
+    both = table(store)
+    both.append([cell("b")])
+    both.compact()
+    settled.add(table(store).lookup(["a"])["a"]["caption"])
+    settled.add(both.lookup(["a"])["a"]["caption"])
+    assert settled == {SETTLED}
+
+
+def test_the_writer_itself_sees_the_settled_answer(tmp_path: Path) -> None:
+    cells = table(Store.open(tmp_path))
+    cells.append([cell("a", "one answer")])
+    cells.append([cell("a", "another answer")])
+    assert cells.lookup(["a"])["a"]["caption"] == SETTLED
+    assert len(cells) == 1
+
+
+def test_many_small_segments_are_merged_when_the_table_is_opened(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    writer = table(store)
+    for number in range(MANY_SEGMENTS + 2):
+        writer.append([cell(f"{number:04d}", f"caption {number}")])
+    reader = table(store)
+    assert len(reader) == MANY_SEGMENTS + 2
+    assert sum(entry.path.endswith(".parquet") for entry in store.list(reader.folder)) == 1
+    assert table(store).lookup(["0007"])["0007"]["caption"] == "caption 7"
+
+
+def test_merging_twice_leaves_the_same_single_segment(tmp_path: Path) -> None:
+    cells = table(Store.open(tmp_path))
+    for number in range(5):
+        cells.append([cell(str(number))])
+    assert cells.compact() == 5
+    before = sorted(entry.path for entry in cells.store.list(cells.folder))
+    assert cells.compact(at_least=1) == 1
+    assert sorted(entry.path for entry in cells.store.list(cells.folder)) == before
+
+
+def test_what_was_asked_is_told_in_words_beside_the_cells(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    cells = table(store, about={"prompt": "Describe"})
+    cells.append([cell("a")])
+    assert json.loads(store.get(f"{cells.folder}/about.json")) == {"prompt": "Describe"}
+
+
+def test_a_damaged_segment_is_named_with_what_to_do(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    cells = table(store)
+    cells.append([cell("a")])
+    path = next(entry.path for entry in store.list(cells.folder) if entry.path.endswith(".parquet"))
+    store.put(path, b"PAR1 nothing")
+    with pytest.raises(InfiMmrError, match=r"damaged.*Delete this file"):
+        table(store).lookup(["a"])
+
+
+def test_nothing_appended_writes_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    table(store).append([])
+    assert list(store.list("annotations")) == []
+
+
+APPEND_SOME = """
+import random, sys
+import pyarrow as pa
+from data_engine.annotations import AnnotationTable
+from shared.store import Store
+root, seed = sys.argv[1], int(sys.argv[2])
+values = pa.schema([("caption", pa.string()), ("tokens", pa.int32())])
+order = random.Random(seed)
+for _ in range(20):
+    key = str(order.randrange(60))
+    AnnotationTable(Store.open(root), "caption_images", "c" * 64, values).append(
+        [{"key": key, "caption": f"caption {key} by {seed}", "tokens": 1}]
+    )
+    if order.random() < 0.3:
+        AnnotationTable(Store.open(root), "caption_images", "c" * 64, values).compact()
+"""
+
+
+def test_four_processes_appending_and_merging_at_once_lose_no_cell(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", APPEND_SOME, str(tmp_path), str(seed)] for seed in range(4)]
+    builders = [subprocess.Popen(command) for command in commands]
+    assert [builder.wait(timeout=120) for builder in builders] == [0] * 4
+    written: set[str] = set()
+    for seed in range(4):
+        order = random.Random(seed)
+        for _ in range(20):
+            written.add(str(order.randrange(60)))
+            order.random()
+    first, second = table(Store.open(tmp_path)), table(Store.open(tmp_path))
+    assert first.missing(sorted(written)) == []
+    assert first.lookup(sorted(written)) == second.lookup(sorted(written))
