@@ -42,15 +42,15 @@ def neighbours(gold: str, kind: str, choices: Sequence[str] | None = None) -> di
     if reading is None:
         return {"text": f"not {gold}"}
     found: dict[str, str] = {}
-    text = normalise(gold)
+    text = normalise(gold).removeprefix("\\approx").strip()
     match = _NUMBER.search(text)
     if match:
         digits = match.group()
-        bumped = digits[:-1] + str((int(digits[-1]) + 5) % 10) if "." in digits else str(int(digits) + 1)
+        bumped = digits[:-1] + str((int(digits[-1]) + 5) % 10) if "." in digits else str(int(digits) + (-1 if digits.endswith("9") else 1))
         found["number"] = text[: match.start()] + bumped + text[match.end() :]
     if reading.form == "value" and not reading.label:
         if not (reading.node and reading.node[0] == "n" and reading.node[1] == 0):
-            found["sign"] = text[1:] if text.startswith("-") else f"-({text})" if reading.style == "expression" else f"-{text}"
+            found["sign"] = text[1:] if text.startswith("-") else f"-{text}"
         if reading.unit is not None and not (reading.unit.is_noun or reading.unit.is_generic):
             found["unit"] = _other_unit(text)
     if not found:

@@ -12,6 +12,8 @@ import re
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from shared.answers.units import parse_unit
+
 Node = tuple[Any, ...]
 
 MAX_TOKENS = 600
@@ -85,12 +87,13 @@ def tokenise(text: str) -> list[Token]:
 
 
 def _braced_word(text: str, start: int) -> str:
-    """`69{degrees}`: a group of letters only after a value is a word, unless it is an argument of a command."""
-    if start == 0 or not (text[start - 1].isdigit() or text[start - 1] == "}" or text[start - 1] == " "):
+    """`69{degrees}`: the name of a unit in braces after a value; empty for any other group."""
+    if start == 0 or not (text[start - 1].isdigit() or text[start - 1] == "}" or text[start - 1] == " " or text.endswith("\\pi", 0, start)):
         return ""
     end = text.find("}", start, start + 44)
     inner = text[start + 1 : end] if end > 0 else ""
-    return inner if _BRACED_WORD.match(inner) and inner not in FUNCTIONS else ""
+    unit = parse_unit(inner) if _BRACED_WORD.match(inner) else None
+    return inner if unit is not None and not unit.is_noun else ""
 
 
 def _group_text(text: str, position: int) -> tuple[str, int]:
@@ -117,11 +120,16 @@ def _text_tokens(content: str, spaced: bool) -> list[Token]:
     inner = content.strip()
     if not inner:
         return []
-    if not any(c.isalpha() for c in inner) or (len(inner) == 1 and inner in "ieπxyzabn") or "\\" in inner:
+    if not any(c.isalpha() for c in inner) or (len(inner) == 1 and inner in "ieπxyzabn") or "\\" in inner or _is_product_text(inner):
         return [t._replace(spaced=spaced or t.spaced) if i == 0 else t for i, t in enumerate(tokenise(inner))]
     if inner in FUNCTIONS:
         return [Token("cmd", "\\" + inner, spaced)]
     return [Token("text", inner, spaced or content[:1].isspace())]
+
+
+def _is_product_text(inner: str) -> bool:
+    r"""`\mathrm{gb}` is a product of two letters that a text recogniser set upright, `\mathrm{cm}` is a unit."""
+    return len(inner) == 2 and inner.isascii() and inner.isalpha() and inner.islower() and inner not in _TWO_LETTER_WORDS and parse_unit(inner) is None
 
 
 def number_value(literal: str) -> Fraction:
@@ -183,6 +191,8 @@ class Parser:
                 self.at += 1
                 node = ("/", node, self.signed())
             elif value and self.starts_atom():
+                if self.tokens[self.at].kind == "num" and self.tokens[self.at - 1].kind == "num":
+                    raise NotMathError("two numbers side by side")
                 node = ("*", node, self.power())
             else:
                 return node
@@ -245,8 +255,8 @@ class Parser:
         return base
 
     def group(self, closing: str) -> Node:
-        """sum, then the closing token."""
-        node = self.sum()
+        r"""A sum or `a \over b`, then the closing token."""
+        node = self.over()
         self.expect(closing)
         return node
 
@@ -286,8 +296,6 @@ class Parser:
         if token.kind == "text":
             raise NotMathError("text inside an expression")
         if value in _OPENING and value != r"\{":
-            if value == "{" and any(t.value == r"\over" for t in self.tokens[self.at : self.at + 40]):
-                return self.over()
             return self.group(_OPENING[value])
         if value == "|":
             return ("abs", self.group("|"))
@@ -298,13 +306,12 @@ class Parser:
         raise NotMathError(f"unexpected {value!r}")
 
     def over(self) -> Node:
-        r"""`{a \over b}` or a plain group."""
+        r"""A sum, or `a \over b`."""
         top = self.sum()
-        if self.peek() == r"\over":
-            self.at += 1
-            return ("/", top, self.group("}"))
-        self.expect("}")
-        return top
+        if self.peek() != r"\over":
+            return top
+        self.at += 1
+        return ("/", top, self.sum())
 
     def number(self, literal: str) -> Node:
         r"""A numeral, or a mixed number: an integer followed by a proper fraction (`2\frac13`, `1 1/2`)."""
@@ -462,7 +469,7 @@ def parse_expression(tokens: list[Token]) -> Node:
     if not tokens:
         raise NotMathError("empty")
     parser = Parser(tokens)
-    node = parser.sum()
+    node = parser.over()
     if parser.at != len(parser.tokens):
         raise NotMathError(f"{parser.peek()!r} is left over")
     return node

@@ -36,6 +36,7 @@ _SYMBOLIC = re.compile(
 )
 _HAS_CONTENT = re.compile(r"[^\W_]|\\[A-Za-z]{2,}|[^\x00-\x7f]|\\\{|\{\s*\}\Z")
 _GROUPED = re.compile(r"\d,\d{3}(?!\d)")
+_PLAIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _SPACES = re.compile(r"\s+")
 
 
@@ -185,6 +186,8 @@ def _decide(correct: bool, kind: str, layer: str, type_match: bool) -> Grade:
 
 def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) -> Grade | None:
     """Letters, and the text of the options. None where the gold is no letter and no option: then the plain rules compare."""
+    if choices and gold.strip() in choices and pred.strip() in choices and not (len(gold.strip()) == 1 and gold.strip().isupper()):
+        return _decide(pred.strip() == gold.strip(), kind, "choice", type_match=True)  # options such as "(b)", shuffled
     right = _gold_letters(gold, choices)
     if right is None:
         return None
@@ -192,8 +195,7 @@ def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) ->
     texts = _option_letters(pred, choices) if choices else frozenset()
     if named is not None and (not choices or all(ord(c) - 65 < max(len(choices), 1) for c in named[0])):
         contradicted = bool(named[1]) and choices is not None and _contradicts(named[1], named[0], choices)
-        verdict = named[0] == right and not contradicted
-        return _decide(verdict or (not named[1] and texts == right and _literal(pred, choices, right)), kind, "choice", type_match=True)
+        return _decide(named[0] == right and not contradicted, kind, "choice", type_match=True)
     if choices and texts:
         return _decide(texts == right, kind, "choice", type_match=True)
     if choices is None and named is not None:
@@ -216,11 +218,6 @@ def _gold_letters(gold: str, choices: list[str] | None) -> frozenset[str] | None
             return frozenset(chr(65 + same[0]))
     named = letters_in(gold)
     return named[0] if named is not None and (not named[1] or choices) else None
-
-
-def _literal(pred: str, choices: list[str] | None, right: frozenset[str]) -> bool:
-    """Whether the answer is, to the letter, the text of the right option (options that are themselves letters)."""
-    return choices is not None and any(normalise(choices[ord(c) - 65]) == normalise(pred) for c in right if ord(c) - 65 < len(choices))
 
 
 def _option_letters(pred: str, choices: list[str]) -> frozenset[str]:
@@ -255,7 +252,7 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
     theirs = read(pred) or read(without_prose(pred))
     if mine is not None and theirs is not None:
         result = compare(mine, theirs, tolerance)
-        if not result and (_GROUPED.search(gold) or _GROUPED.search(pred)):
+        if not result and bool(_GROUPED.search(gold)) != bool(_GROUPED.search(pred)):
             result = _compare_ungrouped(pred, gold, tolerance) or result
         matches = _same_type(mine, theirs)
         if result is not None:
@@ -263,6 +260,8 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
         return _symbolic(pred, gold, kind, matches)
     if same_text(gold, pred):
         return _decide(True, kind, "text", type_match=True)
+    if len(_PLAIN_WORD.findall(gold)) > 2:
+        return _decide(False, kind, "text", type_match=theirs is None)
     if _SYMBOLIC.search(gold) and (theirs is not None or _SYMBOLIC.search(pred)) and len(gold) + len(pred) < MAX_CHARACTERS:
         return _symbolic(pred, gold, kind, type_match=False)
     if mine is None:

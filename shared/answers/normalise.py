@@ -107,7 +107,7 @@ _DROP = re.compile(
 )
 _THIN_GROUP = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|,\\!|\{\\,\}|~)+(?=\d{3}(?!\d))")
 _BRACE_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
-_SPACE = re.compile(r"\\[,;:!> ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick|neg)space(?![A-Za-z])|~|\\(?:h|v)space\*?\{[^{}]*\}")
+_SPACE = re.compile(r"(?<!\\)\\[,;:!> ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick|neg)space(?![A-Za-z])|~|\\(?:h|v)space\*?\{[^{}]*\}")
 _CIRC = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\textdegree(?![A-Za-z])")
 _CELSIUS = re.compile(
     r"\\degree\s*(?:\\(?:text|mathrm|rm)\s*\{\s*([CF])\s*\}|([CF])(?![A-Za-z])|(Celsius|Fahrenheit|celsius|fahrenheit)\b)"
@@ -118,6 +118,7 @@ _MULTIPLIER = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8, "百万": 6, "千万": 7,
 }  # fmt: skip
 _MULTIPLIED = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?")
+_DOLLAR = re.compile(r"(?<!\\)\$")
 _COLOUR = re.compile(r"\\(?:color|textcolor)\s*\{[A-Za-z]{1,20}\}")
 _STEPS = 12  # how many layers of decoration are taken off
 
@@ -187,6 +188,8 @@ def normalise(text: str) -> str:
         text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m.group().translate(_SUBSCRIPT) + "}", text)
         text = text.translate(_TABLE)
     text = strip_wrappers(text)
+    if "$" in text and len(_DOLLAR.findall(text)) % 2 == 0:  # "$1$, $2$": delimiters inside a list
+        text = _DOLLAR.sub(" ", text)
     if "\\" in text or "{" in text or "~" in text:
         text = _DROP.sub(" ", text)
         text = _COLOUR.sub("", text)
@@ -203,6 +206,7 @@ def normalise(text: str) -> str:
 
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|rm|bf)\s*\{([^{}]*)\}|\\(?:text|mathrm)\b")
 _TEXT_NOISE = re.compile(r"[\s\"'`*$]+")
+_HYPHEN = re.compile(r"(?<=\w)-(?=\w)")
 _TEXT_END = re.compile(r"^[\s.,;:!?]+|[\s.,;:!?]+$")
 
 
@@ -210,5 +214,6 @@ _TEXT_END = re.compile(r"^[\s.,;:!?]+|[\s.,;:!?]+$")
 def normalise_text(text: str) -> str:
     """Text for comparison as text: lower case, single spaces, no LaTeX text commands, quotes or closing punctuation (paper, 3.2)."""
     text = _TEXT_COMMAND.sub(lambda m: f" {m.group(1) or ''} ", normalise(text))
-    text = _TEXT_NOISE.sub(" ", text).casefold().replace("-", " ").replace("_", " ")
+    text = _TEXT_NOISE.sub(" ", text).casefold().replace("_", " ")
+    text = _HYPHEN.sub(" ", text)
     return " ".join(_TEXT_END.sub("", text).split())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
+from shared.answers.evaluate import TooHardError, inexact, same_value, value_of
 from shared.answers.expression import Node, NotMathError, Token, contains, number_value, parse_expression, tokenise, variables
 from shared.answers.normalise import normalise
 from shared.answers.units import AMBIGUOUS, Unit, parse_unit
@@ -375,9 +376,14 @@ def _equation(sides: list[list[Token]]) -> Reading:
     right = sides[-1]
     if not label and len(sides) == 2 and (reverse := _label_text(sides[1])):
         label, right = reverse, sides[0]
-    if len(sides) > 2:
-        middle = [parse_expression(side) for side in sides[1:]]
-        if any(variables(node) for node in middle):
+    if len(sides) > 2 or not label:
+        chain = [parse_expression(side) for side in (sides[1:] if label else sides)]
+        if not any(variables(node) for node in chain):
+            last = _read_tokens(sides[-1])
+            if not all(_rounds_to(node, last) for node in chain[:-1]):
+                raise NotMathError("an equation between different numbers")
+            return replace(last, label=label)
+        if len(sides) > 2:
             raise NotMathError("a chain of equations")
     if label:
         value = _read_tokens(right)
@@ -394,6 +400,19 @@ def _equation(sides: list[list[Token]]) -> Reading:
     if len(sides) != 2:
         raise NotMathError("a chain of equations")
     return Reading("relation", relation=("=", parse_expression(sides[0]), parse_expression(sides[1])))
+
+
+def _rounds_to(node: Node, last: Reading) -> bool:
+    """Whether a number equals the last side, or rounds to it: `cos(-2.01) = -0.425` is a rounded value, `3 = 12` is nonsense."""
+    if last.node is None:
+        return False
+    try:
+        x, y = value_of(node, {}), value_of(last.node, {})
+    except TooHardError:
+        return False
+    if same_value(x, y):
+        return True
+    return last.style == "decimal" and last.ulp is not None and bool(abs(inexact(x) - inexact(y)) <= inexact(last.ulp))
 
 
 def _interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
@@ -433,7 +452,10 @@ def _value(tokens: list[Token]) -> Reading:
     tokens = sign + tokens
     value_tokens, unit, sure = _split_unit(tokens)
     if unit is not None:
-        reading = _with_unit(value_tokens, money or unit)
+        try:
+            reading = _with_unit(value_tokens, money or unit)
+        except NotMathError:
+            return _with_unit(tokens, money)
         if not sure and money is None:
             try:
                 bare = _plain(tokens)
@@ -507,10 +529,17 @@ _UNIT_START_COMMANDS = frozenset((r"\degree", r"\%", r"\AA", r"\Omega"))
 
 def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
     """Value tokens, unit at the end if there is one, and whether it can be nothing else than a unit."""
+    depth = sum(t.value in _OPEN for t in tokens) - sum(t.value in _CLOSE for t in tokens)
+    if depth:
+        return tokens, None, True
     for i in range(max(1, len(tokens) - 14), len(tokens)):
         token = tokens[i]
         if not (token.kind in ("word", "text") or token.value in _UNIT_START_COMMANDS or token.value == "%"):
             continue
+        if sum(t.value in _OPEN for t in tokens[i:]) != sum(t.value in _CLOSE for t in tokens[i:]) or not _closed(tokens[i:]):
+            continue
+        if token.value == r"\degree" and _ends_in_function(tokens[:i]):
+            continue  # the degrees belong to the sine's argument
         unit = parse_unit(_unit_text(tokens[i:]))
         if unit is None:
             continue
@@ -524,13 +553,30 @@ def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
     return tokens, None, True
 
 
+def _ends_in_function(tokens: list[Token]) -> bool:
+    """Whether the value is `sin 30` or the like: a trigonometric function outside brackets whose argument comes last."""
+    return any(t.value.lstrip("\\") in ("sin", "cos", "tan", "cot", "sec", "csc") for t in tokens[-6:]) and not any(
+        t.value == "-" for t in tokens[-6:]
+    )
+
+
+def _closed(tokens: list[Token]) -> bool:
+    """Whether no bracket closes before it opens."""
+    depth = 0
+    for token in tokens:
+        depth += (token.value in _OPEN) - (token.value in _CLOSE)
+        if depth < 0:
+            return False
+    return True
+
+
 def _unit_text(tokens: list[Token]) -> str:
-    names = {r"\degree": "degrees", r"\%": "%", r"\cdot": "*", r"\times": "*", r"\AA": "angstrom", r"\Omega": "ohm", "{": "", "}": ""}
+    names = {r"\degree": "degrees", r"\%": "%", r"\cdot": "*", r"\times": "*", r"\AA": "angstrom", r"\Omega": "ohm"}
     parts = []
     for token in tokens:
         if token.kind == "num" or token.value in ("^", "-", "/"):
             parts.append(token.value)
-        else:
+        elif token.value not in "{}":
             parts.append(" " + names.get(token.value, token.value.replace("\\", "")))
     return "".join(parts).strip()
 

@@ -60,7 +60,7 @@ def _without_article(text: str) -> str:
 def without_prose(text: str) -> str:
     """The answer inside "The answer is 12 cm." or "about 5"; the text itself where there is no such frame, or a denial in it."""
     s = normalise(text)
-    for pattern in (_PROSE, _CHINESE_PROSE, _PROSE_HEDGE, _PROSE_HEDGE):
+    for pattern in (_PROSE, _PROSE, _CHINESE_PROSE, _PROSE_HEDGE, _PROSE_HEDGE):
         match = pattern.match(s)
         if match and match.end() and not _DENIAL.search(match.group().lower()):
             s = s[match.end() :]
