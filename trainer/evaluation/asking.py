@@ -1,0 +1,256 @@
+"""Asks a checkpoint the items of a task: prompts, sampling, stored answers, and what to do when an ask fails.
+
+Input: checkpoint, task, items, `Settings`. Output: an answer per item and sample, in order, and the record of how they
+were drawn. Only what the store does not know is asked; the engine is started at the first such ask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from shared.config import Strict
+from shared.errors import InfiMmrError, UsageError
+from shared.fingerprint import bytes_hash
+from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
+
+if TYPE_CHECKING:
+    from shared.vlm.spec import Answer, EngineSpec, Sampling
+    from trainer.evaluation.task import Item, Task
+
+LONGEST_CONTEXT = 8192
+"""Tokens of prompt and answer where the checkpoint allows more: every benchmark's prompt with 4,096 tokens to think."""
+
+
+class Settings(Strict):
+    """How a checkpoint is asked."""
+
+    samples: int = Field(
+        default=1, ge=1, description="Answers drawn per item for avg@k and pass@k; 1 asks greedily only."
+    )
+    temperature: float = Field(default=1.0, gt=0, description="Of the drawn answers; the headline is always greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus of the drawn answers; 1 switches it off.")
+    seed: int = Field(default=0, description="Sample number k is drawn with seed + k.")
+    max_tokens: int = Field(default=2048, gt=0, description="Most tokens of one answer; at most half of the context.")
+    max_model_len: int | None = Field(
+        None, gt=0, description="Tokens of prompt and answer; None: the checkpoint's, to 8192."
+    )
+    max_pixels: int | None = Field(
+        None, gt=0, description="Pixels to which pictures are reduced; None: the processor's."
+    )
+    limit: int | None = Field(default=None, gt=0, description="First items only, per benchmark; None: all.")
+    batch_size: int = Field(default=64, gt=0, description="Asks per call; each call's answers are stored at once.")
+    system_prompt: str = Field(
+        default="reason_system", description="A prompt of shared/prompts by name, or a text file."
+    )
+    dtype: str = Field(default="auto", description="Number type; auto takes the checkpoint's own.")
+    revision: str | None = Field(default=None, description="Commit of a hub checkpoint.")
+    endpoint: str | None = Field(
+        default=None, description="OpenAI-compatible server that serves the checkpoint's name."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Answers in order of items, greedy first, and the records for the result."""
+
+    answers: list[tuple[Item, int, StoredAnswer]]
+    engine: dict[str, Any]
+    record: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Ask:
+    item: Item
+    sample: int
+    text: str
+    sampling: Sampling
+    key: str
+
+
+def ask_items(
+    checkpoint: str,
+    task: Task,
+    items: Sequence[Item],
+    settings: Settings,
+    *,
+    store: str | None,
+    progress: Callable[[str, int, int], None],
+) -> Asked:
+    """Answers of `checkpoint` to every item: from the store where known, else asked and stored.
+
+    Raises:
+        InfiMmrError: the checkpoint lacks files, or its engine does not start.
+
+    """
+    from shared.store import Store, default_store_url
+
+    spec, reads_images = engine_spec(checkpoint, items, settings)
+    cache = AnswerCache(Store.open(default_store_url(store)), spec.identity())
+    system = system_prompt(settings.system_prompt)
+    asks = _asks(task, items, settings, spec, system)
+    answers = cache.find([ask.key for ask in asks])
+    stored = len(answers)
+    for ask in asks:
+        if ask.key not in answers and (failure := _unaskable(ask.item, reads_images=reads_images)):
+            answers[ask.key] = StoredAnswer("", 0, 0, truncated=False, failure=failure)
+    waiting = {ask.key: ask for ask in asks if ask.key not in answers}
+    pending = list(waiting.values())
+    for start in range(0, len(pending), settings.batch_size):
+        progress(task.name, len(asks) - len(pending) + start, len(asks))
+        batch = pending[start : start + settings.batch_size]
+        fresh = _ask_batch(spec, system, batch)
+        cache.keep(fresh)
+        answers |= fresh
+    progress(task.name, len(asks), len(asks))
+    sampling = {"samples": settings.samples, "temperature": settings.temperature, "top_p": settings.top_p}
+    record = {
+        "system_prompt": settings.system_prompt,
+        "system_prompt_sha256": bytes_hash(system.encode()),
+        "max_tokens": _max_tokens(settings, spec),
+        "max_pixels": settings.max_pixels,
+        "seed": settings.seed,
+        "limit": settings.limit,
+        **sampling,
+        "asked": len(pending),
+        "from_store": stored,
+    }
+    return Asked([(ask.item, ask.sample, answers[ask.key]) for ask in asks], spec.record(), record)
+
+
+def _asks(task: Task, items: Sequence[Item], settings: Settings, spec: EngineSpec, system: str) -> list[_Ask]:
+    from shared.prompts import render
+    from shared.vlm.spec import Sampling
+
+    greedy = Sampling.model_validate({"max_tokens": _max_tokens(settings, spec)})
+    drawn = [
+        greedy.model_copy(
+            update={"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed + number}
+        )
+        for number in range(1, settings.samples + 1)
+    ]
+    asks: list[_Ask] = []
+    for item in items:
+        text = render("question", question=task.question(item))
+        hashes = [bytes_hash(image) for image in item.images]
+        for sample, sampling in enumerate((greedy, *(drawn if settings.samples > 1 else ()))):
+            key = answer_key(system, text, hashes, sampling.model_dump(mode="json"))
+            asks.append(_Ask(item, sample, text, sampling, key))
+    return asks
+
+
+def _unaskable(item: Item, *, reads_images: bool) -> str:
+    """Why an item need not be asked at all; empty where it should be."""
+    if item.problem:
+        return item.problem
+    if item.missing_images:
+        return "image_missing"
+    return "checkpoint_reads_no_images" if item.images and not reads_images else ""
+
+
+def _ask_batch(spec: EngineSpec, system: str, batch: Sequence[_Ask]) -> dict[str, StoredAnswer]:
+    """Answers of one batch by key. An engine that dies is started again on halves until the deadly ask is alone."""
+    from shared.vlm import build_conversation, close_engines, open_engine
+    from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError
+
+    try:
+        with open_engine(spec) as engine:
+            replies = engine.chat(
+                [build_conversation(system, ask.text, ask.item.images) for ask in batch],
+                [ask.sampling for ask in batch],
+            )
+    except (EngineDiedError, EngineOutOfMemoryError) as error:
+        close_engines()
+        if len(batch) == 1:
+            failure = f"engine_failed:{type(error).__name__}"
+            return {batch[0].key: StoredAnswer("", 0, 0, truncated=False, failure=failure)}
+        middle = len(batch) // 2
+        return _ask_batch(spec, system, batch[:middle]) | _ask_batch(spec, system, batch[middle:])
+    return {ask.key: _stored(reply) for ask, reply in zip(batch, replies, strict=True)}
+
+
+def _stored(reply: Answer) -> StoredAnswer:
+    failure = f"refused: {reply.refused}" if reply.refused else ""
+    return StoredAnswer(reply.text, reply.tokens, reply.prompt_tokens, reply.finish_reason == "length", failure)
+
+
+def _max_tokens(settings: Settings, spec: EngineSpec) -> int:
+    return min(settings.max_tokens, spec.max_model_len // 2)
+
+
+def system_prompt(named: str) -> str:
+    """Text of a prompt of `shared/prompts`, or of a file.
+
+    Raises:
+        UsageError: neither.
+
+    """
+    from shared.prompts import prompt, prompt_names
+
+    if named in prompt_names():
+        return prompt(named)
+    path = Path(named)
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    message = f"no prompt named {named!r}, and no such file"
+    raise UsageError(message, f"name a text file or one of {', '.join(prompt_names())}")
+
+
+def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> tuple[EngineSpec, bool]:
+    """Spec of the engine, and whether the checkpoint reads pictures (a hub id or an endpoint is taken to).
+
+    Raises:
+        InfiMmrError: a folder without config, tokenizer or processor files.
+
+    """
+    from shared.vlm.checkpoint import checkpoint_folder, is_folder
+    from shared.vlm.spec import EngineSpec
+
+    longest, reads_images = LONGEST_CONTEXT, True
+    if settings.endpoint is None and is_folder(checkpoint):
+        folder = checkpoint_folder(EngineSpec.model_validate({"model": checkpoint}))
+        config = check_checkpoint(folder)
+        reads_images = "vision_config" in config
+        text = config.get("text_config")
+        allowed = config.get("max_position_embeddings") or (text or {}).get("max_position_embeddings")
+        longest = min(longest, int(allowed or longest))
+    spec = EngineSpec.model_validate(
+        {
+            "model": checkpoint,
+            "revision": settings.revision,
+            "dtype": settings.dtype,
+            "max_pixels": settings.max_pixels,
+            "max_model_len": settings.max_model_len or longest,
+            "max_images": max((len(item.images) for item in items), default=0) or 1,
+            "batch_size": settings.batch_size,
+            "endpoint": settings.endpoint,
+        }
+    )
+    return spec, reads_images
+
+
+def check_checkpoint(folder: Path) -> dict[str, Any]:
+    """The checkpoint's configuration, once the files that asking needs are there.
+
+    Raises:
+        InfiMmrError: names the first missing file and what to do.
+
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"checkpoint {folder.name}: config.json cannot be read ({error})"
+        raise InfiMmrError(message, "name the folder that save_pretrained wrote") from error
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        message = f"checkpoint {folder.name} has no tokenizer files"
+        raise InfiMmrError(message, "save the tokenizer beside the weights (AutoProcessor.save_pretrained)")
+    processor = ("preprocessor_config.json", "processor_config.json")
+    if "vision_config" in config and not any((folder / name).is_file() for name in processor):
+        message = f"checkpoint {folder.name} reads images but has no {processor[0]}"
+        raise InfiMmrError(message, "copy the processor files of the model it was trained from beside the weights")
+    return dict(config)

@@ -1,0 +1,157 @@
+"""Adds `trainer evaluate` to the command line. Parses only; the rooms behind it are imported when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Options = Annotated[list[str] | None, typer.Option()]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `evaluate` to `app`."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
+    checkpoint: Annotated[str | None, typer.Option(help="Folder, hub id, or tiny-vl.")] = None,
+    outputs: Annotated[
+        Path | None, typer.Option(help='Score lines {"benchmark","item","output"} made elsewhere; loads no model.')
+    ] = None,
+    benchmarks: Annotated[
+        str, typer.Option(help="all (the paper's five), or names with commas: math500,mathverse,...")
+    ] = "all",
+    source: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATH: items from a file, folder or dataset reference.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json and outputs.parquet; default evaluations/NAME.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier evaluation: adds a paired test against it.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Answers drawn per item for avg@k and pass@k.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Of drawn answers; the headline is greedy.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus of drawn answers.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Sample k is drawn with seed + k.")] = 0,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of one answer.")] = 2048,
+    max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Pixels to which pictures are reduced.")] = None,
+    limit: Annotated[int | None, typer.Option(help="First items only, per benchmark.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Asks per call; each call's answers are stored at once.")] = 64,
+    prompt: Annotated[str, typer.Option(help="System prompt: a name in shared/prompts, or a file.")] = "reason_system",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server with the checkpoint.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Store of datasets and answers.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Score a checkpoint, or outputs made elsewhere, on the paper's benchmarks by rules alone."""
+    settings = {
+        "samples": samples, "temperature": temperature, "top_p": top_p, "seed": seed, "max_tokens": max_tokens,
+        "max_model_len": max_model_len, "max_pixels": max_pixels, "limit": limit, "batch_size": batch_size,
+        "system_prompt": prompt, "dtype": dtype, "revision": revision, "endpoint": endpoint,
+    }  # fmt: skip
+
+    def work(progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+        return _work(checkpoint, outputs, benchmarks, source or [], output, compare, settings, store, progress)
+
+    _guarded(work, as_json)
+
+
+def _work(  # noqa: PLR0917 - the command's options, handed on
+    checkpoint: str | None,
+    outputs: Path | None,
+    benchmarks: str,
+    source: list[str],
+    output: Path | None,
+    compare: Path | None,
+    settings: Mapping[str, Any],
+    store: str | None,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    from shared.config import build_model
+    from shared.errors import UsageError
+    from trainer.evaluation.asking import Settings
+    from trainer.evaluation.items import parse_sources
+    from trainer.evaluation.results import compare as paired
+    from trainer.evaluation.run import evaluate_checkpoint, evaluate_outputs
+    from trainer.evaluation.tasks import benchmark_names
+
+    if (checkpoint is None) == (outputs is None):
+        message = "name either --checkpoint DIR or --outputs FILE.jsonl"
+        raise UsageError(message, "one of them says what is evaluated")
+    benchmark_names(benchmarks)
+    sources = parse_sources(source)
+    benchmark_names(list(sources)) if sources else None
+    folder = output or default_folder(checkpoint, outputs)
+    if outputs is not None:
+        document = evaluate_outputs(outputs, benchmarks, store, sources=sources, output=folder, progress=progress)
+    else:
+        model = build_model(dict(settings), Settings, what="evaluate", file="options")
+        document = evaluate_checkpoint(
+            str(checkpoint), benchmarks, store, sources=sources, settings=model, output=folder, progress=progress
+        )
+    document["results"] = str(folder)
+    if compare is not None:
+        document["compared_with"] = {"folder": str(compare), "tests": paired(compare, folder)}
+    return document
+
+
+def default_folder(checkpoint: str | None, outputs: Path | None) -> Path:
+    """Where results go unless told: the run directory that holds the checkpoint, else `evaluations/NAME` here."""
+    if outputs is not None:
+        return Path("evaluations") / outputs.stem
+    place = Path(str(checkpoint))
+    if (place.parent / "run.json").is_file():
+        return place.parent
+    return Path("evaluations") / (place.name or "checkpoint")
+
+
+def _guarded(work: Callable[[Callable[[str, int, int], None]], dict[str, Any]], as_json: bool) -> None:
+    """Run, print, and turn expected failures into one line and an exit code."""
+    import json
+    import sys
+
+    from shared.errors import InfiMmrError
+
+    try:
+        document = _with_progress(work)
+    except InfiMmrError as error:
+        sys.stderr.write(f"error: {error}\n")
+        if as_json:
+            sys.stdout.write(json.dumps({"error": error.message, "next": error.next_step}, ensure_ascii=False) + "\n")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; answers so far are stored, the same command continues\n")
+        raise typer.Exit(130) from None
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        from trainer.evaluation.show import print_document
+
+        print_document(document)
+
+
+def _with_progress(work: Callable[[Callable[[str, int, int], None]], dict[str, Any]]) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(benchmark: str, done: int, total: int) -> None:
+            if benchmark not in tasks:
+                tasks[benchmark] = bars.add_task(benchmark, total=total)
+            bars.update(tasks[benchmark], completed=done, total=total)
+
+        return work(progress)

@@ -1,0 +1,159 @@
+"""Items of a benchmark, from its dataset version in the store or from a published file.
+
+Input: a benchmark's name and, optionally, `--source`: a file, a folder, or a dataset reference (`math500@v2`).
+Output: `ItemSet`: the items in order and the record of where they come from. Pictures are read only when asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.answers import answer_kind
+from shared.benchmark_files import benchmark_files, read_benchmark
+from shared.errors import InfiMmrError, UsageError
+from shared.fingerprint import file_hash, fingerprint
+from trainer.evaluation.task import Item
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSet:
+    """Items of one benchmark and where they come from (`record` goes into the result, without any absolute path)."""
+
+    items: list[Item]
+    record: dict[str, Any]
+
+
+def parse_sources(pairs: Sequence[str]) -> dict[str, str]:
+    """`--source NAME=PATH` options as a dict.
+
+    Raises:
+        UsageError: a pair without `=`.
+
+    """
+    sources: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, place = pair.partition("=")
+        if not separator or not name.strip() or not place.strip():
+            message = f"--source {pair!r} is not NAME=PATH"
+            raise UsageError(message, "for example --source math500=math500.parquet")
+        sources[name.strip().lower()] = place.strip()
+    return sources
+
+
+def load_items(name: str, source: str | None, store: str | None, *, images: bool, limit: int | None = None) -> ItemSet:
+    """Items of benchmark `name`.
+
+    Raises:
+        InfiMmrError: no dataset version and no source, or a source that cannot be read.
+
+    """
+    if source is not None and (Path(source).exists() or not _is_reference(source)):
+        return _from_file(name, source, images=images, limit=limit)
+    return _from_version(name, source or name, store, images=images, limit=limit)
+
+
+def _is_reference(source: str) -> bool:
+    return "/" not in source and "\\" not in source and "." not in source.partition("@")[0]
+
+
+def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> ItemSet:
+    files = benchmark_files(name, source)
+    rows = read_benchmark(name, source, images=images)
+    items = [_item(name, row) for row in _first(rows, limit)]
+    record = {
+        "from": "file",
+        "files": [file.name for file in files],
+        "fingerprint": fingerprint([file_hash(file) for file in files]),
+        "mended_golds": sum("mends" in item.extra for item in items),
+    }
+    return ItemSet(items, record)
+
+
+def _first(rows: Iterator[Any], limit: int | None) -> Iterator[Any]:
+    for count, row in enumerate(rows):
+        if limit is not None and count >= limit:
+            return
+        yield row
+
+
+def _item(name: str, row: Mapping[str, Any]) -> Item:
+    choices = tuple(row["choices"])
+    return Item(
+        benchmark=name,
+        key=row["source_id"],
+        question=row["question"],
+        answer=row["answer"],
+        kind=kind_of(row["answer"], choices),
+        choices=choices,
+        images=tuple(image["bytes"] for image in row["images"]),
+        missing_images=tuple(row["missing_images"]),
+        category=row["category"],
+        extra={**row["extra"], "answer_raw": row["answer_raw"]},
+        problem=row["problem"],
+    )
+
+
+def kind_of(answer: str, choices: Sequence[str]) -> str:
+    """The grader's kind of a gold; `text` where the gold cannot be read at all."""
+    return answer_kind(answer, choices or None) if answer.strip() else "text"
+
+
+def _from_version(name: str, reference: str, store: str | None, *, images: bool, limit: int | None) -> ItemSet:
+    from shared.dataset_version import open_dataset
+    from shared.store import Store, default_store_url
+
+    place = Store.open(default_store_url(store))
+    try:
+        version = open_dataset(reference, place)
+    except InfiMmrError as error:
+        message = f"benchmark {name}: no items. {error.message}"
+        step = f"build them with `data-engine build {name}`, or name a file with --source {name}=PATH"
+        raise InfiMmrError(message, step) from error
+    columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]
+    items: list[Item] = []
+    for row in _version_rows(version.files(), [*columns, *(["images"] if images else [])]):
+        if limit is not None and len(items) >= limit:
+            break
+        items.append(_item_of_version(name, row))
+    # Shards order rows by hash: results read best in the benchmark's own order.
+    items.sort(key=lambda item: (len(item.key), item.key))
+    manifest = version.manifest
+    record = {
+        "from": "dataset version",
+        "dataset": f"{version.name}@{version.version}",
+        "label": manifest.label,
+        "profile": manifest.profile,
+        "fingerprint": manifest.fingerprint,
+        "rejected": manifest.rejected,
+        "mended_golds": sum("mends" in item.extra for item in items),
+    }
+    return ItemSet(items, record)
+
+
+def _version_rows(files: Sequence[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    for file in files:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=64, columns=columns):
+                yield from batch.to_pylist()
+
+
+def _item_of_version(name: str, row: Mapping[str, Any]) -> Item:
+    extra = json.loads(row["extra"] or "{}")
+    return Item(
+        benchmark=name,
+        key=row["source_id"],
+        question=row["question"],
+        answer=row["answer"],
+        kind=row["answer_kind"],
+        choices=tuple(row["choices"]),
+        images=tuple(image["bytes"] for image in row.get("images") or ()),
+        missing_images=tuple(extra.get("missing_images", ())),
+        category=row["category"],
+        extra={**extra, "answer_raw": row["answer_raw"], "row_id": row["id"]},
+    )

@@ -1,0 +1,268 @@
+"""Results of an evaluation: numbers per benchmark, outputs as Parquet, comparison of two results.
+
+Input: `Scored` outputs. Output: the JSON of `trainer evaluate` and `evaluation.json` + `outputs.parquet` in a folder.
+Every accuracy stands beside its n, its standard error and the number of unscored items. `n` is the number of scored
+items: the accuracy's denominator. Outputs without an answer count as wrong; unscored ones are left out and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InfiMmrError
+from trainer.evaluation.scoring import Scored
+from trainer.evaluation.statistics import exact_interval, mcnemar, mean, pass_at_k, standard_error
+from trainer.evaluation.task import Item, Status, Task
+from trainer.evaluation.tasks import task
+
+RESULT_FILE = "evaluation.json"
+OUTPUTS_FILE = "outputs.parquet"
+
+
+def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Numbers of one benchmark. The headline is each item's first output (greedy where a model was asked)."""
+    first = [entry for entry in scored if entry.sample == 0]
+    counted = [entry for entry in first if entry.scored]
+    values = [float(entry.correct) for entry in counted]
+    strata = [task.stratum(entry.item) for entry in counted] if task.stratum else None
+    clusters = [task.cluster(entry.item) for entry in counted] if task.cluster else None
+    accuracy = _headline(values, strata)
+    low, high = exact_interval(round(sum(values)), len(values))
+    error = standard_error(values, clusters, strata)
+    if task.cluster:  # the exact interval holds for independent items only
+        low, high = max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error)
+    reasons = Counter(entry.outcome.reason or "unknown" for entry in first if not entry.scored)
+    result: dict[str, Any] = {
+        "n": len(counted),
+        "accuracy": accuracy,
+        "stderr": error,
+        "interval95": [low, high],
+        "correct": sum(entry.correct for entry in counted),
+        "unscored": sum(reasons.values()),
+        "unscored_reasons": dict(sorted(reasons.items())),
+        "no_answer": sum(entry.outcome.status is Status.NO_ANSWER for entry in counted),
+        **_lengths(first),
+        "by_kind": _groups(counted, lambda item: item.kind),
+    }
+    for name, group in task.groups.items():
+        table = _groups(counted, group)
+        if table:
+            result[name] = table
+    if task.official is not None:
+        result["official"] = _official(counted)
+    if any(entry.sample for entry in scored):
+        result["samples"] = _samples(scored)
+    return {**result, "task_version": task.version, "protocol": task.protocol}
+
+
+def _headline(values: Sequence[float], strata: Sequence[str | None] | None) -> float:
+    if strata is None:
+        return mean(values)
+    groups: dict[str | None, list[float]] = defaultdict(list)
+    for value, stratum in zip(values, strata, strict=True):
+        groups[stratum].append(value)
+    return mean([mean(group) for group in groups.values()])
+
+
+def _groups(counted: Sequence[Scored], group: Callable[[Item], str | None]) -> dict[str, dict[str, float]]:
+    tables: dict[str, list[float]] = defaultdict(list)
+    for entry in counted:
+        name = group(entry.item)
+        if name is not None:
+            tables[str(name)].append(float(entry.correct))
+    return {
+        name: {"n": len(values), "accuracy": mean(values), "stderr": standard_error(values)}
+        for name, values in sorted(tables.items())
+    }
+
+
+def _lengths(entries: Sequence[Scored]) -> dict[str, Any]:
+    answered = [entry.output for entry in entries if not entry.output.failure]
+    tokens = [answer.tokens for answer in answered if answer.tokens]
+    return {
+        "mean_tokens": mean(tokens) if tokens else None,
+        "mean_characters": mean([len(answer.text) for answer in answered]),
+        "truncation_rate": mean([float(answer.truncated) for answer in answered]),
+    }
+
+
+def _official(counted: Sequence[Scored]) -> dict[str, Any]:
+    """The published rule beside the strict one, on the items where it applies."""
+    both = [entry for entry in counted if entry.official is not None]
+    values = [float(bool(entry.official)) for entry in both]
+    return {
+        "n": len(both),
+        "accuracy": mean(values),
+        "stderr": standard_error(values),
+        "only_official": sum(bool(entry.official) and not entry.correct for entry in both),
+        "only_strict": sum(entry.correct and not entry.official for entry in both),
+    }
+
+
+def _samples(scored: Sequence[Scored]) -> dict[str, Any]:
+    """avg@k over the drawn samples and the unbiased pass@k for k = 1, 2, 4, ... up to the samples that every item has.
+
+    Where a model was asked, sample 0 is the greedy answer and samples 1..K are drawn; where outputs came from a file,
+    every output counts as drawn.
+    """
+    drawn_by_model = any(entry.output.tokens for entry in scored)
+    by_item: dict[str, list[bool]] = defaultdict(list)
+    for entry in scored:
+        if entry.scored and (entry.sample > 0 or not drawn_by_model):
+            by_item[entry.item.key].append(entry.correct)
+    k = min((len(values) for values in by_item.values()), default=0)
+    means = [mean([float(value) for value in values]) for values in by_item.values()]
+    powers = [2**power for power in range(20) if 2**power <= k]
+    sizes = sorted({*powers, k}) if k else []
+    return {
+        "k": k,
+        "n": len(by_item),
+        "avg_at_k": mean(means),
+        "avg_at_k_stderr": standard_error(means),
+        "pass_at": {
+            str(size): mean([pass_at_k(len(values), sum(values), size) for values in by_item.values()])
+            for size in sizes
+        },
+    }
+
+
+def output_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Rows of `outputs.parquet`, one per output."""
+    return [
+        {
+            "benchmark": entry.item.benchmark,
+            "item": entry.item.key,
+            "sample": entry.sample,
+            "question": entry.item.question,
+            "choices": list(entry.item.choices),
+            "gold": entry.item.answer,
+            "kind": entry.outcome.kind,
+            "output": entry.output.text,
+            "answer": entry.answer,
+            "status": entry.outcome.status.value,
+            "rule": entry.outcome.rule,
+            "reason": entry.outcome.reason,
+            "official": entry.official,
+            "tokens": entry.output.tokens,
+            "truncated": entry.output.truncated,
+            "subject": entry.item.category,
+            "level": entry.item.level,
+            "cluster": _cluster(entry.item),
+        }
+        for entry in scored
+    ]
+
+
+def _cluster(item: Item) -> str:
+    cluster = task(item.benchmark).cluster
+    return cluster(item) if cluster else item.key
+
+
+def write_results(folder: Path, document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `outputs.parquet`, then `evaluation.json`, each whole or not at all.
+
+    Raises:
+        InfiMmrError: the folder cannot be written.
+
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{OUTPUTS_FILE}.{os.getpid()}"
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=_outputs_schema()), partial, compression="zstd")
+        partial.replace(folder / OUTPUTS_FILE)
+        partial = folder / f".{RESULT_FILE}.{os.getpid()}"
+        partial.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(folder / RESULT_FILE)
+    except OSError as error:
+        message = f"results cannot be written to {folder}: {error.strerror or error}"
+        raise InfiMmrError(message, "name another folder with --output") from error
+
+
+def _outputs_schema() -> Any:
+    import pyarrow as pa
+
+    text, flag, number = pa.string(), pa.bool_(), pa.int64()
+    return pa.schema(
+        [
+            ("benchmark", text), ("item", text), ("sample", number), ("question", text), ("choices", pa.list_(text)),
+            ("gold", text), ("kind", text), ("output", text), ("answer", text), ("status", text), ("rule", text),
+            ("reason", text), ("official", flag), ("tokens", number), ("truncated", flag), ("subject", text),
+            ("level", text), ("cluster", text),
+        ]
+    )  # fmt: skip
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """`evaluation.json` of a folder.
+
+    Raises:
+        InfiMmrError: absent or unreadable.
+
+    """
+    path = folder / RESULT_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        message = f"{folder} holds no {RESULT_FILE}"
+        raise InfiMmrError(message, "evaluate it first: trainer evaluate --checkpoint DIR --output FOLDER") from error
+    except (OSError, ValueError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise InfiMmrError(message, "evaluate again") from error
+    if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), dict):
+        message = f"{path} is not a result of `trainer evaluate`"
+        raise InfiMmrError(message, "evaluate again")
+    return document
+
+
+def compare(first: Path, second: Path) -> dict[str, dict[str, Any]]:
+    """Paired test of two results, per benchmark, on the items that both scored (first outputs).
+
+    Raises:
+        InfiMmrError: a folder without results, or no item in common.
+
+    """
+    scores = [_statuses(folder) for folder in (first, second)]
+    tests: dict[str, dict[str, Any]] = {}
+    for benchmark in sorted({key[0] for key in scores[0]} & {key[0] for key in scores[1]}):
+        common = sorted(key for key in scores[0].keys() & scores[1].keys() if key[0] == benchmark)
+        if common:
+            pairs = [[table[key][0] for key in common] for table in scores]
+            clusters = [scores[0][key][1] for key in common]
+            tests[benchmark] = asdict(mcnemar(pairs[0], pairs[1], clusters))
+    if not tests:
+        message = f"{first} and {second} share no scored item"
+        raise InfiMmrError(message, "compare evaluations of the same benchmarks")
+    return tests
+
+
+def _statuses(folder: Path) -> dict[tuple[str, str], tuple[bool, str]]:
+    import pyarrow.parquet as pq
+
+    path = folder / OUTPUTS_FILE
+    if not path.is_file():
+        message = f"{folder} holds no {OUTPUTS_FILE}"
+        raise InfiMmrError(message, "name a folder that `trainer evaluate` wrote")
+    table = pq.read_table(path, columns=["benchmark", "item", "sample", "status", "cluster"]).to_pylist()
+    return {
+        (row["benchmark"], row["item"]): (row["status"] == Status.CORRECT.value, row["cluster"])
+        for row in table
+        if row["sample"] == 0 and row["status"] != Status.UNSCORED.value
+    }
+
+
+def agrees(result: Mapping[str, Any], accuracy: float) -> bool:
+    """Whether an accuracy measured elsewhere (OpenRLHF's during training) lies within one standard error of a result.
+
+    One item's weight is allowed where the standard error is smaller: 0 or 1 have none.
+    """
+    allowed = max(float(result["stderr"]), 1 / max(int(result["n"]), 1))
+    return abs(float(result["accuracy"]) - accuracy) <= allowed + 1e-12

@@ -1,0 +1,44 @@
+"""MathVerse testmini (AI4Math/MathVerse): 788 problems in five versions, from most text to picture alone.
+
+Choice items by letter or option text, free items by value with units. The headline is the mean of the versions; the
+versions of a problem are one cluster of its standard error. Vision Only has its own question: the problem stands in
+the picture, so the text only says where to look, and `question_for_eval` (what the picture asks) serves the scorer.
+"""
+
+from trainer.evaluation.scorers import score_choice, score_value
+from trainer.evaluation.task import Item, Outcome, Plan, Task, by_subject, plain_question
+
+VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
+"""The five versions of the testmini set (arXiv 2403.14624, section 2.2)."""
+VISION_ONLY_QUESTION = "Answer the question shown in the image."
+
+
+def version(item: Item) -> str:
+    """Which of the versions an item is; `unknown` where its file does not say."""
+    return str(item.extra.get("problem_version") or "unknown")
+
+
+def _question(item: Item) -> str:
+    words = item.question.replace("<image>", "").strip()
+    if words:
+        return plain_question(item)
+    return f"{item.question.strip()}\n{VISION_ONLY_QUESTION}".strip()
+
+
+def _score(item: Item, answer: str) -> Outcome | Plan:
+    if "choice" in str(item.extra.get("question_type", "")) or item.kind == "choice":
+        return score_choice(item, answer)
+    return score_value(item, answer)
+
+
+TASK = Task(
+    name="mathverse",
+    title="MathVerse",
+    version=1,
+    score=_score,
+    question=_question,
+    groups={"by_version": version, "by_subject": by_subject, "by_type": lambda item: item.extra.get("question_type")},
+    stratum=version,
+    cluster=lambda item: str(item.extra.get("problem_index") or item.key),
+    protocol="Rules instead of the official language-model judge; mean of the versions.",
+)
