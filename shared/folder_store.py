@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
-from shared.store import READ_BYTES, Entry, NotInStoreError, Store, checked_path
+from shared.store import READ_BYTES, Entry, NotInStoreError, Store, StoreFullError, checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ LOCK_FOLDER = ".locks"
 def folder_error(error: OSError, root: Path) -> InfiMmrError:
     """Return the one line for what the operating system refused."""
     if error.errno in _FULL:
-        return InfiMmrError(f"the disk of the store {root} is full", "Free space (data-engine gc), then run it again")
+        return StoreFullError(f"the disk of the store {root} is full", "Free space (data-engine gc), then run it again")
     if error.errno in _FORBIDDEN:
         return InfiMmrError(f"no permission in the store {root} ({error.strerror})", "Ask for access or pass --store")
     if isinstance(error, NotADirectoryError):
@@ -163,7 +163,7 @@ class FolderStore(Store):
             raise folder_error(error, self.root) from error
 
     def prune(self, prefix: str) -> None:
-        """Remove the empty folders under `prefix`; only where nobody writes there, for a writer may have just made one."""
+        """Remove the empty folders under `prefix`; only where nobody writes there: a writer may have just made one."""
         for folder, _, _ in os.walk(self.local_path(prefix), topdown=False):
             with suppress(OSError):
                 Path(folder).rmdir()

@@ -46,6 +46,10 @@ class NotInStoreError(InfiMmrError):
     """The file is not there."""
 
 
+class StoreFullError(InfiMmrError):
+    """The disk, the quota or the largest file size is reached."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file of a listing: `path` relative to the root, `size` in bytes, `modified` in seconds since 1970."""

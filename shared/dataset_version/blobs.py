@@ -1,8 +1,8 @@
 """Blobs: files under the hash of their bytes, which no version owns and every version can share.
 
-`put_blob` brings a file in, `blob_pieces` reads one, `fetch_blob` writes one to a local file and refuses any other bytes
-than the hash promises. A blob that is there is believed only after its bytes were hashed; if they are damaged, the good
-bytes at hand replace them (a rebuild or a repeated pull heals, and nothing else does).
+`put_blob` brings a file in, `blob_pieces` reads one, `fetch_blob` writes one to a local file and refuses any other
+bytes than the hash promises. A blob that is there is believed only after its bytes were hashed; if they are damaged,
+the good bytes at hand replace them (a rebuild or a repeated pull heals, and nothing else does).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from shared.dataset_version.names import blob_path, is_version, map_path
 from shared.errors import InfiMmrError
 from shared.folder_store import FolderStore, copy_pieces, file_pieces, sync_folder
+from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,21 +67,27 @@ def send_blob(store: Store, pieces: Iterable[bytes], sha256: str, size: int) -> 
         _must_be((digest.hexdigest(), min(sent, arrived)), sha256, size, "arrived")
 
 
-def has_blob(store: Store, sha256: str, size: int, *, check_bytes: bool = True) -> bool:
-    """Return whether a blob is there, whole: right size and, unless `check_bytes` is off, right hash.
+def has_blob(store: Store, sha256: str, size: int, *, check_bytes: bool | None = None) -> bool:
+    """Return whether a blob is there, whole: right size and right hash.
 
-    In a bucket, whose server checks what it keeps, only the size of a file kept whole is compared.
+    `check_bytes` says whether its bytes are read for it; None reads them on a folder only, because a bucket's server
+    checks what it keeps.
     """
+    if check_bytes is None:
+        check_bytes = store.is_folder
     entry = store.head(blob_path(sha256))
-    if entry is None:
-        return not store.is_folder and store.exists(map_path(sha256))
-    if entry.size != size:
+    if entry is None and (store.is_folder or not store.exists(map_path(sha256))):
         return False
-    return not (check_bytes and store.is_folder) or hash_pieces(store.pieces(entry.path)) == (sha256, size)
+    if entry is not None and entry.size != size:
+        return False
+    try:
+        return not check_bytes or hash_pieces(blob_pieces(store, sha256)) == (sha256, size)
+    except NotInStoreError:
+        return False
 
 
 def blob_pieces(store: Store, sha256: str) -> Iterator[bytes]:
-    """Yield a blob's bytes in order, from where it lies whole or from the ranges that its map names. Not yet verified."""
+    """Yield a blob's bytes in order, from where it lies whole or from the ranges of its map. Not yet verified."""
     if store.is_folder or store.exists(blob_path(sha256)):
         return store.pieces(blob_path(sha256))
     from shared.dataset_version.delta import mapped_pieces

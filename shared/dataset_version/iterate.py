@@ -1,4 +1,4 @@
-"""Rows for training: deterministic, evenly divided over ranks, friendly to torch's DataLoader without importing torch."""
+"""Rows for training: deterministic, evenly divided over ranks, fit for torch's DataLoader without importing torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 class Rows:
     """The rows of one rank as dicts of Python values (images as ``{"bytes", "path"}``).
 
-    All rows are laid in one order: the stored one, or for a `seed` the row groups shuffled and the rows within each shuffled
-    (PCG64 of seed and epoch). Rank r of W takes the slice ``[r*n//W, (r+1)*n//W)``, so that ranks are disjoint, complete,
-    differ by one row at most, and each reads only the row groups that it needs. Within a DataLoader, its workers divide the
-    slice in the same way. `set_epoch` gives another order. The object can be pickled and iterated again and again.
+    All rows are laid in one order: the stored one, or for a `seed` the row groups shuffled and the rows within each
+    shuffled (PCG64 of seed and epoch). Rank r of W takes the slice ``[r*n//W, (r+1)*n//W)``, so that ranks are
+    disjoint, complete, differ by one row at most, and each reads only the row groups that it needs. Within a
+    DataLoader, its workers divide the slice in the same way. `set_epoch` gives another order. The object can be
+    pickled and iterated again and again.
     """
 
     def __init__(self, files: Sequence[Path], rank: int, world_size: int, seed: int | None) -> None:
-        """Take local Parquet files, this process's rank, the number of ranks, and a seed or None for the stored order."""
+        """Take local Parquet files, this rank, the number of ranks, and a seed or None for the stored order."""
         if world_size < 1 or not 0 <= rank < world_size:
             raise UsageError(f"rank {rank} of {world_size} does not exist", "Use 0 <= rank < world_size")
         self.files = list(files)

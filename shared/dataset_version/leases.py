@@ -2,8 +2,8 @@
 
 A publisher writes ``leases/<id>.json`` before its first blob and renews it while it works; `gc` writes
 ``leases/gc.json`` before it looks. Each then looks for the other: whoever comes second sees the first, so a publisher
-waits for a running `gc`, and `gc` removes nothing while somebody publishes. A lease dies with its process (same machine)
-or when it is no longer renewed (another machine), so a killed publisher blocks nobody for long.
+waits for a running `gc`, and `gc` removes nothing while somebody publishes. A lease dies with its process (same
+machine) or when it is no longer renewed (another machine), so a killed publisher blocks nobody for long.
 
 Not covered: machines whose clocks differ by more than `TOLERANCE_SECONDS`.
 """

@@ -1,8 +1,8 @@
 """The manifest: everything that is known about one dataset version, in one small JSON file.
 
-It is written last and claims the version's number; what it says is checked by its own checksum and by the fingerprint.
-`fingerprint` is the content's identity: name, profile, resolved recipe, the inputs' fingerprints and the hashes of shards
-and ledger; not times, hosts or commits, so that two builds of the same inputs have the same one.
+It is written last and claims the version's number; what it says is checked by its own checksum and by the
+fingerprint. `fingerprint` is the content's identity: name, profile, resolved recipe, the inputs' fingerprints and the
+hashes of shards and ledger; not times, hosts or commits, so that two builds of the same inputs have the same one.
 """
 
 from __future__ import annotations

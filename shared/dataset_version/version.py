@@ -5,8 +5,8 @@
     version.to_datasets()                           # datasets.Dataset with decoded images
     version.iterate(rank=0, world_size=8, seed=1)   # dicts, for torch's DataLoader
 
-Opening checks the manifest (checksum and fingerprint). A version in a bucket is brought, verified, into a local folder the
-first time its files are needed: ``$INFI_MMR_CACHE``, else ``~/.cache/infi-mmr``.
+Opening checks the manifest (checksum and fingerprint). A version in a bucket is brought, verified, into a local
+folder the first time its files are needed: ``$INFI_MMR_CACHE``, else ``~/.cache/infi-mmr``.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def open_dataset(reference: str, store: Store | str | Path | None = None) -> Dat
 
 
 def list_datasets(store: Store | str | Path) -> list[DatasetVersion]:
-    """Return every version whose manifest is sound, by name and number. `data_engine.catalogue` also lists the damaged."""
+    """Return every version whose manifest is sound, by name and number. The catalogue also lists the damaged."""
     opened = Store.open(store)
     found = [
         DatasetVersion(opened, manifest)

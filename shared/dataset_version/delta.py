@@ -1,0 +1,175 @@
+"""Send only the bytes that the other side lacks.
+
+`DeltaPlan` cuts the shards that the target already has (older versions of the dataset) and the new ones by content,
+and says for each new shard which ranges are there and which are new. A folder puts the whole shard together at once,
+from its own bytes and the new ones. A bucket cannot copy ranges by itself, so there the new bytes become one
+``.pack`` file and a small ``.map.json`` says from which ranges of which files the shard is made; maps name whole
+files and packs, never other maps. Whoever reads the shard (`mapped_pieces`) verifies its hash as for any other.
+
+Not covered: tools that read Parquet straight from a bucket; for them push with `whole=True`.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from shared.dataset_version.chunks import pieces_by_hash
+from shared.dataset_version.names import blob_path, checked_sha256, map_path, pack_path
+from shared.errors import InfiMmrError
+from shared.store import READ_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from shared.dataset_version.manifest import Shard
+    from shared.store import Store
+
+BLOB, PACK, NEW = "blob", "pack", "new"
+_AHEAD = 4
+_WORTH_IT = 0.1
+"""A shard that shares less than this with what is there is sent whole: one plain file is worth more."""
+
+
+class Run(NamedTuple):
+    """A range of a shard: where its bytes lie. `kind` is `blob`, `pack`, or `new` (in the shard itself, at `start`)."""
+
+    kind: str
+    sha256: str
+    start: int
+    length: int
+
+
+class DeltaPlan:
+    """The pieces of shards that the target has, by hash."""
+
+    def __init__(self, bases: Iterable[tuple[Shard, Path]]) -> None:
+        """Index the bases: shards that the target has, each with a local file of the same bytes."""
+        self._where: dict[bytes, tuple[str, int, int]] = {}
+        for shard, file in bases:
+            for digest, start, stop in pieces_by_hash(_mapped(file)):
+                self._where.setdefault(digest, (shard.sha256, start, stop - start))
+
+    def runs(self, file: Path) -> list[Run] | None:
+        """Return the runs that make up a new shard, or None if too little of it is there."""
+        runs: list[Run] = []
+        for digest, start, stop in pieces_by_hash(_mapped(file)):
+            found = self._where.get(digest)
+            _append(runs, Run(BLOB, *found) if found else Run(NEW, "", start, stop - start))
+        there = sum(run.length for run in runs if run.kind != NEW)
+        return runs if there >= _WORTH_IT * file.stat().st_size and there else None
+
+
+def new_ranges(file: Path, runs: list[Run]) -> Iterator[bytes]:
+    """Yield the bytes of a shard that the target lacks, in order."""
+    with file.open("rb", buffering=0) as opened:
+        for run in runs:
+            if run.kind == NEW:
+                opened.seek(run.start)
+                yield from _bounded(opened.read, run.length)
+
+
+def joined_pieces(file: Path, target: Store, runs: list[Run]) -> Iterator[bytes]:
+    """Yield a whole shard from a folder's own blobs and the new bytes of the local `file`."""
+    with file.open("rb", buffering=0) as opened:
+        for run in runs:
+            if run.kind == NEW:
+                opened.seek(run.start)
+                yield from _bounded(opened.read, run.length)
+            else:
+                yield from _ranges(target, run)
+
+
+def write_map(store: Store, shard: Shard, runs: list[Run], pack_sha256: str) -> None:
+    """Write the map of a shard whose new bytes lie in a pack. Runs of mapped shards become runs of files."""
+    resolved: list[Run] = []
+    packed = 0
+    maps: dict[str, list[Run] | None] = {}
+    for run in runs:
+        if run.kind == NEW:
+            _append(resolved, Run(PACK, pack_sha256, packed, run.length))
+            packed += run.length
+            continue
+        if run.sha256 not in maps:
+            maps[run.sha256] = None if store.exists(blob_path(run.sha256)) else read_map(store, run.sha256)
+        inner = maps[run.sha256]
+        for part in [run] if inner is None else _within(inner, run.start, run.length):
+            _append(resolved, part)
+    content = {"format": 1, "sha256": shard.sha256, "bytes": shard.bytes, "runs": [list(run) for run in resolved]}
+    store.put(map_path(shard.sha256), json.dumps(content, separators=(",", ":")).encode())
+
+
+def read_map(store: Store, sha256: str) -> list[Run]:
+    """Return the runs of a mapped shard. Raises `NotInStoreError` or, for a damaged map, `InfiMmrError`."""
+    data = store.get(map_path(sha256))
+    try:
+        content = json.loads(data)
+        runs = [Run(kind, checked_sha256(of), int(start), int(length)) for kind, of, start, length in content["runs"]]
+        sound = content["format"] == 1 and content["sha256"] == sha256
+    except (ValueError, KeyError, TypeError):
+        sound, runs = False, []
+    if not sound or any(run.kind not in {BLOB, PACK} or run.start < 0 or run.length <= 0 for run in runs):
+        raise InfiMmrError(f"the map of shard {sha256[:12]} in {store.url} is damaged", "Push the version again")
+    return runs
+
+
+def mapped_pieces(store: Store, sha256: str, near: Store | None = None) -> Iterator[bytes]:
+    """Yield a mapped shard's bytes, some ranges ahead; blobs that the store `near` has are read there."""
+    calls: list[tuple[Store, str, int, int]] = []
+    for run in read_map(store, sha256):
+        path = run_path(run)
+        origin = near if near is not None and run.kind == BLOB and near.exists(path) else store
+        end = run.start + run.length
+        calls += [(origin, path, at, min(READ_BYTES, end - at)) for at in range(run.start, end, READ_BYTES)]
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        pending = [pool.submit(origin.get_range, path, at, length) for origin, path, at, length in calls[:_AHEAD]]
+        for upcoming in range(len(calls)):
+            piece = pending.pop(0).result()
+            if upcoming + _AHEAD < len(calls):
+                origin, path, at, length = calls[upcoming + _AHEAD]
+                pending.append(pool.submit(origin.get_range, path, at, length))
+            yield piece
+
+
+def run_path(run: Run) -> str:
+    """Return the path of the file in which a run lies."""
+    return blob_path(run.sha256) if run.kind == BLOB else pack_path(run.sha256)
+
+
+def _append(runs: list[Run], run: Run) -> None:
+    """Add a run, joined to the last one where both lie side by side in one file."""
+    if runs:
+        last = runs[-1]
+        if (last.kind, last.sha256, last.start + last.length) == (run.kind, run.sha256, run.start):
+            runs[-1] = last._replace(length=last.length + run.length)
+            return
+    runs.append(run)
+
+
+def _within(runs: list[Run], start: int, length: int) -> Iterator[Run]:
+    """Yield the parts of a mapped shard's runs that make up its range of `length` bytes from `start` on."""
+    position = 0
+    for run in runs:
+        first, last = max(start, position), min(start + length, position + run.length)
+        if first < last:
+            yield run._replace(start=run.start + first - position, length=last - first)
+        position += run.length
+
+
+def _ranges(store: Store, run: Run) -> Iterator[bytes]:
+    for start in range(run.start, run.start + run.length, READ_BYTES):
+        yield store.get_range(run_path(run), start, min(READ_BYTES, run.start + run.length - start))
+
+
+def _bounded(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
+    while length > 0 and (piece := read(min(length, READ_BYTES))):
+        length -= len(piece)
+        yield piece
+
+
+def _mapped(file: Path) -> np.ndarray:
+    return np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, dtype=np.uint8)
