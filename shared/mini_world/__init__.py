@@ -6,7 +6,7 @@ the mini evaluation tasks; `splits.py` says why their problems never mix.
 
 from shared.mini_world.problem import IMAGE_TYPES, Grade, Mark, Problem, format_choices
 from shared.mini_world.splits import SPLITS
-from shared.mini_world.world import KINDS, PICTURE_KINDS, contents, draw
+from shared.mini_world.world import KINDS, PICTURE_KINDS, contents, draw, draw_family
 
 __all__ = [
     "IMAGE_TYPES",
@@ -18,5 +18,6 @@ __all__ = [
     "Problem",
     "contents",
     "draw",
+    "draw_family",
     "format_choices",
 ]

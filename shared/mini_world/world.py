@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import random
+from dataclasses import dataclass
 
 from shared.mini_world.charts import BAR, LINE
 from shared.mini_world.equation import EQUATION
@@ -44,20 +45,75 @@ def draw(split: str, index: int, *, text_only: bool = False, kind: str | None = 
         ValueError: a negative index.
 
     """
+    return draw_family(split, index, 1, text_only=text_only, kind=kind)[0]
+
+
+def draw_family(  # noqa: PLR0913  # what to draw, and how it is asked
+    split: str,
+    index: int,
+    count: int,
+    *,
+    text_only: bool = False,
+    kind: str | None = None,
+    choice_share: float = _CHOICE_SHARE,
+) -> list[Problem]:
+    """`count` questions about one content; the first is what `draw` gives with the same arguments.
+
+    `choice_share` is the share of questions that are asked with options, where that makes sense.
+
+    Raises:
+        KeyError: no such split or kind; the message names the nearest one.
+        ValueError: a negative index.
+
+    """
     rules = split_of(split)
     if index < 0:
         message = f"the mini world counts problems from 0, not {index}"
         raise ValueError(message)
     seed = f"mini-world/1/{split}/{index}/{int(text_only)}/{kind or ''}"
-    rng = random.Random(int.from_bytes(hashlib.sha256(seed.encode()).digest()))  # noqa: S311  # pictures, not secrets
-    while True:
-        grade = rng.choice(rules.grades)
-        chosen = _choose_kind(kind, grade, rng, text_only=text_only or rules.text_only)
-        content = _owned_content(chosen, rules, rng)
-        asked = _ask(chosen, content, grade, rng)
-        if asked is not None:
-            form, answers = asked
-            return _finish(f"{split}-{index}", split, index, chosen, content, form, answers, rules, rng)
+    rng = _generator(seed)
+    chosen, first_grade = _choose_kind(kind, rules, rng, text_only=text_only or rules.text_only)
+    content = _owned_content(chosen, rules, rng)
+    canvas = chosen.paint(content, _generator(f"{seed}/paint")) if chosen.paint else None
+    png = canvas.png() if canvas else None
+    facts = chosen.facts(content) if canvas else ()
+    family = []
+    for number in range(count):
+        form, asked = _ask(chosen, content, rng.choice(rules.grades) if number else first_grade, rng)
+        worded = _word(form, asked, rules, rng, choice_share)
+        family.append(
+            Problem(
+                key=f"{split}-{index}" + (f".{number}" if number else ""),
+                split=split,
+                index=index,
+                kind=chosen.name,
+                form=f"{chosen.name}/{form.name}" + ("-choice" if worded.choices else ""),
+                grade=form.grade,
+                stem=worded.stem,
+                question=f"{worded.stem} {format_choices(worded.choices)}" if worded.choices else worded.stem,
+                answer=worded.answer,
+                choices=worded.choices,
+                thinking=worded.thinking,
+                image_png=png,
+                image_type=chosen.image_type,
+                caption=" ".join(facts),
+                facts=facts,
+                marks=tuple(canvas.marks) if canvas else (),
+            )
+        )
+    return family
+
+
+@dataclass(frozen=True, slots=True)
+class _Worded:
+    stem: str
+    answer: str
+    choices: tuple[str, ...]
+    thinking: str
+
+
+def _generator(seed: str) -> random.Random:
+    return random.Random(int.from_bytes(hashlib.sha256(seed.encode()).digest()))  # noqa: S311  # pictures, not secrets
 
 
 def contents(problem: Problem) -> str:
@@ -65,17 +121,19 @@ def contents(problem: Problem) -> str:
     return problem.caption or f"{problem.kind}: {problem.thinking}"
 
 
-def _choose_kind(name: str | None, grade: str, rng: random.Random, *, text_only: bool) -> Kind:
+def _choose_kind(name: str | None, rules: Split, rng: random.Random, *, text_only: bool) -> tuple[Kind, str]:
+    """A kind, and the grade of its first question."""
+    grade = rng.choice(rules.grades)
     if name is not None:
         if name not in KINDS:
             near = difflib.get_close_matches(name, KINDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
             message = f"the mini world has no kind {name!r}; {hint}"
             raise KeyError(message)
-        return KINDS[name]
+        return KINDS[name], grade
     if text_only:
-        return rng.choice([kind for kind in TEXT_KINDS if kind.forms[0].grade == grade])
-    return rng.choice(PICTURE_KINDS)
+        return rng.choice([kind for kind in TEXT_KINDS if kind.forms[0].grade == grade]), grade
+    return rng.choice(PICTURE_KINDS), grade
 
 
 def _owned_content(kind: Kind, rules: Split, rng: random.Random) -> Content:
@@ -88,56 +146,26 @@ def _owned_content(kind: Kind, rules: Split, rng: random.Random) -> Content:
             return content
 
 
-def _ask(kind: Kind, content: Content, grade: str, rng: random.Random) -> tuple[Form, Asked] | None:
-    """A form of the wanted grade where the kind has one, and what it asks."""
-    forms = [form for form in kind.forms if form.grade == grade] or list(kind.forms)
+def _ask(kind: Kind, content: Content, grade: str, rng: random.Random) -> tuple[Form, Asked]:
+    """A form of the wanted grade where the kind and the content have one, and what it asks."""
+    forms = list(kind.forms)
     rng.shuffle(forms)
+    forms.sort(key=lambda form: form.grade != grade)
     for form in forms:
         asked = form.ask(content, rng)
         if asked is not None:
             return form, asked
-    return None
+    message = f"kind {kind.name}: no form can ask about {content}"
+    raise AssertionError(message)  # every kind has a form that never declines
 
 
-def _finish(  # noqa: PLR0913  # the pieces of one problem
-    key: str,
-    split: str,
-    index: int,
-    kind: Kind,
-    content: Content,
-    form: Form,
-    asked: Asked,
-    rules: Split,
-    rng: random.Random,
-) -> Problem:
+def _word(form: Form, asked: Asked, rules: Split, rng: random.Random, choice_share: float) -> _Worded:
+    """A wording of the split, with options for some."""
     stem = rng.choice(form.wordings[rules.wordings]).format(**asked.fields)
-    name, answer, thinking = f"{kind.name}/{form.name}", asked.answer, asked.thinking
-    choices: tuple[str, ...] = ()
-    wrong = [option for option in dict.fromkeys(asked.options) if option != answer][: _OPTIONS - 1]
-    if len(wrong) >= 2 and rng.random() < _CHOICE_SHARE:  # noqa: PLR2004  # fewer than three options are no choice
-        values = [answer, *wrong]
-        rng.shuffle(values)
-        choices = tuple(values)
-        letter = "ABCDEFGH"[choices.index(answer)]
-        thinking = f"{thinking} {answer} is option {letter}."
-        name, answer = f"{name}-choice", letter
-    canvas = kind.paint(content, rng) if kind.paint else None
-    facts = kind.facts(content) if canvas else ()
-    return Problem(
-        key=key,
-        split=split,
-        index=index,
-        kind=kind.name,
-        form=name,
-        grade=form.grade,
-        stem=stem,
-        question=f"{stem} {format_choices(choices)}" if choices else stem,
-        answer=answer,
-        choices=choices,
-        thinking=thinking,
-        image_png=canvas.png() if canvas else None,
-        image_type=kind.image_type,
-        caption=" ".join(facts),
-        facts=facts,
-        marks=tuple(canvas.marks) if canvas else (),
-    )
+    wrong = [option for option in dict.fromkeys(asked.options) if option != asked.answer][: _OPTIONS - 1]
+    if len(wrong) < 2 or rng.random() >= choice_share:  # noqa: PLR2004  # fewer than three options are no choice
+        return _Worded(stem, asked.answer, (), asked.thinking)
+    values = [asked.answer, *wrong]
+    rng.shuffle(values)
+    letter = "ABCDEFGH"[values.index(asked.answer)]
+    return _Worded(stem, letter, tuple(values), f"{asked.thinking} {asked.answer} is option {letter}.")

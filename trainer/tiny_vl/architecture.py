@@ -1,6 +1,6 @@
 """The architecture of tiny-vl: transformers' own Qwen2.5-VL, small, and the folder that other tools load.
 
-Text: 6 layers, hidden 256, 4 heads of 64 (a size vLLM's CPU attention takes), 2 key-value heads. Vision: 4 layers,
+Text: 5 layers, hidden 256, 4 heads of 64 (a size vLLM's CPU attention takes), 2 key-value heads. Vision: 4 layers,
 hidden 192, full attention, patches of 14 pixels, 2 x 2 patches to a token. Pictures are brought to about
 112 x 112 pixels, 16 image tokens (12 to 20 for other shapes), by the bounds of the image processor.
 """
@@ -31,7 +31,7 @@ def build_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         "vocab_size": len(tokenizer),
         "hidden_size": HIDDEN,
         "intermediate_size": 512,
-        "num_hidden_layers": 6,
+        "num_hidden_layers": 5,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 8192,
