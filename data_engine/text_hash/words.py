@@ -152,7 +152,12 @@ def prepare(texts: pl.Series | Sequence[str | None], tokeniser: Tokeniser) -> pl
     else:
         changed = some.str.to_lowercase().str.replace_all(r"[^\x00-\x7f\p{L}\p{N}]+", " ")
         changed = changed.str.replace_all(f"([{UNSPACED}])", " $1 ")
-    return series.scatter(rows, changed) if len(rows) < len(series) else changed
+    return replaced(series, rows, changed)
+
+
+def replaced(series: pl.Series, rows: pl.Series | Sequence[int], values: pl.Series | Sequence[str]) -> pl.Series:
+    """Return a copy of `series` with `values` at `rows` (`Series.scatter` alone would change the caller's)."""
+    return series.clone().scatter(rows, values) if len(rows) else series
 
 
 def utf8(series: pl.Series) -> tuple[Bytes, Offsets]:

@@ -146,3 +146,10 @@ def test_longest_common_run_is_found_where_it_stands():
     assert longest_common_run(left, right, 2) == (2, 3, 4)
     assert longest_common_run(left, right, 5) is None
     assert longest_common_run(["a"] * 500, ["a"] * 400, 3) == (0, 0, 400)
+
+
+def test_hashing_leaves_the_series_as_it_was():
+    series = pl.Series(["plain", "\u212aelvin", "求x"])
+    for tokeniser in ("ascii_words", "unicode_words"):
+        hash_words(series, tokeniser)
+    assert series.to_list() == ["plain", "\u212aelvin", "求x"]

@@ -1,0 +1,237 @@
+"""Finds rows that share text with a benchmark: 32-gram overlap, and exact match after numbers are removed.
+
+Writes, one row per row id, rule and benchmark: `id` (str), `rule` (str: `ngram_32`, `character_ngram_32`,
+`exact_short`, `numbers_removed`), `benchmark` (str), `benchmark_revision` (str), `item` (str, the item's id), `score`
+(float, 0 to 1: share of the item in the overlap), `removes` (bool: False for a near miss, that is equal words about
+another picture), `evidence` (str, JSON: both texts with matching spans, `number_only`, `images`).
+Record: `coverage` (benchmark -> rule -> items that the rule can see), `canaries` (kind -> planted, found, recall).
+Source: Infi-MMR, data decontamination, first stage. Rules and tokens: `data_engine/benchmark_overlap.py`.
+
+Equal words about another picture are another problem: the rules that compare whole texts only note a row whose pictures
+are known to be others, and texts of fewer than `generic_tokens` tokens ("Find x") count only where the pictures are the
+same. Overlaps of n-grams remove whatever the pictures are.
+Not covered: paraphrases and pictures alone (decontaminate_embeddings).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from data_engine import canaries
+from data_engine.annotations import AnnotationTable
+from data_engine.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
+from data_engine.image_identity import VERSION as PRINT_VERSION
+from data_engine.image_identity import ImagePrint, image_print, relation
+from data_engine.steps.base import StepContext, StepResult
+from data_engine.text_cells import hashed_problems, image_prints, problem_keys, text_key
+from data_engine.text_hash import VERSION
+from shared.config import Strict
+from shared.fingerprint import bytes_hash, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from data_engine.benchmark_overlap import HashedTexts
+    from data_engine.steps.base import BenchmarkItems
+
+NAME = "decontaminate_ngrams"
+CELL_VERSION = "overlap/1"
+"""Part of every cell's context: another rule, verification or form of evidence is another version."""
+
+Rule = Literal["ngram", "character_ngram", "exact_short", "numbers_removed"]
+
+
+class Settings(Strict):
+    """Which overlaps of text are looked for."""
+
+    n: int = Field(default=32, ge=2, description="Tokens of an n-gram; the paper's is 32.")
+    character_n: int = Field(
+        default=32, ge=2, description="Characters of an n-gram in scripts written without spaces, such as Chinese."
+    )
+    rules: tuple[Rule, ...] = Field(
+        default=("ngram", "character_ngram", "exact_short", "numbers_removed"),
+        description="Rules that are applied; one left out finds nothing.",
+    )
+    generic_tokens: int = Field(
+        default=4, ge=0, description="Whole texts of fewer tokens need the same picture to count; 0: never."
+    )
+    other_picture: Literal["keep", "remove"] = Field(
+        default="keep",
+        description="What happens to a row whose whole text equals an item's about another picture.",
+    )
+    canaries: int = Field(default=20, ge=0, description="Planted copies per kind of edit and benchmark; 0: none.")
+
+
+def run(context: StepContext, settings: Settings) -> StepResult:
+    """Compare `context.rows` with every benchmark of `context.benchmarks`."""
+    started = time.monotonic()
+    rows = Problems.of(context.rows)
+    hashed = hashed_problems(context.store, rows, settings.n, settings.character_n)
+    pictures = [tuple(row or ()) for row in context.rows["image_hashes"].to_list()]
+    ids = context.rows["id"].to_list()
+    task = context.progress.task("compare texts", len(context.benchmarks))
+    found: list[dict[str, Any]] = []
+    coverage, planted, computed, reused = {}, [], 0, 0
+    for benchmark in context.benchmarks:
+        search = _Search(context, settings, benchmark)
+        cells, fresh = search.cells(rows, hashed.value, pictures)
+        computed, reused = computed + fresh, reused + len(set(search.keys(rows, pictures))) - fresh
+        found.extend({"id": row_id, **hit} for row_id, hits in zip(ids, cells, strict=True) for hit in hits)
+        coverage[benchmark.name] = {"revision": benchmark.revision, **search.index.coverage()}
+        planted.extend(search.canaries())
+        task.advance(1)
+    task.done()
+    return StepResult(
+        annotations=_frame(found),
+        computed=computed,
+        reused=reused,
+        seconds=time.monotonic() - started,
+        warnings=_blind_spots(coverage),
+        record={
+            "coverage": {name: {NAME: counts} for name, counts in coverage.items()},
+            "canaries": {NAME: canaries.recall(planted)},
+            "text": {"tokens": VERSION, "n": settings.n, "character_n": settings.character_n},
+        },
+    )
+
+
+class _Search:
+    """One benchmark, its items hashed and indexed."""
+
+    def __init__(self, context: StepContext, settings: Settings, benchmark: BenchmarkItems) -> None:
+        self.context, self.settings, self.benchmark = context, settings, benchmark
+        self.items = Problems.of(benchmark.rows)
+        self.ids = benchmark.rows["id"].to_list()
+        self.pictures = [tuple(row or ()) for row in benchmark.rows["image_hashes"].to_list()]
+        hashed = hashed_problems(context.store, self.items, settings.n, settings.character_n)
+        self.index = BenchmarkIndex(self.items, hashed.value, settings.n, settings.character_n)
+        content = [[i, k, list(p)] for i, k, p in zip(self.ids, problem_keys(self.items), self.pictures, strict=True)]
+        self.about = {
+            "step": NAME,
+            "version": [CELL_VERSION, VERSION, PRINT_VERSION],
+            "n": settings.n,
+            "character_n": settings.character_n,
+            "benchmark": benchmark.name,
+            "items": fingerprint(content),
+        }
+
+    def keys(self, rows: Problems, pictures: Sequence[tuple[str, ...]]) -> list[str]:
+        """Content key of each row: its text and its pictures."""
+        return [text_key(key, *images) for key, images in zip(problem_keys(rows), pictures, strict=True)]
+
+    def cells(
+        self, rows: Problems, hashed: HashedTexts, pictures: Sequence[tuple[str, ...]]
+    ) -> tuple[list[list[dict[str, Any]]], int]:
+        """Matches of every row, from the store where known; and how many distinct rows were compared now."""
+        import pyarrow as pa
+
+        table = AnnotationTable(
+            self.context.store, NAME, fingerprint(self.about), pa.schema([("matches", pa.string())]), self.about
+        )
+        keys = self.keys(rows, pictures)
+        known = {key: json.loads(cell["matches"]) for key, cell in table.lookup(keys).items()}
+        missing = set(table.missing(keys))
+        if missing:
+            first = {key: row for row, key in reversed(list(enumerate(keys))) if key in missing}
+            places = sorted(first.values())
+            some = hashed if len(places) == len(keys) else hashed.take(places)
+            made = self._compare(rows.take(places), some, [pictures[place] for place in places])
+            fresh = {keys[place]: hits for place, hits in zip(places, made, strict=True)}
+            table.append([{"key": key, "matches": json.dumps(hits, ensure_ascii=False)} for key, hits in fresh.items()])
+            known.update(fresh)
+        return [[hit for hit in map(self._decide, known[key]) if hit is not None] for key in keys], len(missing)
+
+    def canaries(self) -> list[tuple[str, bool]]:
+        """Plant copies of the items, run them through the same rules, say of each kind and copy whether it goes."""
+        if not self.settings.canaries:
+            return []
+        originals = [
+            canaries.Original(i, q, tuple(c), p)
+            for i, q, c, p in zip(self.ids, self.items.questions, self.items.choices, self.pictures, strict=True)
+        ]
+        made = list(canaries.plant(originals, self.benchmark.images.get, self.settings.canaries))
+        if not made:
+            return []
+        problems = Problems([copy.question for copy in made], [list(copy.choices) for copy in made])
+        hashed = hash_problems(problems, self.settings.n, self.settings.character_n)
+        own = {bytes_hash(data): image_print(bytes_hash(data), data) for copy in made for data in copy.images}
+        pictures = [canaries.image_hashes(copy, originals) for copy in made]
+        hits = self._compare(problems, hashed, pictures, own)
+        decided = [[self._decide(hit) for hit in some] for some in hits]
+        return [
+            (copy.kind, any(hit is not None and hit["removes"] for hit in some))
+            for copy, some in zip(made, decided, strict=True)
+        ]
+
+    def _compare(
+        self,
+        rows: Problems,
+        hashed: HashedTexts,
+        pictures: Sequence[tuple[str, ...]],
+        own: dict[str, ImagePrint] | None = None,
+    ) -> list[list[dict[str, Any]]]:
+        matches = list(self.index.find(rows, hashed))
+        # Only pictures of matching rows and items are ever decoded.
+        seen = dict(own or {})
+        theirs_seen = {sha256 for match in matches for sha256 in self.pictures[match.item]}
+        seen |= image_prints(self.context.store, theirs_seen, self.benchmark.images).value
+        ours_seen = {sha256 for match in matches for sha256 in pictures[match.row]} - set(seen)
+        seen |= image_prints(self.context.store, ours_seen, self.context.images).value
+        result: list[list[dict[str, Any]]] = [[] for _ in range(len(rows))]
+        for match in matches:
+            ours = [seen[sha256] for sha256 in pictures[match.row]]
+            theirs = [seen[sha256] for sha256 in self.pictures[match.item]]
+            how, bits = relation(ours, theirs)
+            evidence = {**match.evidence, "images": how, "image_bits": bits}
+            result[match.row].append(
+                {"rule": match.rule, "item": self.ids[match.item], "score": match.score, "evidence": evidence}
+            )
+        return result
+
+    def _decide(self, hit: dict[str, Any]) -> dict[str, Any] | None:
+        """Add what the settings say of a stored match; None where its rule is not asked for."""
+        rule = hit["rule"]
+        family = rule.rsplit("_", 1)[0] if "ngram" in rule else rule
+        if family not in self.settings.rules:
+            return None
+        evidence, removes = hit["evidence"], True
+        if family in {"exact_short", "numbers_removed"} and self.settings.other_picture == "keep":
+            generic = evidence["tokens"] < self.settings.generic_tokens
+            removes = evidence["images"] in {"same", "none"} if generic else evidence["images"] != "different"
+        return {
+            **hit,
+            "benchmark": self.benchmark.name,
+            "benchmark_revision": self.benchmark.revision,
+            "removes": removes,
+        }
+
+
+def _blind_spots(coverage: dict[str, dict[str, Any]]) -> list[str]:
+    return [
+        f"{NAME}: {counts['unseen']} of {counts['items']} items of {name} have no words that a text rule could see"
+        for name, counts in coverage.items()
+        if counts["unseen"]
+    ]
+
+
+def _frame(found: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    import polars as pl
+
+    schema = {
+        "id": pl.String,
+        "rule": pl.String,
+        "benchmark": pl.String,
+        "benchmark_revision": pl.String,
+        "item": pl.String,
+        "score": pl.Float64,
+        "removes": pl.Boolean,
+        "evidence": pl.String,
+    }
+    hits = [{**hit, "evidence": json.dumps(hit["evidence"], ensure_ascii=False, sort_keys=True)} for hit in found]
+    return pl.DataFrame(hits, schema=schema).sort("id", "rule", "benchmark")
