@@ -75,8 +75,10 @@ class AnnotationTable:
         self._load()
         if self._table is None:
             return {}
+        import pyarrow as pa
+
         found = [(key, self._index[key]) for key in dict.fromkeys(keys) if key in self._index]
-        rows = self._table.drop_columns(["key"]).take([row for _, row in found]).to_pylist()
+        rows = self._table.drop_columns(["key"]).take(pa.array([row for _, row in found], pa.int64())).to_pylist()
         return {key: row for (key, _), row in zip(found, rows, strict=True)}
 
     def missing(self, keys: Iterable[str]) -> list[str]:
@@ -92,7 +94,10 @@ class AnnotationTable:
         self._load()
         if self._table is None:
             return None if self._values is None else self._schema().empty_table()
-        return self._table.take([self._index[key] for key in dict.fromkeys(keys) if key in self._index])
+        import pyarrow as pa
+
+        places = [self._index[key] for key in dict.fromkeys(keys) if key in self._index]
+        return self._table.take(pa.array(places, pa.int64()))
 
     def append(self, cells: Sequence[Mapping[str, Any]]) -> None:
         """Store cells (`key` and value columns each); they are durable when this returns. Empty input does nothing."""
