@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.answers import Verdict, extract_answer, grade
+from shared.answers import Grade, Verdict, extract_answer, grade
 
 MAX_OUTPUT_CHARACTERS = 1_000_000
 """An output beyond this many characters has no valid format: no policy of this project generates that much."""
@@ -106,6 +106,12 @@ def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None 
         )
     except Exception as error:  # the trainer swallows exceptions and turns them into no reward at all (facts)
         return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.WRONG.value, f"error:{type(error).__name__}")
+    return reward_of_grade(graded, weights)
+
+
+def reward_of_grade(graded: Grade, weights: RewardWeights | None = None) -> RewardParts:
+    """Reward of an answer that was graded already and whose output keeps the format (an unreadable answer keeps the format part only)."""
+    weights = weights or RewardWeights()
     type_match, exact = float(graded.type_match), float(graded.exact)
     binary = weights.accuracy_mode == "binary"
     accuracy = exact if binary else weights.type * type_match + weights.exact * exact

@@ -15,7 +15,18 @@ from shared.answers.reading import read
 from shared.answers.words import is_truth_word, letters_in
 
 _NUMBER = re.compile(r"(?<![\d.,_])(?<!_\{)\d+(?:\.\d+)?")
-_OPPOSITES = {"yes": "No", "no": "Yes", "true": "False", "false": "True", "是": "否", "否": "是", "对": "错", "错": "对", "正确": "错误", "错误": "正确"}
+_OPPOSITES = {
+    "yes": "No",
+    "no": "Yes",
+    "true": "False",
+    "false": "True",
+    "是": "否",
+    "否": "是",
+    "对": "错",
+    "错": "对",
+    "正确": "错误",
+    "错误": "正确",
+}
 
 
 def perturb(gold: str, kind: str, choices: Sequence[str] | None = None) -> str:
@@ -46,7 +57,11 @@ def neighbours(gold: str, kind: str, choices: Sequence[str] | None = None) -> di
     match = _NUMBER.search(text)
     if match:
         digits = match.group()
-        bumped = digits[:-1] + str((int(digits[-1]) + 5) % 10) if "." in digits else str(int(digits) + (-1 if digits.endswith("9") else 1))
+        bumped = (
+            digits[:-1] + str((int(digits[-1]) + 5) % 10)
+            if "." in digits
+            else str(int(digits) + (-1 if digits.endswith("9") else 1))
+        )
         found["number"] = text[: match.start()] + bumped + text[match.end() :]
     if reading.form == "value" and not reading.label:
         if not (reading.node and reading.node[0] == "n" and reading.node[1] == 0):

@@ -51,8 +51,10 @@ def _prefers(ambiguous: Reading, other: Reading) -> bool:
     if alternative is None:
         return False
     other_unit = other.unit is not None
-    return (alternative.unit is not None) == other_unit and (ambiguous.unit is not None) != other_unit and bool(
-        other_unit or (other.node is not None and variables(other.node))
+    return (
+        (alternative.unit is not None) == other_unit
+        and (ambiguous.unit is not None) != other_unit
+        and bool(other_unit or (other.node is not None and variables(other.node)))
     )
 
 
@@ -100,7 +102,9 @@ def scaled(reading: Reading, factor: Fraction) -> Reading:
     )
 
 
-def _same_percentage(gold: Reading, pred: Reading, mine: Unit | None, theirs: Unit | None, tolerance: float | None) -> bool | None:
+def _same_percentage(
+    gold: Reading, pred: Reading, mine: Unit | None, theirs: Unit | None, tolerance: float | None
+) -> bool | None:
     """50% = 0.5 = 1/2; a percent sign may be missing on the side that is written as a number of at least one."""
     if mine and theirs:
         return same_number(gold, pred, tolerance) if mine == theirs else False
@@ -167,9 +171,15 @@ def _allowed_error(gold: Reading, pred: Reading, gold_value: object) -> Fraction
         half = gold.ulp / 2
         if pred.ulp is None:
             return half if gold.significant >= 2 else Fraction(0)
-        may_be_rounded = gold.significant >= 3 or (gold.significant == 2 and gold.ulp <= Fraction(1, 100) and gold.style == "decimal")
+        may_be_rounded = gold.significant >= 3 or (
+            gold.significant == 2 and gold.ulp <= Fraction(1, 100) and gold.style == "decimal"
+        )
         return half if may_be_rounded and pred.ulp < gold.ulp else Fraction(0)
-    if gold.style not in ("integer", "decimal", "scientific") and pred.style in ("decimal", "scientific") and pred.ulp is not None:
+    if (
+        gold.style not in ("integer", "decimal", "scientific")
+        and pred.style in ("decimal", "scientific")
+        and pred.ulp is not None
+    ):
         if isinstance(gold_value, Fraction) and gold_value.denominator == 1:
             return Fraction(0)
         return pred.ulp * Fraction(999, 1000) if pred.significant >= MIN_DIGITS_FOR_EXACT_GOLD else Fraction(0)
@@ -298,19 +308,34 @@ def _names(items: tuple[Reading, ...]) -> set[str]:
     return {item.label.split("_")[0] for item in items}
 
 
+def _unnamed(reading: Reading) -> Reading:
+    return replace(reading, items=tuple(replace(item, label="", relation=None) for item in reading.items))
+
+
 def _set(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
     """Sets and lists of solutions: order-free; a bare list equals a set or, in order, a tuple."""
     if pred.form not in ("set", "list", "tuple"):
         return _single(gold, pred, tolerance)
     if pred.form == "tuple" and (gold.form == "set" or pred.brackets != "()"):
         return False
-    ordered = pred.form == "tuple" or (gold.form == "list" and len(_names(gold.items) - {""}) > 1 and _names(pred.items) == {""})
+    ordered = pred.form == "tuple" or (
+        gold.form == "list" and len(_names(gold.items) - {""}) > 1 and _names(pred.items) == {""}
+    )
+
+    if (
+        len(_names(gold.items)) == 1
+        and _names(gold.items) == _names(pred.items)
+        and all("_" in i.label for i in (*gold.items, *pred.items))
+    ):
+        gold, pred = _unnamed(gold), _unnamed(pred)  # x_1 and x_2 are the roots in either order
 
     def same(a: Reading, b: Reading) -> bool | None:
         return compare(a, b, tolerance)
 
     if ordered:
-        return len(gold.items) == len(pred.items) and _all([same(a, b) for a, b in zip(gold.items, pred.items, strict=True)])
+        return len(gold.items) == len(pred.items) and _all(
+            [same(a, b) for a, b in zip(gold.items, pred.items, strict=True)]
+        )
     return _unordered(_distinct(gold.items), _distinct(pred.items), same)
 
 
@@ -351,6 +376,13 @@ def _matrix(gold: Reading, pred: Reading, tolerance: float | None) -> bool | Non
     vector = gold.brackets.endswith("x1") or gold.brackets.startswith("1x")
     if vector and pred.form == "tuple" and pred.brackets == "()":
         pass
+    elif (
+        pred.form == "tuple" and pred.items and all(row.form == "tuple" and row.brackets == "[]" for row in pred.items)
+    ):  # [[1,2],[3,4]]
+        widths = {len(row.items) for row in pred.items}
+        if gold.brackets != f"{len(pred.items)}x{max(widths)}" or len(widths) > 1:
+            return False
+        pred = replace(pred, form="matrix", items=tuple(cell for row in pred.items for cell in row.items))
     elif pred.form != "matrix" or gold.brackets != pred.brackets:
         return False
     if len(gold.items) != len(pred.items):
@@ -382,7 +414,9 @@ def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | Non
 def _time(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
     """Clock times; a.m. or p.m. may be missing on one side, 15:30 is 3:30 p.m. A ratio such as 3:30 matches only its own digits."""
     if pred.form == "ratio" and len(pred.items) == 2:
-        return f"{_digits(pred.items[0])}:{_digits(pred.items[1])}" == gold.digits.removesuffix(":00").replace(":0", ":")
+        return f"{_digits(pred.items[0])}:{_digits(pred.items[1])}" == gold.digits.removesuffix(":00").replace(
+            ":0", ":"
+        )
     if pred.form == "value" and pred.style == "fraction" and pred.node is not None and not gold.label:
         hours, minutes, seconds = gold.digits.split(":")
         written = ("/", ("n", Fraction(int(hours))), ("n", Fraction(int(minutes))))
@@ -407,7 +441,13 @@ def _base(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None
     """Digits in a base: the base may be left out, the digits must be the same."""
     if pred.form == "base":
         return gold.digits == pred.digits and gold.label == pred.label
-    if pred.form == "value" and pred.style == "integer" and pred.node is not None and pred.node[0] == "n" and pred.unit is None:
+    if (
+        pred.form == "value"
+        and pred.style == "integer"
+        and pred.node is not None
+        and pred.node[0] == "n"
+        and pred.unit is None
+    ):
         return str(pred.node[1]) == gold.digits
     return False
 
@@ -424,4 +464,3 @@ _BY_FORM: dict[str, Callable[[Reading, Reading, float | None], bool | None]] = {
     "time": _time,
     "base": _base,
 }
-

@@ -225,7 +225,12 @@ def _special(node: Node, env: Mapping[str, Fraction]) -> Number:
         return ctx.gamma(inexact(n) + 1)
     if head == "binom":
         n, k = value_of(node[1], env), value_of(node[2], env)
-        if isinstance(n, Fraction) and isinstance(k, Fraction) and n.denominator == k.denominator == 1 and 0 <= k <= n <= 5_000:
+        if (
+            isinstance(n, Fraction)
+            and isinstance(k, Fraction)
+            and n.denominator == k.denominator == 1
+            and 0 <= k <= n <= 5_000
+        ):
             return Fraction(comb(n.numerator, k.numerator))
         if variables(node):
             return ctx.binomial(inexact(n), inexact(k))

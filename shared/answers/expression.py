@@ -49,7 +49,9 @@ _LETTER_NAMES = frozenset(
     " omega Delta Sigma Omega Phi Theta Gamma Lambda Psi Xi ell".split()
 )
 _PLAIN_NAMES = frozenset("alpha beta gamma theta lambda sigma omega phi".split())
-_TWO_LETTER_WORDS = frozenset("no is in or an at to if we it of on by as so us be do go he me my up am ok hi ie eg vs".split())
+_TWO_LETTER_WORDS = frozenset(
+    "no is in or an at to if we it of on by as so us be do go he me my up am ok hi ie eg vs".split()
+)
 _BRACED_WORD = re.compile(r"^[A-Za-z][A-Za-z ]{2,40}$")
 _OPENING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}"}
 
@@ -88,7 +90,9 @@ def tokenise(text: str) -> list[Token]:
 
 def _braced_word(text: str, start: int) -> str:
     """`69{degrees}`: the name of a unit in braces after a value; empty for any other group."""
-    if start == 0 or not (text[start - 1].isdigit() or text[start - 1] == "}" or text[start - 1] == " " or text.endswith("\\pi", 0, start)):
+    if start == 0 or not (
+        text[start - 1].isdigit() or text[start - 1] == "}" or text[start - 1] == " " or text.endswith("\\pi", 0, start)
+    ):
         return ""
     end = text.find("}", start, start + 44)
     inner = text[start + 1 : end] if end > 0 else ""
@@ -120,7 +124,12 @@ def _text_tokens(content: str, spaced: bool) -> list[Token]:
     inner = content.strip()
     if not inner:
         return []
-    if not any(c.isalpha() for c in inner) or (len(inner) == 1 and inner in "ieπxyzabn") or "\\" in inner or _is_product_text(inner):
+    if (
+        not any(c.isalpha() for c in inner)
+        or (len(inner) == 1 and inner in "ieπxyzabn")
+        or "\\" in inner
+        or _is_product_text(inner)
+    ):
         return [t._replace(spaced=spaced or t.spaced) if i == 0 else t for i, t in enumerate(tokenise(inner))]
     if inner in FUNCTIONS:
         return [Token("cmd", "\\" + inner, spaced)]
@@ -129,7 +138,14 @@ def _text_tokens(content: str, spaced: bool) -> list[Token]:
 
 def _is_product_text(inner: str) -> bool:
     r"""`\mathrm{gb}` is a product of two letters that a text recogniser set upright, `\mathrm{cm}` is a unit."""
-    return len(inner) == 2 and inner.isascii() and inner.isalpha() and inner.islower() and inner not in _TWO_LETTER_WORDS and parse_unit(inner) is None
+    return (
+        len(inner) == 2
+        and inner.isascii()
+        and inner.isalpha()
+        and inner.islower()
+        and inner not in _TWO_LETTER_WORDS
+        and parse_unit(inner) is None
+    )
 
 
 def number_value(literal: str) -> Fraction:
@@ -175,7 +191,13 @@ class Parser:
         while (sign := self.peek()) in ("+", "-", r"\pm", r"\mp"):
             self.at += 1
             right = self.product()
-            node = ("+", node, right) if sign == "+" else ("+", node, ("neg", right)) if sign == "-" else (sign, node, right)
+            node = (
+                ("+", node, right)
+                if sign == "+"
+                else ("+", node, ("neg", right))
+                if sign == "-"
+                else (sign, node, right)
+            )
         self.depth -= 1
         return node
 
@@ -227,7 +249,9 @@ class Parser:
         node = self.atom()
         while True:
             value = self.peek()
-            if value == "^" or (value == "*" and self.at + 1 < len(self.tokens) and self.tokens[self.at + 1].value == "*"):
+            if value == "^" or (
+                value == "*" and self.at + 1 < len(self.tokens) and self.tokens[self.at + 1].value == "*"
+            ):
                 self.at += 1 if value == "^" else 2
                 node = ("^", node, self.exponent())
             elif value == "!":
@@ -248,6 +272,14 @@ class Parser:
             sign = self.take().value
             inner = self.exponent()
             return ("neg", inner) if sign == "-" else inner
+        token = self.tokens[self.at] if self.at < len(self.tokens) else None
+        if (
+            token is not None
+            and token.kind == "word"
+            and len(token.value) > 1
+            and token.value not in ("pi", "inf", "infty")
+        ):
+            self.split_word()  # x^nx is x^n x, as LaTeX sets it
         base = self.atom()
         if self.peek() == "^":  # towers associate to the right
             self.at += 1
@@ -273,17 +305,17 @@ class Parser:
                 *self.tokens[self.at + 1 :],
             ]
             return ("n", Fraction(int(self.take().value)))
-        if token.kind == "word" and len(token.value) > 1:
-            self.at -= 1
-            self.tokens = [
-                *self.tokens[: self.at],
-                Token("word", token.value[0], False),
-                Token("word", token.value[1:], False),
-                *self.tokens[self.at + 1 :],
-            ]
-            return self.letters(self.take().value)
         self.at -= 1
+        if token.kind == "word" and len(token.value) > 1:
+            self.split_word()
+            return self.letters(self.take().value)
         return self.atom()
+
+    def split_word(self) -> None:
+        """Make the first letter of the current word a token of its own."""
+        word = self.tokens[self.at].value
+        parts = (Token("word", word[0], False), Token("word", word[1:], False))
+        self.tokens = [*self.tokens[: self.at], *parts, *self.tokens[self.at + 1 :]]
 
     def atom(self) -> Node:
         """A number, letter, group, root, fraction, function or absolute value."""
@@ -325,7 +357,11 @@ class Parser:
             self.at += 1
             top, bottom = self.argument(), self.argument()
             part = ("/", top, bottom)
-        elif follower.kind == "num" and follower.spaced and [t.value for t in self.tokens[self.at + 1 : self.at + 2]] == ["/"]:
+        elif (
+            follower.kind == "num"
+            and follower.spaced
+            and [t.value for t in self.tokens[self.at + 1 : self.at + 2]] == ["/"]
+        ):
             denominators = self.tokens[self.at + 2 : self.at + 3]
             if denominators and denominators[0].kind == "num":
                 self.at += 3
@@ -349,7 +385,11 @@ class Parser:
             raise NotMathError(f"{word!r} is a word")
         node: Node | None = None
         for i, letter in enumerate(word):
-            factor: Node = ("c", letter) if letter in ("e", "i") else ("v", self.subscripted(letter) if i == len(word) - 1 else letter)
+            factor: Node = (
+                ("c", letter)
+                if letter in ("e", "i")
+                else ("v", self.subscripted(letter) if i == len(word) - 1 else letter)
+            )
             if i == len(word) - 1 and len(word) > 1 and self.peek() in ("^", "!"):  # ab^2 = a b^2
                 factor = self.raise_last(factor)
             node = factor if node is None else ("*", node, factor)
@@ -453,7 +493,9 @@ class Parser:
         return node
 
 
-_STARTING_COMMANDS = FUNCTIONS | _LETTER_NAMES | {"frac", "surd", "pi", "infty", "binom", "dbinom", "tbinom", "lfloor", "lceil", "lvert"}
+_STARTING_COMMANDS = (
+    FUNCTIONS | _LETTER_NAMES | {"frac", "surd", "pi", "infty", "binom", "dbinom", "tbinom", "lfloor", "lceil", "lvert"}
+)
 
 
 def _is_letter_product(word: str) -> bool:

@@ -37,11 +37,11 @@ _SYMBOLIC = re.compile(
 _HAS_CONTENT = re.compile(r"[^\W_]|\\[A-Za-z]{2,}|[^\x00-\x7f]|\\\{|\{\s*\}\Z")
 _GROUPED = re.compile(r"\d,\d{3}(?!\d)")
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
-_SPACES = re.compile(r"\s+")
+_SPACES = re.compile(r"\s+(?![A-Za-z0-9])|(?<![A-Za-z0-9])\s+")
 
 
 def squash(text: str) -> str:
-    """The normalised answer without white space: what "exact after normalisation" compares."""
+    """The normalised answer with white space only between letters or digits (1 1/2 is not 11/2): what "exact" compares."""
     return _SPACES.sub("", normalise(text))
 
 
@@ -60,7 +60,15 @@ def reading_kind(reading: Reading) -> str:
     if reading.form == "value":
         unit = reading.unit
         if unit is not None and not unit.is_generic:
-            return "percent" if unit.is_percent else "degree" if unit.is_degree else "money" if unit.is_money else "quantity"
+            return (
+                "percent"
+                if unit.is_percent
+                else "degree"
+                if unit.is_degree
+                else "money"
+                if unit.is_money
+                else "quantity"
+            )
         if reading.relation and reading.node is not None and variables(reading.node):
             return "equation"
         return reading.style
@@ -77,7 +85,9 @@ def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
     With choices every gold is a choice; without, one or several capital letters A to J are. Never raises.
     """
     letters = letters_in(gold) if len(gold) <= 40 else None
-    if choices or (letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold) or _is_bracketed_letter(gold)):
+    if choices or (
+        letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold) or _is_bracketed_letter(gold)
+    ):
         return "choice"
     if is_truth_word(gold):
         return "boolean"
@@ -148,7 +158,11 @@ def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]], pool: GraderP
 
     with ThreadPoolExecutor(workers.workers) as threads:
         finished = dict(zip(waiting, threads.map(finish, waiting), strict=True))
-    return [finished[i] if i in finished else item for i, item in enumerate(first) if i in finished or isinstance(item, Grade)]
+    return [
+        finished[i] if i in finished else item
+        for i, item in enumerate(first)
+        if i in finished or isinstance(item, Grade)
+    ]
 
 
 def _finish(pending: _Pending, settled: Settlement) -> Grade:
@@ -171,7 +185,16 @@ def _settle(
         return Grade(Verdict.UNPARSABLE_GOLD, kind or "text", "none", type_match=False, exact=False)
     choices = [str(c) for c in choices] if choices else None
     known = kind or answer_kind(gold, choices)
-    if not isinstance(pred, str) or len(pred) > MAX_TEXT_CHARACTERS or "\x00" in pred or not _HAS_CONTENT.search(strip_wrappers(pred)):
+    if isinstance(pred, str) and "\\boxed" in pred and len(pred) <= MAX_TEXT_CHARACTERS:
+        found = extract_answer(pred)
+        if found.boxes:  # a sentence around one box; several boxes are no answer
+            pred = found.answer or "" if found.boxes == 1 else ""
+    if (
+        not isinstance(pred, str)
+        or len(pred) > MAX_TEXT_CHARACTERS
+        or "\x00" in pred
+        or not _HAS_CONTENT.search(strip_wrappers(pred))
+    ):
         return Grade(Verdict.UNPARSABLE_ANSWER, known, "none", type_match=False, exact=False)
     if choices or known == "choice":
         settled = _grade_choice(pred, gold, known, choices)
@@ -186,7 +209,12 @@ def _decide(correct: bool, kind: str, layer: str, type_match: bool) -> Grade:
 
 def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) -> Grade | None:
     """Letters, and the text of the options. None where the gold is no letter and no option: then the plain rules compare."""
-    if choices and gold.strip() in choices and pred.strip() in choices and not (len(gold.strip()) == 1 and gold.strip().isupper()):
+    if (
+        choices
+        and gold.strip() in choices
+        and pred.strip() in choices
+        and not (len(gold.strip()) == 1 and gold.strip().isupper())
+    ):
         return _decide(pred.strip() == gold.strip(), kind, "choice", type_match=True)  # options such as "(b)", shuffled
     right = _gold_letters(gold, choices)
     if right is None:
@@ -201,7 +229,9 @@ def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) ->
     if choices is None and named is not None:
         return _decide(False, kind, "choice", type_match=True)
     readable = choices is not None and _grade_text_like(pred)
-    return Grade(Verdict.WRONG if readable else Verdict.UNPARSABLE_ANSWER, kind, "choice", type_match=False, exact=False)
+    return Grade(
+        Verdict.WRONG if readable else Verdict.UNPARSABLE_ANSWER, kind, "choice", type_match=False, exact=False
+    )
 
 
 def _grade_text_like(pred: str) -> bool:
@@ -225,7 +255,11 @@ def _option_letters(pred: str, choices: list[str]) -> frozenset[str]:
     wanted = squash(pred)
     exact = [i for i, text in enumerate(choices) if squash(text) == wanted]
     fitting = exact or [i for i, text in enumerate(choices) if _fits(pred, text)]
-    return frozenset(chr(65 + fitting[0])) if len(fitting) == 1 or (exact and len(set(map(squash, choices))) < len(choices)) else frozenset()
+    return (
+        frozenset(chr(65 + fitting[0]))
+        if len(fitting) == 1 or (exact and len(set(map(squash, choices))) < len(choices))
+        else frozenset()
+    )
 
 
 def _fits(pred: str, option: str) -> bool:
@@ -246,7 +280,13 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
     if is_truth_word(gold):
         answer = truth_of(pred)
         if answer is None:
-            return Grade(Verdict.WRONG if any(c.isalpha() for c in pred) else Verdict.UNPARSABLE_ANSWER, kind, "text", False, False)
+            return Grade(
+                Verdict.WRONG if any(c.isalpha() for c in pred) else Verdict.UNPARSABLE_ANSWER,
+                kind,
+                "text",
+                False,
+                False,
+            )
         return _decide(answer == truth_of(gold), kind, "text", type_match=True)
     mine = _read_gold(gold, unit)
     theirs = read(pred) or read(without_prose(pred))
@@ -262,7 +302,11 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
         return _decide(True, kind, "text", type_match=True)
     if len(_PLAIN_WORD.findall(gold)) > 2:
         return _decide(False, kind, "text", type_match=theirs is None)
-    if _SYMBOLIC.search(gold) and (theirs is not None or _SYMBOLIC.search(pred)) and len(gold) + len(pred) < MAX_CHARACTERS:
+    if (
+        _SYMBOLIC.search(gold)
+        and (theirs is not None or _SYMBOLIC.search(pred))
+        and len(gold) + len(pred) < MAX_CHARACTERS
+    ):
         return _symbolic(pred, gold, kind, type_match=False)
     if mine is None:
         return _decide(False, kind, "text", type_match=theirs is None)
@@ -291,7 +335,11 @@ def _symbolic(pred: str, gold: str, kind: str, type_match: bool) -> _Pending:
 def _layer(gold: Reading, pred: Reading) -> str:
     """Which of the cheap layers a decision belongs to, for the published shares."""
     if gold.form == pred.form == "value":
-        return "number" if gold.style not in ("expression", "complex") and pred.style not in ("expression", "complex") else "numeric"
+        return (
+            "number"
+            if gold.style not in ("expression", "complex") and pred.style not in ("expression", "complex")
+            else "numeric"
+        )
     return "structure"
 
 

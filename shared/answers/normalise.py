@@ -88,7 +88,15 @@ for _name, _sign in zip(
     strict=True,
 ):
     _SIGNS[_sign] = f"\\{_name} "
-_SIGNS |= {"Δ": r"\Delta ", "Σ": r"\Sigma ", "Ω": r"\Omega ", "Φ": r"\Phi ", "Θ": r"\Theta ", "Γ": r"\Gamma ", "Λ": r"\Lambda "}
+_SIGNS |= {
+    "Δ": r"\Delta ",
+    "Σ": r"\Sigma ",
+    "Ω": r"\Omega ",
+    "Φ": r"\Phi ",
+    "Θ": r"\Theta ",
+    "Γ": r"\Gamma ",
+    "Λ": r"\Lambda ",
+}
 for _glyph, _top, _bottom in (
     ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5), ("⅘", 4, 5),
     ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8), ("⅑", 1, 9), ("⅒", 1, 10),
@@ -107,7 +115,9 @@ _DROP = re.compile(
 )
 _THIN_GROUP = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|,\\!|\{\\,\}|~)+(?=\d{3}(?!\d))")
 _BRACE_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
-_SPACE = re.compile(r"(?<!\\)\\[,;:!> ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick|neg)space(?![A-Za-z])|~|\\(?:h|v)space\*?\{[^{}]*\}")
+_SPACE = re.compile(
+    r"(?<!\\)\\[,;:!> ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick|neg)space(?![A-Za-z])|~|\\(?:h|v)space\*?\{[^{}]*\}"
+)
 _CIRC = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\textdegree(?![A-Za-z])")
 _CELSIUS = re.compile(
     r"\\degree\s*(?:\\(?:text|mathrm|rm)\s*\{\s*([CF])\s*\}|([CF])(?![A-Za-z])|(Celsius|Fahrenheit|celsius|fahrenheit)\b)"
@@ -117,7 +127,9 @@ _RECURRING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*\{(\d{1
 _MULTIPLIER = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8, "百万": 6, "千万": 7,
 }  # fmt: skip
-_MULTIPLIED = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?")
+_MULTIPLIED = re.compile(
+    r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?"
+)
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _COLOUR = re.compile(r"\\(?:color|textcolor)\s*\{[A-Za-z]{1,20}\}")
 _STEPS = 12  # how many layers of decoration are taken off
@@ -160,7 +172,15 @@ def strip_wrappers(text: str) -> str:
         before = text
         text = text.strip().strip("\u0000")
         if len(text) >= 2:
-            for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ('"', '"')):
+            for opening, closing in (
+                ("$$", "$$"),
+                ("$", "$"),
+                (r"\(", r"\)"),
+                (r"\[", r"\]"),
+                ("**", "**"),
+                ("`", "`"),
+                ('"', '"'),
+            ):
                 size = len(opening) + len(closing)
                 if len(text) >= size and text.startswith(opening) and text.endswith(closing):
                     inner = text[len(opening) : len(text) - len(closing)]
@@ -191,6 +211,7 @@ def normalise(text: str) -> str:
     if "$" in text and len(_DOLLAR.findall(text)) % 2 == 0:  # "$1$, $2$": delimiters inside a list
         text = _DOLLAR.sub(" ", text)
     if "\\" in text or "{" in text or "~" in text:
+        text = text.replace(r"\colon", ":")
         text = _DROP.sub(" ", text)
         text = _COLOUR.sub("", text)
         text = _THIN_GROUP.sub("", text)
@@ -204,7 +225,9 @@ def normalise(text: str) -> str:
     return strip_wrappers(text)
 
 
-_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|rm|bf)\s*\{([^{}]*)\}|\\(?:text|mathrm)\b")
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|rm|bf)\s*\{([^{}]*)\}|\\(?:text|mathrm)\b"
+)
 _TEXT_NOISE = re.compile(r"[\s\"'`*$]+")
 _HYPHEN = re.compile(r"(?<=\w)-(?=\w)")
 _TEXT_END = re.compile(r"^[\s.,;:!?]+|[\s.,;:!?]+$")

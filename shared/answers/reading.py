@@ -13,7 +13,16 @@ from fractions import Fraction
 from functools import lru_cache
 
 from shared.answers.evaluate import TooHardError, inexact, same_value, value_of
-from shared.answers.expression import Node, NotMathError, Token, contains, number_value, parse_expression, tokenise, variables
+from shared.answers.expression import (
+    Node,
+    NotMathError,
+    Token,
+    contains,
+    number_value,
+    parse_expression,
+    tokenise,
+    variables,
+)
 from shared.answers.normalise import normalise
 from shared.answers.units import AMBIGUOUS, Unit, parse_unit
 
@@ -52,15 +61,21 @@ _THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*,)")
 _TWO_SIGN = (("<=", r"\leq "), (">=", r"\geq "), ("!=", r"\neq "), ("==", "="), ("=<", r"\leq "), ("=>", r"\geq "))
 _TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:\\text\s*\{\s*)?([aApP])?\.?\s*(?:[mM]\.?)?\s*\}?$")
 _DATE = re.compile(r"^\d{1,4}([/-])\d{1,2}\1\d{1,4}$")
+_CHINESE_FRACTION = re.compile(r"^([一二两三四五六七八九十])分之([一二两三四五六七八九十])$")
+_OCLOCK = re.compile(r"^(\d{1,2})\s*o'?\s*clock$", re.IGNORECASE)
+_FRENCH = re.compile(r"^[\[\]]([^\[\]]{3,200})[\[\]]$")
 _BASE = re.compile(r"^\(?([0-9A-Fa-f]{1,200})\)?_\{?\(?(\d{1,2})\)?\}?$")
 _BASE_WORD = re.compile(
     r"_\{?\s*\\text\s*\{\s*(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s*\}\s*\}?$|\s+(?:in )?base\s*(\d{1,2})$"
 )
 _MATRIX = re.compile(r"^\\begin\{([pbBvV]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}$", re.DOTALL)
-_LITERAL = re.compile(r"^[-+]?(\d*)(?:\.(\d*))?(?:(?:\\times|\\cdot|\*)10\^(?:\{?(-?\+?\d{1,4})\}?)|[eE]([-+]?\d{1,4}))?$")
+_LITERAL = re.compile(
+    r"^[-+]?(\d*)(?:\.(\d*))?(?:(?:\\times|\\cdot|\*)10\^(?:\{?(-?\+?\d{1,4})\}?)|[eE]([-+]?\d{1,4}))?$"
+)
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
 NUMBER_WORDS = {w: str(i) for i, w in enumerate(_WORDS.split())} | {
     "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "one half": "1/2", "half": "1/2", "one third": "1/3",
+    **{c: str(i) for i, c in enumerate("零一二三四五六七八九十")}, "两": "2", "一半": "1/2",
     "two thirds": "2/3", "one quarter": "1/4", "three quarters": "3/4", "one fourth": "1/4",
 }  # fmt: skip
 _REALS = re.compile(r"^(?:\w\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?$|^(?:all )?real(?: number)?s$", re.IGNORECASE)
@@ -74,7 +89,9 @@ _CLOSE = frozenset((")", "]", "}", r"\}", r"\rangle", r"\rbrack"))
 _CURRENCY = {
     "$": "dollars", r"\$": "dollars", r"\euro": "euros", r"\pounds": "GBP", r"\yen": "yuan", "USD": "dollars", "EUR": "euros", "RMB": "yuan",
 }  # fmt: skip
-_SKIPPED_PREFIX = frozenset((r"\approx", "=", "~", r"\sim", r"\therefore", r"\Rightarrow", r"\implies", ":", r"\to", r"\rightarrow", r"\angle"))
+_SKIPPED_PREFIX = frozenset(
+    (r"\approx", "=", "~", r"\sim", r"\therefore", r"\Rightarrow", r"\implies", ":", r"\to", r"\rightarrow", r"\angle")
+)
 
 
 def read(text: str, merge_thousands: bool = True) -> Reading | None:
@@ -95,6 +112,7 @@ def _read(text: str, merge_thousands: bool) -> Reading | None:
         if sign in s:
             s = s.replace(sign, replacement)
     s = NUMBER_WORDS.get(s.lower(), s)
+    s = _rewritten(s)
     special = _fixed_form(s)
     if special is not None:
         return special
@@ -106,11 +124,27 @@ def _read(text: str, merge_thousands: bool) -> Reading | None:
         return None
 
 
+def _rewritten(s: str) -> str:
+    """Spellings that have a usual one: 三分之一, 5 o'clock, French open intervals ]0,1[."""
+    if match := _CHINESE_FRACTION.match(s):
+        return f"{NUMBER_WORDS[match.group(2)]}/{NUMBER_WORDS[match.group(1)]}"
+    if match := _OCLOCK.match(s):
+        return f"{match.group(1)}:00"
+    if match := _FRENCH.match(s):
+        if s[0] == "]" or s[-1] == "[":
+            return ("(" if s[0] == "]" else "[") + match.group(1) + (")" if s[-1] == "[" else "]")
+    return s
+
+
 def _fixed_form(s: str) -> Reading | None:
     """Clock times, numerals in a base, matrices, the real line."""
     time = _TIME.match(s)
     if time and int(time.group(2)) < 60 and int(time.group(1)) < 25:
-        return Reading("time", digits=f"{int(time.group(1))}:{time.group(2)}:{time.group(3) or '00'}", label=(time.group(4) or "").lower())
+        return Reading(
+            "time",
+            digits=f"{int(time.group(1))}:{time.group(2)}:{time.group(3) or '00'}",
+            label=(time.group(4) or "").lower(),
+        )
     if "_" in s or "base" in s:
         word = _BASE_WORD.search(s)
         if word:
@@ -121,6 +155,8 @@ def _fixed_form(s: str) -> Reading | None:
     matrix = _MATRIX.match(s)
     if matrix:
         return _matrix(matrix.group(1), matrix.group(2))
+    if s in (r"\emptyset", r"\varnothing"):
+        return Reading("set")
     if _REALS.match(s):
         return Reading("interval", pieces=((None, False, None, False),))
     return None
@@ -172,7 +208,9 @@ def _is_comma(token: Token) -> bool:
 
 
 def _is_joint(token: Token) -> bool:
-    return _is_comma(token) or (token.kind in ("word", "text") and token.value.strip(" ,").lower() in ("and", "or", "或", "和", "或者"))
+    return _is_comma(token) or (
+        token.kind in ("word", "text") and token.value.strip(" ,").lower() in ("and", "or", "或", "和", "或者")
+    )
 
 
 def _trim(tokens: list[Token]) -> list[Token]:
@@ -281,7 +319,12 @@ def as_interval(reading: Reading) -> Reading | None:
     """The reading as an interval, if it is one or may be one ((1,2) may)."""
     if reading.form == "interval":
         return reading
-    if reading.form == "tuple" and len(reading.items) == 2 and all(i.form == "value" for i in reading.items) and not reading.label:
+    if (
+        reading.form == "tuple"
+        and len(reading.items) == 2
+        and all(i.form == "value" for i in reading.items)
+        and not reading.label
+    ):
         return Reading("interval", pieces=(_piece(reading.items, reading.brackets),))
     return None
 
@@ -317,7 +360,11 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
     if len(intervals) == len(items) == 2:
         return _intersection(*items)
     last_unit = items[-1].unit  # "3 and 5 cm": the unit belongs to both
-    if last_unit is not None and all(item.unit is None for item in items[:-1]) and all(item.form == "value" for item in items):
+    if (
+        last_unit is not None
+        and all(item.unit is None for item in items[:-1])
+        and all(item.form == "value" for item in items)
+    ):
         items = tuple(replace(item, unit=last_unit) for item in items)
     if len({item.label for item in items}) == 2 and items[0].label and not any(item.label for item in items[1:]):
         items = (replace(items[0], label="", relation=None), *items[1:])  # "x = 3, 5" names x for both
@@ -344,6 +391,8 @@ def _label_text(tokens: list[Token]) -> str:
         return text
     if re.fullmatch(r"[A-Za-z](?:_\{?\w{1,6}\}?)?(?:\^\{-1\})?(?:'|\(\w(?:,\w)*\))?", text):
         return text
+    if re.fullmatch(r"\(\w(?:_\d)?(?:,\w(?:_\d)?){1,5}\)", text):
+        return text
     if len(tokens) <= 8 and all(t.kind == "text" or (t.kind == "word" and len(t.value) > 2) for t in tokens):
         return text
     return ""
@@ -358,7 +407,8 @@ def _relation(tokens: list[Token]) -> Reading:
         return _equation(sides)
     label = _label_text(sides[0])
     if operators == ["in"] and label:
-        return replace(_read_tokens(sides[1]), label=label)
+        members = _read_tokens(sides[1])
+        return replace(as_interval(members) or members, label=label)
     nodes = [parse_expression(side) for side in sides]
     interval = _interval_of(nodes, operators)
     if interval is not None:
@@ -393,7 +443,9 @@ def _equation(sides: list[list[Token]]) -> Reading:
             left = parse_expression([t for side in sides if side is not right for t in side][: len(sides[0])])
         except NotMathError:
             left = None
-        relation = ("=", left, value.node) if left is not None and value.form == "value" and value.node is not None else None
+        relation = (
+            ("=", left, value.node) if left is not None and value.form == "value" and value.node is not None else None
+        )
         if value.form == "list":
             return replace(value, items=tuple(replace(item, label="") for item in value.items))
         return replace(value, label=label, relation=relation)
@@ -428,7 +480,9 @@ def _interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
         below = (operators[0] in ("<", "<=")) == (at == 1)  # the number stands below the variable
         closed = "=" in operators[0]
         end = nodes[1 - at]
-        return Reading("interval", pieces=((end, closed, None, False) if below else (None, False, end, closed),), label=name)
+        return Reading(
+            "interval", pieces=((end, closed, None, False) if below else (None, False, end, closed),), label=name
+        )
     if len(nodes) == 3 and at == 1 and len({op[0] for op in operators}) == 1 and operators[0][0] in "<>":
         first, second = (nodes[0], "=" in operators[0]), (nodes[2], "=" in operators[1])
         low, high = (first, second) if operators[0][0] == "<" else (second, first)
@@ -503,7 +557,9 @@ def _classify(node: Node, tokens: list[Token], literal: bool) -> Reading:
         exponent = int(match.group(3) or match.group(4) or 0)
         decimals = len(match.group(2) or "")
         mantissa = ((match.group(1) or "") + (match.group(2) or "")).lstrip("0")
-        style = "scientific" if match.group(3) or match.group(4) else "decimal" if match.group(2) is not None else "integer"
+        style = (
+            "scientific" if match.group(3) or match.group(4) else "decimal" if match.group(2) is not None else "integer"
+        )
         return Reading("value", node, style, Fraction(10) ** (exponent - decimals), max(1, len(mantissa)))
     inner = node[1] if node[0] == "neg" else node
     style = "expression"
@@ -521,7 +577,9 @@ def _is_number(node: Node) -> bool:
 
 
 def _has_constant(node: Node, name: str) -> bool:
-    return isinstance(node, tuple) and (node[:2] == ("c", name) or any(_has_constant(child, name) for child in node[1:]))
+    return isinstance(node, tuple) and (
+        node[:2] == ("c", name) or any(_has_constant(child, name) for child in node[1:])
+    )
 
 
 _UNIT_START_COMMANDS = frozenset((r"\degree", r"\%", r"\AA", r"\Omega"))
@@ -534,21 +592,29 @@ def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
         return tokens, None, True
     for i in range(max(1, len(tokens) - 14), len(tokens)):
         token = tokens[i]
-        if not (token.kind in ("word", "text") or token.value in _UNIT_START_COMMANDS or token.value == "%"):
+        if not (
+            token.kind in ("word", "text") or token.value in _UNIT_START_COMMANDS or token.value in ("%", r"\frac")
+        ):
             continue
-        if sum(t.value in _OPEN for t in tokens[i:]) != sum(t.value in _CLOSE for t in tokens[i:]) or not _closed(tokens[i:]):
+        if sum(t.value in _OPEN for t in tokens[i:]) != sum(t.value in _CLOSE for t in tokens[i:]) or not _closed(
+            tokens[i:]
+        ):
             continue
         if token.value == r"\degree" and _ends_in_function(tokens[:i]):
             continue  # the degrees belong to the sine's argument
         unit = parse_unit(_unit_text(tokens[i:]))
         if unit is None:
             continue
+        if token.value == r"\frac" and (unit.is_noun or _value_has_letters(tokens[:i])):
+            continue
         bare = token.kind == "word"
         if bare and len(token.value) <= 2 and unit.is_noun:
             continue  # "2ab" names no thing
         if bare and _value_has_letters(tokens[:i]):
             continue
-        sure = not (bare and token.value in AMBIGUOUS and all(t.kind in ("word", "num") or t.value == "^" for t in tokens[i:]))
+        sure = not (
+            bare and token.value in AMBIGUOUS and all(t.kind in ("word", "num") or t.value == "^" for t in tokens[i:])
+        )
         return tokens[:i], unit, sure
     return tokens, None, True
 
@@ -572,7 +638,10 @@ def _closed(tokens: list[Token]) -> bool:
 
 def _unit_text(tokens: list[Token]) -> str:
     names = {r"\degree": "degrees", r"\%": "%", r"\cdot": "*", r"\times": "*", r"\AA": "angstrom", r"\Omega": "ohm"}
-    parts = []
+    parts: list[str] = []
+    if len(tokens) > 5 and tokens[0].value == r"\frac" and tokens[1].value == "{":  # \frac{m}{s^2} is m/s^2
+        middle = next((i for i, t in enumerate(tokens) if t.value == "}"), 0)
+        tokens = [*tokens[2:middle], Token("op", "/", False), *tokens[middle + 1 :]]
     for token in tokens:
         if token.kind == "num" or token.value in ("^", "-", "/"):
             parts.append(token.value)

@@ -147,7 +147,18 @@ for _classifier in "个只人本棵名条张支台辆件种次位块朵头枚页
         _define(_classifier, 1)
 
 _PREFIXES = {"k": 3, "c": -2, "m": -3, "u": -6, "μ": -6, "n": -9, "p": -12, "d": -1, "M": 6, "G": 9, "h": 2, "T": 12}
-_PREFIX_WORDS = {"kilo": 3, "centi": -2, "milli": -3, "micro": -6, "nano": -9, "deci": -1, "mega": 6, "giga": 9, "hecto": 2, "pico": -12}
+_PREFIX_WORDS = {
+    "kilo": 3,
+    "centi": -2,
+    "milli": -3,
+    "micro": -6,
+    "nano": -9,
+    "deci": -1,
+    "mega": 6,
+    "giga": 9,
+    "hecto": 2,
+    "pico": -12,
+}
 _PREFIXED = "m g s L l N J W V A Pa Hz eV cal mol C F T".split()
 _PREFIXED_WORDS = (
     "meter meters metre metres gram grams second seconds liter liters litre litres newton newtons joule joules watt watts"

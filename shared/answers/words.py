@@ -15,8 +15,14 @@ _NO = frozenset(("no", "false", "否", "错", "错误", "不是", "不对", "不
 _FIRST_WORD = re.compile(r"^([a-z]+|[^\x00-\x7f]+?)(?:$|[\s,.;:!]\s*(.*)$)", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]+")
 
-_PROSE = re.compile(r"^[A-Za-z ,'\"]{0,90}?\b(?:is|are|equals|equal to|answer|be|was|gives|get|have|has|result|value)\b\s*:?\s*(?=\S)", re.ASCII)
-_PROSE_HEDGE = re.compile(r"^(?:about|approximately|approx\.?|roughly|around|nearly|exactly|just|only|equal to|约|大约|约为|等于)\s*", re.IGNORECASE)
+_PROSE = re.compile(
+    r"^[A-Za-z ,'\"]{0,90}?\b(?:is|are|equals|equal to|answer|be|was|gives|get|have|has|result|value)\b\s*:?\s*(?=\S)",
+    re.ASCII,
+)
+_PROSE_HEDGE = re.compile(
+    r"^(?:about|approximately|approx\.?|roughly|around|nearly|exactly|just|only|equal to|约|大约|约为|等于)\s*",
+    re.IGNORECASE,
+)
 _CHINESE_PROSE = re.compile(r"^[^\x00-\x2f\x3a-\x7f]{0,30}(?:是|为|等于|答案|得|有|共)\s*:?\s*(?=[\x00-\x7f])")
 _DENIAL = re.compile(r"\b(?:not|no|never|neither|isn't|aren't|without|except|cannot|can't)\b|不|非|无")
 
@@ -45,6 +51,7 @@ def is_truth_word(text: str) -> bool:
 def same_text(gold: str, pred: str) -> bool:
     """Equal after normalisation (paper, 3.2: lower case, white space), without a leading article or "the answer is"."""
     mine, theirs = _without_article(normalise_text(gold)), _without_article(normalise_text(pred))
+    mine, theirs = mine.replace("no solutions", "no solution"), theirs.replace("no solutions", "no solution")
     if mine == theirs:
         return bool(mine)
     return _without_article(normalise_text(without_prose(pred))) == mine != ""
@@ -76,9 +83,13 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|r
 _ONE = re.compile(r"^[(\[]?\s*([A-Ja-j])\s*[)\]]?$")
 _MANY = re.compile(r"^[(\[{]?\s*\(?[A-J]\)?(?:(?:\s*(?:,|;|&|/)\s*|\s+and\s+|\s*和\s*|\s+)\(?[A-J]\)?){1,9}\s*[)\]}]?$")
 _RUN = re.compile(r"^[A-J]{2,10}$")
-_WITH_CONTENT = re.compile(r"^(?:[(\[]\s*([A-Ja-j])\s*[)\]]\s*[.:,]?|([A-Ja-j])\s*[.):]|([A-J])\s*,)\s*(\S.*)$", re.DOTALL)
+_WITH_CONTENT = re.compile(
+    r"^(?:[(\[]\s*([A-Ja-j])\s*[)\]]\s*[.:,]?|([A-Ja-j])\s*[.):]|([A-J])\s*[,;])\s*(\S.*)$", re.DOTALL
+)
 _SPACED_CONTENT = re.compile(r"^([A-J])\s+([^A-Za-z\s].*|is (?:the )?(?:correct|right).*)$", re.DOTALL)
-_ANOTHER_OPTION = re.compile(r"(?<![A-Za-z\\$(])(?:\(\s*[A-J]\s*\)|[A-J]\s*[.):](?!\w))|(?<![A-Za-z\\])(?:or|and)\s+\(?[A-J]\)?(?![A-Za-z])|(?:^|[,;/]\s*)[A-J](?=\s*(?:$|[,;/]))")
+_ANOTHER_OPTION = re.compile(
+    r"(?<![A-Za-z\\$(])(?:\(\s*[A-J]\s*\)|[A-J]\s*[.):](?!\w))|(?<![A-Za-z\\])(?:or|and)\s+\(?[A-J]\)?(?![A-Za-z])|(?:^|[,;/]\s*)[A-J](?=\s*(?:$|[,;/]))"
+)
 _REFUSED = re.compile(r"\b(?:not|wrong|incorrect|false|isn't)\b|错|不")
 
 

@@ -1,0 +1,135 @@
+"""`trainer grade PAIRS.jsonl`: grades lines of `{"gold", "pred"}` and reports verdicts, rewards and time.
+
+A line may also carry `choices`, `tolerance`, `unit`, `answer_kind`, and `expected` (true where the pair should be accepted). `pred`
+is a bare answer, or a whole model output where it holds `<think>`: then the reward's format rule applies as in training.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from shared.answers import ANSWER_KINDS, Grade, Verdict, grade_many
+from trainer.rewards import RewardParts, RewardWeights, reward, reward_of_grade
+
+_OPTIONS = ("choices", "tolerance", "unit")
+
+
+class PairsFileError(ValueError):
+    """The pairs file cannot be read; the message names the line and what to do."""
+
+
+def read_pairs(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a pairs file. Raises PairsFileError naming file and line for anything but objects with `gold` and `pred`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PairsFileError(
+            f"{path}: cannot be read as UTF-8 text ({error}); pass a JSON Lines file of gold and pred"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise PairsFileError(
+                f"{path}, line {number}: not JSON ({error}); every line is one object with gold and pred"
+            ) from error
+        if not isinstance(row, dict) or "gold" not in row or "pred" not in row:
+            raise PairsFileError(f"{path}, line {number}: needs the keys gold and pred")
+        if "expected" in row and not isinstance(row["expected"], bool):
+            raise PairsFileError(f"{path}, line {number}: expected must be true or false")
+        yield row
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else str(value)
+
+
+def _as_arguments(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `grade` for one row. Other people's `kind` words are not ours, so only `answer_kind` is taken."""
+    kind = row.get("answer_kind")
+    options = {name: row[name] for name in _OPTIONS if row.get(name) is not None}
+    if kind in ANSWER_KINDS:
+        options["kind"] = kind
+    return {"pred": _text(row["pred"]), "gold": _text(row["gold"]), **options}
+
+
+def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, Any]:
+    """Grade a pairs file.
+
+    Returns `{"n", "accepted", "seconds", "verdicts": [{"verdict", "kind", "reward", "type_match", "exact"}]}`, and, where every line has
+    `expected`, also `correct` (pairs judged as expected), `false_accepts` and `false_rejects`. `reward` of a bare answer is that of an
+    output whose format holds. Raises PairsFileError for an unreadable file.
+    """
+    weights = weights or RewardWeights()
+    rows = list(read_pairs(Path(path)))
+    started = time.perf_counter()
+    arguments = [_as_arguments(row) for row in rows]
+    bare = [a for a in arguments if "<think>" not in a["pred"]]
+    grades = iter(grade_many(bare))
+    verdicts = [_verdict(a, weights, None if "<think>" in a["pred"] else next(grades)) for a in arguments]
+    result: dict[str, Any] = {
+        "n": len(rows),
+        "accepted": sum(v["verdict"] == Verdict.CORRECT.value for v in verdicts),
+        "seconds": round(time.perf_counter() - started, 4),
+        "verdicts": verdicts,
+    }
+    judged = [
+        (row["expected"], v["verdict"] == Verdict.CORRECT.value)
+        for row, v in zip(rows, verdicts, strict=True)
+        if "expected" in row
+    ]
+    if judged:
+        result["correct"] = sum(expected == accepted for expected, accepted in judged)
+        result["false_accepts"] = sum(accepted and not expected for expected, accepted in judged)
+        result["false_rejects"] = sum(expected and not accepted for expected, accepted in judged)
+    return result
+
+
+def _verdict(arguments: Mapping[str, Any], weights: RewardWeights, graded: Grade | None) -> dict[str, Any]:
+    parts: RewardParts
+    if graded is None:
+        label = {key: value for key, value in arguments.items() if key != "pred"}
+        parts = reward(arguments["pred"], label, weights)
+    else:
+        parts = reward_of_grade(graded, weights)
+    return {
+        "verdict": parts.verdict,
+        "kind": parts.kind,
+        "reward": round(parts.total, 6),
+        "type_match": bool(parts.type_match),
+        "exact": bool(parts.exact),
+    }
+
+
+def grade_command(pairs: Path, json: bool = False) -> int:
+    """Body of `trainer grade PAIRS.jsonl [--json]`: prints JSON to stdout, or a table for people to stderr. Returns the exit code."""
+    try:
+        result = grade_file(pairs)
+    except PairsFileError as error:
+        print(f"trainer grade: {error}", file=sys.stderr)
+        return 2
+    if json:
+        print(_dumps(result))
+        return 0
+    out = sys.stderr
+    print(f"{result['n']} pairs, {result['accepted']} accepted, {result['seconds']:.2f} s", file=out)
+    for (kind, verdict), count in sorted(Counter((v["kind"], v["verdict"]) for v in result["verdicts"]).items()):
+        print(f"  {kind:<12} {verdict:<18} {count}", file=out)
+    if "correct" in result:
+        print(
+            f"as expected {result['correct']}, false accepts {result['false_accepts']}, false rejects {result['false_rejects']}",
+            file=out,
+        )
+    return 0
+
+
+def _dumps(result: dict[str, Any]) -> str:
+    return json.dumps(result, ensure_ascii=False)
