@@ -21,7 +21,7 @@ class Figure:
 
     def sides(self) -> list[tuple[str, int]]:
         """Side names AB, BC, CA with their lengths."""
-        a, b, c = self.names
+        a, b, c = tuple(self.names)
         return list(zip((a + b, b + c, c + a), self.numbers, strict=True))
 
 

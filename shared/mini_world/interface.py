@@ -70,7 +70,7 @@ def _is_on(content: Content, rng: random.Random) -> Asked:
     return Asked({"a": label}, "yes" if ticked else "no", f"{label}={_state(ticked)}.")
 
 
-def _button(content: Content, rng: random.Random) -> Asked:
+def _button(content: Content, _: random.Random) -> Asked:
     others = tuple(button for button in BUTTONS if button != content.button)
     return Asked({}, content.button, f"button={content.button}.", others)
 

@@ -40,7 +40,7 @@ class Problem:
     question: str
     """The question with its options, without any `<image>` tag."""
     answer: str
-    """Bare gold answer: a number, a word, `yes`/`no`, a fraction `3/4`, a point `(0, 3)`, or the letter of an option."""
+    """Bare gold answer: number, word, `yes`/`no`, fraction `3/4`, point `(0, 3)`, or the letter of an option."""
     choices: tuple[str, ...]
     """Values of the options A, B, C, D; empty for an open question."""
     thinking: str
@@ -58,7 +58,7 @@ class Problem:
 
     @property
     def response(self) -> str:
-        """A correct response in the form the policy is asked for: `<think>...</think>` and `\\boxed{}`."""
+        r"""A correct response in the form the policy is asked for: `<think>...</think>` and `\boxed{}`."""
         return f"<think>{self.thinking}</think>\n\\boxed{{{self.answer}}}"
 
 

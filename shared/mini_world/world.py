@@ -48,7 +48,7 @@ def draw(split: str, index: int, *, text_only: bool = False, kind: str | None = 
     return draw_family(split, index, 1, text_only=text_only, kind=kind)[0]
 
 
-def draw_family(  # noqa: PLR0913  # what to draw, and how it is asked
+def draw_family(  # what to draw, and how it is asked
     split: str,
     index: int,
     count: int,
@@ -113,7 +113,7 @@ class _Worded:
 
 
 def _generator(seed: str) -> random.Random:
-    return random.Random(int.from_bytes(hashlib.sha256(seed.encode()).digest()))  # noqa: S311  # pictures, not secrets
+    return random.Random(int.from_bytes(hashlib.sha256(seed.encode()).digest()))  # pictures, not secrets
 
 
 def contents(problem: Problem) -> str:
@@ -163,7 +163,7 @@ def _word(form: Form, asked: Asked, rules: Split, rng: random.Random, choice_sha
     """A wording of the split, with options for some."""
     stem = rng.choice(form.wordings[rules.wordings]).format(**asked.fields)
     wrong = [option for option in dict.fromkeys(asked.options) if option != asked.answer][: _OPTIONS - 1]
-    if len(wrong) < 2 or rng.random() >= choice_share:  # noqa: PLR2004  # fewer than three options are no choice
+    if len(wrong) < 2 or rng.random() >= choice_share:  # fewer than three options are no choice
         return _Worded(stem, asked.answer, (), asked.thinking)
     values = [asked.answer, *wrong]
     rng.shuffle(values)

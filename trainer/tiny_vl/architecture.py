@@ -35,6 +35,7 @@ def build_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-6,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
         "tie_word_embeddings": True,
         "bos_token_id": token("<|endoftext|>"),

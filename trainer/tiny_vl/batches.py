@@ -7,6 +7,7 @@ on anywhere. Drawing runs in a process of its own (`stream`), about 0.1 s a batc
 from __future__ import annotations
 
 import io
+import multiprocessing
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy as np
 
 from shared.mini_world import IMAGE_TYPES, PICTURE_KINDS, Problem, draw, draw_family
 from trainer.tiny_vl.lookalikes import lookalike
+from trainer.tiny_vl.schedule import Mix, Schedule
 from trainer.tiny_vl.trees import Tree, TreeMaker
 
 if TYPE_CHECKING:
@@ -30,29 +32,6 @@ LABELS: tuple[str, ...] = (
     "circle", "square", "triangle", "star", "on", "off", "dot", "crossing", "sun", "bird", "tree", "house",
 )  # fmt: skip
 _LABEL_INDEX = {label: index for index, label in enumerate(LABELS)}
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """Shares of tokens by task, and how the pictures are asked."""
-
-    caption: float
-    type: float
-    picture: float
-    picture_caption: float
-    caption_only: float
-    text: float
-    lookalikes: float
-    """Share of typing trees whose picture is a lookalike of real ones instead of one of the mini world."""
-    augmented: float
-    """Share of pictures that are re-encoded, resized or cropped a little."""
-    kinds: tuple[float, ...] = (1.0,) * len(PICTURE_KINDS)
-    """How often each picture kind is drawn, relative."""
-
-    def tasks(self) -> tuple[tuple[str, ...], tuple[float, ...]]:
-        """Names and shares, for a weighted choice."""
-        names = ("caption", "type", "picture", "picture_caption", "caption_only", "text")
-        return names, tuple(getattr(self, name) for name in names)
 
 
 @dataclass(slots=True)
@@ -71,7 +50,7 @@ class Batch:
     weights: NDArray[np.float32]
     tasks: NDArray[np.int8]
     pictures: list[NDArray[np.uint8]]
-    marks: list[NDArray[np.uint8] | None]
+    marks: list[NDArray[np.uint8]]
     pooled: NDArray[np.int64]
     """[pairs, 2, 2]: row and column of both last tokens of each pair of an embedding batch, else empty."""
     texts_of_pairs: list[str]
@@ -116,7 +95,9 @@ def augment(pixels: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
     image = Image.fromarray(pixels)
     width, height = image.size
     if rng.random() < 0.5:
-        image = image.crop((rng.randint(0, 3), rng.randint(0, 3), width - rng.randint(0, 3), height - rng.randint(0, 3)))
+        image = image.crop(
+            (rng.randint(0, 3), rng.randint(0, 3), width - rng.randint(0, 3), height - rng.randint(0, 3))
+        )
     if rng.random() < 0.5:
         scale = rng.choice((0.75, 0.9, 1.25, 1.5, 2.0, 3.0))
         image = image.resize((round(image.width * scale), round(image.height * scale)), rng.choice((2, 3)))
@@ -125,7 +106,8 @@ def augment(pixels: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
         image.save(buffer, "JPEG", quality=rng.randint(60, 95))
         image = Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
     if rng.random() < 0.2:
-        image = image.point(lambda value, gain=rng.uniform(0.9, 1.08): min(255, int(value * gain)))
+        gain = rng.uniform(0.9, 1.08)
+        image = image.point(lambda value: min(255, int(value * gain)))
     return np.asarray(image)
 
 
@@ -149,7 +131,7 @@ class BatchMaker:
 
     def training(self, step: int, mix: Mix) -> Batch:
         """The mixed batch of a step."""
-        rng = random.Random(f"{self._seed}/{step}")  # noqa: S311  # sampling
+        rng = random.Random(f"{self._seed}/{step}")  # sampling
         packer = _Packer(self._rows, self._trees.image_token)
         while not packer.full:
             self._add_unit(packer, mix, rng)
@@ -157,7 +139,7 @@ class BatchMaker:
 
     def embedding(self, step: int, mix: Mix) -> Batch:
         """Pairs of near copies with hard negatives: the same words about another picture, and near numbers."""
-        rng = random.Random(f"{self._seed}/embed/{step}")  # noqa: S311  # sampling
+        rng = random.Random(f"{self._seed}/embed/{step}")  # sampling
         packer = _Packer(self._rows, self._trees.image_token)
         texts: list[str] = []
         while not packer.full:
@@ -275,7 +257,7 @@ class _Packer:
         self.trees += 1
         start = self._place_prefix(tree, row)
         for number, (asked, answer) in enumerate(tree.branches, 1):
-            self._place_branch(tree, row, number, start, asked, answer)
+            self._place_branch(tree, row, number=number, start=start, asked=asked, answer=answer)
         return True
 
     def _span(self, row: int, length: int, branch: int, task: int) -> slice:
@@ -308,7 +290,9 @@ class _Packer:
             position += max(rows, columns)
         return position
 
-    def _place_branch(self, tree: Tree, row: int, number: int, start: int, asked: list[int], answer: list[int]) -> None:  # noqa: PLR0913
+    def _place_branch(
+        self, tree: Tree, row: int, *, number: int, start: int, asked: list[int], answer: list[int]
+    ) -> None:
         length = len(asked) + len(answer)
         at = self._span(row, length, number, TASKS.index(tree.task))
         self.tokens[row, at] = asked + answer
@@ -334,9 +318,7 @@ class _Packer:
             pictures.append(np.stack([self.pictures[number][0] for number in members]))
             known = [self.pictures[number][1] for number in members]
             empty = np.full((shape[0] * shape[1] // 784, 4 * len(LABELS)), 255, np.uint8)
-            marks.append(
-                np.stack([empty if problem is None else mark_array(problem, shape[:2]) for problem in known])
-            )
+            marks.append(np.stack([empty if problem is None else mark_array(problem, (shape[0], shape[1])) for problem in known]))
         slots = np.full_like(self.picture_of, -1)
         where = self.picture_of >= 0
         lookup = np.zeros(len(self.pictures) + 1, np.int64)
@@ -344,7 +326,9 @@ class _Packer:
             lookup[number] = first
         slots[where] = lookup[self.picture_of[where]] + self.offset_of[where]
         pairs = [pair for pair in range(len(texts or ())) if 2 * pair in self.ends and 2 * pair + 1 in self.ends]
-        pooled = np.array([[self.ends[2 * pair], self.ends[2 * pair + 1]] for pair in pairs], np.int64).reshape(-1, 2, 2)
+        pooled = np.array([[self.ends[2 * pair], self.ends[2 * pair + 1]] for pair in pairs], np.int64).reshape(
+            -1, 2, 2
+        )
         kept = [(texts or [])[pair] for pair in pairs]
         return Batch(
             self.tokens, self.positions, self.tree, self.branch, slots, self.weights, self.tasks,
@@ -354,8 +338,6 @@ class _Packer:
 
 def stream(maker: BatchMaker, first: int, last: int, schedule: Schedule) -> Iterator[tuple[int, Batch]]:
     """Batches of steps `first` to `last` - 1, drawn ahead by a process of their own."""
-    import multiprocessing
-
     context = multiprocessing.get_context("fork")
     queue: multiprocessing.Queue[tuple[int, Batch]] = context.Queue(maxsize=4)
     worker = context.Process(target=_draw_ahead, args=(maker, first, last, schedule, queue), daemon=True)
@@ -367,7 +349,9 @@ def stream(maker: BatchMaker, first: int, last: int, schedule: Schedule) -> Iter
         worker.terminate()
 
 
-def _draw_ahead(maker, first, last, schedule, queue) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _draw_ahead(
+    maker: BatchMaker, first: int, last: int, schedule: Schedule, queue: multiprocessing.Queue[tuple[int, Batch]]
+) -> None:
     for step in range(first, last):
         mix = schedule.mix(step)
         batch = maker.embedding(step, mix) if schedule.is_embedding(step) else maker.training(step, mix)

@@ -40,7 +40,7 @@ def patches_of(pixels: Tensor) -> Tensor:
 
 def _norm(x: Tensor, module: nn.Module) -> Tensor:
     wide = x.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
     return (wide * module.weight).to(x.dtype)
 
 
@@ -50,7 +50,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _vision_angles(rows: int, columns: int, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin [P, d] of patch positions, in the merger's order."""
+    """Cos and sin [P, d] of patch positions, in the merger's order."""
     y = torch.arange(rows).view(rows // 2, 2, 1, 1).expand(rows // 2, 2, columns // 2, 2).permute(0, 2, 1, 3)
     x = torch.arange(columns).view(1, 1, columns // 2, 2).expand(rows // 2, 2, columns // 2, 2).permute(0, 2, 1, 3)
     angles = torch.cat((y.reshape(-1, 1) * inverse, x.reshape(-1, 1) * inverse), dim=-1)
@@ -91,7 +91,7 @@ def tree_mask(tree: Tensor, branch: Tensor) -> Tensor:
 
 
 def _text_angles(model: Qwen2_5_VLForConditionalGeneration, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin [B, 1, L, d] of 3-D positions [3, B, L] (time, row, column share the frequencies by sections)."""
+    """Cos and sin [B, 1, L, d] of 3-D positions [3, B, L] (time, row, column share the frequencies by sections)."""
     rotary = model.model.language_model.rotary_emb
     sections = model.config.text_config.rope_parameters["mrope_section"]
     chosen = torch.cat(
@@ -102,11 +102,12 @@ def _text_angles(model: Qwen2_5_VLForConditionalGeneration, positions: Tensor) -
     return angles.cos(), angles.sin()
 
 
-def hidden_states(  # noqa: PLR0913  # the inputs of a packed batch
+def hidden_states(  # the inputs of a packed batch
     model: Qwen2_5_VLForConditionalGeneration,
     tokens: Tensor,
     positions: Tensor,
     mask: Tensor,
+    *,
     features: Tensor | None,
     slots: Tensor,
 ) -> Tensor:

@@ -8,7 +8,7 @@ No real picture is used.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared.mini_world.canvas import Rgb
+
+# left, top, right, bottom in pixels
+Box: TypeAlias = tuple[int, int, int, int]
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -55,55 +58,74 @@ def _chart(width: int, height: int, rng: random.Random) -> Image.Image:
     image, pen = _sheet(width, height, rng)
     size = rng.randint(8, 14)
     pen.text((width // 8, 3), _words(rng, rng.randint(2, 6)), fill=_colour(rng, 0, 90), font=_font(size + 2))
-    left, top, right, bottom = int(width * 0.12), int(height * 0.16), int(width * 0.95), int(height * 0.85)
-    style = rng.choice(("bars", "bars", "lying", "lying", "lines", "lines", "pie"))
-    colours = [_colour(rng, 20, 230) for _ in range(4)]
-    if style == "pie":
-        radius = min(width, height) * 0.35
-        x, y, angle = width / 2, height * 0.55, 0.0
-        while angle < 360:
-            step = rng.uniform(20, 110)
-            pen.pieslice((x - radius, y - radius, x + radius, y + radius), angle, min(360, angle + step), fill=_colour(rng, 20, 230))
-            angle += step
-        pen.text((3, height - 20), _words(rng, 3), fill=(60, 60, 60), font=_font(size))
+    box = int(width * 0.12), int(height * 0.16), int(width * 0.95), int(height * 0.85)
+    style = rng.choice((_bars, _bars, _lying_bars, _lying_bars, _lines, _lines, _pie))
+    if style is _pie:
+        _pie(pen, box, rng, size)
         return image
+    left, top, right, bottom = box
     for number in range(rng.randint(0, 7)):
         y = top + (bottom - top) * number // 6
         pen.line((left, y, right, y), fill=(215, 215, 215))
         pen.text((2, y - 5), _number(rng), fill=(90, 90, 90), font=_font(size))
-    if style == "lines":
-        points = rng.randint(4, 12)
-        for colour in colours[: rng.randint(1, 4)]:
-            level = rng.uniform(0.1, 0.9)
-            line = []
-            for number in range(points):
-                level = min(1, max(0, level + rng.uniform(-0.2, 0.2)))
-                line.append((left + (right - left) * number / (points - 1), bottom - (bottom - top) * level))
-            pen.line(line, fill=colour, width=rng.randint(1, 4))
-            for x, y in line:
-                pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
-    else:
-        series, count = rng.choice((1, 1, 2, 3)), rng.randint(3, 12)
-        names_room = int(width * rng.uniform(0.1, 0.3)) if style == "lying" else 0
-        for number in range(count):
-            for part in range(series):
-                level = rng.uniform(0.05, 1)
-                if style == "bars":
-                    pitch = (right - left) / count
-                    x = left + pitch * (number + 0.1 + 0.8 * part / series)
-                    pen.rectangle((x, bottom - (bottom - top) * level, x + 0.75 * pitch / series, bottom), fill=colours[part])
-                else:
-                    pitch = (bottom - top) / count
-                    y = top + pitch * (number + 0.1 + 0.8 * part / series)
-                    start = left + names_room
-                    end = start + (right - start) * level
-                    pen.rectangle((start, y, end, y + 0.75 * pitch / series), fill=colours[part])
-                    pen.text((2, y), _words(rng, 1), fill=(50, 50, 50), font=_font(size))
-                    pen.text((end + 2, y), _number(rng), fill=(50, 50, 50), font=_font(size))
+    style(pen, box, rng, size)
     pen.line((left, bottom, right, bottom), fill=(60, 60, 60))
     for number in range(rng.randint(3, 8)):
-        pen.text((left + (right - left) * number // 8, bottom + 3), _words(rng, 1)[:6], fill=(60, 60, 60), font=_font(size))
+        x = left + (right - left) * number // 8
+        pen.text((x, bottom + 3), _words(rng, 1)[:6], fill=(60, 60, 60), font=_font(size))
     return image
+
+
+def _pie(pen: ImageDraw.ImageDraw, box: Box, rng: random.Random, size: int) -> None:
+    left, top, right, bottom = box
+    radius = min(right - left, bottom - top) * 0.45
+    x, y, angle = (left + right) / 2, (top + bottom) / 2, 0.0
+    while angle < 360:
+        step = rng.uniform(20, 110)
+        place = (x - radius, y - radius, x + radius, y + radius)
+        pen.pieslice(place, angle, min(360, angle + step), fill=_colour(rng, 20, 230))
+        angle += step
+    pen.text((3, bottom), _words(rng, 3), fill=(60, 60, 60), font=_font(size))
+
+
+def _lines(pen: ImageDraw.ImageDraw, box: Box, rng: random.Random, _: int) -> None:
+    left, top, right, bottom = box
+    points = rng.randint(4, 12)
+    for _series in range(rng.randint(1, 4)):
+        colour, level, line = _colour(rng, 20, 230), rng.uniform(0.1, 0.9), []
+        for number in range(points):
+            level = min(1, max(0, level + rng.uniform(-0.2, 0.2)))
+            line.append((left + (right - left) * number / (points - 1), bottom - (bottom - top) * level))
+        pen.line(line, fill=colour, width=rng.randint(1, 4))
+        for x, y in line:
+            pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+
+
+def _bars(pen: ImageDraw.ImageDraw, box: Box, rng: random.Random, _: int) -> None:
+    left, top, right, bottom = box
+    series, count = rng.choice((1, 1, 2, 3)), rng.randint(3, 12)
+    colours = [_colour(rng, 20, 230) for _series in range(series)]
+    pitch = (right - left) / count
+    for number in range(count):
+        for part, colour in enumerate(colours):
+            x = left + pitch * (number + 0.1 + 0.8 * part / series)
+            y = bottom - (bottom - top) * rng.uniform(0.05, 1)
+            pen.rectangle((x, y, x + 0.75 * pitch / series, bottom), fill=colour)
+
+
+def _lying_bars(pen: ImageDraw.ImageDraw, box: Box, rng: random.Random, size: int) -> None:
+    left, top, right, bottom = box
+    series, count = rng.choice((1, 1, 2, 3)), rng.randint(3, 12)
+    colours = [_colour(rng, 20, 230) for _ in range(series)]
+    start = left + int(right * rng.uniform(0.1, 0.3))
+    pitch = (bottom - top) / count
+    for number in range(count):
+        for part, colour in enumerate(colours):
+            y = top + pitch * (number + 0.1 + 0.8 * part / series)
+            end = start + (right - start) * rng.uniform(0.05, 1)
+            pen.rectangle((start, y, end, y + 0.75 * pitch / series), fill=colour)
+            pen.text((2, y), _words(rng, 1), fill=(50, 50, 50), font=_font(size))
+            pen.text((end + 2, y), _number(rng), fill=(50, 50, 50), font=_font(size))
 
 
 def _table(width: int, height: int, rng: random.Random) -> Image.Image:
@@ -165,7 +187,9 @@ def _mathgeo(width: int, height: int, rng: random.Random) -> Image.Image:
     for px, py in points:
         pen.text((px + 3, py - 12), rng.choice("ABCDEFOPQ"), fill=ink, font=_font(rng.randint(12, 20)))
     for _ in range(rng.randint(0, 4)):
-        pen.text((rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height), _number(rng), fill=ink, font=_font(14))
+        pen.text(
+            (rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height), _number(rng), fill=ink, font=_font(14)
+        )
     return image
 
 
@@ -179,7 +203,9 @@ def _equation(width: int, height: int, rng: random.Random) -> Image.Image:
         y = size * 0.4 + line * size * 1.8
         if y + size > height:
             break
-        pen.text((width * 0.1, y), f"{left}{rng.choice('+-=')}{right}={rng.randint(1, 99)}", fill=(0, 0, 0), font=_font(size))
+        pen.text(
+            (width * 0.1, y), f"{left}{rng.choice('+-=')}{right}={rng.randint(1, 99)}", fill=(0, 0, 0), font=_font(size)
+        )
         if rng.random() < 0.4:
             pen.line((width * 0.1, y + size * 1.25, width * 0.1 + size * 2, y + size * 1.25), fill=(0, 0, 0), width=2)
     return image
@@ -193,7 +219,12 @@ def _ocr(width: int, height: int, rng: random.Random) -> Image.Image:
     y = rng.randint(2, 14)
     while y + size < height:
         text = _words(rng, rng.randint(1, max(1, int(width / size / 2.4))))
-        pen.text((rng.choice((6, 6, 14)), y), text, fill=_colour(rng, 220, 255) if dark else _colour(rng, 0, 70), font=_font(size))
+        pen.text(
+            (rng.choice((6, 6, 14)), y),
+            text,
+            fill=_colour(rng, 220, 255) if dark else _colour(rng, 0, 70),
+            font=_font(size),
+        )
         y += int(size * rng.choice((1.3, 1.3, 1.5, 2.2)))
     return image
 
@@ -248,7 +279,9 @@ def _natural(width: int, height: int, rng: random.Random) -> Image.Image:
     image = Image.blend(image, fine, rng.uniform(0.12, 0.35))
     pen = ImageDraw.Draw(image)
     if rng.random() < 0.6:
-        ground = Image.blend(_clouds(width, height, rng, 60), Image.new("RGB", (width, height), _colour(rng, 30, 150)), 0.7)
+        ground = Image.blend(
+            _clouds(width, height, rng, 60), Image.new("RGB", (width, height), _colour(rng, 30, 150)), 0.7
+        )
         line = int(height * rng.uniform(0.4, 0.8))
         image.paste(ground.crop((0, line, width, height)), (0, line))
     for _ in range(rng.randint(1, 4)):

@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(params), {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ANN401  # torch's own signature
+    def step(self, closure: Any = None) -> None:  # torch's own signature
         """One update of all matrices."""
         del closure
         for group in self.param_groups:
@@ -67,9 +67,10 @@ def build_optimisers(
     model: nn.Module, heads: nn.Module, matrix_lr: float, other_lr: float
 ) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, patch projection, biases, norms and heads."""
-    matrices, others = [], list(heads.parameters())
+    matrices: list[nn.Parameter] = []
+    others = list(heads.parameters())
     for name, param in model.named_parameters():
         # The merger's large matrix would cost as much as all others together.
-        inside = param.ndim == 2 and "embed_tokens" not in name and min(param.shape) <= _LARGEST  # noqa: PLR2004
+        inside = param.ndim == 2 and "embed_tokens" not in name and min(param.shape) <= _LARGEST
         (matrices if inside else others).append(param)
     return Muon(matrices, matrix_lr), torch.optim.AdamW(others, lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0)

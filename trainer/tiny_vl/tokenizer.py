@@ -104,7 +104,9 @@ def build_tokenizer() -> PreTrainedTokenizerBase:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    backend.train_from_iterator([piece for piece, count in sorted(texts.items()) for _ in range(min(count, 400))], trainer)
+    backend.train_from_iterator(
+        [piece for piece, count in sorted(texts.items()) for _ in range(min(count, 400))], trainer
+    )
     learned = json.loads(backend.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],

@@ -21,9 +21,10 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from trainer.tiny_vl.architecture import HIDDEN, build_config, save_folder
-from trainer.tiny_vl.batches import LABELS, TASKS, Batch, BatchMaker, Mix, stream
+from trainer.tiny_vl.batches import LABELS, TASKS, Batch, BatchMaker, stream
 from trainer.tiny_vl.forward import hidden_states, image_tokens, tree_mask
 from trainer.tiny_vl.muon import build_optimisers
+from trainer.tiny_vl.schedule import Schedule
 from trainer.tiny_vl.tokenizer import build_tokenizer
 from trainer.tiny_vl.trees import TreeMaker
 
@@ -33,43 +34,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
-
-READ = Mix(caption=0.62, type=0.08, picture=0.04, picture_caption=0.04, caption_only=0.12, text=0.10, lookalikes=0.35, augmented=0.25)
-ANSWER = Mix(caption=0.42, type=0.08, picture=0.22, picture_caption=0.06, caption_only=0.08, text=0.14, lookalikes=0.35, augmented=0.35)
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """What is done at each step, and how strongly."""
-
-    steps: int = 2500
-    read_until: float = 0.4
-    decay: float = 0.25
-    warmup: int = 60
-    embed_every: int = 12
-    matrix_lr: float = 4e-3
-    other_lr: float = 2e-3
-    rows: int = 24
-    seed: int = 7
-    read: Mix = READ
-    answer: Mix = ANSWER
-
-    def mix(self, step: int) -> Mix:
-        """The mixture of a step."""
-        return self.read if step < self.read_until * self.steps else self.answer
-
-    def is_embedding(self, step: int) -> bool:
-        """Whether a step is a contrastive one."""
-        return step >= self.read_until * self.steps and step % self.embed_every == 0
-
-    def rate(self, step: int) -> float:
-        """Factor of the learning rates: warm-up, flat, linear decay to a twentieth."""
-        left = (self.steps - step) / max(1.0, self.decay * self.steps)
-        return min(1.0, (step + 1) / self.warmup) * max(0.05, min(1.0, left))
-
-    def glyph_weight(self, step: int) -> float:
-        """Weight of the auxiliary loss: 1 while reading is learned, 0.3 after."""
-        return 1.0 if step < self.read_until * self.steps else 0.3
 
 
 @dataclass(slots=True)
@@ -85,7 +49,7 @@ def glyph_loss(logits: Tensor, marks: Tensor) -> Tensor:
 
     `logits` and `marks` are [n, tokens, 4 * labels]; 255 in `marks` means unknown.
     """
-    known = marks[:, 0, 0] != 255  # noqa: PLR2004  # the mark of an unlabelled picture
+    known = marks[:, 0, 0] != 255  # the mark of an unlabelled picture
     if not bool(known.any()):
         return logits.sum() * 0.0
     return 20.0 * F.binary_cross_entropy_with_logits(logits[known].float(), marks[known].float())
@@ -106,7 +70,7 @@ def pair_loss(vectors: Tensor, same: Tensor) -> tuple[Tensor, float, float]:
     contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     positive, negative = scores[eye], scores[apart]
     hinge = F.relu(0.985 - positive).mean() * 10 + F.relu(negative - 0.85).pow(2).sum() / len(scores) * 10
-    return contrast + hinge, float((positive > 0.95).float().mean()), float((negative < 0.95).float().mean())  # noqa: PLR2004
+    return contrast + hinge, float((positive > 0.95).float().mean()), float((negative < 0.95).float().mean())
 
 
 def batch_losses(
@@ -117,18 +81,20 @@ def batch_losses(
     for pixels, marks in zip(batch.pictures, batch.marks, strict=True):
         found = image_tokens(model, torch.from_numpy(pixels))
         features.append(found.flatten(0, 1))
-        if marks is not None:
+        if len(marks):
             glyph_terms.append((glyph_loss(glyphs(found), torch.from_numpy(marks)), len(pixels)))
     hidden = hidden_states(
         model,
         torch.from_numpy(batch.tokens),
         torch.from_numpy(batch.positions),
         tree_mask(torch.from_numpy(batch.tree), torch.from_numpy(batch.branch)),
-        torch.cat(features) if features else None,
-        torch.from_numpy(batch.slots),
+        features=torch.cat(features) if features else None,
+        slots=torch.from_numpy(batch.slots),
     )
     pictures = sum(count for _, count in glyph_terms)
-    glyph = sum((loss * count / pictures for loss, count in glyph_terms), torch.zeros(())) if pictures else torch.zeros(())
+    glyph = (
+        sum((loss * count / pictures for loss, count in glyph_terms), torch.zeros(())) if pictures else torch.zeros(())
+    )
     losses = Losses(glyph_weight * glyph, {"glyph": float(glyph.detach())})
     if len(batch.pooled):
         where = torch.from_numpy(batch.pooled)
@@ -244,7 +210,11 @@ class Run:
                     seconds = time.monotonic() - begin
                     each = seconds / (self.step - first)
                     left = each * (self.schedule.steps - self.step)
-                    record: dict[str, Any] = {"step": self.step, "seconds": round(seconds, 1), **{k: round(v, 4) for k, v in mean.items()}}
+                    record: dict[str, Any] = {
+                        "step": self.step,
+                        "seconds": round(seconds, 1),
+                        **{k: round(v, 4) for k, v in mean.items()},
+                    }
                     log.write(json.dumps(record) + "\n")
                     log.flush()
                     told = " ".join(f"{name} {value:.3f}" for name, value in mean.items())

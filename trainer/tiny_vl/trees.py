@@ -89,8 +89,12 @@ class TreeMaker:
             head = render("question_with_caption", caption=caption, question=mark).split(mark)[0].rstrip(" ")
             prefix += self._encode(head)
             texts = [" " + problem.question for problem in problems]
-        branches = [(self._ask(text), self._answer(problem.response)) for text, problem in zip(texts, problems, strict=True)]
-        task = ("picture+caption" if caption else "picture") if picture >= 0 else ("caption-only" if caption else "text")
+        branches = [
+            (self._ask(text), self._answer(problem.response)) for text, problem in zip(texts, problems, strict=True)
+        ]
+        task = (
+            ("picture+caption" if caption else "picture") if picture >= 0 else ("caption-only" if caption else "text")
+        )
         return Tree(prefix, branches, picture, task=task)
 
     def embedding(self, text: str, picture: int, pair: int) -> Tree:

@@ -1,0 +1,92 @@
+"""What is trained when: shares of tasks, learning rates, and the phases of a run.
+
+A run has two phases. "Read": captions, types and look-ups from captions, so that the picture is read before anything
+depends on it. "Answer": questions from the picture join, and every `embed_every`-th step is a contrastive one. The
+learning rates are flat after a short warm-up and fall linearly over the last `decay` of the steps, so that a run can
+be made shorter or longer at any point before that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.mini_world import PICTURE_KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Shares of tokens by task, and how the pictures are asked."""
+
+    caption: float
+    type: float
+    picture: float
+    picture_caption: float
+    caption_only: float
+    text: float
+    lookalikes: float
+    """Share of typing trees whose picture is a lookalike of real ones instead of one of the mini world."""
+    augmented: float
+    """Share of pictures that are re-encoded, resized or cropped a little."""
+    kinds: tuple[float, ...] = (1.0,) * len(PICTURE_KINDS)
+    """How often each picture kind is drawn, relative."""
+
+    def tasks(self) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """Names and shares, for a weighted choice."""
+        names = ("caption", "type", "picture", "picture_caption", "caption_only", "text")
+        return names, tuple(getattr(self, name) for name in names)
+
+
+READ = Mix(
+    caption=0.62,
+    type=0.08,
+    picture=0.04,
+    picture_caption=0.04,
+    caption_only=0.12,
+    text=0.10,
+    lookalikes=0.35,
+    augmented=0.25,
+)
+ANSWER = Mix(
+    caption=0.42,
+    type=0.08,
+    picture=0.22,
+    picture_caption=0.06,
+    caption_only=0.08,
+    text=0.14,
+    lookalikes=0.35,
+    augmented=0.35,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What is done at each step, and how strongly."""
+
+    steps: int = 2500
+    read_until: float = 0.4
+    decay: float = 0.25
+    warmup: int = 60
+    embed_every: int = 12
+    matrix_lr: float = 4e-3
+    other_lr: float = 2e-3
+    rows: int = 24
+    seed: int = 7
+    read: Mix = READ
+    answer: Mix = ANSWER
+
+    def mix(self, step: int) -> Mix:
+        """The mixture of a step."""
+        return self.read if step < self.read_until * self.steps else self.answer
+
+    def is_embedding(self, step: int) -> bool:
+        """Whether a step is a contrastive one."""
+        return step >= self.read_until * self.steps and step % self.embed_every == 0
+
+    def rate(self, step: int) -> float:
+        """Factor of the learning rates: warm-up, flat, linear decay to a twentieth."""
+        left = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return min(1.0, (step + 1) / self.warmup) * max(0.05, min(1.0, left))
+
+    def glyph_weight(self, step: int) -> float:
+        """Weight of the auxiliary loss: 1 while reading is learned, 0.3 after."""
+        return 1.0 if step < self.read_until * self.steps else 0.3
