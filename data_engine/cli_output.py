@@ -1,0 +1,86 @@
+"""What `build`, `plan` and `why` say to people, on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from data_engine.build import BuildReport
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def human_bytes(count: float) -> str:
+    """Return a size in decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration in the largest two units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def say_report(report: BuildReport) -> None:
+    """Say what stands in the store now and what was done for it."""
+    manifest = report.version.manifest
+    done = "found, nothing to compute" if report.found else f"built in {human_seconds(report.seconds)}"
+    size = human_bytes(manifest.bytes)
+    _say(f"{manifest.label}: {manifest.rows} rows, {manifest.rejected} rejected, {len(manifest.shards)} shards, {size}")
+    for step in report.steps:
+        cells = f"{step.computed} computed, {step.reused} reused" if step.computed or step.reused else ""
+        _say(f"  {step.name:<26}{step.rows_in:>8} -> {step.rows_out:<8}{human_seconds(step.seconds):>12}  {cells}".rstrip())
+    for warning in manifest.warnings:
+        _say(f"  note: {warning}")
+    _say(f"{done}: {report.version.path}")
+
+
+def say_plan(plan: Mapping[str, Any]) -> None:
+    """Say what would happen."""
+    if plan["version"]:
+        _say(f"{plan['dataset']}@{plan['version']} stands there already: nothing would run")
+        return
+    _say(f"{plan['dataset']} ({plan['profile']}): {plan['rows']} rows, {plan['images']} images from {plan['source']}")
+    for step in plan["steps"]:
+        calls = f"{step['model_calls']} model calls, {step['reused']} reused" if step["model"] else step["note"]
+        _say(f"  {step['name']:<26}{calls:<44}{human_seconds(step['seconds']):>12}")
+    _say(f"{plan['model_calls']} model calls, about {human_seconds(plan['seconds'])} ({plan['formula']})")
+
+
+def say_story(story: Mapping[str, Any]) -> None:
+    """Say what happened to a row, in every version that knows it."""
+    for told in story["versions"]:
+        verdict = "kept" if told["kept"] else "removed"
+        _say(f"{story['id']}: {verdict} in {told['label']}")
+        source = told.get("source", {})
+        _say(f"  source: {source.get('source_name', '')} {source.get('source_id', '')} in {source.get('source_location', '')}")
+        for key in ("question", "answer"):
+            if told.get(key):
+                _say(f"  {key}: {_short(told[key])}")
+        for name, finding in told.get("steps", {}).items():
+            _say(f"  {name}: {_short(finding)}")
+        for entry in told.get("ledger", []):
+            where = f" {entry['benchmark']}/{entry['item']}" if entry["benchmark"] else f" {entry['item'] or ''}"
+            score = "" if entry["score"] is None else f" score {entry['score']:.3f}"
+            removed = "removed by" if entry["removed"] else "near miss of"
+            _say(f"  {removed} {entry['step']} {entry['rule']}{where}{score}")
+            _say(f"    {_short(entry['evidence'])}")
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else f"{text[:297]}..."

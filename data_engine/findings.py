@@ -1,0 +1,93 @@
+"""What a build found out about each row, kept beside the annotations so that `why` can tell a row's whole story.
+
+One annotation table per build key, keyed by row id, with one JSON text per row: the row's source and text, each step's
+finding, and the decision. It is written before the version is published; a version whose findings are not in this store
+(pulled from another one) still has its shards and its ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from data_engine.annotations import AnnotationTable
+    from data_engine.assemble import Assembled
+    from data_engine.steps.base import StepResult
+    from shared.store import Store
+
+STEP = "findings"
+_PART = 4096
+
+
+def findings_table(store: Store, build_key: str) -> AnnotationTable:
+    """Return the table of a build's findings."""
+    import pyarrow as pa
+
+    from data_engine.annotations import AnnotationTable
+
+    return AnnotationTable(store, STEP, build_key, values=pa.schema([pa.field("story", pa.string(), nullable=False)]))
+
+
+def keep_findings(
+    store: Store,
+    build_key: str,
+    rows: pl.DataFrame,
+    rejections: pl.DataFrame,
+    results: Mapping[str, StepResult],
+    assembled: Assembled,
+) -> None:
+    """Store the story of every row and of every rejected record that is not stored yet."""
+    table = findings_table(store, build_key)
+    if table.missing([*rows["id"].to_list(), *rejections["id"].to_list()]) == []:
+        return
+    by_id = {
+        name: {row.pop("id"): row for row in result.annotations.iter_rows(named=True)}
+        for name, result in results.items()
+        if "id" in result.annotations.columns and result.annotations["id"].is_unique().all()
+    }
+    by_image = {
+        name: {row.pop("image_hash"): row for row in result.annotations.iter_rows(named=True)}
+        for name, result in results.items()
+        if "image_hash" in result.annotations.columns
+    }
+    cells: list[dict[str, Any]] = []
+    for row in rows.iter_rows(named=True):
+        steps: dict[str, Any] = {}
+        for name in results:
+            if name in by_id:
+                steps[name] = by_id[name].get(row["id"])
+            elif name in by_image:
+                steps[name] = [by_image[name].get(sha256) for sha256 in row["image_hashes"]]
+        cells.append({"key": row["id"], "story": _story(row, steps, assembled)})
+        if len(cells) >= _PART:
+            table.append(cells)
+            cells = []
+    for entry in rejections.iter_rows(named=True):
+        story = {"source": {"source_id": entry["source_id"]}, "kept": False, "rejected": entry["rule"]}
+        story["evidence"] = json.loads(entry["evidence"])
+        cells.append({"key": entry["id"], "story": json.dumps(story, ensure_ascii=False, sort_keys=True)})
+    table.append(cells)
+
+
+def _story(row: Mapping[str, Any], steps: Mapping[str, Any], assembled: Assembled) -> str:
+    found = assembled.findings.get(row["id"], [])
+    names = ("source_name", "source_id", "source_location", "source_revision", "category", "source", "row_hash")
+    story = {
+        "source": {name: row[name] for name in names},
+        "question": row["question"],
+        "answer": row["answer"],
+        "answer_raw": row["answer_raw"],
+        "choices": row["choices"],
+        "images": [
+            {"name": name, "sha256": sha256} for name, sha256 in zip(row["image_names"], row["image_hashes"], strict=True)
+        ],
+        "extra": json.loads(row["extra"]) if row["extra"] else {},
+        "steps": dict(steps),
+        "findings": [{**finding.short(), "evidence": dict(finding.evidence or {})} for finding in found],
+        "kept": not any(finding.removes for finding in found),
+    }
+    return json.dumps(story, ensure_ascii=False, sort_keys=True, default=str)

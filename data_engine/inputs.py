@@ -1,0 +1,158 @@
+"""Opening what a recipe names: the source of rows and the benchmarks to compare with.
+
+Input: a resolved recipe. Output: `Source` objects with fingerprints, nothing read beyond what identifies them; then, on
+demand, benchmark items as rows. `identity` is the recipe as it goes into manifests and keys: names, revisions, contents,
+and no path of this machine.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_engine.recipe import BenchmarkSettings, Recipe, SourceSettings, without_places
+from data_engine.sources import benchmarks as benchmark_reader
+from data_engine.sources import deepscaler as deepscaler_reader
+from data_engine.sources import virl39k as virl39k_reader
+from data_engine.sources.base import Source
+from data_engine.sources.mini import Mini, MiniSettings
+from data_engine.sources.places import find_place
+from shared.fingerprint import bytes_hash, fingerprint
+
+if TYPE_CHECKING:
+    from data_engine.image_places import ImagePlaces
+    from data_engine.ingest import Ingested
+    from data_engine.progress import Progress
+    from data_engine.steps.base import BenchmarkItems
+    from shared.store import Store
+
+_PROMPTS = ("prompt", "prompts")
+"""Settings that name prompt files: their texts count, not their names."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Opened source and benchmarks of one build."""
+
+    recipe: Recipe
+    source: Source
+    benchmarks: Mapping[str, Source]
+
+    def identity(self) -> dict[str, Any]:
+        """Return the resolved recipe without places: what `manifest.recipe` and the build key hold."""
+        resolved: dict[str, Any] = {
+            "name": self.recipe.name,
+            "profile": self.recipe.profile,
+            "description": self.recipe.settings.description,
+            "source": _named(without_places(self.recipe.source), self.source),
+            "benchmarks": {
+                name: _named(without_places(self.recipe.benchmarks[name]), source)
+                for name, source in self.benchmarks.items()
+            },
+            "steps": {name: step_identity(name, settings) for name, settings in self.recipe.steps()},
+            "assemble": without_places(self.recipe.assemble),
+            "shards": without_places(self.recipe.shards),
+        }
+        return resolved
+
+    def build_key(self) -> str:
+        """Return the hash of everything that decides the shards, known before anything is computed."""
+        import pyarrow as pa
+
+        return fingerprint(
+            {
+                "code": code_hash(),
+                "parquet_writer": pa.__version__,
+                "recipe": self.identity(),
+                "source": self.source.fingerprint(),
+                "benchmarks": {name: source.fingerprint() for name, source in self.benchmarks.items()},
+            }
+        )
+
+
+@functools.cache
+def code_hash() -> str:
+    """Return the hash over the code that decides what a build writes.
+
+    It stands in the build key only, not in a version's fingerprint: after a change of code a build runs again (on stored
+    annotations), and where it writes the same bytes it finds the same version.
+    """
+    root = Path(__file__).resolve().parent.parent
+    files = [*(root / "data_engine").rglob("*.py"), *(root / "shared").glob("*.py"), *(root / "shared/answers").glob("*.py")]
+    return fingerprint([[str(file.relative_to(root)), bytes_hash(file.read_bytes())] for file in sorted(files)])
+
+
+def step_identity(name: str, settings: Any) -> dict[str, Any]:
+    """Return what decides a step's findings beside rows and code: settings, prompt texts, models by content."""
+    from data_engine.asking import load_prompt
+    from shared.schema import IMAGE_TYPES
+
+    values: dict[str, Any] = {key: value for key, value in without_places(settings).items() if key not in _PROMPTS}
+    if hasattr(settings, "prompt_of"):
+        values["prompts"] = {kind: bytes_hash(load_prompt(settings.prompt_of(kind)).encode()) for kind in IMAGE_TYPES}
+    elif hasattr(settings, "prompt"):
+        values["prompt"] = bytes_hash(load_prompt(settings.prompt).encode())
+    return values
+
+
+def _named(values: dict[str, Any], source: Source) -> dict[str, Any]:
+    out = {**values, "location": source.location, "revision": source.revision}
+    if source.location != "mini":
+        out.pop("mini", None)
+        out.pop("rows", None)
+    return out
+
+
+def open_inputs(recipe: Recipe) -> Inputs:
+    """Open the source and the benchmarks of a recipe; hub files are fetched, folder files hashed (see `file_hashes`).
+
+    Raises:
+        InfiMmrError: a place that does not exist, cannot be reached, or holds nothing that fits.
+
+    """
+    return Inputs(
+        recipe,
+        _open_source(recipe.name, recipe.source),
+        {name: _open_benchmark(recipe.name, name, settings) for name, settings in recipe.benchmarks.items()},
+    )
+
+
+def _open_source(recipe: str, settings: SourceSettings) -> Source:
+    what = f"recipe {recipe}, source"
+    if settings.location == "mini":
+        return Mini(settings.benchmark or settings.reader, settings.mini)
+    reader = {"virl39k": virl39k_reader, "deepscaler": deepscaler_reader, "benchmark": benchmark_reader}[settings.reader]
+    place = find_place(settings.location, settings.revision, settings.files or reader.HUB_PATTERNS, what=what)
+    if settings.reader == "virl39k":
+        return virl39k_reader.Virl39k(place, settings.licence)
+    if settings.reader == "deepscaler":
+        return deepscaler_reader.DeepScaler(place, settings.licence)
+    return benchmark_reader.Benchmark(settings.benchmark, place, settings.licence)
+
+
+def _open_benchmark(recipe: str, name: str, settings: BenchmarkSettings) -> Source:
+    if settings.location == "mini":
+        return Mini(name, MiniSettings(rows=settings.rows, duplicates=0, copies=0, renumbered=0))
+    patterns = settings.files or benchmark_reader.HUB_PATTERNS
+    place = find_place(settings.location, settings.revision, patterns, what=f"recipe {recipe}, benchmark {name}")
+    return benchmark_reader.Benchmark(name, place)
+
+
+def read_benchmarks(
+    inputs: Inputs, places: ImagePlaces, store: Store, progress: Progress
+) -> tuple[list[BenchmarkItems], dict[str, Ingested]]:
+    """Read the items of every benchmark; their pictures join `places`."""
+    from data_engine.ingest import ingest
+    from data_engine.steps.base import BenchmarkItems
+
+    items, read = [], {}
+    for name, source in inputs.benchmarks.items():
+        task = progress.task(f"benchmark {name}", source.count())
+        found = ingest(source, places, store, check_conflicts=False, task=task)
+        task.done()
+        read[name] = found
+        items.append(BenchmarkItems(name, source.location, source.revision, found.rows.drop("image_names"), places))
+    return items, read

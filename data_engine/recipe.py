@@ -1,0 +1,238 @@
+"""Recipes: one complete TOML file per dataset, named like the dataset.
+
+Input: a recipe's name (a file in `data_engine/recipes`) or the path of a user's own file, a profile, and overrides of the
+command line. Output: a resolved `Recipe`. Which steps run is said by which `[steps.NAME]` tables stand in the file; they
+run in the order of `STEP_ORDER`, whatever their order in the file.
+Not covered: opening sources and models (build).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from data_engine.sources.benchmarks import BENCHMARKS
+from data_engine.sources.mini import MiniSettings
+from shared.config import Strict, build_model, merge, parse_override, read_toml
+from shared.errors import UsageError, did_you_mean
+
+STEP_ORDER = (
+    "verify_answers",
+    "type_images",
+    "caption_images",
+    "decontaminate_ngrams",
+    "decontaminate_embeddings",
+    "dedup_minhash",
+)
+_FOLDER = Path(__file__).parent / "recipes"
+
+
+class SourceSettings(Strict):
+    """Where rows come from."""
+
+    reader: Literal["virl39k", "deepscaler", "benchmark"] = Field(description="Which reader knows the records.")
+    location: str = Field(description="Hub id, folder, file, or 'mini' for the project's own small set.")
+    revision: str = Field("main", description="Hub branch, tag or commit; recorded as the commit. Ignored for folders.")
+    benchmark: str = Field("", description="Name of the benchmark, for reader 'benchmark'.")
+    files: tuple[str, ...] = Field((), description="Hub files to fetch, as patterns; empty takes the reader's own.")
+    licence: str = Field("", description="Licence of the rows, recorded in the manifest.")
+    limit: int = Field(0, ge=0, description="Records read from the front; 0 reads all.")
+    mini: MiniSettings = Field(MiniSettings(), description="Sizes for location 'mini'.")
+
+
+class BenchmarkSettings(Strict):
+    """A benchmark to compare rows with."""
+
+    location: str = Field(description="Hub id, folder, file, or 'mini'.")
+    revision: str = Field("main", description="Hub branch, tag or commit. Ignored for folders.")
+    files: tuple[str, ...] = Field((), description="Hub files to fetch, as patterns; empty takes the reader's own.")
+    rows: int = Field(40, ge=1, description="Items drawn for location 'mini'.")
+
+
+class AssembleSettings(Strict):
+    """Which findings remove a row. Changing one re-runs assembling only."""
+
+    remove_unverifiable: bool = Field(True, description="Remove rows whose gold the grader cannot verify.")
+    remove_conflicts: bool = Field(True, description="Remove problems that occur with different answers.")
+    remove_overlaps: bool = Field(True, description="Remove rows that the text rules find in a benchmark.")
+    cosine_threshold: float = Field(0.95, ge=0, le=1.01, description="Remove at this cosine and above; 1.01 keeps all.")
+    cosine_near: float = Field(0.90, ge=0, le=1.01, description="Note as near miss from this cosine; 1.01 notes none.")
+    jaccard_threshold: float = Field(0.8, ge=0, le=1.01, description="Remove duplicates from this Jaccard similarity.")
+    remove_failed: bool = Field(True, description="Remove rows for which a model call failed for good.")
+
+
+class ShardSettings(Strict):
+    """How rows are laid into files."""
+
+    shard_megabytes: int = Field(500, ge=1, description="Size that shards should not pass, in MB (10^6 bytes).")
+    row_group_megabytes: int = Field(32, ge=1, le=280, description="A row group closes at this many MB of its own.")
+
+
+@cache
+def step_module(name: str) -> Any:
+    """Return the module of a step; its `Settings` and `run` are all that is used."""
+    return importlib.import_module(f"data_engine.steps.{name}")
+
+
+@cache
+def _steps_model() -> type[Strict]:
+    fields: dict[str, Any] = {
+        name: (step_module(name).Settings | None, Field(None, description=f"Settings of {name}; absent: not run."))
+        for name in STEP_ORDER
+        if importlib.util.find_spec(f"data_engine.steps.{name}")
+    }
+    return pydantic.create_model("Steps", __base__=Strict, **fields)
+
+
+class _RecipeBase(Strict):
+    description: str = Field("", description="One sentence for people.")
+    source: SourceSettings = Field(description="Where rows come from.")
+    benchmarks: dict[str, BenchmarkSettings] = Field({}, description="Benchmarks to compare with, by name.")
+    assemble: AssembleSettings = Field(AssembleSettings(), description="What removes a row.")
+    shards: ShardSettings = Field(ShardSettings(), description="How rows are laid into files.")
+
+
+class Recipe(Strict):
+    """A resolved recipe under its name and profile."""
+
+    name: str
+    profile: Literal["full", "local"]
+    settings: Any
+    """The `_RecipeBase` with its `steps`."""
+
+    @property
+    def source(self) -> SourceSettings:
+        """Where rows come from."""
+        return self.settings.source  # type: ignore[no-any-return]
+
+    @property
+    def benchmarks(self) -> dict[str, BenchmarkSettings]:
+        """Benchmarks to compare with."""
+        return self.settings.benchmarks  # type: ignore[no-any-return]
+
+    @property
+    def assemble(self) -> AssembleSettings:
+        """What removes a row."""
+        return self.settings.assemble  # type: ignore[no-any-return]
+
+    @property
+    def shards(self) -> ShardSettings:
+        """How rows are laid into files."""
+        return self.settings.shards  # type: ignore[no-any-return]
+
+    def steps(self) -> list[tuple[str, Any]]:
+        """Return the steps that run with their settings, in order."""
+        chosen = [(name, getattr(self.settings.steps, name, None)) for name in STEP_ORDER]
+        return [(name, settings) for name, settings in chosen if settings is not None]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the resolved recipe as JSON values."""
+        return {"name": self.name, "profile": self.profile, **self.settings.model_dump(mode="json")}
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the project, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def load_recipe(
+    words: str,
+    profile: Literal["full", "local"],
+    *,
+    source: str | None = None,
+    limit: int | None = None,
+    benchmarks: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """Resolve a recipe by name or path.
+
+    Args:
+        words: `virl39k-captioned`, or the path of a TOML file.
+        profile: Which profile's values to take.
+        source: `--source`: overrules `source.location` (its revision then is the folder's content, or the hub's main).
+        limit: `--limit`: overrules `source.limit`.
+        benchmarks: `--benchmark NAME=PLACE`, each adds or replaces one.
+        overrides: `--set KEY=VALUE`, over everything else.
+
+    Raises:
+        UsageError: unknown recipe (with the nearest), unknown key (with the nearest), wrong value.
+
+    """
+    file = _recipe_file(words)
+    table = read_toml(file)
+    changes = _command_line(source, limit, benchmarks)
+    for text in overrides:
+        changes = merge(changes, parse_override(text))
+    profiles = table.get("profile", {})
+    if isinstance(profiles, dict) and isinstance(profiles.get(profile, {}), dict):
+        table["profile"] = {**profiles, profile: merge(profiles.get(profile, {}), changes)}
+    model = pydantic.create_model("Recipe", __base__=_RecipeBase, steps=(_steps_model(), _steps_model()()))
+    settings = build_model(table, model, (), what="recipe", profile=profile, file=file.name)
+    _check(settings, file.name)
+    return Recipe(name=file.stem, profile=profile, settings=settings)
+
+
+def _recipe_file(words: str) -> Path:
+    if words.endswith(".toml") or "/" in words:
+        path = Path(words).expanduser()
+        if not path.is_file():
+            raise UsageError(f"recipe file {words} does not exist", f"Recipes by name: {', '.join(recipe_names())}")
+        return path
+    path = _FOLDER / f"{words}.toml"
+    if not path.is_file():
+        raise UsageError(f"unknown recipe {words!r}", did_you_mean(words, recipe_names()))
+    return path
+
+
+def _command_line(source: str | None, limit: int | None, benchmarks: Sequence[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if source is not None:
+        changes = merge(changes, {"source": {"location": source, "revision": "main"}})
+    if limit is not None:
+        changes = merge(changes, {"source": {"limit": limit}})
+    for text in benchmarks:
+        name, equals, place = text.partition("=")
+        if not equals or not name or not place:
+            raise UsageError(f"--benchmark {text!r} is not NAME=PLACE", "Write for example --benchmark math500=FILE")
+        changes = merge(changes, {"benchmarks": {name: {"location": place, "revision": "main"}}})
+    return changes
+
+
+def _check(settings: Any, file: str) -> None:
+    source: SourceSettings = settings.source
+    if source.reader == "benchmark" and not source.benchmark:
+        raise UsageError(f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(BENCHMARKS)}")
+    if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in BENCHMARKS:
+        raise UsageError(f"recipe {file}: no mini set stands for {source.benchmark}", "Name a file with --source")
+    for name, benchmark in settings.benchmarks.items():
+        if benchmark.location == "mini" and name not in BENCHMARKS:
+            raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, BENCHMARKS))
+    needs = [name for name in ("decontaminate_ngrams", "decontaminate_embeddings") if getattr(settings.steps, name, None)]
+    if needs and not settings.benchmarks:
+        raise UsageError(f"recipe {file}: {needs[0]} has no benchmark to compare with", "Add [benchmarks.NAME]")
+    if settings.steps.caption_images and not settings.steps.type_images:
+        raise UsageError(f"recipe {file}: caption_images needs the types", "Add [steps.type_images]")
+
+
+def without_places(value: Any) -> Any:
+    """Turn settings into JSON values in which no path of this machine is left: models become their identity."""
+    from shared.vlm.spec import EngineSpec
+
+    if isinstance(value, EngineSpec):
+        return value.identity()
+    if isinstance(value, pydantic.BaseModel):
+        return {name: without_places(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {str(key): without_places(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(item) for item in value]
+    if isinstance(value, Path):
+        return value.name
+    return value

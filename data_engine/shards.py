@@ -1,0 +1,141 @@
+"""Parquet shards: written by pyarrow, one row group in memory at a time, byte-identical for equal rows.
+
+Layout, with reasons (facts/data-engine, "Parquet with images"):
+- A row's shard is its id's hash modulo a power of two, so that a removed row changes one shard and not all later ones.
+- Rows of a shard are sorted by id. A row group closes when its bytes pass the limit, whatever the number of rows.
+- Image bytes are PLAIN and uncompressed (they are compressed already; zstd saves nothing and makes one picture cost a
+  whole row group), the other columns zstd. Page index on, so that a reader finds a row without reading the pictures.
+- The schema's `huggingface` metadata makes `datasets` decode the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.schema import COLUMNS, LEDGER_SCHEMA, ROW_SCHEMA
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+    from data_engine.image_places import ImagePlaces
+    from data_engine.progress import Task
+
+_IMAGE_BYTES = "images.list.element.bytes"
+_TEXT_BYTES_PER_ROW = 2000
+"""Estimate of a row without pictures, for choosing the number of shards only."""
+
+
+def shard_count(rows: int, image_bytes: int, shard_bytes: int) -> int:
+    """Return the power of two at which shards stay below `shard_bytes` with a fifth to spare for uneven hashing."""
+    count = 1
+    while (image_bytes + rows * _TEXT_BYTES_PER_ROW) / count > 0.8 * shard_bytes:
+        count *= 2
+    return count
+
+
+def shard_of(identity: str, count: int) -> int:
+    """Return the shard of a row: the id's 64-bit hash modulo the number of shards."""
+    return int(identity.rsplit("-", 1)[-1][:16], 16) % count
+
+
+def write_shards(
+    rows: pl.DataFrame,
+    images: ImagePlaces,
+    folder: Path,
+    name: str,
+    *,
+    shard_bytes: int,
+    row_group_bytes: int,
+    task: Task | None = None,
+) -> list[Path]:
+    """Write rows (schema columns without `images`, and `image_names`) to `NAME-00000-of-0000N.parquet` files.
+
+    Peak memory: about three times `row_group_bytes`.
+    """
+    import polars as pl
+
+    total = sum(images.size(sha256) for hashes in rows["image_hashes"].to_list() for sha256 in hashes)
+    count = shard_count(rows.height, total, shard_bytes)
+    place = pl.Series("shard", [shard_of(identity, count) for identity in rows["id"].to_list()], dtype=pl.Int64)
+    files = []
+    for number in range(count):
+        part = rows.filter(place == number).sort("id")
+        file = folder / f"{name}-{number:05d}-of-{count:05d}.parquet"
+        _write_shard(part, images, file, row_group_bytes, task)
+        files.append(file)
+    return files
+
+
+def _write_shard(
+    rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_bytes: int, task: Task | None
+) -> None:
+    import pyarrow.parquet as pq
+
+    texts = [column.name for column in COLUMNS if column.name != "images"]
+    with pq.ParquetWriter(
+        file,
+        ROW_SCHEMA,
+        version="2.6",
+        compression={**{_leaf(name): "zstd" for name in texts if name != "difficulty"}, _IMAGE_BYTES: "none"},
+        use_dictionary=[_leaf(name) for name in ("source_name", "source_location", "source_revision", "category")],
+        write_statistics=["id", "source_id", "row_hash"],
+        write_page_index=True,
+        store_schema=True,
+    ) as writer:
+        for start, length in _groups(rows, images, row_group_bytes):
+            table = _table(rows.slice(start, length), images)
+            writer.write_table(table, row_group_size=max(1, length))
+            if task is not None:
+                task.advance(length)
+        if rows.height == 0:
+            writer.write_table(ROW_SCHEMA.empty_table())
+
+
+def _leaf(name: str) -> str:
+    """Path of the column's leaf in the file: lists add two levels."""
+    lists = {"choices", "image_types", "captions", "image_hashes"}
+    return f"{name}.list.element" if name in lists else name
+
+
+def _groups(rows: pl.DataFrame, images: ImagePlaces, row_group_bytes: int) -> Iterator[tuple[int, int]]:
+    """Consecutive (start, length) of row groups that close when their bytes pass the limit."""
+    start, size = 0, 0
+    for index, hashes in enumerate(rows["image_hashes"].to_list()):
+        size += _TEXT_BYTES_PER_ROW + sum(images.size(sha256) for sha256 in hashes)
+        if size >= row_group_bytes:
+            yield start, index + 1 - start
+            start, size = index + 1, 0
+    if start < rows.height:
+        yield start, rows.height - start
+
+
+def _table(rows: pl.DataFrame, images: ImagePlaces) -> pa.Table:
+    import pyarrow as pa
+
+    plain = rows.drop("image_names").to_arrow(compat_level=None)
+    columns: list[Any] = []
+    for field in ROW_SCHEMA:
+        if field.name == "images":
+            pictures = [
+                [{"bytes": images.get(sha256), "path": path} for sha256, path in zip(hashes, names, strict=True)]
+                for hashes, names in zip(rows["image_hashes"].to_list(), rows["image_names"].to_list(), strict=True)
+            ]
+            columns.append(pa.array(pictures, type=field.type))
+        else:
+            columns.append(plain.column(field.name).cast(field.type).combine_chunks())
+    return pa.Table.from_arrays(columns, schema=ROW_SCHEMA)
+
+
+def write_ledger(ledger: pl.DataFrame, file: Path) -> Path:
+    """Write the ledger, sorted by id, step, rule and item."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ordered = ledger.sort("id", "step", "rule", "item", nulls_last=True).to_arrow(compat_level=None)
+    columns = [ordered.column(field.name).cast(field.type).combine_chunks() for field in LEDGER_SCHEMA]
+    table = pa.Table.from_arrays(columns, schema=LEDGER_SCHEMA)
+    pq.write_table(table, file, compression="zstd", write_page_index=True)
+    return file
