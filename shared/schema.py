@@ -45,7 +45,8 @@ COLUMNS = (
     Column("answer", _TEXT, False, "The bare gold answer, \\boxed{} taken off."),
     Column("answer_kind", _TEXT, False, "What the grader read the gold as: choice, integer, fraction, text and so on."),
     Column("choices", _TEXTS, False, "The options in order, A first; empty where the problem has none."),
-    Column("images", pa.list_(IMAGE_STRUCT), False, "The original encoded images with their names in the source."),
+    # Nullable although never null: `datasets` decodes only where the field equals its own, which is nullable.
+    Column("images", pa.list_(IMAGE_STRUCT), True, "The original encoded images with their names in the source."),
     Column("image_types", _TEXTS, False, "One of the eight image types per image; null where not typed."),
     Column("captions", _TEXTS, False, "One caption per image; null where none was asked for."),
     Column("category", _TEXT, True, "The source's own category of the problem."),
