@@ -1,7 +1,7 @@
 """What a phase is: one named file of values, resolved for a profile.
 
-Input: a phase file `phases/NAME.toml`, a profile and `--set` overrides. Output: a frozen `Phase`. The defaults below are
-the values of the paper's section 5.1 where it states one; each field says its meaning, unit and source. The `local`
+Input: a phase file `phases/NAME.toml`, a profile and `--set` overrides. Output: a frozen `Phase`. The defaults below
+are the values of the paper's section 5.1 where it states one; each field says its meaning, unit and source. The `local`
 tables of the phase files change sizes only, and the learning rate, which belongs to a model's size.
 Not covered: what OpenRLHF calls these values (`openrlhf_bridge/arguments.py`).
 """
@@ -40,6 +40,11 @@ class DataSettings(Strict):
     )
     max_pass_rate: float = Field(
         default=1.0, ge=0, le=1, description="Leave out rows whose known pass rate is above; 1 switches it off."
+    )
+    max_image_pixels: int = Field(
+        default=1_003_520,
+        ge=0,
+        description="Larger pictures are reduced to this many pixels (1,280 tokens; the paper states none). 0: never.",
     )
     profile_check: bool = Field(
         default=True, description="Refuse a dataset version that was built for the other profile."
@@ -89,7 +94,7 @@ class RolloutSettings(Strict):
         default=2048, gt=0, description="Tokens of one answer (the paper states none; its Figure 3 stays below 1,000)."
     )
     max_length: int = Field(
-        default=8192,
+        default=6144,
         gt=0,
         description="Tokens of prompt, pictures and answer; longer rows are counted and left out, never truncated.",
     )
@@ -105,11 +110,11 @@ class TrainSettings(Strict):
     batch_unit: Literal["rollouts", "prompts"] = Field(
         default="rollouts",
         description=(
-            "What batch_size counts. 'rollouts' is OpenRLHF's own meaning: 256 prompts x 16 rollouts / 256 = 16 updates "
-            "a step, where equation 1's clipping matters. 'prompts' makes it one update a step."
+            "What batch_size counts. 'rollouts' is OpenRLHF's own meaning: 256 prompts x 16 rollouts / 256 = 16 "
+            "updates a step, where equation 1's clipping matters. 'prompts' makes it one update a step."
         ),
     )
-    micro_batch_size: int = Field(default=4, gt=0, description="Rollouts per forward and backward pass on one GPU.")
+    micro_batch_size: int = Field(default=2, gt=0, description="Rollouts per forward and backward pass on one GPU.")
     learning_rate: float = Field(default=1e-6, gt=0, description="Adam's learning rate (paper: 1.0e-6).")
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine_with_min_lr"] = Field(
         default="constant_with_warmup",
@@ -156,7 +161,9 @@ class ClusterSettings(Strict):
     nodes: int = Field(default=2, gt=0, description="Machines (paper: 16 H800, here 2 x 8).")
     gpus_per_node: int = Field(default=8, gt=0, description="GPUs of one machine.")
     tensor_parallel: int = Field(default=1, gt=0, description="GPUs per vLLM engine.")
-    vllm_memory: float = Field(default=0.6, gt=0, lt=1, description="Share of a GPU's memory for vLLM while it samples.")
+    vllm_memory: float = Field(
+        default=0.6, gt=0, lt=1, description="Share of a GPU's memory for vLLM while it samples."
+    )
     zero_stage: Literal[1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage.")
     adam_offload: bool = Field(default=False, description="Keep Adam's states in host memory.")
     attention: str = Field(default="flash_attention_2", description="Attention of the trained model.")

@@ -1,8 +1,8 @@
 """The agent file that OpenRLHF loads in every rollout actor (`--train.agent_func_path`).
 
-It adds three things to OpenRLHF's own single-turn executor: image and video pad tokens can never be sampled (a policy
-that does kills training: "image features and image tokens do not match"), every rollout gets a reward, and every rollout
-is appended to a file of its actor, which the launcher turns into Parquet step by step.
+It adds three things to OpenRLHF's own single-turn executor. Image and video pad tokens can never be sampled: a policy
+that does kills training ("image features and image tokens do not match"). Every rollout gets a reward. And every
+rollout is appended to a file of its actor, which the launcher turns into Parquet step by step.
 The step a rollout belongs to is counted by the weight pushes seen by this actor's engine.
 """
 
@@ -69,7 +69,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         # One file per actor: no two processes write to the same one.
         self._file = (folder / f"actor-{os.getpid()}-{os.urandom(3).hex()}.jsonl").open("a", encoding="utf-8")
 
-    async def execute(
+    async def execute(  # noqa: PLR0917 - OpenRLHF's signature
         self,
         prompt: str,
         label: str,

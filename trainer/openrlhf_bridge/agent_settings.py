@@ -1,4 +1,7 @@
-"""What the launcher tells every agent, through one environment variable. Apart from `agent.py`, which loads OpenRLHF."""
+"""What the launcher tells every agent, through one environment variable.
+
+Apart from `agent.py`, which loads OpenRLHF.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Resolved phase -> the arguments of `openrlhf.cli.train_ppo_ray`. Pure: no file, process or clock is touched.
 
-The one place that knows OpenRLHF 0.11.2's flag names. `parse_with_openrlhf` runs OpenRLHF's own parser and its checks on
-a list of arguments without starting anything, so that a wrong combination is found in milliseconds.
+The one place that knows OpenRLHF 0.11.2's flag names. `parse_with_openrlhf` runs OpenRLHF's own parser and its checks
+on a list of arguments without starting anything, so that a wrong combination is found in milliseconds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,13 @@ def _flags(values: dict[str, Any]) -> list[str]:
 
 
 def openrlhf_arguments(
-    phase: Phase, paths: RunPaths, prompts: PromptFacts, *, device: Literal["cuda", "cpu"], resume: bool, agent: str = ""
+    phase: Phase,
+    paths: RunPaths,
+    prompts: PromptFacts,
+    *,
+    device: Literal["cuda", "cpu"],
+    resume: bool,
+    agent: str = "",
 ) -> list[str]:
     """Arguments of one phase.
 
@@ -193,7 +199,7 @@ def parse_with_openrlhf(arguments: list[str]) -> Any:
     sys.modules["openrlhf.utils.config"] = _config_module(package)
     try:
         with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(messages):
-            exec(code, names)  # the pinned package's own source, not data
+            exec(code, names)  # noqa: S102 - the pinned package's own source, not data
     except (SystemExit, AssertionError) as error:
         said = messages.getvalue().strip().splitlines()
         raise InfiMmrError(

@@ -1,8 +1,8 @@
 """The process that OpenRLHF runs in: start (or join) Ray, then run OpenRLHF's own entry, unmodified.
 
-Started by `launch.py` as `python -m trainer.openrlhf_bridge.driver SPEC.json`; SPEC holds `ray` (keywords of `ray.init`)
-and `arguments` (OpenRLHF's). Ray is started here because OpenRLHF then skips its own `ray.init`, which would know nothing
-of pretended GPUs, temporary folders or the environment of workers.
+Started by `launch.py` as `python -m trainer.openrlhf_bridge.driver SPEC.json`; SPEC holds `ray` (keywords of
+`ray.init`) and `arguments` (OpenRLHF's). Ray is started here because OpenRLHF then skips its own `ray.init`, which
+would know nothing of pretended GPUs, temporary folders or the environment of workers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def die_with_parent(parent: int) -> None:
 
 def main() -> None:
     """Run one phase's training."""
-    die_with_parent(int(os.environ["INFI_MMR_LAUNCHER"]))
+    if "INFI_MMR_LAUNCHER" in os.environ:  # not in a submitted job, whose parent is Ray
+        die_with_parent(int(os.environ["INFI_MMR_LAUNCHER"]))
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     import ray
 

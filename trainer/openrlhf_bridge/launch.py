@@ -122,13 +122,16 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
     scratch = Path(tempfile.mkdtemp(prefix="mmr-"))
     trouble = ""
     try:
-        with _interruptible(), (spec.folder / "openrlhf.log").open("a", encoding="utf-8") as log:
-            with _lines(spec, tag, scratch) as (lines, returncode):
-                for event in events(_copied(lines, log)):
-                    if isinstance(event, Trouble):
-                        trouble = event.text
-                    on_event(event)
-                return Ending(returncode(), trouble)
+        with (
+            _interruptible(),
+            (spec.folder / "openrlhf.log").open("a", encoding="utf-8") as log,
+            _lines(spec, tag, scratch) as (lines, returncode),
+        ):
+            for event in events(_copied(lines, log)):
+                if isinstance(event, Trouble):
+                    trouble = event.text
+                on_event(event)
+            return Ending(returncode(), trouble)
     finally:
         end_processes(tag)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The reward of one rollout, in the form that OpenRLHF wants.
 
-Input: the model's output text and the label (JSON). Output: `Outcome` with the shaped reward (what trains), the 0/1 score
-(what dynamic filtering reads), numbers for the logs, and the record for the rollout files.
+Input: the model's output text and the label (JSON). Output: `Outcome` with the shaped reward (what trains), the 0/1
+score (what dynamic filtering reads), numbers for the logs, and the record for the rollout files.
 Never raises and always returns a value: OpenRLHF swallows exceptions here and later fails with a misleading error
 (facts; verl#5635, Math-Verify#50). Failures of our own are counted in `reward_failed`.
 """
@@ -30,14 +30,12 @@ def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
     failed = 0.0
     fields: dict[str, Any] = {}
     try:
-        fields = json.loads(label)
+        fields = dict(json.loads(label))
         parts = reward(output, fields, weights)
         failed = float(parts.failure.startswith("error:") or parts.verdict == "unparsable_gold")
-    except Exception as error:  # nothing may escape, see above
+    except Exception as error:  # noqa: BLE001 - nothing may escape, see above
         parts = RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, "text", "wrong", f"error:{type(error).__name__}")
         failed = 1.0
-    if not isinstance(fields, dict):
-        fields = {}
     # The same keys for every rollout: OpenRLHF merges them into tensors.
     logs = {
         "format": float(parts.format),

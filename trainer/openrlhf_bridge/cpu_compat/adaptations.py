@@ -1,7 +1,7 @@
 """The adaptations, one class of `Adaptation` each: target, reason, and what is put in its place.
 
-All of them are for OpenRLHF 0.11.2, vLLM 0.29 and torch 2.13 as pinned in `pyproject.toml`. Modules that are patched are
-imported here only inside functions: this file must stay free to import.
+All of them are for OpenRLHF 0.11.2, vLLM 0.29 and torch 2.13 as pinned in `pyproject.toml`. Modules that are patched
+are imported here only inside functions: this file must stay free to import.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 
 def _nothing() -> None:
@@ -61,7 +61,8 @@ class CpuDeviceName(str):
 
     __slots__ = ()
 
-    def __new__(cls) -> CpuDeviceName:
+    def __new__(cls) -> Self:
+        """Make the one value."""
         return super().__new__(cls, "cpu")
 
     def __format__(self, spec: str) -> str:
@@ -73,9 +74,9 @@ def _torch_cuda(torch: Any) -> None:
         message = "cpu_compat was loaded on a machine with CUDA, where it must not be (unset INFI_MMR_CPU_COMPAT)"
         raise ImportError(message)
     torch.cuda.current_device = CpuDeviceName
-    torch.cuda.set_device = lambda device: None
-    torch.cuda.synchronize = lambda device=None: None
-    torch.cuda.current_stream = lambda device=None: None
+    torch.cuda.set_device = lambda _: None
+    torch.cuda.synchronize = lambda _=None: None
+    torch.cuda.current_stream = lambda _=None: None
     torch.cuda.empty_cache = lambda: None
 
 
@@ -110,7 +111,7 @@ class StoreBroadcast:
     def __init__(self, group: Any) -> None:
         self._group = group
 
-    def broadcast(self, tensor: Any, src: int, stream: object = None) -> None:
+    def broadcast(self, tensor: Any, src: int, stream: object = None) -> None:  # noqa: ARG002 - the communicator's signature
         """Fill `tensor` on every rank with the values of rank `src`; delete what all ranks have read."""
         group = self._group
         if group.rank == src:
@@ -125,7 +126,7 @@ class StoreBroadcast:
 
 def _weight_group(module: Any) -> None:
     def stateless_init_process_group(
-        master_address: str, master_port: int, rank: int, world_size: int, device: object
+        master_address: str, master_port: int, rank: int, world_size: int, _device: object
     ) -> StoreBroadcast:
         from vllm.distributed.utils import StatelessProcessGroup
 
@@ -135,7 +136,7 @@ def _weight_group(module: Any) -> None:
 
 
 def _update_weight(module: Any) -> None:
-    def update_weight(self: Any, name: str, dtype: Any, shape: Any, empty_cache: bool = False) -> None:
+    def update_weight(self: Any, name: str, dtype: Any, shape: Any, empty_cache: bool = False) -> None:  # noqa: ARG001
         import torch
 
         if dtype != self.model_config.dtype:

@@ -14,7 +14,9 @@ from typing import Protocol
 class Hook(Protocol):
     """What is to happen around the execution of one module."""
 
-    module: str
+    @property
+    def module(self) -> str:
+        """Name of the module."""
 
     def before(self) -> None:
         """Run before the module's code."""

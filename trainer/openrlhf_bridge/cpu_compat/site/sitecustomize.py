@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - Python looks for this very name on its path
 """Imported by every Python process of a run without CUDA (this folder is on its PYTHONPATH)."""
 
 import os

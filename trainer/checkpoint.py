@@ -1,0 +1,86 @@
+"""Weights that OpenRLHF saved -> a checkpoint that transformers and vLLM load at once.
+
+OpenRLHF saves weights, but neither the image processor's files nor the original configuration (facts). The finished
+folder holds the new weights (safetensors), every other file of the parent checkpoint, and the run record.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from shared.errors import InfiMmrError
+from trainer.preflight import count_weights, safetensors_header
+from trainer.run_record import FILE_IN_CHECKPOINT, RunRecord, write_record
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+NOT_COPIED = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "run_record.json", "README.md", ".*", *WEIGHTS)
+
+
+def finish_checkpoint(saved: Path, parent: Path, target: Path, record: RunRecord) -> str:
+    """Assemble `target` from OpenRLHF's `saved` weights and the parent's other files; returns the weights' sha256.
+
+    The folder appears whole: it is prepared beside and renamed.
+
+    Raises:
+        InfiMmrError: OpenRLHF saved no weights, or not as many as the parent has.
+
+    """
+    files = sorted(saved.glob("*.safetensors"))
+    if not files:
+        raise InfiMmrError("OpenRLHF ended without saving weights", "look at openrlhf.log in the run folder")
+    check_same_weights(saved, parent)
+    partial = target.with_name(f".{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file in parent.iterdir():
+        if file.is_file() and not any(file.match(pattern) for pattern in NOT_COPIED):
+            shutil.copyfile(file, partial / file.name)
+    for pattern in WEIGHTS:
+        for file in saved.glob(pattern):
+            shutil.copyfile(file, partial / file.name)
+    digest = weights_hash(partial)
+    write_record(partial, record.model_copy(update={"checkpoint_sha256": digest}), FILE_IN_CHECKPOINT)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    shutil.rmtree(saved, ignore_errors=True)
+    return digest
+
+
+def weights_hash(folder: Path) -> str:
+    """sha256 over names and bytes of a folder's safetensors files."""
+    from shared.fingerprint import file_hash, fingerprint
+
+    return fingerprint([[file.name, file_hash(file)] for file in sorted(folder.glob("*.safetensors"))])
+
+
+def check_same_weights(saved: Path, parent: Path) -> None:
+    """Compare the number of weights; a tied output layer may be in one of both only.
+
+    Raises:
+        InfiMmrError: the numbers differ.
+
+    """
+    new, old = count_weights(saved), count_weights(parent)
+    tied = {_count(entry["shape"]) for folder in (saved, parent) for entry in _tied(folder)}
+    if new != old and abs(new - old) not in tied:
+        raise InfiMmrError(
+            f"OpenRLHF saved {new:,} weights, the parent checkpoint has {old:,}",
+            "look at openrlhf.log in the run folder",
+        )
+
+
+def _tied(folder: Path) -> list[dict[str, list[int]]]:
+    return [
+        entry
+        for file in folder.glob("*.safetensors")
+        for name, entry in safetensors_header(file).items()
+        if name.endswith(("embed_tokens.weight", "lm_head.weight"))
+    ]
+
+
+def _count(shape: list[int]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count

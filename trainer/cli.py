@@ -1,0 +1,188 @@
+"""`trainer`: phases, curriculum, plan, evaluation, grading, reports.
+
+Parses first and imports the room that does the work after: `trainer --help` loads neither torch nor ray. With `--json`
+stdout is one JSON object; everything for people goes to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="trainer",
+    help="Train, evaluate and report: the three-phase GRPO curriculum of Infi-MMR.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ProfileOption = Annotated[str, typer.Option("--profile", help="full, local, or auto (full where CUDA is seen).")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a value, e.g. train.max_steps=3.")]
+StoreOption = Annotated[str | None, typer.Option("--store", help="Dataset store (default $INFI_MMR_STORE or ./store).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cuda, cpu, or auto.")]
+FromOption = Annotated[str | None, typer.Option("--from", help="Checkpoint to start from: folder, hub id or tiny-vl.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", help="Run folder.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
+MaxStepsOption = Annotated[
+    int | None, typer.Option("--max-steps", min=1, help="Stop each phase after this many steps.")
+]
+LimitOption = Annotated[int | None, typer.Option("--eval-limit", min=1, help="Items per evaluation task.")]
+
+
+@app.command()
+def phase(  # noqa: PLR0917 - typer turns each parameter into an option
+    name: Annotated[str, typer.Option("--name", help="Phase: fra, cmra, mre, or another file in trainer/phases.")],
+    profile: ProfileOption = "auto",
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Dataset version NAME[@V].")] = None,
+    start: FromOption = None,
+    output: OutputOption = None,
+    max_steps: MaxStepsOption = None,
+    resume: ResumeOption = False,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train one phase."""
+    from trainer.commands import train_phase
+
+    train_phase(
+        name,
+        profile=profile,
+        dataset=dataset,
+        start=start,
+        output=output,
+        max_steps=max_steps,
+        resume=resume,
+        overrides=overrides or [],
+        store=store,
+        device=device,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def curriculum(  # noqa: PLR0917 - likewise
+    phases: Annotated[
+        str, typer.Option("--phases", help="Phases in order, comma-separated, or a curriculum's name.")
+    ] = "paper",
+    profile: ProfileOption = "auto",
+    start: FromOption = None,
+    output: OutputOption = None,
+    max_steps: MaxStepsOption = None,
+    eval_limit: LimitOption = None,
+    evaluate_phases: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate base and phases.")] = True,
+    resume: ResumeOption = False,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train phases in a row, with evaluation between them; resumable at any point."""
+    from trainer.commands import train_curriculum
+
+    train_curriculum(
+        phases,
+        profile=profile,
+        start=start,
+        output=output,
+        max_steps=max_steps,
+        eval_limit=eval_limit,
+        evaluate=evaluate_phases,
+        resume=resume,
+        overrides=overrides or [],
+        store=store,
+        device=device,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def plan(  # noqa: PLR0917 - likewise
+    name: Annotated[str, typer.Option("--name", help="Phase to plan.")],
+    profile: ProfileOption = "auto",
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="GPUs of the cluster.")] = None,
+    gpu: Annotated[
+        str, typer.Option("--gpu", help="Kind of GPU: h800, h100, h200, a100-80, a100-40, l40s, 4090.")
+    ] = "h800",
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=1, help="Rows of the dataset, where it is not at hand.")
+    ] = None,
+    start: FromOption = None,
+    max_steps: MaxStepsOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Resolved configuration, OpenRLHF's arguments, memory, steps, tokens and GPU-hours, before anything starts."""
+    from trainer.commands import show_plan
+
+    show_plan(
+        name,
+        profile=profile,
+        gpus=gpus,
+        gpu=gpu,
+        rows=rows,
+        start=start,
+        max_steps=max_steps,
+        overrides=overrides or [],
+        store=store,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def grade(
+    pairs: Annotated[Path, typer.Argument(help='File of lines {"gold", "pred"}.')],
+    as_json: JsonOption = False,
+) -> None:
+    """Grade pairs of gold and predicted answers: verdict, reward parts, time."""
+    from trainer.grade import grade_command
+
+    raise SystemExit(grade_command(pairs, json=as_json))
+
+
+def _mount_rooms() -> None:
+    """Add the commands of the other rooms; each of them imports its work inside its functions."""
+    from trainer.evaluation.cli import register as register_evaluation
+    from trainer.report.cli import register as register_report
+    from trainer.tiny_vl.cli import app as tiny_vl
+
+    register_evaluation(app)
+    register_report(app)
+    app.add_typer(tiny_vl, name="tiny-vl", help="Train and look at the bundled checkpoint.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry of the `trainer` command."""
+    from shared.errors import InfiMmrError
+
+    _mount_rooms()
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(words, standalone_mode=True)
+    except InfiMmrError as error:
+        fail(error, as_json="--json" in words)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command with --resume continues\n")
+        raise SystemExit(130) from None
+
+
+def fail(error: Any, *, as_json: bool) -> None:
+    """Print an expected failure and leave with its exit code."""
+    sys.stderr.write(f"error: {error}\n")
+    if as_json:
+        import json
+
+        sys.stdout.write(json.dumps({"error": error.message, "next": error.next_step}) + "\n")
+    raise SystemExit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The work behind the commands `phase`, `curriculum` and `plan`: options in, files and one JSON object out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from shared.config import Profile, pick_profile
+from shared.errors import UsageError
+from trainer.phase import Phase, load_phase
+
+
+def say(text: str) -> None:
+    """Tell people; stdout belongs to results."""
+    sys.stderr.write(f"{text}\n")
+
+
+def pick_device(device: str) -> Literal["cuda", "cpu"]:
+    """`cuda` or `cpu`; `auto` takes CUDA where it is seen, without importing torch.
+
+    Raises:
+        UsageError: another word.
+
+    """
+    if device == "cuda":
+        return "cuda"
+    if device == "cpu":
+        return "cpu"
+    if device != "auto":
+        raise UsageError(f"unknown device {device!r}", "Known: auto, cuda, cpu")
+    return "cuda" if pick_profile("auto").name == "full" else "cpu"
+
+
+def _overrides(
+    overrides: Sequence[str], *, dataset: str | None = None, start: str | None = None, max_steps: int | None = None
+) -> list[str]:
+    """`--set` values and the options that stand for some of them; options win."""
+    found = list(overrides)
+    if dataset:
+        found.append(f"data.dataset={json.dumps(dataset)}")
+    if start:
+        found += [f"model.start={json.dumps(start)}", 'model.revision=""']
+    if max_steps:
+        found.append(f"train.max_steps={max_steps}")
+    return found
+
+
+def train_phase(
+    name: str,
+    *,
+    profile: str,
+    dataset: str | None,
+    start: str | None,
+    output: Path | None,
+    max_steps: int | None,
+    resume: bool,
+    overrides: list[str],
+    store: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """`trainer phase`."""
+    from trainer.display import LiveDisplay
+    from trainer.phase_run import PhaseRequest, checkpoint_of, run_phase
+
+    chosen = pick_profile(profile)
+    phase = load_phase(name, chosen.name, _overrides(overrides, dataset=dataset, start=start, max_steps=max_steps))
+    say(chosen.why)
+    folder = output or Path("runs") / f"{name}-{chosen.name}"
+    request = PhaseRequest(
+        phase, folder, resume=resume, store=store, device=pick_device(device), ray_address=_ray_address()
+    )
+    with LiveDisplay(f"phase {name}") as display:
+        record = run_phase(request, display)
+    result = {
+        "phase": name,
+        "profile": chosen.name,
+        "output": str(folder),
+        "checkpoint": str(checkpoint_of(folder)),
+        "steps": record.steps,
+        "dataset": record.dataset["label"],
+        "attempts": len(record.attempts),
+        "results": record.results,
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        say(f"phase {name}: {record.steps} steps on {record.dataset['label']}; checkpoint {result['checkpoint']}")
+
+
+def train_curriculum(
+    phases: str,
+    *,
+    profile: str,
+    start: str | None,
+    output: Path | None,
+    max_steps: int | None,
+    eval_limit: int | None,
+    evaluate: bool,
+    resume: bool,
+    overrides: list[str],
+    store: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """`trainer curriculum`."""
+    from trainer.curriculum import CurriculumRequest, load_phases, phase_list, run_curriculum, table_text
+    from trainer.display import LiveDisplay
+
+    chosen = pick_profile(profile)
+    names = phase_list(phases)
+    words = _overrides(overrides, start=start, max_steps=max_steps)
+    if eval_limit:
+        words.append(f"evaluation.limit={eval_limit}")
+    loaded = load_phases(names, chosen.name, words)
+    say(chosen.why)
+    folder = output or Path("runs") / f"curriculum-{phases.replace(',', '-')}-{chosen.name}"
+    request = CurriculumRequest(
+        loaded,
+        folder,
+        resume=resume,
+        evaluate=evaluate,
+        store=store,
+        device=pick_device(device),
+        ray_address=_ray_address(),
+    )
+    with LiveDisplay(f"curriculum {phases}") as display:
+        content = run_curriculum(request, display, tell=say)
+    if as_json:
+        sys.stdout.write(json.dumps({**content, "output": str(folder)}) + "\n")
+    else:
+        say(table_text(content) if evaluate else f"finished: {folder}")
+
+
+def _ray_address() -> str:
+    return os.environ.get("RAY_ADDRESS", "")
+
+
+def show_plan(
+    name: str,
+    *,
+    profile: str,
+    gpus: int | None,
+    gpu: str,
+    rows: int | None,
+    start: str | None,
+    max_steps: int | None,
+    overrides: list[str],
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """`trainer plan`."""
+    from trainer.plan import make_plan, plan_text
+
+    chosen: Profile = pick_profile(profile)
+    phase: Phase = load_phase(name, chosen.name, _overrides(overrides, start=start, max_steps=max_steps))
+    say(chosen.why)
+    plan: dict[str, Any] = make_plan(phase, gpus=gpus, gpu=gpu, rows=rows, store=store)
+    if as_json:
+        sys.stdout.write(json.dumps(plan) + "\n")
+    else:
+        sys.stdout.write(plan_text(plan) + "\n")

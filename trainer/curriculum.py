@@ -1,0 +1,247 @@
+"""Phases in order, checkpoint to checkpoint, with evaluation of the base and after each phase.
+
+Input: a phase list (`curricula/NAME.toml` or names with commas). Output: a folder with `curriculum.json` (table of
+accuracies), one run folder per phase (`1-fra`, `2-cmra`, ...) and evaluations (`0-base/evaluation.json`, ...).
+Killed at any point, the same command with `--resume` continues: finished phases and evaluations are not run again, and
+the phase it was in continues from its newest state. Evaluations run in a process of their own, so that their engine's
+memory is free again before the next phase.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from shared.config import Strict, load_toml
+from shared.errors import InfiMmrError, UsageError, did_you_mean
+from trainer.phase import Phase, load_phase, phase_names
+from trainer.phase_run import PhaseRequest, Watcher, checkpoint_of, run_phase
+from trainer.run_record import RunRecord
+
+CURRICULA = Path(__file__).parent / "curricula"
+FILE = "curriculum.json"
+
+
+class CurriculumFile(Strict):
+    """A named phase list."""
+
+    name: str = Field(description="File name.")
+    title: str = Field(description="What it is for.")
+    phases: tuple[str, ...] = Field(min_length=1, description="Phase names in order; a phase may come twice.")
+
+
+class Evaluate(Protocol):
+    """Evaluates a checkpoint and returns `trainer evaluate`'s document."""
+
+    def __call__(self, checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:
+        """Write `evaluation.json` into `output` and return it."""
+
+
+@dataclass(frozen=True)
+class CurriculumRequest:
+    """A curriculum to be run."""
+
+    phases: tuple[Phase, ...]
+    output: Path
+    resume: bool = False
+    evaluate: bool = True
+    store: str | None = None
+    device: Literal["cuda", "cpu"] = "cpu"
+    ray_address: str = ""
+
+
+def curriculum_names() -> tuple[str, ...]:
+    """Names of the curriculum files, sorted."""
+    return tuple(sorted(path.stem for path in CURRICULA.glob("*.toml")))
+
+
+def phase_list(words: str) -> tuple[str, ...]:
+    """Phase names of `words`: a curriculum's name, or phase names with commas.
+
+    Raises:
+        UsageError: an unknown name; the nearest right one is given.
+
+    """
+    if words in curriculum_names():
+        return load_toml(CURRICULA / f"{words}.toml", CurriculumFile, what="curriculum").phases
+    names = tuple(word.strip() for word in words.split(",") if word.strip())
+    known = phase_names()
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"no phase or curriculum named {name!r}", did_you_mean(name, [*known, *curriculum_names()])
+            )
+    if not names:
+        raise UsageError("an empty phase list", f"known: {', '.join(known)}")
+    return names
+
+
+def load_phases(
+    names: Sequence[str], profile: Literal["full", "local"], overrides: Sequence[str] = ()
+) -> tuple[Phase, ...]:
+    """The phases of a list. An override `fra:train.max_steps=3` is for one phase, others are for all.
+
+    Raises:
+        UsageError: an unknown phase or key.
+
+    """
+    phases = []
+    for name in names:
+        mine = []
+        for override in overrides:
+            scope, colon, rest = override.partition(":")
+            scoped = bool(colon) and "=" not in scope
+            if scoped and scope not in names:
+                raise UsageError(f"--set {override}: {scope!r} is no phase of this list", did_you_mean(scope, names))
+            if not scoped or scope == name:
+                mine.append(rest if scoped else override)
+        phases.append(load_phase(name, profile, mine))
+    return tuple(phases)
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def run_curriculum(
+    request: CurriculumRequest,
+    watcher: Watcher | None = None,
+    *,
+    train: Callable[[PhaseRequest, Watcher | None], RunRecord] = run_phase,
+    evaluate: Evaluate | None = None,
+    tell: Callable[[str], None] = _silent,
+) -> dict[str, Any]:
+    """Run what is not done yet; returns the content of `curriculum.json`.
+
+    `train` and `evaluate` are replaced in tests.
+
+    Raises:
+        InfiMmrError: the folder holds another curriculum, or a phase failed; it can be resumed.
+
+    """
+    output = request.output.resolve()
+    names = [phase.name for phase in request.phases]
+    known = _read(output)
+    if known and not request.resume:
+        raise InfiMmrError(
+            f"{output} already holds a curriculum", "continue it with --resume, or choose another --output"
+        )
+    if known and known["phases"] != names:
+        raise InfiMmrError(
+            f"{output} holds the curriculum {','.join(known['phases'])}, not {','.join(names)}",
+            "name the same phases, or choose another --output",
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    evaluate = evaluate or _evaluator(request)
+    table: list[dict[str, Any]] = []
+
+    def note(name: str, folder: Path, checkpoint: str, phase: Phase) -> None:
+        entry: dict[str, Any] = {"name": name, "folder": folder.name}
+        if request.evaluate:
+            tell(f"{name}: evaluation on {', '.join(phase.evaluation.benchmarks)}")
+            entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate)
+        table.append(entry)
+        _write(output, {"phases": names, "finished": len(table) == len(names) + 1, "table": table})
+
+    first = request.phases[0]
+    start = first.model.start
+    note("base", output / "0-base", start, first)
+    for number, phase in enumerate(request.phases, start=1):
+        folder = output / f"{number}-{phase.name}"
+        resolved = phase.model_copy(update={"model": phase.model.model_copy(update={"start": start})})
+        if number > 1:
+            resolved = resolved.model_copy(update={"model": resolved.model.model_copy(update={"revision": ""})})
+        tell(f"{phase.name}: phase {number} of {len(names)}")
+        ask = PhaseRequest(
+            resolved,
+            folder,
+            resume=True,
+            store=request.store,
+            device=request.device,
+            ray_address=request.ray_address,
+        )
+        train(ask, watcher)
+        start = str(checkpoint_of(folder))
+        note(phase.name, folder, start, phase)
+    found = _read(output)
+    if found is None:
+        raise InfiMmrError(f"{output}/{FILE} vanished")
+    return found
+
+
+def _evaluated(checkpoint: str, phase: Phase, folder: Path, evaluate: Evaluate) -> dict[str, dict[str, float]]:
+    """Accuracy and standard error per benchmark, from an evaluation made before where there is one."""
+    names = phase.evaluation.benchmarks
+    path = folder / "evaluation.json"
+    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not set(names) <= set(document.get("benchmarks", {})):
+        folder.mkdir(parents=True, exist_ok=True)
+        document = evaluate(checkpoint, names, folder)
+    return {name: {key: document["benchmarks"][name][key] for key in ("n", "accuracy", "stderr")} for name in names}
+
+
+def _evaluator(request: CurriculumRequest) -> Evaluate:
+    """`trainer evaluate` in a process of its own."""
+    phase = request.phases[0]
+
+    def evaluate(checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:
+        words = [sys.executable, "-m", "trainer.cli", "evaluate", "--checkpoint", checkpoint, "--json"]
+        words += ["--benchmarks", ",".join(benchmarks), "--output", str(output)]
+        words += ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
+        words += ["--prompt", phase.prompt.system]
+        if checkpoint == phase.model.start and phase.model.revision:
+            words += ["--revision", phase.model.revision]
+        if phase.evaluation.limit:
+            words += ["--limit", str(phase.evaluation.limit)]
+        if request.store:
+            words += ["--store", request.store]
+        log = output / "evaluation.log"
+        with log.open("a", encoding="utf-8") as errors:
+            ran = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, env=os.environ)
+        try:
+            document = json.loads(ran.stdout)
+        except ValueError:
+            document = {"error": f"evaluation ended with status {ran.returncode}", "next": f"see {log}"}
+        if ran.returncode != 0 or "error" in document:
+            raise InfiMmrError(str(document.get("error", "evaluation failed")), str(document.get("next", f"see {log}")))
+        return dict(document)
+
+    return evaluate
+
+
+def _read(output: Path) -> dict[str, Any] | None:
+    path = output / FILE
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InfiMmrError(f"{path} is unreadable", "choose another --output") from error
+
+
+def _write(output: Path, content: dict[str, Any]) -> None:
+    path = output / FILE
+    partial = path.with_name(f".{FILE}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def table_text(content: dict[str, Any]) -> str:
+    """The accuracies of a curriculum as a Markdown table, in percent with standard errors."""
+    rows = content["table"]
+    names = list(rows[0].get("accuracy", {})) if rows else []
+    lines = ["| checkpoint | " + " | ".join(names) + " | mean |", "|---|" + "---|" * (len(names) + 1)]
+    for row in rows:
+        found = row.get("accuracy", {})
+        cells = [f"{100 * found[name]['accuracy']:.1f} ± {100 * found[name]['stderr']:.1f}" for name in names]
+        mean = sum(found[name]["accuracy"] for name in names) / max(len(names), 1)
+        lines.append(f"| {row['name']} | " + " | ".join(cells) + f" | {100 * mean:.1f} |")
+    return "\n".join(lines)

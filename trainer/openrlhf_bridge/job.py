@@ -1,0 +1,68 @@
+"""Run a phase through Ray's job submission (`RAY_ADDRESS=http://host:8265`).
+
+The driver then runs on the cluster; the run folder must lie on a file system that the cluster sees at the same place. A
+job that is interrupted here is stopped there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from trainer.openrlhf_bridge.launch import LaunchSpec
+
+
+@contextlib.contextmanager
+def submitted_lines(spec: LaunchSpec, environment: dict[str, str]) -> Iterator[tuple[Iterator[str], Callable[[], int]]]:
+    """Submit the run; yields its output lines and a function for its exit status.
+
+    Raises:
+        InfiMmrError: the cluster refuses the job.
+
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    spec_file = spec.folder / "job.json"
+    content = {"ray": {"address": "auto", "runtime_env": {"env_vars": environment}}, "arguments": spec.arguments}
+    spec_file.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        client = JobSubmissionClient(spec.ray_address)
+        job = client.submit_job(
+            entrypoint=f"python -m trainer.openrlhf_bridge.driver {shlex.quote(str(spec_file))}",
+            runtime_env={"env_vars": environment},
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise InfiMmrError(f"{spec.ray_address} refuses the job: {error}", "see the cluster's dashboard") from error
+    ended = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
+    try:
+        yield _tail(client, job), lambda: 0 if client.get_job_status(job) == JobStatus.SUCCEEDED else 1
+    finally:
+        if client.get_job_status(job) not in ended:
+            client.stop_job(job)
+
+
+def _tail(client: Any, job: str) -> Iterator[str]:
+    """Log lines of a job, from Ray's asynchronous stream, until the job ends."""
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    stream = client.tail_job_logs(job).__aiter__()
+    rest = ""
+    try:
+        while True:
+            try:
+                rest += loop.run_until_complete(stream.__anext__())
+            except StopAsyncIteration:
+                break
+            *lines, rest = rest.split("\n")
+            yield from (f"{line}\n" for line in lines)
+        if rest:
+            yield rest
+    finally:
+        loop.close()

