@@ -110,7 +110,7 @@ class VllmEngine:
                     [conversation for _, conversation, _ in asks],
                     [self._parameters(sampling) for _, _, sampling in asks],
                     use_tqdm=False,
-                    chat_template_content_format="openai",
+                    chat_template_content_format="auto",  # text-only templates join strings and refuse parts
                     mm_processor_kwargs=pixel_limits(self.spec) or None,
                 )
         except Exception as error:
