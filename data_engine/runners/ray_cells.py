@@ -1,0 +1,117 @@
+"""Asks and cells as Arrow tables, the form in which they travel between driver and workers.
+
+Asks: `key`, `text`, `system` (dictionary-encoded: eight prompts, however many asks), `images` (list of sha256).
+Cells: `key`, `failed`, then `text`, `tokens`, `prompt_tokens`, `finish_reason`, or `vector`; `note` (a restart, on
+the first row), `error` and `next_step` (an error that concerns every ask, on the first row).
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from data_engine.runners import Ask, Cell
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+ASKS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("text", pa.string()),
+        ("system", pa.dictionary(pa.int32(), pa.string())),
+        ("images", pa.list_(pa.string())),
+    ]
+)
+CHAT = ("text", "tokens", "prompt_tokens", "finish_reason")
+CELLS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("failed", pa.string()),
+        ("text", pa.string()),
+        ("tokens", pa.int64()),
+        ("prompt_tokens", pa.int64()),
+        ("finish_reason", pa.string()),
+        ("vector", pa.list_(pa.float32())),
+        ("note", pa.string()),
+        ("error", pa.string()),
+        ("next_step", pa.string()),
+    ]
+)
+
+
+def ask_tables(asks: Iterable[Ask], size: int) -> list[pa.Table]:
+    """Tables of at most `size` asks each, in order: one table is one batch of a worker."""
+    tables = []
+    remaining = iter(asks)
+    while batch := list(islice(remaining, size)):
+        columns = [
+            [ask.key for ask in batch],
+            [ask.text for ask in batch],
+            pa.array([ask.system for ask in batch]).dictionary_encode(),
+            [list(ask.images) for ask in batch],
+        ]
+        tables.append(pa.Table.from_arrays([pa.array(c) if isinstance(c, list) else c for c in columns], schema=ASKS))
+    return tables
+
+
+def asks_of(table: pa.Table) -> list[Ask]:
+    """The asks of a table."""
+    columns = [table.column(name).to_pylist() for name in ("key", "text", "system", "images")]
+    return [Ask(key, text, system, tuple(images)) for key, text, system, images in zip(*columns, strict=True)]
+
+
+def without(tables: Iterable[pa.Table], done: Collection[str], *, singly: bool) -> list[pa.Table]:
+    """The asks that are not `done`: tables as they were without them, or one table per ask."""
+    import pyarrow.compute as pc
+
+    known = pa.array(list(done), pa.string())
+    left = [table.filter(pc.invert(pc.is_in(table.column("key"), value_set=known))) for table in tables]
+    if singly:
+        return [table.slice(row, 1) for table in left for row in range(table.num_rows)]
+    return [table for table in left if table.num_rows]
+
+
+def cell_table(cells: Sequence[Cell], note: str = "") -> pa.Table:
+    """Cells as a table; `note` stands on its first row."""
+    rows = []
+    for cell in cells:
+        row: dict[str, object] = {"key": cell.key, "failed": cell.failed}
+        if cell.value is not None:
+            row |= cell.value
+        rows.append(row)
+    if rows:
+        rows[0]["note"] = note
+    return pa.Table.from_pylist(rows, schema=CELLS)
+
+
+def error_table(error: InfiMmrError) -> pa.Table:
+    """A table of one row that tells an error which concerns every ask."""
+    return pa.Table.from_pylist([{"error": error.message, "next_step": error.next_step}], schema=CELLS)
+
+
+def cells_of(table: pa.Table) -> tuple[list[Cell], list[str]]:
+    """Cells and notes of a table.
+
+    Raises:
+        InfiMmrError: the worker met an error that concerns every ask.
+
+    """
+    cells: list[Cell] = []
+    notes: list[str] = []
+    for row in table.to_pylist():
+        if row["error"]:
+            raise InfiMmrError(row["error"], row["next_step"] or "")
+        if row["note"]:
+            notes.append(row["note"])
+        if row["failed"]:
+            cells.append(Cell(row["key"], None, row["failed"]))
+        elif row["vector"] is not None:
+            cells.append(Cell(row["key"], {"vector": np.asarray(row["vector"], dtype=np.float32)}))
+        else:
+            cells.append(Cell(row["key"], {name: row[name] for name in CHAT}))
+    return cells, notes

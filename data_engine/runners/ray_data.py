@@ -1,0 +1,244 @@
+"""The same work on a Ray cluster: Ray Data maps batches of asks over a pool of actors, each holding one engine.
+
+A cluster is joined where `RAY_ADDRESS` names one (or Ray already runs in this process), else one is started on this
+machine and stopped at the end. Pictures are read by the actors; asks go out and small cells come back, and the driver
+hands them to the step's sink as they come.
+
+Losses: an actor or node that dies takes with it only the batches it had not finished. Ray Data drops those
+(`max_errored_blocks`), and further rounds ask what is still missing, ask by ask, as long as that helps. What is then
+left gets a worker of its own; an ask that ends this one too becomes a failed cell. Errors that leave the worker alive
+are isolated inside it (see `work`).
+
+Not covered: starting machines (`cluster-2-nodes.yaml`), `ray.data.llm` (Ray 2.55's does not work with vLLM 0.29 on
+pictures: it needs boto3, and `vllm.inputs` has no attribute `data`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from data_engine.runners import Ask, Cell
+from data_engine.runners.ray_cells import ask_tables, cells_of, without
+from data_engine.runners.ray_worker import AskWorker, Mapped
+from shared.errors import InfiMmrError
+from shared.vlm.surroundings import quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import pyarrow as pa
+
+    from data_engine.progress import Task
+    from data_engine.runners import RunnerName
+    from data_engine.steps.base import ImageSource
+    from shared.vlm.spec import EngineSpec, Sampling
+
+ALONE = 16
+"""Asks that may be given a worker of their own at the end; more of them mean that the cluster is ill, not the asks."""
+
+LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
+"""Shared memory of a Ray that is started here: asks and cells are small, pictures never enter it."""
+
+PARTITIONS = 8
+"""Parts of `map_groups` unless told otherwise."""
+
+
+class RayRunner:
+    """Runs steps on Ray.
+
+    Args:
+        workers: Engines at once. None: as many as the GPUs hold; without GPUs one per node; one for an endpoint.
+
+    """
+
+    name: RunnerName = "ray"
+
+    def __init__(self, *, workers: int | None = None) -> None:
+        self._workers = workers
+        self._started_here = False
+
+    def ask(
+        self,
+        engine: EngineSpec,
+        asks: Iterable[Ask],
+        sink: Callable[[list[Cell]], None],
+        *,
+        images: ImageSource,
+        sampling: Sampling | None = None,
+        task: Task | None = None,
+    ) -> list[str]:
+        """Answer every ask on the cluster; see `Runner.ask`."""
+        waiting = ask_tables(asks, engine.batch_size)
+        if not waiting:
+            return []
+        ray = self._connect()
+        setup = ray.put({"spec": engine, "images": images, "sampling": sampling})
+        warnings: list[str] = []
+
+        def round_over(tables: list[pa.Table]) -> set[str]:
+            """Ask once; keys that were answered."""
+            done: set[str] = set()
+            for table in self._answers(engine, setup, tables):
+                cells, notes = cells_of(table)
+                sink(cells)
+                done.update(cell.key for cell in cells)
+                warnings.extend(notes)
+                if task is not None:
+                    task.advance(len(cells))
+                    task.note(warnings[-1] if warnings else "")
+            return done
+
+        waiting = without(waiting, round_over(waiting), singly=True)
+        while waiting:
+            warnings.append(f"{len(waiting)} asks were lost with their worker and are asked again, one by one")
+            left = without(waiting, round_over(waiting), singly=True)
+            if len(left) == len(waiting):
+                break
+            waiting = left
+        if len(waiting) > ALONE:
+            message = f"{len(waiting)} asks end every worker that is given them"
+            raise InfiMmrError(message, "Look at the workers' logs (ray logs); finished answers are kept.")
+        lost = [table for table in waiting if not round_over([table])]
+        failed = [Cell(table.column("key")[0].as_py(), None, "it ended every worker it was given to") for table in lost]
+        if failed:
+            sink(failed)
+            if task is not None:
+                task.advance(len(failed))
+        return warnings
+
+    def map_batches(
+        self,
+        function: Callable[..., pa.Table],
+        tables: Iterable[pa.Table],
+        *,
+        broadcast: Any = None,
+        task: Task | None = None,
+    ) -> Iterator[pa.Table]:
+        """Apply `function` to each table on the cluster, in order; see `Runner.map_batches`."""
+        ray = self._connect()
+        mapped = Mapped(function, None if broadcast is None else [ray.put(broadcast)])
+        references = [ray.put(table) for table in tables]
+        if references:
+            data = _dataset(references, keep_order=True)
+            yield from _tables(data.map_batches(mapped, batch_size=None, batch_format="pyarrow"), task)
+
+    def map_groups(
+        self,
+        function: Callable[[pa.Table], pa.Table],
+        tables: Iterable[pa.Table],
+        *,
+        by: str,
+        partitions: int | None = None,
+        task: Task | None = None,
+    ) -> Iterator[pa.Table]:
+        """Shuffle rows by a hash of `by` and apply `function` to each partition; see `Runner.map_groups`."""
+        ray = self._connect()
+        mapped = Mapped(function, None, sort=True)
+        references = [ray.put(table) for table in tables]
+        if references:
+            data = _dataset(references).repartition(partitions or PARTITIONS, keys=[by])
+            yield from _tables(data.map_batches(mapped, batch_size=None, batch_format="pyarrow"), task)
+
+    def close(self) -> None:
+        """Stop the Ray that was started here; a cluster that was joined goes on."""
+        import ray
+
+        if self._started_here and ray.is_initialized():
+            ray.shutdown()
+        self._started_here = False
+
+    def _connect(self) -> Any:
+        import ray
+
+        if not ray.is_initialized():
+            address = os.environ.get("RAY_ADDRESS")
+            os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy laptop needs more than Ray's 30 s
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            if not address:
+                options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
+            try:
+                with quiet():
+                    ray.init(address=address, **options)
+            except Exception as error:  # Ray raises bare Exception where a node does not come up in time
+                place = f"the Ray cluster at {address}" if address else "a Ray on this machine"
+                message = f"cannot reach {place}: {error}"
+                step = (
+                    "Check RAY_ADDRESS, and that ray start ran there." if address else "Try again, or --runner local."
+                )
+                raise InfiMmrError(message, step) from error
+            self._started_here = not address
+        return ray
+
+    def _answers(
+        self,
+        engine: EngineSpec,
+        setup: Any,
+        waiting: list[pa.Table],
+    ) -> Iterator[pa.Table]:
+        """One pass over `waiting`: tables of cells as they come; those whose worker died are missing."""
+        import ray
+
+        data = _dataset([ray.put(table) for table in waiting], losses=True)
+        resources = ray.cluster_resources()
+        size = min(self._pool_size(engine, resources), len(waiting))
+        # One batch in work and one ready, so that an actor never waits for the driver.
+        pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
+        answered = data.map_batches(
+            AskWorker,
+            fn_constructor_args=([setup],),
+            compute=pool,
+            batch_size=None,
+            batch_format="pyarrow",
+            **_actor_options(engine, resources),
+        )
+        yield from _tables(answered, None)
+
+    def _pool_size(self, engine: EngineSpec, resources: dict[str, float]) -> int:
+        import ray
+
+        if self._workers is not None:
+            return self._workers
+        if engine.endpoint is not None:
+            return 1
+        gpus = int(resources.get("GPU", 0))
+        return max(1, gpus // engine.tensor_parallel_size) if gpus else sum(node["Alive"] for node in ray.nodes())
+
+
+def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str, Any]:
+    """Resources of one actor; one OpenMP thread on a CPU, as in the local runner, so that sums are the same.
+
+    A dead actor is not restarted in place (Ray Data opens another where there is room) and its tasks are not retried by
+    Ray: the runner's own rounds bound the attempts, so that an ask which ends its worker cannot loop.
+    """
+    on_gpu = engine.endpoint is None and resources.get("GPU", 0) >= engine.tensor_parallel_size
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD", "num_cpus": 1}
+    if on_gpu:
+        return options | {"num_gpus": engine.tensor_parallel_size}
+    return options | {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
+
+
+def _dataset(references: list[Any], *, keep_order: bool = False, losses: bool = False) -> Any:
+    """A Ray Dataset of one block per referenced table, quiet, with lost blocks dropped where `losses`."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = keep_order
+    context.max_errored_blocks = -1 if losses else 0
+    data = ray.data.from_arrow_refs(references)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)  # Ray's own log files keep everything; stderr belongs to our progress
+    return data
+
+
+def _tables(data: Any, task: Task | None) -> Iterator[pa.Table]:
+    """Blocks of a Dataset as they come."""
+    for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        if table.num_rows:
+            yield table
+            if task is not None:
+                task.advance(table.num_rows)

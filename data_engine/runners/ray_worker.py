@@ -1,0 +1,63 @@
+"""What runs in the workers of a cluster: the very room that the local runner uses.
+
+Not covered: who starts and counts workers (ray_data).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from data_engine.runners.groups import sorted_rows
+from data_engine.runners.ray_cells import asks_of, cell_table, error_table
+from data_engine.runners.work import Worker
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+
+class AskWorker:
+    """One actor: owns one engine, started at its first batch.
+
+    Args:
+        setup: One-element list with a reference to `{"spec", "images", "sampling"}`: fetched once per actor.
+
+    """
+
+    def __init__(self, setup: list[Any]) -> None:
+        import ray
+
+        given = ray.get(setup[0])
+        self._worker = Worker(given["spec"], given["images"], given["sampling"])
+        self._told = 0
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Cells of a table of asks; an error that concerns every ask is told as a row, so that the driver raises it."""
+        try:
+            cells = self._worker.answer(asks_of(table))
+        except InfiMmrError as error:
+            return error_table(error)
+        news = self._worker.warnings[self._told :]
+        self._told = len(self._worker.warnings)
+        return cell_table(cells, "; ".join(news))
+
+
+class Mapped:
+    """A function of tables as Ray Data calls it; a broadcast value is fetched from the node's shared memory."""
+
+    def __init__(self, function: Callable[..., pa.Table], broadcast: list[Any] | None, *, sort: bool = False) -> None:
+        self._function = function
+        self._broadcast = broadcast
+        self._sort = sort
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Result of one table."""
+        import ray
+
+        if self._sort:
+            table = sorted_rows(table)
+        if self._broadcast is None:
+            return self._function(table)
+        return self._function(table, ray.get(self._broadcast[0]))
