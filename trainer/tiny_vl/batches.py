@@ -132,7 +132,7 @@ class BatchMaker:
     def training(self, step: int, mix: Mix) -> Batch:
         """The mixed batch of a step."""
         rng = random.Random(f"{self._seed}/{step}")  # sampling
-        packer = _Packer(self._rows, self._trees.image_token)
+        packer = Packer(self._rows, self._trees.image_token)
         while not packer.full:
             self._add_unit(packer, mix, rng)
         return packer.finish()
@@ -140,7 +140,7 @@ class BatchMaker:
     def embedding(self, step: int, mix: Mix) -> Batch:
         """Pairs of near copies with hard negatives: the same words about another picture, and near numbers."""
         rng = random.Random(f"{self._seed}/embed/{step}")  # sampling
-        packer = _Packer(self._rows, self._trees.image_token)
+        packer = Packer(self._rows, self._trees.image_token)
         texts: list[str] = []
         while not packer.full:
             for problem in self._confusable(rng):
@@ -161,7 +161,7 @@ class BatchMaker:
 
         return [*family[: rng.choice((1, 2))], replace(other, question=family[0].question, key=f"{other.key}-same")]
 
-    def _add_pair(self, packer: _Packer, problem: Problem, texts: list[str], mix: Mix, rng: random.Random) -> None:
+    def _add_pair(self, packer: Packer, problem: Problem, texts: list[str], mix: Mix, rng: random.Random) -> None:
         pair = len(texts)
         for copy in range(2):
             picture, grid = -1, (4, 4)
@@ -176,7 +176,7 @@ class BatchMaker:
                 return
         texts.append(f"{problem.caption}|{problem.question}")
 
-    def _add_unit(self, packer: _Packer, mix: Mix, rng: random.Random) -> None:
+    def _add_unit(self, packer: Packer, mix: Mix, rng: random.Random) -> None:
         names, shares = mix.tasks()
         task = rng.choices(names, shares)[0]
         index = rng.randrange(1 << 40)
@@ -211,13 +211,13 @@ class BatchMaker:
         tree.grid = grid
         packer.add(tree)
 
-    def _add_typing(self, packer: _Packer, image_type: str, picture: int, grid: tuple[int, int]) -> None:
+    def _add_typing(self, packer: Packer, image_type: str, picture: int, grid: tuple[int, int]) -> None:
         tree = self._trees.typing(image_type, picture)
         tree.grid, tree.weight = grid, _TYPE_WEIGHT
         packer.add(tree)
 
 
-class _Packer:
+class Packer:
     """Fills rows with trees, first fit; full after several trees in a row found no room."""
 
     def __init__(self, rows: int, image_token: int) -> None:
@@ -239,13 +239,16 @@ class _Packer:
 
     @property
     def full(self) -> bool:
+        """Whether hardly any tree still finds room."""
         return self.misses >= 6
 
     def picture(self, pixels: NDArray[np.uint8], problem: Problem | None) -> tuple[int, tuple[int, int]]:
+        """Take a picture; returns its number and its size in image tokens."""
         self.pictures.append((pixels, problem))
         return len(self.pictures) - 1, (pixels.shape[0] // 28, pixels.shape[1] // 28)
 
     def add(self, tree: Tree) -> bool:
+        """Write a tree into the first row with room; branches that make it longer than a row are dropped."""
         length = tree.length()
         while length > ROW_TOKENS:
             tree.branches.pop()
@@ -305,6 +308,7 @@ class _Packer:
             self.ends[tree.pair] = (row, at.stop - 1)
 
     def finish(self, texts: list[str] | None = None) -> Batch:
+        """The batch, with pictures grouped by size. `texts` says what each pair of an embedding batch is about."""
         groups: dict[tuple[int, ...], list[int]] = {}
         used = set(self.picture_of[self.picture_of >= 0].tolist())
         for number in sorted(used):
@@ -318,7 +322,9 @@ class _Packer:
             pictures.append(np.stack([self.pictures[number][0] for number in members]))
             known = [self.pictures[number][1] for number in members]
             empty = np.full((shape[0] * shape[1] // 784, 4 * len(LABELS)), 255, np.uint8)
-            marks.append(np.stack([empty if problem is None else mark_array(problem, (shape[0], shape[1])) for problem in known]))
+            marks.append(
+                np.stack([empty if problem is None else mark_array(problem, (shape[0], shape[1])) for problem in known])
+            )
         slots = np.full_like(self.picture_of, -1)
         where = self.picture_of >= 0
         lookup = np.zeros(len(self.pictures) + 1, np.int64)
