@@ -9,7 +9,6 @@ Not covered: opening sources and models (build).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -86,7 +85,6 @@ def _steps_model() -> type[Strict]:
     fields: dict[str, Any] = {
         name: (step_module(name).Settings | None, Field(None, description=f"Settings of {name}; absent: not run."))
         for name in STEP_ORDER
-        if importlib.util.find_spec(f"data_engine.steps.{name}")
     }
     return pydantic.create_model("Steps", __base__=Strict, **fields)
 
