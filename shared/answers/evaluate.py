@@ -320,27 +320,29 @@ def points(names: frozenset[str]) -> list[dict[str, Fraction]]:
 
 
 def same_expression(a: Node, b: Node) -> bool | None:
-    """Whether two trees are the same function of their variables: True, False, or None when that cannot be settled here.
+    """Whether two trees (gold first) are the same function of their variables: True, False, or None when that cannot be settled here.
 
     Points of other sign count only where both values are real: sqrt(x) sqrt(y) = sqrt(xy) holds where it is defined, |x| = x does not.
+    Where the gold has a value and the answer has none (1/0, 9^9^9^9), the answer is not the gold.
     """
     names = variables(a) | variables(b)
-    if not names:
-        try:
-            return same_value(value_of(a, {}), value_of(b, {}))
-        except TooHardError:
-            return None
-    compared = 0
     stepped = contains(a, "lfloor", "lceil") or contains(b, "lfloor", "lceil")
-    for env in whole_points(names) if stepped else points(names):
-        positive = all(v > 0 for v in env.values())
+    compared = missing = 0
+    for env in [{}] if not names else whole_points(names) if stepped else points(names):
         try:
-            x, y = value_of(a, env), value_of(b, env)
+            x = value_of(a, env)
         except TooHardError:
             continue
-        if not positive and not (is_real(x) and is_real(y)):
+        try:
+            y = value_of(b, env)
+        except TooHardError:
+            missing += 1
+            continue
+        if not (all(v > 0 for v in env.values()) or (is_real(x) and is_real(y))):
             continue
         if not same_value(x, y):
             return False
         compared += 1
-    return True if compared >= 2 else None
+    if compared >= (2 if names else 1) and compared > missing:
+        return True
+    return False if missing else None

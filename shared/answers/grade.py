@@ -92,7 +92,10 @@ def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
     if is_truth_word(gold):
         return "boolean"
     reading = read(gold)
-    return "text" if reading is None else reading_kind(reading)
+    if reading is not None:
+        return reading_kind(reading)
+    symbols = len(gold) < MAX_CHARACTERS and _SYMBOLIC.search(gold) is not None and len(_PLAIN_WORD.findall(gold)) <= 2
+    return "expression" if symbols else "text"
 
 
 def _is_bracketed_letter(gold: str) -> bool:
@@ -142,7 +145,10 @@ def grade_output(output: str, gold: str, **options: Any) -> Grade:
 
 
 def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]], pool: GraderPool | None = None) -> list[Grade]:
-    """Grade pairs, each `(pred, gold)` or a mapping with `pred`, `gold` and options of `grade`; symbolic pairs run in parallel."""
+    """Grade pairs, each `(pred, gold)` or a mapping with `pred`, `gold` and options of `grade`; symbolic pairs run in parallel.
+
+    Loading the workers (some seconds, once per process) is not part of any pair's deadline here.
+    """
     arguments = [dict(p) if isinstance(p, Mapping) else {"pred": p[0], "gold": p[1]} for p in pairs]
     deadlines = [float(a.pop("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)) for a in arguments]
     names = ("kind", "choices", "tolerance", "unit")
@@ -151,6 +157,7 @@ def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]], pool: GraderP
     if not waiting:
         return [item for item in first if isinstance(item, Grade)]
     workers = pool or default_pool()
+    workers.warm_up()  # a batch waits for its workers once, so that no pair of it pays with its deadline
 
     def finish(i: int) -> Grade:
         item = first[i]

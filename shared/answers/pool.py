@@ -162,14 +162,11 @@ class GraderPool:
         deadline = time.monotonic() + max(0.0, timeout_seconds)
         if self._closed:
             return Settlement.TIMEOUT
-        try:
-            place = self._free.get(timeout=max(0.0, timeout_seconds))
-        except queue.Empty:
+        worker = self._take(deadline)
+        if worker is None:
             return Settlement.TIMEOUT
-        worker = place
         keep: _Worker | None = None
         try:
-            worker = worker or self._start()
             if not worker.wait_ready(deadline):
                 if worker.process.poll() is None:
                     keep = worker  # still loading: the next pair finds it further on
@@ -182,14 +179,45 @@ class GraderPool:
         except OSError:
             return Settlement.TIMEOUT
         finally:
-            if keep is None and worker is not None:
-                with self._lock:
-                    self._all.discard(worker)
-                    self.replaced += 1
-                worker.end()
-                with contextlib.suppress(OSError):
-                    keep = self._start() if not self._closed else None
-            self._free.put(keep)
+            if keep is None:
+                threading.Thread(target=self._replace, args=(worker,), daemon=True).start()
+            else:
+                self._free.put(keep)
+
+    def _take(self, deadline: float) -> _Worker | None:
+        """A worker that nobody uses, or None at the deadline. Starting a process happens beside the caller, who keeps its deadline."""
+        while True:
+            try:
+                place = self._free.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return None
+            if place is not None:
+                return place
+            threading.Thread(target=self._fill, daemon=True).start()
+
+    def _fill(self) -> None:
+        """Start a process for an empty place."""
+        fresh: _Worker | None = None
+        try:
+            fresh = self._start()
+        except OSError:
+            time.sleep(0.2)  # no process can be started now; do not spin
+        finally:
+            self._free.put(fresh)
+
+    def _replace(self, worker: _Worker) -> None:
+        """End a stuck worker and start another in its place, beside the caller, whose deadline has passed."""
+        with self._lock:
+            self._all.discard(worker)
+            self.replaced += 1
+        fresh: _Worker | None = None
+        try:
+            worker.end()
+            fresh = None if self._closed else self._start()
+        except OSError:
+            fresh = None  # no process can be started now: the next pair tries again
+        finally:
+            self._free.put(fresh)
 
     def close(self) -> None:
         """End all workers. Pairs that still wait come back as timeouts."""

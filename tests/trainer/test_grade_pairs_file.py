@@ -1,0 +1,61 @@
+"""`trainer grade`: the JSON of the contract, and errors that name the line."""
+
+import json
+
+import pytest
+
+from trainer.grade import PairsFileError, grade_command, grade_file
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    rows = [
+        {"gold": "5", "pred": "5.0", "expected": True},
+        {"gold": "5", "pred": "6", "expected": False},
+        {"gold": "5", "pred": "five", "expected": False},
+        {"gold": "1/2", "pred": "0.49", "expected": True},
+        {"gold": "B", "pred": "12 cm", "choices": ["5 cm", "12 cm"], "expected": True},
+        {"gold": "5", "pred": r"<think>2+3</think> \boxed{5}", "expected": True},
+        {"gold": "5", "pred": r"<think></think> \boxed{5}", "expected": False},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in rows) + "\n\n", encoding="utf-8")
+    return path
+
+
+def test_the_result_has_the_contract_s_keys_and_counts(pairs):
+    result = grade_file(pairs)
+    assert set(result) == {"n", "accepted", "seconds", "verdicts", "correct", "false_accepts", "false_rejects"}
+    assert set(result["verdicts"][0]) == {"verdict", "kind", "reward", "type_match", "exact"}
+    assert (result["n"], result["accepted"], result["correct"], result["false_accepts"], result["false_rejects"]) == (
+        7,
+        4,
+        5,
+        1,
+        1,
+    )
+    assert [v["reward"] for v in result["verdicts"]] == [1.0, 0.28, 1.0, 0.28, 1.0, 1.0, 0.0]
+
+
+def test_without_expectations_there_are_no_judgements(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"gold": "5", "pred": "5"}\n', encoding="utf-8")
+    assert set(grade_file(path)) == {"n", "accepted", "seconds", "verdicts"}
+
+
+def test_json_is_the_only_thing_on_stdout(pairs, capsys):
+    assert grade_command(pairs, json=True) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["n"] == 7
+    assert grade_command(pairs) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"gold": "5"}', '{"gold": "5", "pred": "5", "expected": 1}'])
+def test_a_bad_line_is_named(tmp_path, line, capsys):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"gold": "5", "pred": "5"}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(PairsFileError, match="line 2"):
+        grade_file(path)
+    assert grade_command(path) == 2
+    assert "line 2" in capsys.readouterr().err
