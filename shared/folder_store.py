@@ -112,18 +112,22 @@ class FolderStore(Store):
         except OSError as error:
             raise folder_error(error, self.root) from error
 
-    def put(self, path: str, data: bytes | Path) -> None:
-        """Write a file, replacing it as a whole."""
-        self.put_pieces(path, [data] if isinstance(data, bytes) else file_pieces(data))
+    def put(self, path: str, data: bytes | Path, *, durable: bool = True) -> None:
+        """Write a file, replacing it as a whole; one that is worth nothing after a power cut need not be durable."""
+        self._replace(path, [data] if isinstance(data, bytes) else file_pieces(data), durable=durable)
 
     def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
         """Write a file from its pieces, replacing it as a whole."""
+        self._replace(path, pieces, durable=True)
+
+    def _replace(self, path: str, pieces: Iterable[bytes], *, durable: bool) -> None:
         target = self.local_path(path)
         with self.temporary() as temporary:
-            copy_pieces(pieces, temporary)
+            copy_pieces(pieces, temporary, durable=durable)
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(target)
-            sync_folder(target.parent)
+            if durable:
+                sync_folder(target.parent)
 
     def put_new(self, path: str, data: bytes | Path) -> bool:
         """Create a file, whole and durable; return False where it exists."""
@@ -247,21 +251,32 @@ class FolderStore(Store):
 
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
-        name = hashlib.sha256(path.encode()).hexdigest()[:32]
+        lock = self.root / LOCK_FOLDER / hashlib.sha256(path.encode()).hexdigest()[:32]
         try:
-            (self.root / LOCK_FOLDER).mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / LOCK_FOLDER / name, os.O_CREAT | os.O_RDWR, 0o666)
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = _lock_file(lock)
         except OSError as error:
             raise folder_error(error, self.root) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
+            lock.unlink(missing_ok=True)
             os.close(descriptor)
 
 
-def copy_pieces(pieces: Iterable[bytes], target: Path) -> tuple[str, int]:
-    """Write `pieces` into the existing file `target`, flushed to the disk; return its sha256 and size."""
+def _lock_file(lock: Path) -> int:
+    """Hold the lock file of this name; its last holder removed it, so look whether it is still the same file."""
+    while True:
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def copy_pieces(pieces: Iterable[bytes], target: Path, *, durable: bool = True) -> tuple[str, int]:
+    """Write `pieces` into the existing file `target`, flushed if `durable`; return its sha256 and size."""
     digest = hashlib.sha256()
     size = 0
     with target.open("r+b", buffering=0) as file:
@@ -271,7 +286,8 @@ def copy_pieces(pieces: Iterable[bytes], target: Path) -> tuple[str, int]:
             while view:
                 view = view[file.write(view) :]
             size += len(piece)
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     return digest.hexdigest(), size
 
 

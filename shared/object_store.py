@@ -112,7 +112,7 @@ class ObjectStore(Store):
             found = obstore.list_with_delimiter(self._bucket, where)["common_prefixes"]
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
-    def put(self, path: str, data: bytes | Path) -> None:
+    def put(self, path: str, data: bytes | Path, *, durable: bool = True) -> None:  # noqa: ARG002  (always durable)
         """Write a file, replacing it as a whole; long ones in parallel parts."""
         self._put(path, data)
 

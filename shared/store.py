@@ -147,8 +147,11 @@ class Store(ABC):
         """Return the sorted names of the folders directly under the folder `prefix`."""
 
     @abstractmethod
-    def put(self, path: str, data: bytes | Path) -> None:
-        """Write a file, replacing it as a whole: a reader sees the old bytes or the new. For mutable caches only."""
+    def put(self, path: str, data: bytes | Path, *, durable: bool = True) -> None:
+        """Write a file, replacing it as a whole: a reader sees the old bytes or the new. For mutable caches only.
+
+        `durable=False` spares the flush to the disk for what is worth nothing after a power cut.
+        """
 
     def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
         """Write a file from its pieces, replacing it as a whole, holding only a few pieces at a time."""

@@ -131,12 +131,14 @@ def _adopt_blob(store: FolderStore, temporary: Path, sha256: str, size: int) -> 
         status = linked.lstat()
         if is_version(linked.parent.name) and (status.st_ino, status.st_dev) == (damaged.st_ino, damaged.st_dev):
             link_over(store, temporary, linked)
+            sync_folder(linked.parent)
     link_over(store, temporary, target)
+    sync_folder(target.parent)
     return False
 
 
 def link_over(store: FolderStore, source: Path, target: Path) -> None:
-    """Make `target` a hard link of `source` (a copy where links are missing), replacing what was there."""
+    """Make `target` a hard link of `source`, or a copy where links are missing. The caller flushes the name."""
     with store.temporary() as beside:
         beside.unlink()
         try:
@@ -145,4 +147,3 @@ def link_over(store: FolderStore, source: Path, target: Path) -> None:
             beside.touch()
             copy_pieces(file_pieces(source), beside)
         beside.replace(target)
-        sync_folder(target.parent)

@@ -51,7 +51,7 @@ class Lease:
     def renew(self) -> None:
         """Say that the work goes on."""
         self.renewed = time.time()
-        self.store.put(self.path, self.content())
+        self.store.put(self.path, self.content(), durable=False)
 
     def check(self) -> None:
         """Raise if the lease may have lapsed meanwhile (a suspended machine), so that gc may have taken the blobs."""
@@ -63,7 +63,7 @@ class Lease:
 def publishing(store: Store) -> Iterator[Lease]:
     """Hold a lease while writing blobs and claiming a version; waits while `gc` removes."""
     lease = Lease(store, f"leases/{uuid.uuid4().hex}.json")
-    store.put(lease.path, lease.content())
+    store.put(lease.path, lease.content(), durable=False)
     with _kept(lease):
         while (held := read_lease(store, GC_LEASE)) and not is_dead(held):
             time.sleep(_WAIT_SECONDS)

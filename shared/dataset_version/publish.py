@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from shared.folder_store import FolderStore, copy_pieces, sync_folder
 from shared.store import NotInStoreError, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
 _LOST_RACES = 10_000
@@ -101,25 +101,30 @@ def claim(store: Store, manifest: Manifest, lease: Lease, *, keep_number: bool =
     `keep_number` takes the manifest's own number where it is free (a pushed version keeps its name), else the next one.
     """
     wanted = version_number(manifest.version) if keep_number else 0
-    for _ in range(_LOST_RACES):
-        taken = 0
-        for version, found in manifests(store, manifest.name):
-            taken = max(taken, version_number(version))
-            if isinstance(found, Manifest) and found.fingerprint == manifest.fingerprint:
-                return found
-            if wanted == version_number(version):
-                wanted = 0
-        numbered = manifest.with_version(f"v{wanted or taken + 1}")
-        lease.check()
-        if _claimed(store, numbered):
-            return numbered
+    known: dict[str, Manifest | InfiMmrError] = {}
+    with _prepared(store, manifest) as folder:
+        for _ in range(_LOST_RACES):
+            for version, found in manifests(store, manifest.name, known):
+                known[version] = found
+                if isinstance(found, Manifest) and found.fingerprint == manifest.fingerprint:
+                    return found
+            taken = {version_number(version) for version in known}
+            numbered = manifest.with_version(
+                f"v{wanted if wanted and wanted not in taken else max(taken, default=0) + 1}"
+            )
+            lease.check()
+            if _claimed(store, numbered, folder):
+                return numbered
     raise InfiMmrError(f"no number could be claimed for {manifest.name} in {store.url}", "Look at the store by hand")
 
 
-def manifests(store: Store, name: str) -> Iterator[tuple[str, Manifest | InfiMmrError]]:
-    """Yield each version of a dataset, newest first, with its manifest or with what is wrong with it."""
+def manifests(store: Store, name: str, known: Container[str] = ()) -> Iterator[tuple[str, Manifest | InfiMmrError]]:
+    """Yield each version of a dataset, newest first, with its manifest or with what is wrong with it.
+
+    Versions in `known` are left out: they never change.
+    """
     versions = [entry for entry in store.folders(f"datasets/{checked_name(name)}") if is_version(entry)]
-    for version in sorted(versions, key=version_number, reverse=True):
+    for version in sorted((version for version in versions if version not in known), key=version_number, reverse=True):
         try:
             yield version, load_manifest(store, name, version)
         except InfiMmrError as error:
@@ -152,28 +157,33 @@ def _put_shard(store: Store, name: str, file: Path, brought: list[str]) -> Shard
     return Shard(file=name, sha256=sha256, bytes=size, rows=rows, row_groups=groups)
 
 
-def _claimed(store: Store, manifest: Manifest) -> bool:
+@contextmanager
+def _prepared(store: Store, manifest: Manifest) -> Iterator[Path | None]:
+    """Yield, on a folder, a hidden folder with links of all blobs; a blob that gc removes now stays reachable there."""
     if not isinstance(store, FolderStore):
-        return _claimed_in_bucket(store, manifest)
-    target = store.local_path(version_folder(manifest.name, manifest.version))
-    with store.temporary_folder(f"datasets/{manifest.name}") as prepared:
+        missing = [shard.sha256 for shard in manifest.files() if not has_blob(store, shard.sha256, shard.bytes)]
+        if missing:
+            raise InfiMmrError(f"shard {missing[0][:12]} is not in {store.url}", "Run it again")
+        yield None
+        return
+    with store.temporary_folder(f"datasets/{manifest.name}") as folder:
         for shard in manifest.files():
-            link_over(store, store.local_path(blob_path(shard.sha256)), prepared / shard.file)
-        (prepared / "manifest.json").touch()
-        copy_pieces([manifest_bytes(manifest)], prepared / "manifest.json")
-        sync_folder(prepared)
-        try:
-            prepared.rename(target)
-        except OSError as error:
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-                return False
-            raise
-        sync_folder(target.parent)
-        return True
+            link_over(store, store.local_path(blob_path(shard.sha256)), folder / shard.file)
+        yield folder
 
 
-def _claimed_in_bucket(store: Store, manifest: Manifest) -> bool:
-    missing = [shard.sha256 for shard in manifest.files() if not has_blob(store, shard.sha256, shard.bytes)]
-    if missing:
-        raise InfiMmrError(f"shard {missing[0][:12]} went from {store.url} while it was published", "Run it again")
-    return store.put_new(manifest_path(manifest.name, manifest.version), manifest_bytes(manifest))
+def _claimed(store: Store, manifest: Manifest, folder: Path | None) -> bool:
+    if folder is None or not isinstance(store, FolderStore):
+        return store.put_new(manifest_path(manifest.name, manifest.version), manifest_bytes(manifest))
+    target = store.local_path(version_folder(manifest.name, manifest.version))
+    (folder / "manifest.json").write_bytes(b"")
+    copy_pieces([manifest_bytes(manifest)], folder / "manifest.json")
+    sync_folder(folder)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+            return False
+        raise
+    sync_folder(target.parent)
+    return True
