@@ -298,6 +298,8 @@ def _equal_whole(
 
 def _numbers_apart(left: str, right: str) -> bool:
     """Do the texts differ, but in nothing except their numbers?"""
+    if not 0.5 < (len(left) + 1) / (len(right) + 1) < 2:
+        return False
     one, two = words(left, "unicode_words"), words(right, "unicode_words")
     bare = [words(without_numbers(text), "unicode_words") for text in (left, right)]
     return one != two and bare[0] == bare[1]

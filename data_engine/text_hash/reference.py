@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_engine.text_hash.words import UNSPACED, Tokeniser
 
@@ -27,8 +26,7 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A token and where it stands: `text[start:end]` of the original text, in characters."""
 
     text: str
@@ -54,6 +52,8 @@ def words(text: str | None, tokeniser: Tokeniser = "ascii_words") -> list[str]:
 
 def without_numbers(text: str) -> str:
     """`text` without its digits: every character of a Unicode number category is deleted, nothing put in its place."""
+    if text.isascii():
+        return re.sub("[0-9]+", "", text)
     return "".join(character for character in text if not unicodedata.category(character).startswith("N"))
 
 

@@ -155,6 +155,6 @@ def test_empty_texts_match_nothing():
 
 
 def test_a_million_word_row_is_searched():
-    text = " ".join(f"w{i % 977}" for i in range(1_000_000))
-    [match] = [m for m in matches([text], [" ".join(f"w{i}" for i in range(40))], n=32) if m.rule == "ngram_32"]
+    text = " ".join(f"w{i}" for i in range(1_000_000))
+    [match] = [m for m in matches([text], [" ".join(f"w{i}" for i in range(900, 940))], n=32) if m.rule == "ngram_32"]
     assert match.score == 1.0
