@@ -42,7 +42,7 @@ def neighbours(gold: str, kind: str, choices: Sequence[str] | None = None) -> di
         other = [c for c in choices if normalise(c) != normalise(gold)]
         return {"letter": other[0]} if other else {"text": f"not {gold}"}
     if kind == "choice" and letters is not None:
-        size = max(len(choices or ()), max(ord(c) - 64 for c in letters[0]), 2)
+        size = max(len(choices or ()), 2, *(ord(c) - 64 for c in letters[0]))
         shifted = {chr(65 + (ord(c) - 64) % size) for c in letters[0]}
         if shifted == set(letters[0]):
             shifted = {chr(65 + size)}

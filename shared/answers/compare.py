@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from shared.answers.evaluate import TooHardError, inexact, is_real, points, same_expression, same_value, value_of
 from shared.answers.expression import Node, variables
-from shared.answers.reading import Piece, Reading, as_interval, infinity_sign
+from shared.answers.forms import Piece, Reading
+from shared.answers.reading import as_interval, infinity_sign
 from shared.answers.units import Unit
 
 MIN_DIGITS_FOR_EXACT_GOLD = 6

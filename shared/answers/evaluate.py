@@ -220,7 +220,7 @@ def _special(node: Node, env: Mapping[str, Fraction]) -> Number:
         n = value_of(node[1], env)
         if isinstance(n, Fraction) and n.denominator == 1 and 0 <= n <= 12_000:
             return Fraction(factorial(n.numerator))
-        if isinstance(n, Fraction) and n.denominator == 1 or contains(node[1], "c"):
+        if (isinstance(n, Fraction) and n.denominator == 1) or contains(node[1], "c"):
             raise TooHardError("factorial too large or undefined")
         return ctx.gamma(inexact(n) + 1)
     if head == "binom":

@@ -16,11 +16,12 @@ from typing import Any
 from shared.answers.compare import compare
 from shared.answers.expression import variables
 from shared.answers.extract import extract_answer
+from shared.answers.forms import Reading
 from shared.answers.kinds import kind_family
 from shared.answers.normalise import matching_brace, normalise, strip_wrappers
 from shared.answers.outcome import Grade, Verdict
 from shared.answers.pool import GraderPool, Settlement, default_pool
-from shared.answers.reading import MAX_CHARACTERS, Reading, read
+from shared.answers.reading import MAX_CHARACTERS, read
 from shared.answers.units import parse_unit
 from shared.answers.words import is_truth_word, letters_in, same_text, truth_of, without_prose
 
@@ -86,7 +87,7 @@ def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
     """
     letters = letters_in(gold) if len(gold) <= 40 else None
     if choices or (
-        letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold) or _is_bracketed_letter(gold)
+        (letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold)) or _is_bracketed_letter(gold)
     ):
         return "choice"
     if is_truth_word(gold):

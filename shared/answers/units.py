@@ -159,11 +159,36 @@ _PREFIX_WORDS = {
     "hecto": 2,
     "pico": -12,
 }
-_PREFIXED = "m g s L l N J W V A Pa Hz eV cal mol C F T".split()
-_PREFIXED_WORDS = (
-    "meter meters metre metres gram grams second seconds liter liters litre litres newton newtons joule joules watt watts"
-    " volt volts amp amps pascal pascals hertz calorie calories"
-).split()
+_PREFIXED = ["m", "g", "s", "L", "l", "N", "J", "W", "V", "A", "Pa", "Hz", "eV", "cal", "mol", "C", "F", "T"]
+_PREFIXED_WORDS = [
+    "meter",
+    "meters",
+    "metre",
+    "metres",
+    "gram",
+    "grams",
+    "second",
+    "seconds",
+    "liter",
+    "liters",
+    "litre",
+    "litres",
+    "newton",
+    "newtons",
+    "joule",
+    "joules",
+    "watt",
+    "watts",
+    "volt",
+    "volts",
+    "amp",
+    "amps",
+    "pascal",
+    "pascals",
+    "hertz",
+    "calorie",
+    "calories",
+]
 for _prefixes, _names in ((_PREFIXES, _PREFIXED), (_PREFIX_WORDS, _PREFIXED_WORDS)):
     for _prefix, _power in _prefixes.items():
         for _name in _names:
@@ -178,12 +203,89 @@ AMBIGUOUS = frozenset(name for name in _BASE if len(name) == 1 and name.isascii(
 """Bare letters that may be a unit or a variable: `10m`."""
 
 NOT_NOUNS = frozenset(
-    "and or not no to by times plus minus over divided squared cubed root square cubic pi sum than less more least most between except is are"
-    " if then when where for all any each every of in the infinity undefined none either both approximately about million billion thousand"
-    " hundred half quarter third sqrt sin cos tan log ln exp wrong incorrect false negative positive half-life remainder equals equal solution"
-    " solutions mod choice option answer plusminus percentagepoints real imaginary".split()
+    [
+        "and",
+        "or",
+        "not",
+        "no",
+        "to",
+        "by",
+        "times",
+        "plus",
+        "minus",
+        "over",
+        "divided",
+        "squared",
+        "cubed",
+        "root",
+        "square",
+        "cubic",
+        "pi",
+        "sum",
+        "than",
+        "less",
+        "more",
+        "least",
+        "most",
+        "between",
+        "except",
+        "is",
+        "are",
+        "if",
+        "then",
+        "when",
+        "where",
+        "for",
+        "all",
+        "any",
+        "each",
+        "every",
+        "of",
+        "in",
+        "the",
+        "infinity",
+        "undefined",
+        "none",
+        "either",
+        "both",
+        "approximately",
+        "about",
+        "million",
+        "billion",
+        "thousand",
+        "hundred",
+        "half",
+        "quarter",
+        "third",
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "log",
+        "ln",
+        "exp",
+        "wrong",
+        "incorrect",
+        "false",
+        "negative",
+        "positive",
+        "half-life",
+        "remainder",
+        "equals",
+        "equal",
+        "solution",
+        "solutions",
+        "mod",
+        "choice",
+        "option",
+        "answer",
+        "plusminus",
+        "percentagepoints",
+        "real",
+        "imaginary",
+    ]
 )
-_NOUN_FILLERS = frozenset("the a an of in per total more different such possible".split())
+_NOUN_FILLERS = frozenset(["the", "a", "an", "of", "in", "per", "total", "more", "different", "such", "possible"])
 
 _SPLIT = re.compile(r"\s*(?:\*|·|\\cdot|\\times)\s*|\s+")
 _FACTOR = re.compile(r"^(.+?)(?:\^\{?\(?(-?\d{1,2})\)?\}?|(?<=[a-zA-Z])([23]))?$")
