@@ -148,8 +148,13 @@ def grade(
     raise SystemExit(grade_command(pairs, json=as_json))
 
 
-def _mount_rooms() -> None:
-    """Add the commands of the other rooms; each of them imports its work inside its functions."""
+OWN_COMMANDS = ("phase", "curriculum", "plan", "grade")
+
+
+def _mount_rooms(words: list[str]) -> None:
+    """Add the commands of the other rooms, unless `words` ask for one of this file."""
+    if words and words[0] in OWN_COMMANDS:
+        return
     from trainer.evaluation.cli import register as register_evaluation
     from trainer.report.cli import register as register_report
     from trainer.tiny_vl.cli import app as tiny_vl
@@ -163,8 +168,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry of the `trainer` command."""
     from shared.errors import InfiMmrError
 
-    _mount_rooms()
     words = sys.argv[1:] if arguments is None else arguments
+    _mount_rooms(words)
     try:
         app(words, standalone_mode=True)
     except InfiMmrError as error:

@@ -87,9 +87,9 @@ def cached_picture(data: bytes, sha256: str, folder: Path, max_pixels: int) -> t
         if path.is_file():
             with Image.open(path) as picture:
                 return path, (picture.height, picture.width)
+    picture = decode_rgb(data)
     with Image.open(io.BytesIO(data)) as original:
         plain = original.mode == "RGB" and original.getexif().get(0x0112, 1) == 1
-    picture = decode_rgb(data)
     if max_pixels and picture.width * picture.height > max_pixels:
         scale = (max_pixels / (picture.width * picture.height)) ** 0.5
         size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))

@@ -1,0 +1,85 @@
+"""A rollout actor killed, then Ray's head killed, during one run: each time the same command continues it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = [
+    "train.max_steps=5",
+    "checkpoint.save_every=1",
+    "rollout.batch_size=4",
+    "rollout.samples_per_prompt=4",
+    "rollout.max_new_tokens=32",
+    "train.batch_size=16",
+    "train.micro_batch_size=8",
+    "train.kl_coefficient=0.0",
+]
+
+
+def command(output, store, *more):
+    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", "fra", "--profile", "local", "--device", "cpu"]
+    words += ["--output", str(output), "--store", store, *more]
+    for setting in SETTINGS:
+        words += ["--set", setting]
+    return words
+
+
+def run_processes(output):
+    wanted, found = str(output / "rollouts"), []
+    for process in psutil.process_iter():
+        try:
+            if wanted in process.environ().get("INFI_MMR_AGENT", ""):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def steps_done(output):
+    path = output / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def killed_after(steps, name, output, store, *more):
+    """Run the command, kill the process called `name` after `steps` steps; returns its error output."""
+    process = subprocess.Popen(command(output, store, *more), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 1500
+    while steps_done(output) < steps:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    victims = [found for found in run_processes(output) if any(name in word for word in found.cmdline())]
+    assert victims, name
+    for victim in victims:
+        victim.send_signal(signal.SIGKILL)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1, stderr
+    assert "--resume" in stderr
+    assert run_processes(output) == []
+    return stderr
+
+
+def test_a_killed_rollout_actor_and_a_killed_head_cost_only_the_steps_since_the_last_save(mini_store, tmp_path):
+    output = tmp_path / "run"
+    killed_after(1, "ray::RolloutRayActor", output, mini_store)
+    killed_after(3, "gcs_server", output, mini_store, "--resume")
+    last = subprocess.run(
+        command(output, mini_store, "--resume"), capture_output=True, text=True, timeout=1500, check=False
+    )
+    assert last.returncode == 0, last.stderr
+    record = json.loads((output / "run.json").read_text())
+    first, second, third = record["attempts"]
+    assert (first["outcome"], second["outcome"], third["outcome"]) == ("failed", "failed", "finished")
+    assert second["first_step"] in {first["last_step"], first["last_step"] + 1}
+    assert third["first_step"] in {second["last_step"], second["last_step"] + 1}
+    assert steps_done(output) == 5
+    assert (output / "checkpoint" / "model.safetensors").is_file()

@@ -1,0 +1,80 @@
+"""Datasets for the trainer's tests: rows of the mini world, published as a dataset version, without the data engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Publish = Callable[..., str]
+
+
+def mini_row(split: str, index: int, *, captions: bool = True) -> dict[str, Any]:
+    """One row of a dataset version from one problem of the mini world."""
+    from shared.answers import answer_kind
+    from shared.mini_world import draw
+
+    problem = draw(split, index)
+    picture = problem.image_png
+    hashes = [hashlib.sha256(picture).hexdigest()] if picture else []
+    return {
+        "id": problem.key,
+        "question": ("<image>" if picture else "") + problem.question,
+        "answer": problem.answer,
+        "answer_kind": answer_kind(problem.answer, list(problem.choices)),
+        "choices": list(problem.choices),
+        "images": [{"bytes": picture, "path": f"{problem.key}.png"}] if picture else [],
+        "image_types": [problem.image_type] if picture else [],
+        "captions": [problem.caption if captions else None] if picture else [],
+        "category": problem.kind,
+        "source": "mini",
+        "difficulty": None,
+        "answer_raw": problem.answer,
+        "extra": None,
+        "source_name": split,
+        "source_id": problem.key,
+        "source_location": "mini",
+        "source_revision": "1",
+        "row_hash": hashlib.sha256(problem.key.encode()).hexdigest(),
+        "image_hashes": hashes,
+    }
+
+
+def publish_rows(
+    store: Path, name: str, rows: list[dict[str, Any]], *, profile: str = "local", row_groups: int = 64
+) -> str:
+    """Publish rows as a dataset version; returns its store as text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from shared.dataset_version import ManifestDraft, publish
+    from shared.schema import ROW_SCHEMA
+
+    folder = store.parent / f"shards-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "data-00000.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=ROW_SCHEMA), file, row_group_size=row_groups)
+    publish(store, ManifestDraft(name=name, profile=profile), [file])
+    return str(store)
+
+
+@pytest.fixture
+def publish() -> Publish:
+    return publish_rows
+
+
+@pytest.fixture
+def row() -> Callable[..., dict[str, Any]]:
+    return mini_row
+
+
+@pytest.fixture(scope="session")
+def mini_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Store with `deepscaler` (text) and `virl39k-captioned` (pictures with captions), profile local."""
+    store = tmp_path_factory.mktemp("mini") / "store"
+    publish_rows(store, "deepscaler", [mini_row("mini-deepscaler", index) for index in range(200)])
+    publish_rows(store, "virl39k-captioned", [mini_row("mini-virl39k", index) for index in range(200)])
+    return str(store)

@@ -1,0 +1,157 @@
+"""The CPU adaptations: a hook that fires at import, targets that exist, and a loud failure when one has moved."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.openrlhf_bridge import cpu_compat
+from trainer.openrlhf_bridge.cpu_compat.adaptations import CpuDeviceName
+
+ROOT = str(Path(__file__).parents[2])
+
+
+def python(code, *, extra_path=""):
+    """Run code in a process of its own, as a run's processes are."""
+    environment = {**os.environ, **cpu_compat.environment()}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    paths = [environment["PYTHONPATH"], ROOT, *([extra_path] if extra_path else [])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def test_a_process_of_a_run_is_ready_before_its_first_line():
+    ran = python("import sys; print(type(sys.meta_path[0]).__name__); print('torch' in sys.modules)")
+    assert ran.stdout.split() == ["_Finder", "False"], ran.stderr
+
+
+def test_a_process_outside_a_run_is_untouched():
+    ran = subprocess.run(
+        [sys.executable, "-c", "import sys; print(type(sys.meta_path[0]).__name__)"],
+        env={**os.environ, "PYTHONPATH": cpu_compat.environment()["PYTHONPATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "_Finder" not in ran.stdout
+
+
+def test_a_target_that_has_moved_is_refused_at_import(tmp_path):
+    (tmp_path / "moved.py").write_text("here = 1\n")
+    code = (
+        "from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation\n"
+        "from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook\n"
+        "import sys; sys.meta_path.pop(0)\n"
+        "install_hook([Adaptation('toy', 'moved', ('here', 'gone'), 'why', lambda module: None)])\n"
+        "import moved\n"
+    )
+    ran = python(code, extra_path=str(tmp_path))
+    assert ran.returncode == 1
+    assert "ImportError: cpu_compat 'toy': moved.gone has moved (why)" in ran.stderr
+
+
+def test_hooks_run_around_the_modules_own_code(tmp_path):
+    (tmp_path / "seen.py").write_text("import builtins\nbuiltins.order.append('module')\n")
+    code = (
+        "import builtins, sys; builtins.order = []\n"
+        "from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation\n"
+        "from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook\n"
+        "sys.meta_path.pop(0)\n"
+        "install_hook([Adaptation('toy', 'seen', (), 'why', lambda module: order.append(module.__name__),"
+        " lambda: order.append('before'))])\n"
+        "import seen, seen as again; print(order)\n"
+    )
+    assert python(code, extra_path=str(tmp_path)).stdout.strip() == "['before', 'module', 'seen']"
+
+
+def test_coming_too_late_is_refused():
+    code = (
+        "import sys; sys.meta_path.pop(0)\n"
+        "import json\n"
+        "from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation\n"
+        "from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook\n"
+        "install_hook([Adaptation('toy', 'json', (), 'why', print)])\n"
+    )
+    ran = python(code)
+    assert ran.returncode == 1
+    assert "before json is imported" in ran.stderr
+
+
+def test_the_device_is_the_cpu_and_formats_as_an_index():
+    device = CpuDeviceName()
+    assert device == "cpu"
+    assert f"cuda:{device}" == "cuda:0"
+
+
+def test_every_adaptation_names_its_target_and_reason():
+    for adaptation in cpu_compat.ADAPTATIONS:
+        assert adaptation.targets
+        assert len(adaptation.reason) > 20
+    assert len({adaptation.name for adaptation in cpu_compat.ADAPTATIONS}) == len(cpu_compat.ADAPTATIONS)
+
+
+@pytest.mark.slow
+def test_every_target_is_where_the_pinned_libraries_have_it_and_behaves():
+    code = """
+import importlib
+from trainer.openrlhf_bridge.cpu_compat import ADAPTATIONS
+for adaptation in ADAPTATIONS:
+    importlib.import_module(adaptation.module)   # raises if a target has moved
+import sys, torch, importlib.util
+assert importlib.util.find_spec("flash_attn") is None, "visible beyond ring_attn_utils"
+device = torch.cuda.current_device()
+assert torch.zeros(2).to(device).device.type == "cpu"
+assert torch.device(f"cuda:{device}").index == 0
+torch.cuda.synchronize(); torch.cuda.set_device(0); torch.cuda.empty_cache()
+from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
+NaiveReplayBuffer(1)
+from openrlhf.models.ring_attn_utils import pad_input
+try:
+    pad_input()
+except RuntimeError as error:
+    assert "flash-attn is not installed" in str(error)
+from vllm.model_executor.layers import utils
+layer = torch.nn.Linear(4, 3)
+utils.dispatch_cpu_unquantized_gemm(layer, True)
+x = torch.ones(1, 4)
+before = utils.cpu_unquantized_gemm(layer, x, layer.weight, layer.bias)
+layer.weight.data.zero_(); layer.bias.data.fill_(2.0)      # a pushed weight is used by the very next product
+after = utils.cpu_unquantized_gemm(layer, x, layer.weight, layer.bias)
+assert after.tolist() == [[2.0, 2.0, 2.0]] and before.tolist() != after.tolist()
+print("FINE")
+"""
+    ran = python(code)
+    assert "FINE" in ran.stdout, ran.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_weights_arrive_through_the_store_bit_by_bit_and_leave_it(tmp_path):
+    code = """
+import socket, threading, torch
+from openrlhf.utils.distributed_util import stateless_init_process_group
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0)); port = free.getsockname()[1]
+sent = [torch.randn(5, 7).to(torch.bfloat16), torch.arange(6).float()]
+got = [torch.empty_like(tensor) for tensor in sent]
+arrived = [threading.Event() for _ in sent]
+def receive():
+    group = stateless_init_process_group("127.0.0.1", port, 1, 2, None)
+    for tensor, event in zip(got, arrived):
+        group.broadcast(tensor, src=0); event.set()
+thread = threading.Thread(target=receive); thread.start()
+group = stateless_init_process_group("127.0.0.1", port, 0, 2, None)
+for tensor, event in zip(sent, arrived):
+    group.broadcast(tensor, src=0, stream=None); assert event.wait(30)
+thread.join()
+assert all(torch.equal(a, b) for a, b in zip(sent, got))
+assert len(group._group.entries) == 1     # older weights are deleted from the store
+print("FINE")
+"""
+    ran = python(code)
+    assert "FINE" in ran.stdout, ran.stderr[-3000:]

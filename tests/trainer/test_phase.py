@@ -1,0 +1,138 @@
+"""Phase files: every one loads, the paper's values are the full defaults, wrong words name the right ones."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from shared.errors import InfiMmrError, UsageError
+from trainer.curriculum import curriculum_names, load_phases, phase_list
+from trainer.phase import PHASES, Phase, load_phase, phase_names
+
+
+@pytest.mark.parametrize("profile", ["full", "local"])
+@pytest.mark.parametrize("name", phase_names())
+def test_every_shipped_phase_loads_in_both_profiles(name, profile):
+    phase = load_phase(name, profile)
+    assert phase.name == name
+    assert phase.profile_name == profile
+
+
+@pytest.mark.parametrize("name", ["fra", "cmra", "mre"])
+def test_full_profile_has_the_values_of_the_papers_section_5_1(name):
+    phase = load_phase(name, "full")
+    assert phase.train.learning_rate == 1e-6
+    assert phase.train.batch_size == 256
+    assert phase.rollout.batch_size == 256
+    assert phase.rollout.samples_per_prompt == 16
+    assert phase.cluster.nodes * phase.cluster.gpus_per_node == 16
+    assert phase.model.start == "Qwen/Qwen2.5-VL-3B-Instruct"
+    reward = phase.reward
+    assert (reward.format_weight, reward.accuracy_weight) == (0.1, 0.9)
+    assert (reward.type_weight, reward.exact_weight) == (0.2, 0.8)
+    assert reward.accuracy_mode == "type_exact"
+    assert phase.train.loss_aggregation == "seq-mean-token-mean"
+    assert phase.train.kl_estimator == "k3"
+
+
+def test_only_the_second_phase_asks_with_captions_and_only_the_first_without_pictures():
+    phases = {name: load_phase(name, "full") for name in ("fra", "cmra", "mre")}
+    assert {name: phase.data.captions for name, phase in phases.items()} == {"fra": False, "cmra": True, "mre": False}
+    assert phases["fra"].data.images == "none"
+    assert phases["cmra"].prompt.question == "question_with_caption"
+    assert phases["cmra"].data.dataset == phases["mre"].data.dataset
+
+
+def test_local_tables_change_sizes_and_the_learning_rate_and_nothing_else():
+    sizes = {
+        "model": {"start", "revision"},
+        "rollout": {"batch_size", "samples_per_prompt", "max_new_tokens", "max_length"},
+        "train": {"batch_size", "micro_batch_size", "learning_rate", "max_steps", "gradient_checkpointing"},
+        "checkpoint": {"save_every"},
+        "cluster": {"nodes", "gpus_per_node"},
+    }
+    for name in phase_names():
+        table = tomllib.loads((PHASES / f"{name}.toml").read_text())["profile"]["local"]
+        for section, values in table.items():
+            assert set(values) <= sizes[section], f"{name}: {section}"
+
+
+def test_256_counts_rollouts_in_an_update_and_prompts_in_a_step():
+    phase = load_phase("mre", "full")
+    assert phase.update_rollouts == 256
+    assert phase.updates_per_step == 16
+    by_prompts = load_phase("mre", "full", ["train.batch_unit=prompts"])
+    assert by_prompts.update_rollouts == 256 * 16
+    assert by_prompts.updates_per_step == 1
+
+
+def test_steps_are_whole_and_max_steps_wins():
+    phase = load_phase("mre", "full")
+    assert phase.steps(39_000) == 152
+    assert phase.steps(255) == 0
+    assert load_phase("mre", "full", ["train.epochs=2"]).steps(39_000) == 304
+    short = load_phase("mre", "full", ["train.max_steps=400"])
+    assert short.steps(39_000) == 400
+    assert short.epochs_needed(39_000) == 3
+
+
+def test_every_field_says_what_it_means():
+    def fields(model, path=""):
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and hasattr(inner, "model_fields"):
+                yield from fields(inner, f"{path}{name}.")
+            else:
+                yield f"{path}{name}", field.description
+
+    for name, description in fields(Phase):
+        assert description, name
+        assert description.endswith((".", ")")), name
+
+
+def test_a_wrong_phase_names_the_nearest_one():
+    with pytest.raises(UsageError, match="'mre'"):
+        load_phase("mree", "local")
+
+
+def test_a_wrong_key_names_the_nearest_one():
+    with pytest.raises(UsageError, match="learning_rate"):
+        load_phase("mre", "local", ["train.learningrate=1e-5"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.batch_size=100", "must divide"),
+        ("train.micro_batch_size=5", "must divide"),
+        ("rollout.max_new_tokens=512", "leave room"),
+        ("data.captions=true", "prompt form with captions"),
+        ("data.min_pass_rate=0.9", None),
+        ("checkpoint.keep=1", "2"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused_with_the_reason(override, said):
+    overrides = [override] if said else [override, "data.max_pass_rate=0.5"]
+    with pytest.raises(InfiMmrError, match=said or "no row can pass"):
+        load_phase("mre", "local", overrides)
+
+
+def test_shipped_curricula_name_known_phases_and_the_ablations_of_the_paper():
+    assert phase_list("paper") == ("fra", "cmra", "mre")
+    assert phase_list("vision-first")[0] == "mre"
+    assert phase_list("caption-free-second")[:2] == ("fra", "mre")
+    for name in curriculum_names():
+        assert load_phases(phase_list(name), "local")
+
+
+def test_a_phase_list_with_an_unknown_phase_names_the_nearest():
+    with pytest.raises(UsageError, match="cmra"):
+        phase_list("fra,cmraa")
+
+
+def test_an_override_can_be_for_one_phase():
+    fra, mre = load_phases(("fra", "mre"), "local", ["fra:train.max_steps=5", "train.seed=7"])
+    assert (fra.train.max_steps, fra.train.seed) == (5, 7)
+    assert mre.train.max_steps != 5
+    assert mre.train.seed == 7

@@ -1,0 +1,86 @@
+"""The plan: its formulas by hand, its warnings, and what it does not start."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from shared.errors import InfiMmrError, UsageError
+from trainer.phase import load_phase
+from trainer.plan import GIB, MEASURED_WEIGHTS, QWEN_3B, make_plan, memory_per_gpu, plan_text
+
+
+def test_the_papers_phase_on_sixteen_gpus(tmp_path):
+    plan = make_plan(load_phase("mre", "full"), gpus=16, gpu="h800", store=str(tmp_path))
+    counts = plan["counts"]
+    assert counts["steps"] == 39_000 // 256 == 152
+    assert counts["updates"] == 152 * 16
+    assert counts["rollouts"] == 152 * 256 * 16
+    assert counts["tokens"] == counts["rollouts"] * 1100
+    # 1,800 tokens a second on each of 16 GPUs
+    assert plan["hours"] == pytest.approx(counts["tokens"] / (1800 * 16) / 3600, abs=0.01)
+    assert plan["gpu_hours"] == pytest.approx(plan["hours"] * 16, rel=0.01)
+    assert plan["warnings"] == []
+    assert plan["configuration"]["train"]["learning_rate"] == 1e-6
+    assert "--actor.num_nodes" in plan["arguments"]
+
+
+def test_memory_by_hand():
+    phase = load_phase("mre", "full")
+    memory = memory_per_gpu(phase, MEASURED_WEIGHTS, dict(QWEN_3B), 16, 1000)
+    assert memory["policy_weights"] == pytest.approx(2 * MEASURED_WEIGHTS / GIB, abs=0.01)
+    assert memory["optimizer"] == pytest.approx(12 * MEASURED_WEIGHTS / 16 / GIB, abs=0.01)
+    assert memory["gradients"] == pytest.approx(2 * MEASURED_WEIGHTS / 16 / GIB, abs=0.01)
+    # 2 rollouts x 1,000 tokens x 151,936 entries x 10 bytes
+    assert memory["logits"] == pytest.approx(2 * 1000 * 151_936 * 10 / GIB, abs=0.01)
+    # 2 bytes x 2,000 tokens x 2,048 x (36 layers kept + 34 for the layer at work)
+    assert memory["activations"] == pytest.approx(2 * 2000 * 2048 * 70 / GIB, abs=0.01)
+    without = load_phase("mre", "full", ["train.kl_coefficient=0.0"])
+    assert memory_per_gpu(without, MEASURED_WEIGHTS, dict(QWEN_3B), 16, 1000)["reference"] == 0
+
+
+def test_what_cannot_fit_is_warned_of_with_the_value_to_change(tmp_path):
+    alone = make_plan(load_phase("mre", "full"), gpus=1, gpu="a100-40", store=str(tmp_path))
+    assert any("optimizer is the largest part" in warning for warning in alone["warnings"])
+    big = load_phase("mre", "full", ["train.micro_batch_size=8"])
+    assert any("micro_batch_size" in text for text in make_plan(big, gpus=16, store=str(tmp_path))["warnings"])
+
+
+def test_sizes_that_no_cluster_of_that_size_can_run_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="must divide"):
+        make_plan(load_phase("mre", "full"), gpus=6, store=str(tmp_path))
+    with pytest.raises(UsageError, match="multiple of 8"):
+        make_plan(load_phase("mre", "full"), gpus=12, store=str(tmp_path))
+    with pytest.raises(UsageError, match="h800"):
+        make_plan(load_phase("mre", "full"), gpu="h8000", store=str(tmp_path))
+
+
+def test_local_plan_knows_the_bundled_checkpoint_and_the_dataset(mini_store):
+    plan = make_plan(load_phase("mre", "local"), store=mini_store)
+    assert plan["counts"]["rows"] == 200
+    assert plan["counts"]["steps"] == plan["configuration"]["train"]["max_steps"]
+    assert plan["cluster"]["gpus"] == 0
+    assert 5 < plan["memory_gib"]["total"] < 14
+    assert any("pass" in text for text in plan["warnings"])  # more steps than rows
+    text = plan_text(plan)
+    assert "OpenRLHF arguments: --actor.model_name_or_path tiny-vl" in text
+
+
+def test_unknown_rows_are_asked_for(tmp_path):
+    phase = load_phase("mre", "full", ['data.dataset="ours"'])
+    with pytest.raises(InfiMmrError, match="--rows"):
+        make_plan(phase, store=str(tmp_path))
+    assert make_plan(phase, rows=10_000, store=str(tmp_path))["counts"]["steps"] == 39
+
+
+def test_planning_loads_no_heavy_library(tmp_path):
+    import subprocess
+
+    code = (
+        "import sys\nfrom trainer.plan import make_plan\nfrom trainer.phase import load_phase\n"
+        f"make_plan(load_phase('mre', 'full'), gpus=16, store={str(tmp_path)!r})\n"
+        "print([name for name in ('torch', 'ray', 'vllm', 'transformers', 'openrlhf') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() in {"[]", "['openrlhf']"}  # openrlhf itself is an empty package

@@ -1,0 +1,138 @@
+"""Bad use is told in one line with the next thing to do, before anything is started."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+
+import pytest
+
+from shared.errors import InfiMmrError
+from shared.vlm.checkpoint import BUNDLED_FOLDER
+from trainer import preflight
+from trainer.phase import load_phase
+from trainer.phase_run import PhaseRequest, run_phase, saved_step
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(BUNDLED_FOLDER, folder)
+    return folder
+
+
+def with_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def test_a_missing_checkpoint(mini_store, tmp_path):
+    phase = load_phase("fra", "local", [f"model.start={json.dumps(str(tmp_path / 'nowhere'))}"])
+    with pytest.raises(InfiMmrError, match="does not exist"):
+        run_phase(PhaseRequest(phase, tmp_path / "run", store=mini_store))
+
+
+def test_a_missing_dataset_names_the_command_that_builds_it(tmp_path):
+    phase = load_phase("cmra", "local")
+    with pytest.raises(InfiMmrError, match="data-engine build virl39k-captioned --profile local --store"):
+        run_phase(PhaseRequest(phase, tmp_path / "run", store=str(tmp_path / "empty")))
+
+
+def test_a_dataset_without_captions_for_the_caption_phase(row, publish, tmp_path):
+    rows = [row("mini-virl39k", index, captions=False) for index in range(20)]
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    with pytest.raises(InfiMmrError, match="has no captions"):
+        run_phase(PhaseRequest(load_phase("cmra", "local"), tmp_path / "run", store=store))
+
+
+def test_a_checkpoint_of_another_architecture(checkpoint):
+    with_config(checkpoint, model_type="llava")
+    for name in ("mre", "fra"):
+        with pytest.raises(InfiMmrError, match="llava"):
+            preflight.check_architecture(checkpoint, load_phase(name, "local"))
+
+
+def test_a_text_model_trains_the_text_phase_only(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    text = {name: value for name, value in config.items() if name != "vision_config"} | {"model_type": "llama"}
+    (checkpoint / "config.json").write_text(json.dumps(text))
+    preflight.check_architecture(checkpoint, load_phase("fra", "local"))
+    with pytest.raises(InfiMmrError, match="train phase fra"):
+        preflight.check_architecture(checkpoint, load_phase("mre", "local"))
+
+
+def test_a_checkpoint_without_its_processor(checkpoint):
+    (checkpoint / "processor_config.json").unlink()
+    with pytest.raises(InfiMmrError, match=r"lacks preprocessor_config\.json"):
+        preflight.check_architecture(checkpoint, load_phase("mre", "local"))
+
+
+def test_too_little_memory(checkpoint):
+    with pytest.raises(InfiMmrError, match=r"takes about \d+\.\d GiB of memory, 2\.0 GiB are free"):
+        preflight.check_memory(checkpoint, "cpu", {"gib": 2.0})
+    preflight.check_memory(checkpoint, "cpu", {"gib": 64.0})
+
+
+def test_memory_of_the_weights_is_counted_by_hand():
+    # 100 million weights: 2 + 2 + 2 + 4 + 4 + 8 bytes each
+    assert preflight.cpu_memory_needed_gib(100_000_000) - preflight.CPU_BASE_GIB == pytest.approx(2.2e9 / 1024**3)
+
+
+def test_no_compiler_for_deepspeed(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InfiMmrError, match=r"install g\+\+"):
+        preflight.check_compiler()
+
+
+def test_unreachable_ray():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(InfiMmrError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
+        preflight.check_ray(f"127.0.0.1:{port}")
+    with pytest.raises(InfiMmrError, match="Ray Client"):
+        preflight.check_ray("ray://127.0.0.1:10001")
+    preflight.check_ray("")
+    preflight.check_ray("auto")
+
+
+def test_a_run_folder_that_openrlhf_would_take_apart(tmp_path):
+    with pytest.raises(InfiMmrError, match="'@'"):
+        run_phase(PhaseRequest(load_phase("fra", "local"), tmp_path / "run@home"))
+
+
+def test_a_used_folder_is_not_overwritten(mini_store, tmp_path, monkeypatch):
+    request = PhaseRequest(load_phase("fra", "local"), tmp_path / "run", store=mini_store)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.openrlhf_bridge.launch.run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_phase(request)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["attempts"][0]["outcome"] == "interrupted"
+    with pytest.raises(InfiMmrError, match=r"was cut off.*--resume"):
+        run_phase(request)
+    other = load_phase("fra", "local", ["train.learning_rate=1e-2"])
+    with pytest.raises(InfiMmrError, match="other values"):
+        run_phase(PhaseRequest(other, tmp_path / "run", resume=True, store=mini_store))
+    moved = load_phase("fra", "local", ["checkpoint.save_every=3"])
+    with pytest.raises(KeyboardInterrupt):  # where and how often it saves is no other run
+        run_phase(PhaseRequest(moved, tmp_path / "run", resume=True, store=mini_store))
+    assert len(json.loads((tmp_path / "run" / "run.json").read_text())["attempts"]) == 2
+
+
+def test_two_processes_never_train_into_one_folder(tmp_path):
+    from trainer.phase_run import _locked
+
+    with _locked(tmp_path), pytest.raises(InfiMmrError, match="another process"), _locked(tmp_path):
+        pass
+
+
+def test_the_newest_whole_state_is_the_one_that_latest_names(tmp_path):
+    assert saved_step(tmp_path) == 0
+    (tmp_path / "_actor").mkdir()
+    (tmp_path / "_actor" / "latest").write_text("global_step20")
+    assert saved_step(tmp_path) == 20

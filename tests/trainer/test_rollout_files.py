@@ -1,0 +1,92 @@
+"""Rollouts become one Parquet file per step, metrics one line per step, also after a resume."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+from trainer.rollouts import COLUMNS, RunWriter, read_metrics
+
+
+def prompts(folder):
+    lines = [
+        {"prompt": "p", "label": json.dumps({"id": name, "gold": "1"}), "images": [], "question": f"Q {name}",
+         "image_hashes": ["ab"]}
+        for name in ("r1", "r2")
+    ]  # fmt: skip
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def rollout(step, name="r1", score=1, kind="integer"):
+    parts = {"total": 0.1 + 0.9 * score, "format": 1.0, "accuracy": float(score), "type_match": 1.0, "exact": 1.0}
+    return {
+        "step": step, "output": "<think>1</think>\\boxed{1}", "tokens": 10, "truncated": False, **parts, "score": score,
+        "kind": kind, "verdict": "correct" if score else "wrong", "failure": "", "prompt_id": name, "gold": "1",
+    }  # fmt: skip
+
+
+def write_part(writer, *rows, cut=False):
+    with (writer.parts / "actor-1.jsonl").open("a") as file:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        file.write(text[:-5] if cut else text)
+
+
+def test_a_finished_step_has_its_parquet_file_with_question_and_pictures(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    write_part(writer, rollout(1), rollout(1, "r2", 0, "choice"), rollout(2))
+    line = writer.finish_step(1, {"reward": 0.55, "kl": float("nan"), "timing/step_total": 3.0})
+    table = pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet")
+    assert table.columns == [name for name, _, _ in COLUMNS]
+    assert table.height == 2
+    assert table["question"].to_list() == ["Q r1", "Q r2"]
+    assert table["image_hashes"].to_list() == [["ab"], ["ab"]]
+    assert table["reward"].to_list() == [1.0, 0.1]
+    assert line["reward"] == 0.55
+    assert line["kl"] is None
+    assert line["seconds"] == 3.0
+    assert line["tokens"] == 20
+    assert line["by_kind"]["choice"] == {"rollouts": 1, "accuracy": 0.0, "reward": 0.1}
+    writer.finish_step(2, {})
+    assert pl.read_parquet(tmp_path / "rollouts" / "step-000002.parquet").height == 1
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_a_line_still_being_written_waits_for_its_end(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    write_part(writer, rollout(1), rollout(1), cut=True)
+    writer._collect()
+    assert len(writer._waiting[1]) == 1
+    text = json.dumps(rollout(1)) + "\n"
+    with (writer.parts / "actor-1.jsonl").open("a") as file:
+        file.write(text[-5:])
+    writer.finish_step(1, {})
+    assert pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet").height == 2
+
+
+def test_a_resumed_run_forgets_what_came_after_its_state(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    for step in (1, 2, 3):
+        write_part(writer, rollout(step))
+        writer.finish_step(step, {"reward": step / 10})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "rew')  # cut by a kill
+    again = RunWriter(tmp_path, resumed_from=2)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+    assert sorted(path.name for path in (tmp_path / "rollouts").glob("*.parquet")) == [
+        "step-000001.parquet",
+        "step-000002.parquet",
+    ]
+    write_part(again, rollout(3, "r2"))
+    again.finish_step(3, {"reward": 0.9})
+    assert read_metrics(tmp_path)[-1]["reward"] == 0.9
+
+
+def test_a_step_without_rollout_lines_still_has_a_file_with_the_columns(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    writer.finish_step(1, {"reward": 0.0})
+    assert pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet").height == 0

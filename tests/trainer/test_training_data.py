@@ -1,0 +1,203 @@
+"""Rows become prompts: what trains, in which words, with which pictures, and what is left out and counted."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from shared.dataset_version import open_dataset
+from shared.errors import InfiMmrError
+from shared.vlm.checkpoint import BUNDLED_FOLDER
+from trainer.phase import load_phase
+from trainer.prompts import PromptRenderer, image_tokens, messages
+from trainer.training_data import cached_picture, check_dataset, read_prompt_file, write_prompts
+
+SMALL = ["train.max_steps=2", "rollout.batch_size=4", "train.batch_size=32"]
+
+
+def prompts_of(store, tmp_path, name="mre", overrides=(), *, dataset=None, folder="run"):
+    phase = load_phase(name, "local", [*SMALL, *overrides])
+    version = open_dataset(dataset or phase.data.dataset, store)
+    check_dataset(version, phase)
+    summary = write_prompts(version, phase, BUNDLED_FOLDER, tmp_path / folder, tmp_path / "cache")
+    lines = [json.loads(text) for text in (tmp_path / folder / "prompts.jsonl").read_text().splitlines()]
+    return summary, lines
+
+
+def test_prompt_file_holds_whole_steps_of_prompts_labels_and_picture_paths(mini_store, tmp_path):
+    summary, lines = prompts_of(mini_store, tmp_path)
+    assert summary.rows == len(lines) == 8
+    assert summary.max_images == 1
+    for line in lines:
+        label = json.loads(line["label"])
+        assert {"id", "gold", "kind"} <= set(label)
+        assert len(line["images"]) == 1
+        assert line["prompt"].count("<|image_pad|>") == 1
+        assert "<think>" in line["prompt"]
+        assert line["prompt"].endswith("<|im_start|>assistant\n")
+    assert read_prompt_file(tmp_path / "run") == summary
+
+
+def test_text_phase_takes_rows_without_pictures_and_counts_the_others(mini_store, tmp_path):
+    summary, lines = prompts_of(mini_store, tmp_path, "fra")
+    assert summary.max_images == 0
+    assert all(line["images"] == [] and "<|image_pad|>" not in line["prompt"] for line in lines)
+    with pytest.raises(InfiMmrError, match="200 pictures"):
+        prompts_of(mini_store, tmp_path, "fra", dataset="virl39k-captioned")
+
+
+def test_captions_are_in_the_prompts_of_the_second_phase_only(mini_store, tmp_path):
+    _, with_captions = prompts_of(mini_store, tmp_path, "cmra", folder="cmra")
+    _, without = prompts_of(mini_store, tmp_path, "mre", folder="mre")
+    assert all("Caption: " in line["prompt"] for line in with_captions)
+    assert not any("Caption: " in line["prompt"] for line in without)
+    assert all("<|image_pad|>" in line["prompt"] for line in with_captions)
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_another_order(mini_store, tmp_path):
+    _, first = prompts_of(mini_store, tmp_path, folder="a")
+    _, again = prompts_of(mini_store, tmp_path, folder="b")
+    _, other = prompts_of(mini_store, tmp_path, folder="c", overrides=["train.seed=7"])
+    assert first == again
+    assert first != other
+
+
+def test_more_steps_than_rows_pass_over_the_rows_again_each_once_per_pass(row, publish, tmp_path):
+    store = publish(tmp_path / "store", "deepscaler", [row("mini-deepscaler", index) for index in range(6)])
+    summary, lines = prompts_of(store, tmp_path, "fra", ["train.max_steps=3"])
+    assert summary.rows == 12
+    assert summary.distinct_rows == 6
+    names = [json.loads(line["label"])["id"] for line in lines]
+    assert len(set(names[:6])) == len(set(names[6:])) == 6
+
+
+def test_rows_of_a_last_incomplete_step_are_counted(row, publish, tmp_path):
+    store = publish(tmp_path / "store", "deepscaler", [row("mini-deepscaler", index) for index in range(6)])
+    summary, _ = prompts_of(store, tmp_path, "fra", ["train.max_steps=0"])
+    assert summary.rows == 4
+    assert summary.left_out == {"rest_of_last_step": 2}
+
+
+def test_rows_too_long_for_the_context_are_counted_and_left_out_not_cut(row, publish, tmp_path):
+    rows = [row("mini-deepscaler", index) for index in range(9)]
+    rows[3]["question"] = "1 + 1 = ? " * 400
+    store = publish(tmp_path / "store", "deepscaler", rows)
+    summary, lines = prompts_of(store, tmp_path, "fra")
+    assert summary.left_out["too_long"] == 1
+    assert all(len(line["prompt"]) < 2000 for line in lines)
+
+
+def test_rows_with_several_pictures_train_like_the_others(row, publish, tmp_path):
+    rows = [row("mini-virl39k", index) for index in range(8)]
+    for index in range(8):
+        other = row("mini-virl39k", index + 100)
+        rows[index]["images"] += other["images"]
+        rows[index]["image_hashes"] += other["image_hashes"]
+        rows[index]["captions"] += other["captions"]
+        rows[index]["image_types"] += other["image_types"]
+        rows[index]["question"] = "First <image> then <image>: " + rows[index]["question"].replace("<image>", "")
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    summary, lines = prompts_of(store, tmp_path, "cmra")
+    assert summary.max_images == 2
+    for line in lines:
+        assert len(line["images"]) == 2
+        assert line["prompt"].count("<|image_pad|>") == 2
+        assert "Caption: (1) " in line["prompt"]
+        assert " (2) " in line["prompt"]
+        # the words stand between the pictures, as the row has them
+        first, _, rest = line["prompt"].partition("<|image_pad|>")
+        assert first.endswith("First <|vision_start|>")
+        assert rest.startswith("<|vision_end|> then <|vision_start|>")
+
+
+def test_known_pass_rates_filter_and_unknown_ones_do_not(row, publish, tmp_path):
+    rows = [row("mini-deepscaler", index) for index in range(10)]
+    rows[0]["difficulty"] = {"pass_rate_large": 0.0, "pass_rate_small": None}
+    rows[1]["difficulty"] = {"pass_rate_large": 1.0, "pass_rate_small": 0.5}
+    rows[2]["difficulty"] = {"pass_rate_large": 0.5, "pass_rate_small": 0.5}
+    store = publish(tmp_path / "store", "deepscaler", rows)
+    summary, _ = prompts_of(store, tmp_path, "fra", ["data.min_pass_rate=0.1", "data.max_pass_rate=0.9"])
+    assert summary.left_out == {"pass_rate": 2}
+
+
+def test_rows_without_a_caption_are_counted_and_a_dataset_without_any_is_refused(row, publish, tmp_path):
+    rows = [row("mini-virl39k", index, captions=index != 2) for index in range(9)]
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    summary, _ = prompts_of(store, tmp_path, "cmra")
+    assert summary.left_out["no_caption"] == 1
+    bare = publish(
+        tmp_path / "bare", "virl39k-captioned", [row("mini-virl39k", index, captions=False) for index in range(9)]
+    )
+    with pytest.raises(InfiMmrError, match="has no captions, which phase cmra"):
+        prompts_of(bare, tmp_path, "cmra", folder="refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_dataset_of_the_other_profile_is_refused_unless_allowed(row, publish, tmp_path):
+    rows = [row("mini-deepscaler", index) for index in range(8)]
+    store = publish(tmp_path / "store", "deepscaler", rows, profile="full")
+    with pytest.raises(InfiMmrError, match=r"built for profile full.*data-engine build deepscaler --profile local"):
+        prompts_of(store, tmp_path, "fra")
+    summary, _ = prompts_of(store, tmp_path, "fra", ["data.profile_check=false"])
+    assert summary.rows == 8
+
+
+def test_a_damaged_picture_leaves_its_row_out(row, publish, tmp_path):
+    rows = [row("mini-virl39k", index) for index in range(9)]
+    rows[4]["images"][0]["bytes"] = rows[4]["images"][0]["bytes"][:40]
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    summary, _ = prompts_of(store, tmp_path, "mre")
+    assert summary.rows == 8
+    assert sum(count for reason, count in summary.left_out.items() if reason.startswith("image_")) == 1
+
+
+def test_cached_pictures_are_rgb_upright_and_not_larger_than_asked(tmp_path):
+    from PIL import Image
+
+    def encoded(picture, **options):
+        buffer = io.BytesIO()
+        picture.save(buffer, **options)
+        return buffer.getvalue()
+
+    plain = encoded(Image.new("RGB", (40, 20), "red"), format="PNG")
+    path, size = cached_picture(plain, "a" * 64, tmp_path, 0)
+    assert size == (20, 40)
+    assert path.read_bytes() == plain  # kept as it is
+    palette = encoded(Image.new("P", (40, 20)), format="PNG")
+    with Image.open(cached_picture(palette, "b" * 64, tmp_path, 0)[0]) as picture:
+        assert picture.mode == "RGB"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    turned = encoded(Image.new("RGB", (40, 20), "red"), format="JPEG", exif=exif)
+    assert cached_picture(turned, "c" * 64, tmp_path, 0)[1] == (40, 20)
+    path, (height, width) = cached_picture(plain, "a" * 64, tmp_path, 200)
+    assert height * width <= 200
+    assert cached_picture(b"", "a" * 64, tmp_path, 200) == (path, (height, width))  # found again without the bytes
+
+
+def test_prompt_text_and_token_count_are_those_of_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    processor = transformers.AutoProcessor.from_pretrained(BUNDLED_FOLDER)
+    from PIL import Image
+
+    renderer = PromptRenderer(BUNDLED_FOLDER)
+    phase = load_phase("cmra", "local")
+    conversation = messages(phase.prompt, "<image>How many?\n(A) 3 (B) 4", 1, ["A bar chart."])
+    text = renderer.text(conversation)
+    assert text == processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    for width, height in ((112, 112), (300, 40), (30, 30), (1000, 700)):
+        ids = processor(text=[text], images=[Image.new("RGB", (width, height))])["input_ids"][0]
+        assert renderer.tokens(text, [(height, width)]) == len(ids), (width, height)
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens"),
+    [((28, 28), 16), ((112, 112), 16), ((224, 224), 64), ((1008, 1008), 1225)],
+)
+def test_picture_tokens_follow_qwens_rule_by_hand(size, tokens):
+    # sides to multiples of 28; 112 x 112 is 4 x 4 tokens; 28 x 28 grows to the least area, 12,544 pixels = 16 tokens;
+    # 1008 x 1008 = 36 x 36 tokens is above 1,280 x 784 pixels and shrinks to 35 x 35
+    bounds = {"patch_size": 14, "merge_size": 2, "min_pixels": 12_544, "max_pixels": 1280 * 784}
+    assert image_tokens(*size, bounds) == tokens
