@@ -1,7 +1,9 @@
 """`trainer grade PAIRS.jsonl`: grades lines of `{"gold", "pred"}` and reports verdicts, rewards and time.
 
-A line may also carry `choices`, `tolerance`, `unit`, `answer_kind`, and `expected` (true where the pair should be accepted). `pred`
-is a bare answer, or a whole model output where it holds `<think>`: then the reward's format rule applies as in training.
+A line may also carry `choices`, `tolerance`, `unit`, `answer_kind`, and `expected` (true where the pair should be
+accepted). `pred`
+is a bare answer, or a whole model output where it holds `<think>`: then the reward's format rule applies as in
+training.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ class PairsFileError(ValueError):
 
 
 def read_pairs(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a pairs file. Raises PairsFileError naming file and line for anything but objects with `gold` and `pred`."""
+    """Rows of a pairs file.
+
+    Raises PairsFileError naming file and line for anything but objects with `gold` and `pred`.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -64,8 +69,10 @@ def _as_arguments(row: Mapping[str, Any]) -> dict[str, Any]:
 def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, Any]:
     """Grade a pairs file.
 
-    Returns `{"n", "accepted", "seconds", "verdicts": [{"verdict", "kind", "reward", "type_match", "exact"}]}`, and, where every line has
-    `expected`, also `correct` (pairs judged as expected), `false_accepts` and `false_rejects`. `reward` of a bare answer is that of an
+    Returns `{"n", "accepted", "seconds", "verdicts": [{"verdict", "kind", "reward", "type_match", "exact"}]}`, and,
+    where every line has
+    `expected`, also `correct` (pairs judged as expected), `false_accepts` and `false_rejects`. `reward` of a bare
+    answer is that of an
     output whose format holds. Raises PairsFileError for an unreadable file.
     """
     weights = weights or RewardWeights()
@@ -110,24 +117,27 @@ def _verdict(arguments: Mapping[str, Any], weights: RewardWeights, graded: Grade
 
 
 def grade_command(pairs: Path, json: bool = False) -> int:
-    """Body of `trainer grade PAIRS.jsonl [--json]`: prints JSON to stdout, or a table for people to stderr. Returns the exit code."""
+    """Body of `trainer grade PAIRS.jsonl [--json]`: prints JSON to stdout, or a table for people to stderr.
+
+    Returns the exit code.
+    """
     try:
         result = grade_file(pairs)
     except PairsFileError as error:
-        print(f"trainer grade: {error}", file=sys.stderr)
+        sys.stderr.write(f"trainer grade: {error}\n")
         return 2
     if json:
-        print(_dumps(result))
+        sys.stdout.write(_dumps(result) + "\n")
         return 0
-    out = sys.stderr
-    print(f"{result['n']} pairs, {result['accepted']} accepted, {result['seconds']:.2f} s", file=out)
-    for (kind, verdict), count in sorted(Counter((v["kind"], v["verdict"]) for v in result["verdicts"]).items()):
-        print(f"  {kind:<12} {verdict:<18} {count}", file=out)
+    lines = [f"{result['n']} pairs, {result['accepted']} accepted, {result['seconds']:.2f} s"]
+    counts = Counter((v["kind"], v["verdict"]) for v in result["verdicts"])
+    lines += [f"  {kind:<12} {verdict:<18} {count}" for (kind, verdict), count in sorted(counts.items())]
     if "correct" in result:
-        print(
-            f"as expected {result['correct']}, false accepts {result['false_accepts']}, false rejects {result['false_rejects']}",
-            file=out,
+        lines.append(
+            f"as expected {result['correct']}, false accepts {result['false_accepts']}, "
+            f"false rejects {result['false_rejects']}"
         )
+    sys.stderr.write("\n".join(lines) + "\n")
     return 0
 
 

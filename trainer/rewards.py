@@ -1,11 +1,14 @@
-r"""The reward of one rollout (paper, section 3.2): R = w_f * format + w_a * accuracy, accuracy only if the format holds.
+r"""The reward of one rollout (paper, section 3.2).
+
+R = w_f * format + w_a * accuracy, accuracy only if the format holds.
 
 Input: the model's whole output and a label `{"gold", "kind", "choices", ...}`. Output: `RewardParts`, each part on its
 own so that training can log them per kind. Pure and total: `reward` never raises, and anything unexpected ends as a
 reward of zero with the reason in `failure`. Imports only `shared`.
 
 Format rule (facts; the same laboratory's InfiGUI-R1): the output starts with `<think>`, has exactly one `<think>` and
-one `</think>`, the thinking and the text after it are not empty, and the text after it provides exactly one final answer
+one `</think>`, the thinking and the text after it are not empty, and the text after it provides exactly one final
+answer
 (`\boxed{}` or `<answer>`; paper: "Final Answer Provision").
 """
 
@@ -62,7 +65,7 @@ class RewardParts:
     failure: str
 
 
-def format_failure(output: str) -> str:
+def format_failure(output: str) -> str:  # noqa: PLR0911
     """Why an output breaks the format rule, as one word; empty when it holds."""
     if len(output) > MAX_OUTPUT_CHARACTERS:
         return "output_too_long"
@@ -104,13 +107,16 @@ def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None 
             tolerance=label.get("tolerance"),
             unit=label.get("unit"),
         )
-    except Exception as error:  # the trainer swallows exceptions and turns them into no reward at all (facts)
+    except Exception as error:  # noqa: BLE001  the trainer swallows exceptions and turns them into no reward at all (facts)
         return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.WRONG.value, f"error:{type(error).__name__}")
     return reward_of_grade(graded, weights)
 
 
 def reward_of_grade(graded: Grade, weights: RewardWeights | None = None) -> RewardParts:
-    """Reward of an answer that was graded already and whose output keeps the format (an unreadable answer keeps the format part only)."""
+    """Reward of an answer that was graded already and whose output keeps the format.
+
+    An unreadable answer keeps the format part only.
+    """
     weights = weights or RewardWeights()
     type_match, exact = float(graded.type_match), float(graded.exact)
     binary = weights.accuracy_mode == "binary"

@@ -4,11 +4,11 @@
 serve as a verifiable reward. Importing this package loads neither torch, ray, sympy nor math-verify.
 """
 
-from shared.answers.check import GoldCheck, check_gold, perturb
+from shared.answers.check import check_gold, neighbours, perturb
 from shared.answers.extract import extract_answer
 from shared.answers.grade import answer_kind, grade, grade_many, grade_output
 from shared.answers.kinds import ANSWER_KINDS, kind_family
-from shared.answers.outcome import Extracted, Grade, Verdict
+from shared.answers.outcome import Extracted, GoldCheck, Grade, Verdict
 from shared.answers.pool import GraderPool, default_pool
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "grade_many",
     "grade_output",
     "kind_family",
+    "neighbours",
     "perturb",
 ]

@@ -35,8 +35,11 @@ def perturb(gold: str, kind: str, choices: Sequence[str] | None = None) -> str:
     return next(iter(options.values()))
 
 
-def neighbours(gold: str, kind: str, choices: Sequence[str] | None = None) -> dict[str, str]:
-    """Wrong neighbours by what was changed: `letter`, `truth`, `number`, `sign`, `unit`, `term`, `text`. Never empty."""
+def neighbours(gold: str, kind: str, choices: Sequence[str] | None = None) -> dict[str, str]:  # noqa: C901
+    """Wrong neighbours by what was changed: `letter`, `truth`, `number`, `sign`, `unit`, `term`, `text`.
+
+    Never empty.
+    """
     letters = letters_in(gold)
     if choices and kind == "choice" and (letters is None or letters[1]):
         other = [c for c in choices if normalise(c) != normalise(gold)]
@@ -83,7 +86,10 @@ def _other_unit(text: str) -> str:
 
 
 def check_gold(gold: str, kind: str | None = None, choices: Sequence[str] | None = None) -> GoldCheck:
-    """Grade a gold against itself and a wrong neighbour. Reasons: empty_or_malformed, not_read, refuses_itself, accepts_neighbour, timeout."""
+    """Grade a gold against itself and a wrong neighbour.
+
+    Reasons: empty_or_malformed, not_read, refuses_itself, accepts_neighbour, timeout.
+    """
     known = kind or answer_kind(gold, choices)
     itself = grade(gold, gold, kind=known, choices=choices)
     if itself.verdict is Verdict.UNPARSABLE_GOLD:

@@ -1,7 +1,10 @@
-r"""Decides whether two readings are the same answer. Gold first: its digits set the tolerance, its unit may be left out by the answer.
+r"""Decides whether two readings are the same answer.
+
+Gold first: its digits set the tolerance, its unit may be left out by the answer.
 
 True and False are decisions; None means that these layers cannot settle it and the symbolic layer must.
-Tolerance (no parameter given): a gold that is an exact number accepts only that number; an exact gold that is no integer also
+Tolerance (no parameter given): a gold that is an exact number accepts only that number; an exact gold that is no
+integer also
 accepts a decimal of six or more significant digits that is right to its last place; a decimal gold of at least three
 significant digits (or two decimals) may be rounded, so it accepts the values that round to it.
 """
@@ -70,7 +73,7 @@ def _same_labelled_value(gold: Reading, pred: Reading, tolerance: float | None) 
     return same_quantity(gold, pred, tolerance)
 
 
-def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:  # noqa: PLR0911
     """Values with units: see the module's docstring of `units` for what converts."""
     mine, theirs = gold.unit, pred.unit
     if mine is not None and mine.is_generic:
@@ -136,10 +139,10 @@ def _same_angle(gold: Reading, pred: Reading, tolerance: float | None) -> bool |
 
 
 def _has_pi(node: Node) -> bool:
-    return isinstance(node, tuple) and (node == ("c", "pi") or any(_has_pi(child) for child in node[1:]))
+    return node == ("c", "pi") or any(isinstance(child, tuple) and _has_pi(child) for child in node[1:])
 
 
-def same_number(gold: Reading, pred: Reading, tolerance: float | None = None) -> bool | None:
+def same_number(gold: Reading, pred: Reading, tolerance: float | None = None) -> bool | None:  # noqa: PLR0911
     """Values without units: exact equality, then the tolerance that the digits imply (or the one that is given)."""
     a, b = gold.node, pred.node
     if a is None or b is None:
@@ -191,14 +194,17 @@ def _allowed_error(gold: Reading, pred: Reading, gold_value: object) -> Fraction
     return Fraction(0)
 
 
-def _relation(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+def _relation(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
     if gold.relation is None or pred.relation is None:
         return False
     return same_relation(gold.relation, pred.relation)
 
 
 def same_relation(a: tuple[str, Node, Node], b: tuple[str, Node, Node]) -> bool | None:
-    """Equations equal up to moving terms, a constant factor and clearing denominators; inequalities up to a positive factor."""
+    """Equations equal up to moving terms, a constant factor and clearing denominators.
+
+    Inequalities up to a positive factor.
+    """
     if a[0] != b[0]:
         return False
     f, g = ("+", a[1], ("neg", a[2])), ("+", b[1], ("neg", b[2]))
@@ -218,12 +224,11 @@ def _cleared(f: Node) -> Node:
     found: list[Node] = []
 
     def collect(node: Node) -> None:
-        if not isinstance(node, tuple):
-            return
         if node[0] == "/" and variables(node[2]) and node[2] not in found:
             found.append(node[2])
         for child in node[1:]:
-            collect(child)
+            if isinstance(child, tuple):
+                collect(child)
 
     collect(f)
     for denominator in found[:8]:
@@ -360,10 +365,6 @@ def _value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None
     return False
 
 
-def _relation_or_value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
-    return _relation(gold, pred, tolerance)
-
-
 def _tuple(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
     if gold.label and pred.label and gold.label != pred.label:
         return False
@@ -417,7 +418,10 @@ def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | Non
 
 
 def _time(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
-    """Clock times; a.m. or p.m. may be missing on one side, 15:30 is 3:30 p.m. A ratio such as 3:30 matches only its own digits."""
+    """Clock times; a.m. or p.m. may be missing on one side, 15:30 is 3:30 p.m.
+
+    A ratio such as 3:30 matches only its own digits.
+    """
     if pred.form == "ratio" and len(pred.items) == 2:
         return f"{_digits(pred.items[0])}:{_digits(pred.items[1])}" == gold.digits.removesuffix(":00").replace(
             ":0", ":"
@@ -459,7 +463,7 @@ def _base(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None
 
 _BY_FORM: dict[str, Callable[[Reading, Reading, float | None], bool | None]] = {
     "value": _value,
-    "relation": _relation_or_value,
+    "relation": _relation,
     "interval": _interval,
     "set": _set,
     "list": _set,

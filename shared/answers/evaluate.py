@@ -1,7 +1,9 @@
 r"""Value of an expression: exact (a `Fraction`) wherever arithmetic allows it, else 60 significant digits (mpmath).
 
-Two expressions are equal when they agree at several fixed generic points (Schwartz, 1980: a non-zero polynomial of degree d
-vanishes at a random point of a set S with probability at most d/|S|; here three points of more than 10^4 values per variable).
+Two expressions are equal when they agree at several fixed generic points (Schwartz, 1980: a non-zero polynomial of
+degree d
+vanishes at a random point of a set S with probability at most d/|S|; here three points of more than 10^4 values per
+variable).
 Every operation checks the size of its operands first, so no input can run away: `TooHardError` is raised instead.
 mpmath is imported at the first irrational number, in its own context per thread (its precision is context state).
 """
@@ -38,7 +40,7 @@ def context() -> Any:
     """This thread's mpmath context with 60 digits."""
     ctx = getattr(_local, "ctx", None)
     if ctx is None:
-        import mpmath
+        import mpmath  # type: ignore[import-untyped]
 
         ctx = mpmath.MPContext()
         ctx.dps = DIGITS
@@ -74,8 +76,11 @@ def _bounded(value: Number) -> Number:
     return value
 
 
-def value_of(node: Node, env: Mapping[str, Fraction]) -> Number:
-    """Value of a tree with these variable values. Raises TooHardError; never anything else for trees of `parse_expression`."""
+def value_of(node: Node, env: Mapping[str, Fraction]) -> Number:  # noqa: PLR0911
+    """Value of a tree with these variable values.
+
+    Raises TooHardError; never anything else for trees of `parse_expression`.
+    """
     head = node[0]
     if head == "n":
         return node[1]
@@ -181,7 +186,7 @@ def _integer_root(n: int, degree: int) -> int:
         x = y
 
 
-def _root(index: Number, value: Number) -> Number:
+def _root(index: Number, value: Number) -> Number:  # noqa: PLR0911
     """Principal real root: odd roots of negative numbers are negative, as in school."""
     if not isinstance(index, Fraction) or index.denominator != 1 or not 2 <= index <= 64:
         if index == 0:
@@ -212,7 +217,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _special(node: Node, env: Mapping[str, Fraction]) -> Number:
+def _special(node: Node, env: Mapping[str, Fraction]) -> Number:  # noqa: C901, PLR0911
     """Functions, logarithms, factorials, absolute values, binomials, floors, degrees."""
     ctx = context()
     head = node[0]
@@ -320,9 +325,12 @@ def points(names: frozenset[str]) -> list[dict[str, Fraction]]:
 
 
 def same_expression(a: Node, b: Node) -> bool | None:
-    """Whether two trees (gold first) are the same function of their variables: True, False, or None when that cannot be settled here.
+    """Whether two trees (gold first) are the same function of their variables.
 
-    Points of other sign count only where both values are real: sqrt(x) sqrt(y) = sqrt(xy) holds where it is defined, |x| = x does not.
+    True, False, or None when that cannot be settled here.
+
+    Points of other sign count only where both values are real: sqrt(x) sqrt(y) = sqrt(xy) holds where it is defined,
+    |x| = x does not.
     Where the gold has a value and the answer has none (1/0, 9^9^9^9), the answer is not the gold.
     """
     names = variables(a) | variables(b)

@@ -1,9 +1,12 @@
 r"""Syntax trees of one mathematical expression in LaTeX or plain notation.
 
 `parse_expression` builds a tree of tuples, e.g. `("+", ("n", Fraction(1)), ("v", "x"))`.
-Covered: numbers, mixed numbers, letters, Greek letters, + - * / ^, implicit products, roots, fractions, factorials, absolute
-values, floor and ceiling, binomials, elementary functions, logarithms to a base, degrees, plus-minus. Anything else (integrals,
-sums, limits, matrices inside expressions) raises `NotMathError` and is left to the symbolic layer. Length, depth and size are bounded.
+Covered: numbers, mixed numbers, letters, Greek letters, + - * / ^, implicit products, roots, fractions, factorials,
+absolute
+values, floor and ceiling, binomials, elementary functions, logarithms to a base, degrees, plus-minus. Anything else
+(integrals,
+sums, limits, matrices inside expressions) raises `NotMathError` and is left to the symbolic layer. Length, depth and
+size are bounded.
 """
 
 from __future__ import annotations
@@ -319,13 +322,13 @@ class Parser:
         self.at += 1
         return f"{name}_{''.join(parts)}"
 
-    def command(self, name: str) -> Node:
+    def command(self, name: str) -> Node:  # noqa: PLR0911
         """A LaTeX command that begins a factor."""
         if name == "frac":
             top = self.argument()
             return ("/", top, self.argument())
         if name in ("sqrt", "surd"):
-            return self.root(name)
+            return self.root()
         if name in FUNCTIONS:
             return self.function(name)
         if name == "pi":
@@ -342,7 +345,7 @@ class Parser:
             return (name if name in ("lfloor", "lceil") else "abs", self.group(closing))
         raise NotMathError(f"\\{name} is not covered")
 
-    def root(self, name: str) -> Node:
+    def root(self) -> Node:
         r"""`\sqrt[n]{a}`, `\sqrt2`, `\sqrt13` and `√13` (people mean the whole number)."""
         index: Node = ("n", Fraction(2))
         if self.peek() == "[":
@@ -359,7 +362,7 @@ class Parser:
     def function(self, name: str) -> Node:
         r"""`\sin x`, `\sin^2 x`, `\sin^{-1} x`, `\log_2 8`, `sqrt(3)`, `f(x)^2`."""
         if name == "sqrt":
-            return self.root(name)
+            return self.root()
         power: Node | None = None
         base: Node | None = None
         for _ in range(2):

@@ -9,16 +9,22 @@ from shared.answers.expression import Node
 from shared.answers.units import Unit
 
 Piece = tuple[Node | None, bool, Node | None, bool]
-"""One interval: lower end (None = minus infinity), whether it belongs, upper end (None = infinity), whether it belongs."""
+"""One interval.
+
+Lower end (None = minus infinity), whether it belongs, upper end (None = infinity), whether it belongs.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One answer read as mathematics. Only the fields of its form are filled.
 
-    `form`: value, relation, interval, tuple, set, list, matrix, ratio, time, base. `style` refines a value (integer, decimal,
-    fraction, mixed, scientific, complex, expression). `ulp` is one unit in the last place of a decimal numeral, `significant`
-    its number of significant digits. `label` is the name in `x = 5` or `A(1,2)`. `alternative` is the other reading of `10m`.
+    `form`: value, relation, interval, tuple, set, list, matrix, ratio, time, base. `style` refines a value (integer,
+    decimal,
+    fraction, mixed, scientific, complex, expression). `ulp` is one unit in the last place of a decimal numeral,
+    `significant`
+    its number of significant digits. `label` is the name in `x = 5` or `A(1,2)`. `alternative` is the other reading of
+    `10m`.
     """
 
     form: str

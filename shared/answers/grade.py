@@ -1,8 +1,10 @@
 """Grades one answer against its gold: cheap layers in this process, symbols in the worker pool.
 
-Order of work: exact after normalisation; choices, truth words and text by their own rules; mathematics by exact rational and
+Order of work: exact after normalisation; choices, truth words and text by their own rules; mathematics by exact
+rational and
 60-digit arithmetic over structures (`reading`, `compare`); and only what those cannot settle by math-verify in `pool`.
-No function here raises on any pair of strings, and the wall time of one pair is bounded by its deadline plus half a second.
+No function here raises on any pair of strings, and the wall time of one pair is bounded by its deadline plus half a
+second.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ _SPACES = re.compile(r"\s+(?![A-Za-z0-9])|(?<![A-Za-z0-9])\s+")
 
 
 def squash(text: str) -> str:
-    """The normalised answer with white space only between letters or digits (1 1/2 is not 11/2): what "exact" compares."""
+    """The normalised answer with white space only between letters or digits (1 1/2 is not 11/2).
+
+    What "exact" compares.
+    """
     return _SPACES.sub("", normalise(text))
 
 
@@ -126,11 +131,12 @@ def grade(
 ) -> Grade:
     """Compare a model's answer with its gold.
 
-    `kind` is the gold's kind where the dataset knows it (else `answer_kind`); `choices` the texts of the options in order;
+    `kind` is the gold's kind where the dataset knows it (else `answer_kind`); `choices` the texts of the options in
+    order;
     `tolerance` an absolute error for numbers (OlympiadBench's `error`), replacing the one that the gold's digits imply;
     `unit` the unit of a gold that is written without it. Never raises; see `Grade` for what comes back.
     """
-    first = _settle(pred, gold, kind, choices, tolerance, unit)
+    first = _settle(pred, gold, kind, choices, tolerance=tolerance, unit=unit)
     if isinstance(first, Grade):
         return first
     return _finish(first, (pool or default_pool()).compare(first.gold, first.pred, timeout_seconds))
@@ -146,31 +152,32 @@ def grade_output(output: str, gold: str, **options: Any) -> Grade:
 
 
 def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]], pool: GraderPool | None = None) -> list[Grade]:
-    """Grade pairs, each `(pred, gold)` or a mapping with `pred`, `gold` and options of `grade`; symbolic pairs run in parallel.
+    """Grade pairs, each `(pred, gold)` or a mapping with `pred`, `gold` and options of `grade`.
+
+    Symbolic pairs run in parallel.
 
     Loading the workers (some seconds, once per process) is not part of any pair's deadline here.
     """
-    arguments = [dict(p) if isinstance(p, Mapping) else {"pred": p[0], "gold": p[1]} for p in pairs]
+    arguments: list[dict[str, Any]] = [
+        dict(p) if isinstance(p, Mapping) else {"pred": p[0], "gold": p[1]} for p in pairs
+    ]
     deadlines = [float(a.pop("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)) for a in arguments]
-    names = ("kind", "choices", "tolerance", "unit")
-    first = [_settle(a["pred"], a["gold"], *(a.get(name) for name in names)) for a in arguments]
-    waiting = [i for i, item in enumerate(first) if isinstance(item, _Pending)]
-    if not waiting:
-        return [item for item in first if isinstance(item, Grade)]
+    first = [
+        _settle(a["pred"], a["gold"], a.get("kind"), a.get("choices"), tolerance=a.get("tolerance"), unit=a.get("unit"))
+        for a in arguments
+    ]
     workers = pool or default_pool()
-    workers.warm_up()  # a batch waits for its workers once, so that no pair of it pays with its deadline
+    if any(isinstance(item, _Pending) for item in first):
+        workers.warm_up()  # a batch waits for its workers once, so that no pair of it pays with its deadline
 
-    def finish(i: int) -> Grade:
-        item = first[i]
-        return item if isinstance(item, Grade) else _finish(item, workers.compare(item.gold, item.pred, deadlines[i]))
+    def finish(item: Grade | _Pending, seconds: float) -> Grade:
+        return item if isinstance(item, Grade) else _finish(item, workers.compare(item.gold, item.pred, seconds))
 
     with ThreadPoolExecutor(workers.workers) as threads:
-        finished = dict(zip(waiting, threads.map(finish, waiting), strict=True))
-    return [
-        finished[i] if i in finished else item
-        for i, item in enumerate(first)
-        if i in finished or isinstance(item, Grade)
-    ]
+        waiting = {
+            i: threads.submit(finish, item, deadlines[i]) for i, item in enumerate(first) if isinstance(item, _Pending)
+        }
+        return [waiting[i].result() if i in waiting else finish(item, 0.0) for i, item in enumerate(first)]
 
 
 def _finish(pending: _Pending, settled: Settlement) -> Grade:
@@ -186,7 +193,13 @@ def _finish(pending: _Pending, settled: Settlement) -> Grade:
 
 
 def _settle(
-    pred: str, gold: str, kind: str | None, choices: Sequence[str] | None, tolerance: float | None, unit: str | None
+    pred: str,
+    gold: str,
+    kind: str | None,
+    choices: Sequence[str] | None,
+    *,
+    tolerance: float | None = None,
+    unit: str | None = None,
 ) -> Grade | _Pending:
     """All layers of this process; a `_Pending` where only symbols remain."""
     if not isinstance(gold, str) or not _well_formed(gold):
@@ -216,7 +229,10 @@ def _decide(correct: bool, kind: str, layer: str, type_match: bool) -> Grade:
 
 
 def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) -> Grade | None:
-    """Letters, and the text of the options. None where the gold is no letter and no option: then the plain rules compare."""
+    """Letters, and the text of the options.
+
+    None where the gold is no letter and no option: then the plain rules compare.
+    """
     if (
         choices
         and gold.strip() in choices
@@ -281,7 +297,7 @@ def _contradicts(content: str, letters: frozenset[str], choices: list[str]) -> b
     return bool(given) and given != letters
 
 
-def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit: str | None) -> Grade | _Pending:
+def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit: str | None) -> Grade | _Pending:  # noqa: C901, PLR0911
     """Exact text, truth words, mathematics, plain text, in this order."""
     if squash(pred) == squash(gold):
         return _decide(True, kind, "exact", type_match=True)

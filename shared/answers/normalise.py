@@ -120,7 +120,8 @@ _SIGNS |= {
 }
 for _glyph, _top, _bottom in (
     ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5), ("⅘", 4, 5),
-    ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8), ("⅑", 1, 9), ("⅒", 1, 10),
+    ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8), ("⅑", 1, 9), ("⅒", 1,
+    10),
 ):  # fmt: skip
     _SIGNS[_glyph] = f"\\frac{{{_top}}}{{{_bottom}}}"
 _SIGNS |= {chr(0xFF01 + i): chr(0x21 + i) for i in range(94) if chr(0xFF01 + i) not in _SIGNS}
@@ -188,7 +189,10 @@ _WRAPPER = re.compile(
 
 
 def strip_wrappers(text: str) -> str:
-    r"""Take off what surrounds the whole answer: `$...$`, `\(...\)`, `\boxed{...}`, `\text{...}`, `**...**`, quotes, `{...}`."""
+    r"""Take off what surrounds the whole answer.
+
+    `$...$`, `\(...\)`, `\boxed{...}`, `\text{...}`, `**...**`, quotes, `{...}`.
+    """
     for _ in range(_STEPS):
         before = text
         text = text.strip().strip("\u0000")
@@ -256,7 +260,10 @@ _TEXT_END = re.compile(r"^[\s.,;:!?]+|[\s.,;:!?]+$")
 
 @lru_cache(maxsize=8192)
 def normalise_text(text: str) -> str:
-    """Text for comparison as text: lower case, single spaces, no LaTeX text commands, quotes or closing punctuation (paper, 3.2)."""
+    """Text for comparison as text.
+
+    Lower case, single spaces, no LaTeX text commands, quotes or closing punctuation (paper, 3.2).
+    """
     text = _TEXT_COMMAND.sub(lambda m: f" {m.group(1) or ''} ", normalise(text))
     text = _TEXT_NOISE.sub(" ", text).casefold().replace("_", " ")
     text = _HYPHEN.sub(" ", text)

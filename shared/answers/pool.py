@@ -1,9 +1,12 @@
 """Worker processes for the symbolic layer, with a hard deadline per pair.
 
-math-verify keeps its own time limits by SIGALRM, which only works in a main thread, and without them `9^{9^{9^9}}` never
+math-verify keeps its own time limits by SIGALRM, which only works in a main thread, and without them `9^{9^{9^9}}`
+never
 returns (facts). So each worker is a process of its own that the parent kills when the deadline has passed; a new one is
-started at once and only that pair is lost. Workers are started as `python -m shared.answers.symbolic_worker`, not forked and not
-through multiprocessing, so they work from threads, asyncio (`asyncio.to_thread`), Ray actors and daemonic processes alike.
+started at once and only that pair is lost. Workers are started as `python -m shared.answers.symbolic_worker`, not
+forked and not
+through multiprocessing, so they work from threads, asyncio (`asyncio.to_thread`), Ray actors and daemonic processes
+alike.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import time
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 MEMORY_BYTES_PER_WORKER = 2 * 2**30
 """Address space of one worker (RLIMIT_AS): sympy needs 0.4 GiB, a runaway factorial ends here."""
@@ -111,7 +115,10 @@ class _Worker:
 
 
 class GraderPool:
-    """A fixed number of symbolic workers, shared by any number of threads. Use as a context manager, or `close()` it."""
+    """A fixed number of symbolic workers, shared by any number of threads.
+
+    Use as a context manager, or `close()` it.
+    """
 
     def __init__(self, workers: int = 2, memory_bytes_per_worker: int = MEMORY_BYTES_PER_WORKER) -> None:
         """`workers` processes at most; they start when first needed, or in `warm_up`."""
@@ -128,7 +135,7 @@ class GraderPool:
             self._free.put(None)  # a place whose process is not started yet
         self.replaced = 0
 
-    def __enter__(self) -> GraderPool:
+    def __enter__(self) -> Self:
         """The pool itself."""
         return self
 
@@ -148,7 +155,10 @@ class GraderPool:
         return worker
 
     def warm_up(self, timeout_seconds: float = 120.0) -> bool:
-        """Start all workers and wait until they are loaded, so that no first pair pays for it. False if one was not in time."""
+        """Start all workers and wait until they are loaded, so that no first pair pays for it.
+
+        False if one was not in time.
+        """
         deadline = time.monotonic() + timeout_seconds
         places = [self._free.get() for _ in range(self.workers)]
         started = [place or self._start() for place in places]
@@ -158,7 +168,10 @@ class GraderPool:
         return all(ready)
 
     def compare(self, gold: str, pred: str, timeout_seconds: float) -> Settlement:
-        """Whether math-verify calls the pair equal, within `timeout_seconds` of wall time, waiting for a free worker included."""
+        """Whether math-verify calls the pair equal.
+
+        Ends within `timeout_seconds` of wall time, waiting for a free worker included.
+        """
         deadline = time.monotonic() + max(0.0, timeout_seconds)
         if self._closed:
             return Settlement.TIMEOUT
@@ -172,12 +185,8 @@ class GraderPool:
                     keep = worker  # still loading: the next pair finds it further on
                 return Settlement.TIMEOUT
             settled = worker.ask(gold, pred, deadline)
-            if settled is not None:
-                keep = worker
-                return settled
-            return Settlement.TIMEOUT
-        except OSError:
-            return Settlement.TIMEOUT
+            keep = worker if settled is not None else None
+            return settled or Settlement.TIMEOUT
         finally:
             if keep is None:
                 threading.Thread(target=self._replace, args=(worker,), daemon=True).start()
@@ -185,7 +194,10 @@ class GraderPool:
                 self._free.put(keep)
 
     def _take(self, deadline: float) -> _Worker | None:
-        """A worker that nobody uses, or None at the deadline. Starting a process happens beside the caller, who keeps its deadline."""
+        """A worker that nobody uses, or None at the deadline.
+
+        Starting a process happens beside the caller, who keeps its deadline.
+        """
         while True:
             try:
                 place = self._free.get(timeout=max(0.0, deadline - time.monotonic()))

@@ -17,7 +17,8 @@ _LITERAL = re.compile(
 OPENING = frozenset(("(", "[", "{", r"\{", r"\langle", r"\lbrack"))
 CLOSING = frozenset((")", "]", "}", r"\}", r"\rangle", r"\rbrack"))
 _CURRENCY = {
-    "$": "dollars", r"\$": "dollars", r"\euro": "euros", r"\pounds": "GBP", r"\yen": "yuan", "USD": "dollars", "EUR": "euros", "RMB": "yuan",
+    "$": "dollars", r"\$": "dollars", r"\euro": "euros", r"\pounds": "GBP", r"\yen": "yuan", "USD": "dollars",
+    "EUR": "euros", "RMB": "yuan",
 }  # fmt: skip
 _SKIPPED_PREFIX = frozenset(
     (r"\approx", "=", "~", r"\sim", r"\therefore", r"\Rightarrow", r"\implies", ":", r"\to", r"\rightarrow", r"\angle")
@@ -82,8 +83,6 @@ def _plain(tokens: list[Token]) -> Reading:
 
 def _choose_sign(node: Node, plus: bool) -> Node:
     """The tree with every plus-minus read as plus (and minus-plus as minus), or the other way round."""
-    if not isinstance(node, tuple):
-        return node
     children = tuple(_choose_sign(c, plus) if isinstance(c, tuple) else c for c in node[1:])
     if node[0] in (r"\pm", r"\mp"):
         positive = (node[0] == r"\pm") == plus
@@ -116,7 +115,7 @@ def _classify(node: Node, tokens: list[Token], literal: bool) -> Reading:
 
 
 def _is_number(node: Node) -> bool:
-    return node[0] == "n" or (node[0] == "neg" and node[1][0] == "n")
+    return bool(node[0] == "n" or (node[0] == "neg" and node[1][0] == "n"))
 
 
 def _has_constant(node: Node, name: str) -> bool:
@@ -160,7 +159,10 @@ def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
 
 
 def _ends_in_function(tokens: list[Token]) -> bool:
-    """Whether the value is `sin 30` or the like: a trigonometric function outside brackets whose argument comes last."""
+    """Whether the value is `sin 30` or the like.
+
+    A trigonometric function outside brackets whose argument comes last.
+    """
     return any(t.value.lstrip("\\") in ("sin", "cos", "tan", "cot", "sec", "csc") for t in tokens[-6:]) and not any(
         t.value == "-" for t in tokens[-6:]
     )

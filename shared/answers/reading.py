@@ -1,6 +1,9 @@
-r"""Reads one answer as mathematics: what form it has (number, equation, interval, set, tuple, matrix, ratio, time...) and its parts.
+r"""Reads one answer as mathematics.
 
-`read` takes any text and returns a `Reading`, or None where the text is no mathematics that this grader covers. A reading says
+What form it has (number, equation, interval, set, tuple, matrix, ratio, time...) and its parts.
+
+`read` takes any text and returns a `Reading`, or None where the text is no mathematics that this grader covers. A
+reading says
 nothing about equality; `compare` does. Everything is bounded (`MAX_CHARACTERS`, `MAX_ITEMS`) and cached.
 """
 
@@ -32,20 +35,26 @@ _OCLOCK = re.compile(r"^(\d{1,2})\s*o'?\s*clock$", re.IGNORECASE)
 _FRENCH = re.compile(r"^[\[\]]([^\[\]]{3,200})[\[\]]$")
 _BASE = re.compile(r"^\(?([0-9A-Fa-f]{1,200})\)?_\{?\(?(\d{1,2})\)?\}?$")
 _BASE_WORD = re.compile(
-    r"_\{?\s*\\text\s*\{\s*(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s*\}\s*\}?$|\s+(?:in )?base\s*(\d{1,2})$"
+    r"_\{?\s*\\text\s*\{\s*(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s*\}\s*\}?$"
+    r"|\s+(?:in )?base\s*(\d{1,2})$"
 )
 _MATRIX = re.compile(r"^\\begin\{([pbBvV]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}$", re.DOTALL)
-_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen twenty"
+)
 NUMBER_WORDS = {w: str(i) for i, w in enumerate(_WORDS.split())} | {
-    "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "one half": "1/2", "half": "1/2", "one third": "1/3",
+    "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "one half": "1/2", "half": "1/2",
+    "one third": "1/3",
     **{c: str(i) for i, c in enumerate("零一二三四五六七八九十")}, "两": "2", "一半": "1/2",
     "two thirds": "2/3", "one quarter": "1/4", "three quarters": "3/4", "one fourth": "1/4",
 }  # fmt: skip
 _REALS = re.compile(r"^(?:\w\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?$|^(?:all )?real(?: number)?s$", re.IGNORECASE)
 _RELATIONS = {
-    "=": "=", "<": "<", ">": ">", r"\lt": "<", r"\gt": ">", r"\leq": "<=", r"\le": "<=", r"\leqslant": "<=", r"\leqq": "<=",
-    r"\geq": ">=", r"\ge": ">=", r"\geqslant": ">=", r"\geqq": ">=", r"\neq": "!=", r"\ne": "!=", r"\in": "in", r"\approx": "=",
-    r"\equiv": "=",
+    "=": "=", "<": "<", ">": ">", r"\lt": "<", r"\gt": ">", r"\leq": "<=", r"\le": "<=", r"\leqslant": "<=",
+    r"\leqq": "<=",
+    r"\geq": ">=", r"\ge": ">=", r"\geqslant": ">=", r"\geqq": ">=", r"\neq": "!=", r"\ne": "!=", r"\in": "in",
+    r"\approx": "=", r"\equiv": "=",
 }  # fmt: skip
 
 
@@ -85,9 +94,8 @@ def _rewritten(s: str) -> str:
         return f"{NUMBER_WORDS[match.group(2)]}/{NUMBER_WORDS[match.group(1)]}"
     if match := _OCLOCK.match(s):
         return f"{match.group(1)}:00"
-    if match := _FRENCH.match(s):
-        if s[0] == "]" or s[-1] == "[":
-            return ("(" if s[0] == "]" else "[") + match.group(1) + (")" if s[-1] == "[" else "]")
+    if (match := _FRENCH.match(s)) and (s[0] == "]" or s[-1] == "["):
+        return ("(" if s[0] == "]" else "[") + match.group(1) + (")" if s[-1] == "[" else "]")
     return s
 
 
@@ -168,7 +176,7 @@ def _is_joint(token: Token) -> bool:
     )
 
 
-def _read_tokens(tokens: list[Token]) -> Reading:
+def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: PLR0911
     tokens = trim(tokens)
     if not tokens:
         raise NotMathError("empty")
@@ -192,7 +200,7 @@ def _read_tokens(tokens: list[Token]) -> Reading:
     return read_value(tokens)
 
 
-def _bracketed(tokens: list[Token]) -> Reading:
+def _bracketed(tokens: list[Token]) -> Reading:  # noqa: PLR0911
     opening, closing = tokens[0].value, tokens[-1].value
     inner = tokens[1:-1]
     if opening == r"\{" or (opening == "{" and closing == "}"):
@@ -367,7 +375,7 @@ def _relation(tokens: list[Token]) -> Reading:
     raise NotMathError("a chain that is not covered")
 
 
-def _equation(sides: list[list[Token]]) -> Reading:
+def _equation(sides: list[list[Token]]) -> Reading:  # noqa: C901
     label = _label_text(sides[0])
     right = sides[-1]
     if not label and len(sides) == 2 and (reverse := _label_text(sides[1])):
@@ -401,7 +409,10 @@ def _equation(sides: list[list[Token]]) -> Reading:
 
 
 def _rounds_to(node: Node, last: Reading) -> bool:
-    """Whether a number equals the last side, or rounds to it: `cos(-2.01) = -0.425` is a rounded value, `3 = 12` is nonsense."""
+    """Whether a number equals the last side, or rounds to it.
+
+    `cos(-2.01) = -0.425` is a rounded value, `3 = 12` is nonsense.
+    """
     if last.node is None:
         return False
     try:
@@ -432,6 +443,16 @@ def _interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
     if len(nodes) == 3 and at == 1 and len({op[0] for op in operators}) == 1 and operators[0][0] in "<>":
         first, second = (nodes[0], "=" in operators[0]), (nodes[2], "=" in operators[1])
         low, high = (first, second) if operators[0][0] == "<" else (second, first)
-        return Reading("interval", pieces=((low[0] if _infinity_sign(low[0]) == 0 else None, low[1],
-                                            high[0] if _infinity_sign(high[0]) == 0 else None, high[1]),), label=name)  # fmt: skip
+        return Reading(
+            "interval",
+            pieces=(
+                (
+                    low[0] if _infinity_sign(low[0]) == 0 else None,
+                    low[1],
+                    high[0] if _infinity_sign(high[0]) == 0 else None,
+                    high[1],
+                ),
+            ),
+            label=name,
+        )
     return None

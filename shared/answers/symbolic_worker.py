@@ -1,6 +1,7 @@
 """The process behind `pool`: compares pairs with math-verify, one JSON line in, one word out.
 
-Only here are sympy and math-verify imported. The address space is limited, and every request arms the default SIGALRM action,
+Only here are sympy and math-verify imported. The address space is limited, and every request arms the default SIGALRM
+action,
 so that a worker whose parent has died does not go on for ever. Unreadable requests end the process.
 """
 
@@ -41,7 +42,7 @@ def main() -> None:
                 word = "unread_answer"
             else:
                 word = "same" if verify(gold, pred, timeout_seconds=None) else "different"
-        except (Exception, RecursionError):
+        except Exception:  # noqa: BLE001  whatever a library raises on hostile text, the pair is not equal
             word = "different"
         signal.setitimer(signal.ITIMER_REAL, 0)
         reply.write(word + "\n")

@@ -1,6 +1,7 @@
 r"""Tokens of one mathematical answer in LaTeX or plain notation: numbers, commands, words, text and signs.
 
-`tokenise` reads a normalised string. `\\text{cm}`, `\\mathrm{kg}` and non-ASCII runs become `text` tokens; `\\mathrm{i}` is the letter i.
+`tokenise` reads a normalised string. `\\text{cm}`, `\\mathrm{kg}` and non-ASCII runs become `text` tokens;
+`\\mathrm{i}` is the letter i.
 Length is bounded; what cannot be a token list raises NotMathError.
 """
 
@@ -118,7 +119,10 @@ _BRACED_WORD = re.compile(r"^[A-Za-z][A-Za-z ]{2,40}$")
 
 
 def tokenise(text: str) -> list[Token]:
-    r"""Tokens of a normalised answer; `\text{cm}` and non-ASCII runs become `text` tokens. Raises NotMathError when too long."""
+    r"""Tokens of a normalised answer; `\text{cm}` and non-ASCII runs become `text` tokens.
+
+    Raises NotMathError when too long.
+    """
     tokens: list[Token] = []
     position, spaced = 0, False
     while position < len(text):

@@ -338,10 +338,11 @@ def parse_unit(text: str) -> Unit | None:
 
 
 def _product(text: str) -> tuple[Fraction, dict[str, int]] | None:
-    factor, dims = Fraction(1), {}
-    for i, part in enumerate(text.split("/")):
+    factor = Fraction(1)
+    dims: dict[str, int] = {}
+    for i, written in enumerate(text.split("/")):
         sign = 1 if i == 0 else -1
-        part = part.strip().removeprefix("(").removesuffix(")") if i else part.strip()
+        part = written.strip().removeprefix("(").removesuffix(")") if i else written.strip()
         names = [part] if _lookup(part) else _SPLIT.split(part)
         for name in names:
             match = _FACTOR.match(name)

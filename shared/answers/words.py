@@ -1,6 +1,7 @@
 """Answers that are words: yes and no, plain text, sentences around a number, and option letters.
 
-All functions are pure, linear and total. A choice is read from its usual written forms only; where two letters are named,
+All functions are pure, linear and total. A choice is read from its usual written forms only; where two letters are
+named,
 nothing is chosen.
 """
 
@@ -28,7 +29,10 @@ _DENIAL = re.compile(r"\b(?:not|no|never|neither|isn't|aren't|without|except|can
 
 
 def truth_of(text: str) -> bool | None:
-    """True for yes and true, False for no and false, None for anything else. "Yes, it is" is yes; "Yes/No" is neither."""
+    """True for yes and true, False for no and false, None for anything else.
+
+    "Yes, it is" is yes; "Yes/No" is neither.
+    """
     words = normalise_text(text)
     match = _FIRST_WORD.match(words)
     if match is None or len(words) > 400:
@@ -65,7 +69,10 @@ def _without_article(text: str) -> str:
 
 
 def without_prose(text: str) -> str:
-    """The answer inside "The answer is 12 cm." or "about 5"; the text itself where there is no such frame, or a denial in it."""
+    """The answer inside "The answer is 12 cm." or "about 5".
+
+    The text itself where there is no such frame, or a denial in it.
+    """
     s = normalise(text)
     for pattern in (_PROSE, _PROSE, _CHINESE_PROSE, _PROSE_HEDGE, _PROSE_HEDGE):
         match = pattern.match(s)
@@ -93,7 +100,7 @@ _ANOTHER_OPTION = re.compile(
 _REFUSED = re.compile(r"\b(?:not|wrong|incorrect|false|isn't)\b|错|不")
 
 
-def letters_in(text: str) -> tuple[frozenset[str], str] | None:
+def letters_in(text: str) -> tuple[frozenset[str], str] | None:  # noqa: PLR0911
     r"""The option letters that an answer names, and the content that stands after a single letter ("(B) 12 cm").
 
     None where the text is no choice: no letter, several options written out ("A. 5 B. 6"), "A or B", or a denial.
@@ -105,7 +112,7 @@ def letters_in(text: str) -> tuple[frozenset[str], str] | None:
         s = _TEXT_COMMAND.sub(lambda m: m.group(1), s)
     s = s.replace("**", "").replace("$", "").strip(" .")
     framed = _LETTER_FRAME.match(s)
-    if framed and framed.end() < len(s) and not (framed.end() == 0):
+    if framed and framed.end() < len(s) and framed.end() != 0:
         s = s[framed.end() :].strip()
     if match := _ONE.match(s):
         return frozenset(match.group(1).upper()), ""

@@ -39,7 +39,7 @@ def test_every_gold_equals_itself_and_differs_from_each_wrong_neighbour(name):
         kind = answer_kind(gold, choices)
         assert grade(gold, gold, choices=choices).correct, gold
         for change, wrong in neighbours(gold, kind, choices).items():
-            settled = _settle(wrong, gold, None, choices, None, None)
+            settled = _settle(wrong, gold, None, choices)
             layer = getattr(settled, "layer", "symbolic")
             layers[layer] += 1
             if layer == "symbolic":

@@ -32,7 +32,7 @@ rational = st.fractions(min_value=-1000, max_value=1000, max_denominator=500)
 @settings(max_examples=400, deadline=None)
 @given(pred=messy, gold=messy)
 def test_the_layers_of_this_process_never_raise_on_any_pair(pred, gold):
-    _settle(pred, gold, None, None, None, None)
+    _settle(pred, gold, None, None)
     assert answer_kind(gold) in ANSWER_KINDS
     assert neighbours(gold, answer_kind(gold))
 
@@ -87,16 +87,16 @@ def test_a_hundred_thousand_random_strings_neither_raise_nor_get_an_accept_for_n
     for _ in range(100_000):
         text = "".join(draw.choice(FRAGMENTS) for _ in range(draw.randint(1, 14)))
         gold = draw.choice(golds) if draw.random() < 0.5 else "".join(draw.choice(FRAGMENTS) for _ in range(draw.randint(1, 14)))
-        _settle(text, gold, None, None, None, None)
+        _settle(text, gold, None, None)
         extract_answer(text)
 
 
 @given(gold=messy)
 @settings(max_examples=200, deadline=None)
 def test_checking_a_gold_never_calls_an_unusable_gold_verified(gold):
-    settled = _settle(gold, gold, None, None, None, None)
+    settled = _settle(gold, gold, None, None)
     if type(settled).__name__ == "Grade":
-        checked = check_gold(gold) if type(_settle("7", gold, None, None, None, None)).__name__ == "Grade" else None
+        checked = check_gold(gold) if type(_settle("7", gold, None, None)).__name__ == "Grade" else None
         if checked is not None and checked.status == "verified":
             assert checked.self_accepts
             assert checked.refuses_neighbour
