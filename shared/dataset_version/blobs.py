@@ -86,6 +86,11 @@ def has_blob(store: Store, sha256: str, size: int, *, check_bytes: bool | None =
         return False
 
 
+def blob_is_mapped(store: Store, sha256: str) -> bool:
+    """Return whether a bucket keeps this blob as ranges of other files."""
+    return not store.is_folder and not store.exists(blob_path(sha256)) and store.exists(map_path(sha256))
+
+
 def blob_pieces(store: Store, sha256: str) -> Iterator[bytes]:
     """Yield a blob's bytes in order, from where it lies whole or from the ranges of its map. Not yet verified."""
     if store.is_folder or store.exists(blob_path(sha256)):

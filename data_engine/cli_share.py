@@ -1,0 +1,281 @@
+"""Commands that look at versions and carry them: list, show, diff, verify, tag, gc, push, pull, export, preview.
+
+`register` adds them to the command `data-engine`. People read tables on stderr; `--json` prints one JSON object on
+stdout, except `show --ledger --json`, which prints one JSON line per row. Nothing heavy is imported before the
+arguments are parsed.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.store import Store
+
+Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="Dataset, NAME@v3 or NAME@TAG; plain: @latest.")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="The other store: a folder, s3://, gs:// and so on.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="Folder, s3://, gs://; else $INFI_MMR_STORE, ./store.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+AnnotationsOption = Annotated[bool, typer.Option("--annotations", help="Take along what models said about the rows.")]
+WholeOption = Annotated[bool, typer.Option("--whole", help="Send whole shards, also where most bytes are there.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="Read each shard that is there; replace damaged ones.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for name, command in _COMMANDS.items():
+        app.command(name)(command)
+
+
+def list_command(store: StoreOption = None, json: JsonOption = False) -> None:
+    """List the versions in a store."""
+
+    def work() -> dict[str, Any]:
+        from data_engine import share_output
+        from data_engine.catalogue import list_versions
+
+        opened = _store(store)
+        entries = list_versions(opened)
+        share_output.say_list(opened.url, entries)
+        return {"store": opened.url, "versions": entries}
+
+    _run(work, as_json=json)
+
+
+def show_command(
+    dataset: Reference,
+    ledger: Annotated[bool, typer.Option("--ledger", help="Print the removed and near-missed rows.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show a version: counts, sources, models, decontamination; or its ledger."""
+
+    def work() -> dict[str, Any]:
+        from data_engine import share_output
+        from data_engine.catalogue import describe, ledger_lines
+        from shared.dataset_version import open_dataset
+
+        if ledger and json:
+            # One line per row as it comes, not one object; only a failure is one.
+            try:
+                share_output.print_lines(ledger_lines(open_dataset(dataset, _store(store))))
+            except InfiMmrError as error:
+                typer.echo(json_module.dumps({"error": error.message, "next": error.next_step}))
+                raise
+            return {}
+        version = open_dataset(dataset, _store(store))
+        if ledger:
+            share_output.say_ledger(version.label, ledger_lines(version))
+            return {}
+        found = describe(version)
+        share_output.say_version(found)
+        return found
+
+    _run(work, as_json=json and not ledger)
+
+
+def diff_command(
+    a: Annotated[str, typer.Argument(metavar="A", help="The older version.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The newer version.")],
+    samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show of each kind.")] = 5,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what changed between two versions: rows, by which step and rule, in which columns, configuration."""
+
+    def work() -> dict[str, Any]:
+        from data_engine import share_output
+        from data_engine.diff import compare
+        from shared.dataset_version import open_dataset
+
+        opened = _store(store)
+        found = compare(open_dataset(a, opened), open_dataset(b, opened), samples=samples)
+        share_output.say_diff(found)
+        return found
+
+    _run(work, as_json=json)
+
+
+def verify_command(
+    dataset: Reference,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every picture as well.")] = True,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check every byte of a version; exit code 1 and the name of the damaged shard if something is wrong."""
+    sound = True
+
+    def work() -> dict[str, Any]:
+        nonlocal sound
+        from data_engine import share_output
+        from shared.dataset_version import open_dataset
+
+        report = open_dataset(dataset, _store(store)).verify(images=images)
+        sound = report.ok
+        share_output.say_report(report)
+        return report.as_json()
+
+    _run(work, as_json=json)
+    if not sound:
+        raise typer.Exit(1)
+
+
+def tag_command(
+    dataset: Reference,
+    tag: Annotated[str, typer.Argument(metavar="TAG", help="For instance prod.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the tag.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Point a tag to a version. `latest` is the highest number unless you set it."""
+
+    def work() -> dict[str, Any]:
+        from data_engine import catalogue
+
+        done = (catalogue.untag if delete else catalogue.tag)(dataset, tag, _store(store))
+        now, before = done["version"] or "nothing", done["before"] or "nothing"
+        typer.echo(f"{done['dataset']}@{tag} is {now} (was {before})", err=True)
+        return done
+
+    _run(work, as_json=json)
+
+
+def gc_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
+    minimum_age: Annotated[
+        float,
+        typer.Option("--min-age", min=0, help="Seconds that an unreached file of unknown origin stays."),
+    ] = 3600.0,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove what no version reaches; never what is being written."""
+
+    def work() -> dict[str, Any]:
+        from data_engine import share_output
+        from data_engine.gc import collect
+
+        done = collect(_store(store), dry_run=dry_run, minimum_age=minimum_age)
+        share_output.say_collected(done)
+        return done
+
+    _run(work, as_json=json)
+
+
+def push_command(
+    dataset: Reference,
+    url: Url,
+    *,
+    annotations: AnnotationsOption = False,
+    whole: WholeOption = False,
+    check: CheckOption = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring a version to another store; run it again to go on after an interruption."""
+    _transfer(dataset, url, push=True, annotations=annotations, whole=whole, check=check, store=store, json=json)
+
+
+def pull_command(
+    dataset: Reference,
+    url: Url,
+    *,
+    annotations: AnnotationsOption = False,
+    check: CheckOption = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring a version here from another store; run it again to go on after an interruption."""
+    _transfer(dataset, url, push=False, annotations=annotations, whole=False, check=check, store=store, json=json)
+
+
+def export_command(
+    dataset: Reference,
+    to: Annotated[str, typer.Option("--to", metavar="DIR_OR_HUB_ID", help="A new folder, or owner/name on the Hub.")],
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a folder that `datasets` opens and the Hub shows, or upload it."""
+
+    def work() -> dict[str, Any]:
+        from data_engine.export import export
+        from shared.dataset_version import open_dataset
+
+        done = export(open_dataset(dataset, _store(store)), to)
+        typer.echo(f"{done['dataset']}@{done['version']}: {len(done['files'])} files in {done['to']}", err=True)
+        return done
+
+    _run(work, as_json=json)
+
+
+def preview_command(
+    dataset: Reference,
+    to: Annotated[str | None, typer.Option("--to", metavar="FILE.html", help="Else NAME-vN.html here.")] = None,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Rows to show, drawn evenly.")] = 200,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write one self-contained HTML page about a version."""
+
+    def work() -> dict[str, Any]:
+        from data_engine.preview import write_preview
+        from shared.dataset_version import open_dataset
+
+        version = open_dataset(dataset, _store(store))
+        done = write_preview(version, to or f"{version.name}-{version.version}.html", rows=rows)
+        typer.echo(f"{version.label}: {done['path']}", err=True)
+        return done
+
+    _run(work, as_json=json)
+
+
+def _transfer(
+    dataset: str, url: str, *, push: bool, annotations: bool, whole: bool, check: bool, store: str | None, json: bool
+) -> None:
+    def work() -> dict[str, Any]:
+        from data_engine import share_output
+        from data_engine.catalogue import transfer
+        from shared.store import Store
+
+        here, there = _store(store), Store.open(url)
+        source, target = (here, there) if push else (there, here)
+        done = transfer(dataset, source, target, annotations=annotations, whole=whole, check=check)
+        share_output.say_transfer(done)
+        return done
+
+    _run(work, as_json=json)
+
+
+def _store(option: str | None) -> Store:
+    from shared.store import Store, default_store_url
+
+    return Store.open(default_store_url(option))
+
+
+def _run(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    from data_engine.cli import run_command
+
+    run_command(work, as_json=as_json)
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_command,
+    "show": show_command,
+    "diff": diff_command,
+    "verify": verify_command,
+    "tag": tag_command,
+    "gc": gc_command,
+    "push": push_command,
+    "pull": pull_command,
+    "export": export_command,
+    "preview": preview_command,
+}

@@ -1,0 +1,76 @@
+"""Remove from a store what no version reaches, and never what is being written.
+
+Reached are the files that a manifest names and, in a bucket, what their maps name. While somebody publishes nothing is
+removed (`shared.dataset_version.leases`), and a publisher that starts meanwhile waits. An unreached file younger than
+`MINIMUM_AGE_SECONDS` stays as well, since it may come from a tool that knows no leases, unless a publisher is known to
+have died while it was written. Annotations, tags and versions are never removed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from shared.dataset_version.blobs import blob_is_mapped
+from shared.dataset_version.delta import read_map, run_path
+from shared.dataset_version.leases import collecting, remove_dead_leases
+from shared.dataset_version.names import blob_path, map_path
+from shared.dataset_version.publish import reached_blobs
+from shared.folder_store import FolderStore
+
+if TYPE_CHECKING:
+    from shared.store import Entry, Store
+
+MINIMUM_AGE_SECONDS = 3600.0
+_SLACK_SECONDS = 5.0
+"""A file system's clock may run behind the publisher's by this much."""
+
+
+def collect(store: Store, *, dry_run: bool = False, minimum_age: float = MINIMUM_AGE_SECONDS) -> dict[str, Any]:
+    """Remove unreached blobs and what killed writers left; return what was (or would be) removed and what stays why.
+
+    Raises:
+        InfiMmrError: somebody publishes or collects now, or a manifest is damaged, so that it is not known what it
+        reaches.
+    """
+    with collecting(store) as dead:
+        reached = _reached_paths(store)
+        unreached = [entry for entry in store.list("blobs") if entry.path not in reached]
+        young = [entry for entry in unreached if not _removable(entry, dead, minimum_age)]
+        removed = [entry for entry in unreached if entry not in young]
+        temporaries = store.dead_temporaries() if isinstance(store, FolderStore) else []
+        if not dry_run:
+            for entry in removed:
+                store.delete(entry.path)
+            if isinstance(store, FolderStore):
+                store.remove_dead_temporaries()
+                store.prune("blobs")
+                store.prune("datasets")
+            if not young:
+                # While some file stays for its age, the dead leases that will prove its writer's end stay as well.
+                remove_dead_leases(store)
+        return {
+            "store": store.url,
+            "dry_run": dry_run,
+            "files": len(removed) + len(temporaries),
+            "bytes": sum(entry.size for entry in removed) + sum(size for _, size in temporaries),
+            "removed": sorted(entry.path for entry in removed),
+            "temporaries": len(temporaries),
+            "too_young": sorted(entry.path for entry in young),
+        }
+
+
+def _reached_paths(store: Store) -> set[str]:
+    paths = set()
+    for sha256 in reached_blobs(store):
+        paths.add(blob_path(sha256))
+        if blob_is_mapped(store, sha256):
+            paths.add(map_path(sha256))
+            paths |= {run_path(run) for run in read_map(store, sha256)}
+    return paths
+
+
+def _removable(entry: Entry, dead: list[dict[str, float]], minimum_age: float) -> bool:
+    if entry.modified < time.time() - minimum_age:
+        return True
+    return any(lease["started"] - _SLACK_SECONDS <= entry.modified <= lease["expires"] for lease in dead)

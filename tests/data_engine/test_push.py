@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks.s3_server import s3_server
+from benchmarks.sample_versions import draft, publish_sample, row, write_rows
+from data_engine.annotations import AnnotationTable
+from data_engine.catalogue import transfer
+from data_engine.gc import collect
+from shared.dataset_version import list_datasets, open_dataset, publish, set_tag
+from shared.dataset_version.names import blob_path, map_path
+from shared.errors import InfiMmrError
+from shared.object_store import ObjectStore
+from shared.store import NotInStoreError, Store
+
+PUBLISHERS = Path(__file__).parent.parent / "shared" / "publishers.py"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(server: str, request: pytest.FixtureRequest) -> Store:
+    return Store.open(f"{server}/{request.node.name[:60].replace('[', '-').replace(']', '')}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "other")
+
+
+def captioned(store: Path, built: Path, words: str) -> None:
+    publish_sample(store, built, range(24), caption=words, side=160)
+
+
+def test_a_pushed_version_is_the_same_version(tmp_path: Path, folder: Store) -> None:
+    here = Store.open(tmp_path / "here")
+    publish_sample(here, tmp_path / "built")
+    done = transfer("sample", here, folder)
+    there = open_dataset("sample@v1", folder)
+    assert done["version"] == "v1"
+    assert done["bytes_sent"] == done["bytes"] == there.manifest.bytes
+    assert there.manifest == open_dataset("sample@v1", here).manifest
+    assert there.verify(images=True).ok
+    assert transfer("sample", here, folder)["bytes_sent"] == 0
+
+
+def test_a_version_travels_through_a_bucket_and_back(tmp_path: Path, bucket: Store, folder: Store) -> None:
+    here = Store.open(tmp_path / "here")
+    publish_sample(here, tmp_path / "built")
+    assert transfer("sample@v1", here, bucket)["bytes_sent"] > 0
+    assert open_dataset("sample", bucket).verify(images=True).ok
+    assert transfer("sample", bucket, folder)["version"] == "v1"
+    assert open_dataset("sample", folder).verify(images=True).ok
+    assert open_dataset("sample", folder).manifest == open_dataset("sample", here).manifest
+
+
+def test_a_version_keeps_its_number_where_that_is_free_and_takes_the_next_otherwise(
+    tmp_path: Path, folder: Store
+) -> None:
+    here = Store.open(tmp_path / "here")
+    publish_sample(here, tmp_path / "a")
+    publish_sample(here, tmp_path / "b", caption="second")
+    assert transfer("sample@v2", here, folder)["version"] == "v2"
+    publish(folder, draft(profile="full"), write_rows(tmp_path / "c", [row(1)]))
+    assert open_dataset("sample", folder).version == "v3"
+    third = publish_sample(here, tmp_path / "d", caption="third")
+    assert third.version == "v3"
+    done = transfer("sample@v3", here, folder)
+    assert (done["version"], done["label"]) == ("v4", "sample@v4 (local)")
+    assert open_dataset("sample@v4", folder).manifest.fingerprint == third.manifest.fingerprint
+    assert transfer("sample@v3", here, folder)["version"] == "v4"
+
+
+def test_after_new_captions_a_push_sends_few_bytes_and_the_version_is_whole(
+    tmp_path: Path, folder: Store, bucket: Store
+) -> None:
+    here = Store.open(tmp_path / "here")
+    captioned(tmp_path / "here", tmp_path / "a", "a picture of noise")
+    for target in (folder, bucket):
+        transfer("sample@v1", here, target)
+    captioned(tmp_path / "here", tmp_path / "b", "quite another sentence about the noise")
+    captioned(tmp_path / "here", tmp_path / "c", "a third one")
+    for target in (folder, bucket):
+        second, third = (transfer(f"sample@{version}", here, target) for version in ("v2", "v3"))
+        assert second["bytes_sent"] < 0.1 * second["bytes"]
+        assert third["bytes_sent"] < 0.1 * third["bytes"]
+        for version in ("v1", "v2", "v3"):
+            assert open_dataset(f"sample@{version}", target).verify(images=True).ok
+    shard = open_dataset("sample@v2", bucket).manifest.shards[0]
+    assert bucket.exists(map_path(shard.sha256))
+    assert not bucket.exists(blob_path(shard.sha256))
+    pulled = Store.open(tmp_path / "pulled")
+    transfer("sample@v1", bucket, pulled)
+    done = transfer("sample@v3", bucket, pulled)
+    assert done["bytes_sent"] < 0.1 * done["bytes"]
+    assert open_dataset("sample@v3", pulled).verify(images=True).ok
+    fresh = Store.open(tmp_path / "fresh")
+    assert transfer("sample@v3", bucket, fresh)["bytes_sent"] == done["bytes"]
+    assert open_dataset("sample@v3", fresh).verify(images=True).ok
+    assert collect(bucket, minimum_age=0)["files"] == 0
+    assert open_dataset("sample@v3", bucket).verify().ok
+
+
+def test_whole_shards_are_sent_where_other_tools_read_the_bucket(tmp_path: Path, bucket: Store) -> None:
+    here = Store.open(tmp_path / "here")
+    captioned(tmp_path / "here", tmp_path / "a", "a picture of noise")
+    captioned(tmp_path / "here", tmp_path / "b", "another sentence")
+    transfer("sample@v1", here, bucket)
+    transfer("sample@v2", here, bucket, whole=True)
+    assert all(bucket.exists(blob_path(shard.sha256)) for shard in open_dataset("sample@v2", bucket).manifest.shards)
+
+
+def test_a_truncated_or_changed_download_is_refused(tmp_path: Path, bucket: Store, folder: Store) -> None:
+    here = Store.open(tmp_path / "here")
+    version = publish_sample(here, tmp_path / "built")
+    transfer("sample", here, bucket)
+    path = blob_path(version.manifest.shards[0].sha256)
+    good = bucket.get(path)
+    for bad in (good[:-100], good[:50] + b"x" + good[51:], b""):
+        bucket.put(path, bad)
+        with pytest.raises(InfiMmrError, match="arrived damaged"):
+            transfer("sample", bucket, folder)
+        assert list(folder.folders("datasets")) == []
+        assert not open_dataset("sample", bucket).verify().ok
+    assert transfer("sample", here, bucket, check=True)["files_sent"] == 1
+    assert transfer("sample", bucket, folder)["version"] == "v1"
+    assert open_dataset("sample", folder).verify().ok
+
+
+def test_a_transfer_that_was_cut_off_goes_on_with_what_is_missing(
+    tmp_path: Path, folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shared.dataset_version import transfer as transfers
+
+    here = Store.open(tmp_path / "here")
+    version = publish_sample(here, tmp_path / "built")
+    last = version.manifest.shards[-1].sha256
+    plain = transfers.send_blob
+
+    def cut_off(store: Store, pieces: object, sha256: str, size: int) -> None:
+        if sha256 == last:
+            raise InfiMmrError("the network is gone", "Run it again")
+        plain(store, pieces, sha256, size)
+
+    monkeypatch.setattr(transfers, "send_blob", cut_off)
+    with pytest.raises(InfiMmrError, match="network is gone"):
+        transfer("sample", here, folder)
+    assert list_datasets(folder) == []
+    monkeypatch.setattr(transfers, "send_blob", plain)
+    done = transfer("sample", here, folder)
+    assert done["files_sent"] == 1
+    assert open_dataset("sample", folder).verify().ok
+
+
+def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
+    import pyarrow as pa
+
+    here = Store.open(tmp_path / "here")
+    publish_sample(here, tmp_path / "built")
+    schema = pa.schema([("caption", pa.string())])
+    AnnotationTable(here, "caption_images", "a" * 64, schema).append([{"key": "k", "caption": "c"}])
+    assert transfer("sample", here, folder)["annotation_files"] == 0
+    assert transfer("sample", here, folder, annotations=True)["annotation_files"] > 0
+    assert AnnotationTable(folder, "caption_images", "a" * 64, schema).lookup(["k"]) == {"k": {"caption": "c"}}
+    assert transfer("sample", here, folder, annotations=True)["annotation_files"] == 0
+
+
+def test_a_bucket_creates_once_compares_and_sets_and_lists(bucket: Store) -> None:
+    assert isinstance(bucket, ObjectStore)
+    assert bucket.put_new("a/b.json", b"first")
+    assert not bucket.put_new("a/b.json", b"second")
+    assert bucket.get("a/b.json") == b"first"
+    assert bucket.get_range("a/b.json", 1, 3) == b"irs"
+    assert not bucket.compare_and_set("a/b.json", b"other", b"x")
+    assert not bucket.compare_and_set("a/b.json", None, b"x")
+    assert bucket.compare_and_set("a/b.json", b"first", b"third")
+    assert bucket.compare_and_set("a/c.json", None, b"new")
+    assert sorted(entry.path for entry in bucket.list("a")) == ["a/b.json", "a/c.json"]
+    assert list(bucket.folders("")) == ["a"]
+    bucket.delete("a/b.json")
+    bucket.delete("a/b.json")
+    with pytest.raises(NotInStoreError):
+        bucket.get("a/b.json")
+    assert bucket.local_path("a/c.json") is None
+
+
+def test_a_version_in_a_bucket_opens_through_the_cache(
+    tmp_path: Path, bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
+    here = Store.open(tmp_path / "here")
+    set_tag(publish_sample(here, tmp_path / "built"), "prod")
+    transfer("sample", here, bucket)
+    version = open_dataset("sample", bucket)
+    set_tag(version, "prod")
+    assert version.ledger().height == 2
+    assert not (tmp_path / "cache").exists()
+    assert open_dataset("sample@prod", bucket).scan().select(pl.len()).collect().item() == 20
+    assert len(list(version.iterate())) == 20
+
+
+def test_thirty_two_racing_builders_on_a_bucket_lose_nothing(tmp_path: Path, bucket: Store) -> None:
+    write_rows(tmp_path / "built", [row(number) for number in range(8)])
+    done = subprocess.run(
+        [sys.executable, PUBLISHERS, "race", bucket.url, tmp_path / "built", "32"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    versions = list_datasets(bucket)
+    assert [version.version for version in versions] == [f"v{number}" for number in range(1, 18)]
+    assert {version.manifest.recipe["number"] for version in versions} == {-1, *range(0, 32, 2)}
+    assert all(version.verify().ok for version in versions)
+
+
+def test_publishers_killed_on_a_bucket_leave_whole_versions_and_gc_takes_the_rest(
+    tmp_path: Path, bucket: Store
+) -> None:
+    write_rows(tmp_path / "built", [row(number) for number in range(8)])
+    done = subprocess.run(
+        [sys.executable, PUBLISHERS, "kill", bucket.url, tmp_path / "built", "20"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    versions = list_datasets(bucket)
+    assert all(version.verify().ok for version in versions)
+    collect(bucket)
+    reached = {blob_path(shard.sha256) for version in versions for shard in version.manifest.files()}
+    assert {entry.path for entry in bucket.list("blobs")} == reached
+    assert list(bucket.list("leases")) == []
+    assert all(version.verify().ok for version in versions)
+
+
+def test_no_secret_is_printed_or_stored(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
+    here, there = Store.open(tmp_path / "here"), Store.open(f"{server}/secrets?sig=very-secret-query")
+    publish_sample(here, tmp_path / "built")
+    done = json.dumps(transfer("sample", here, there))
+    assert "very-secret" not in done
+    for entry in there.list():
+        assert b"very-secret" not in there.get(entry.path)
+    with pytest.raises(InfiMmrError) as error:
+        Store.open("s3://no-such-bucket/x?sig=very-secret-query").get("a")
+    assert "very-secret" not in str(error.value)
+    assert "very-secret" not in repr(there)
+
+
+def test_credentials_and_endpoint_come_from_the_profile_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shared.object_store import _s3_config
+
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[team]\naws_access_key_id = a\naws_secret_access_key = b%c\n")
+    (tmp_path / ".aws" / "config").write_text("[profile team]\nregion = eu-1\nendpoint_url = http://127.0.0.1:1\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    assert _s3_config() == {
+        "aws_access_key_id": "a",
+        "aws_secret_access_key": "b%c",
+        "aws_region": "eu-1",
+        "aws_endpoint": "http://127.0.0.1:1",
+        "aws_allow_http": "true",
+    }
