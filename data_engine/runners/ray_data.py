@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 ALONE = 16
 """Asks that may be given a worker of their own at the end; more of them mean that the cluster is ill, not the asks."""
 
+STARTS = 3
+"""Times a Ray on this machine is started: on a busy laptop its node may miss Ray's own deadline of 30 s."""
+
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of a Ray that is started here: asks and cells are small, pictures never enter it."""
 
@@ -154,20 +157,7 @@ class RayRunner:
 
         if not ray.is_initialized():
             address = os.environ.get("RAY_ADDRESS")
-            os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy laptop needs more than Ray's 30 s
-            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-            if not address:
-                options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
-            try:
-                with quiet():
-                    ray.init(address=address, **options)
-            except Exception as error:  # Ray raises bare Exception where a node does not come up in time
-                place = f"the Ray cluster at {address}" if address else "a Ray on this machine"
-                message = f"cannot reach {place}: {error}"
-                step = (
-                    "Check RAY_ADDRESS, and that ray start ran there." if address else "Try again, or --runner local."
-                )
-                raise InfiMmrError(message, step) from error
+            _start(address)
             self._started_here = not address
         return ray
 
@@ -206,8 +196,32 @@ class RayRunner:
         return max(1, gpus // engine.tensor_parallel_size) if gpus else sum(node["Alive"] for node in ray.nodes())
 
 
+def _start(address: str | None) -> None:
+    """Join the cluster at `address`, or start a Ray on this machine, quietly."""
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not address:
+        options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
+    for attempt in range(1, STARTS + 1):
+        try:
+            with quiet():
+                ray.init(address=address, **options)
+        except Exception as error:  # Ray raises bare Exception where a node does not come up within its 30 s
+            with quiet():
+                ray.shutdown()
+            if attempt < STARTS and not address:
+                continue
+            place = f"the Ray cluster at {address}" if address else "a Ray on this machine"
+            message = f"cannot reach {place}: {error}"
+            step = "Check RAY_ADDRESS, and that ray start ran there." if address else "Try again, or --runner local."
+            raise InfiMmrError(message, step) from error
+        else:
+            return
+
+
 def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str, Any]:
-    """Resources of one actor; one OpenMP thread on a CPU, as in the local runner, so that sums are the same.
+    """Resources of one actor. Ray gives an actor of one CPU one OpenMP thread, as the local runner has.
 
     A dead actor is not restarted in place (Ray Data opens another where there is room) and its tasks are not retried by
     Ray: the runner's own rounds bound the attempts, so that an ask which ends its worker cannot loop.
@@ -216,7 +230,7 @@ def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str,
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD", "num_cpus": 1}
     if on_gpu:
         return options | {"num_gpus": engine.tensor_parallel_size}
-    return options | {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
+    return options
 
 
 def _dataset(references: list[Any], *, keep_order: bool = False, losses: bool = False) -> Any:

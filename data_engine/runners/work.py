@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from data_engine.runners import Cell
 from shared.errors import InfiMmrError
 from shared.vlm.conversation import build_conversation
-from shared.vlm.failures import AskRefusedError, EndpointError, EngineDiedError, EngineOutOfMemoryError
+from shared.vlm.failures import AskRefusedError, EngineDiedError, EngineOutOfMemoryError
 from shared.vlm.room import restart_engine, start_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from data_engine.runners import Ask
@@ -65,7 +65,6 @@ class Worker:
 
         """
         reading = self.read(asks) if reading is None else reading
-        engine = start_engine(self.spec)
         cells: dict[str, Cell] = {}
         ready: list[tuple[Ask, list[bytes]]] = []
         for ask in asks:
@@ -73,38 +72,43 @@ class Worker:
                 ready.append((ask, [reading[sha256].result() for sha256 in ask.images]))
             except Exception as error:  # noqa: BLE001 - a row whose picture cannot be read must not sink the build
                 cells[ask.key] = Cell(ask.key, None, _reason(error))
-        for start in range(0, len(ready), self.spec.batch_size):
-            for cell in self._answer(engine, ready[start : start + self.spec.batch_size]):
-                cells[cell.key] = cell
-            engine = start_engine(self.spec)  # another one after a restart
+        cells |= {cell.key: cell for cell in self._answer(ready)}
         return [cells[ask.key] for ask in asks]
 
     def close(self) -> None:
         """End the readers; the engine stays in the room for the next step."""
         self._readers.shutdown(cancel_futures=True)
 
-    def _answer(self, engine: VisionLanguageEngine, asks: list[tuple[Ask, list[bytes]]]) -> Iterable[Cell]:
-        tries = ATTEMPTS if len(asks) == 1 else 1
+    def _answer(self, asks: list[tuple[Ask, list[bytes]]]) -> list[Cell]:
+        if not asks:
+            return []
+        alone = len(asks) == 1
         failure: Exception | None = None
-        for _ in range(tries):
+        for _ in range(self._tries(len(asks))):
+            engine = start_engine(self.spec)  # another one after a restart
             try:
                 return self._ask(engine, asks)
             except AskRefusedError as error:
-                if len(asks) == 1:
+                if alone:
                     return [Cell(asks[0][0].key, None, _reason(error))]
                 break
             except (EngineOutOfMemoryError, EngineDiedError) as error:
                 failure = error
-                engine = self._restart(error, alone=len(asks) == 1)
-            except (EndpointError, InfiMmrError):
+                self._restart(error, alone=alone)
+            except InfiMmrError:
                 raise
             except Exception as error:  # noqa: BLE001 - unknown errors of an engine are isolated, then reported
                 failure = error
-        if len(asks) == 1:
+        if alone:
             return [Cell(asks[0][0].key, None, f"{ATTEMPTS} attempts: {_reason(failure)}")]
         middle = len(asks) // 2
-        first = list(self._answer(engine, asks[:middle]))
-        return [*first, *self._answer(start_engine(self.spec), asks[middle:])]
+        return self._answer(asks[:middle]) + self._answer(asks[middle:])
+
+    def _tries(self, size: int) -> int:
+        """Tries of a batch as a whole: none where it has become too large, several for an ask that stands alone."""
+        if size > self.spec.batch_size:
+            return 0
+        return ATTEMPTS if size == 1 else 1
 
     def _ask(self, engine: VisionLanguageEngine, asks: list[tuple[Ask, list[bytes]]]) -> list[Cell]:
         if self.sampling is None:
@@ -127,7 +131,7 @@ class Worker:
             for (ask, _), answer in zip(asks, answers, strict=True)
         ]
 
-    def _restart(self, error: InfiMmrError, *, alone: bool) -> VisionLanguageEngine:
+    def _restart(self, error: InfiMmrError, *, alone: bool) -> None:
         """Start the engine again, with half the batch unless it failed on a single ask."""
         self._restarts += 1
         if self._restarts > RESTARTS:
@@ -135,9 +139,8 @@ class Worker:
             raise InfiMmrError(message, "Lower batch_size, max_model_len or max_pixels.") from error
         smaller = self.spec if alone else self.spec.model_copy(update={"batch_size": max(1, self.spec.batch_size // 2)})
         self.warnings.append(f"{error.message}; started again with batch_size {smaller.batch_size}")
-        engine = restart_engine(self.spec, smaller)
+        restart_engine(self.spec, smaller)
         self.spec = smaller
-        return engine
 
 
 def _reason(error: BaseException | None) -> str:

@@ -61,6 +61,8 @@ class PoolingEngine:
                 message = f"{spec.model} cannot embed: {error}"
                 raise InfiMmrError(message, "Name a checkpoint of the Qwen2-VL family.") from error
         self._device = "cuda" if cuda_seen() else "cpu"
+        if self._device == "cpu":
+            torch.set_num_threads(1)  # sums then have one order, whatever the machine or the worker's settings
         self._model: Any = whole.model.to(self._device).eval()
         self._processor: Any = processor
         self._tail = len(processor.tokenizer(EMBEDDING_TAIL)["input_ids"])

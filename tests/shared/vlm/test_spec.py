@@ -1,0 +1,131 @@
+"""Specs, identities, conversations and checkpoints: values only, no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InfiMmrError
+from shared.vlm import EngineSpec, build_conversation
+from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder, checkpoint_hash
+from shared.vlm.conversation import embedding_prompt
+from shared.vlm.surroundings import log_path, quiet
+
+
+def checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_a_folder_is_known_by_its_content_not_its_place(tmp_path: Path) -> None:
+    here, there = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
+    assert EngineSpec(model=str(here)).identity() == EngineSpec(model=str(there)).identity()
+    assert checkpoint_hash(here) != checkpoint_hash(checkpoint(tmp_path / "c", b"other"))
+
+
+def test_other_files_of_the_folder_do_not_change_its_identity(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "a")
+    before = checkpoint_hash(folder)
+    (folder / "README.md").write_text("a model card")
+    assert checkpoint_hash(folder) == before
+
+
+def test_hardware_and_places_do_not_change_the_identity(tmp_path: Path) -> None:
+    spec = EngineSpec(model="org/name", revision="abc", endpoint="http://one/v1")
+    other = EngineSpec(model="org/name", revision="abc", endpoint="http://two/v1", batch_size=7, concurrency=3)
+    assert spec.identity() == other.identity()
+    assert spec.identity() != EngineSpec(model="org/name", revision="abd", endpoint="http://one/v1").identity()
+    assert spec.identity() != EngineSpec(model="org/name", revision="abc", dtype="float32").identity()
+
+
+def test_the_record_names_no_path(tmp_path: Path) -> None:
+    record = EngineSpec(model=str(checkpoint(tmp_path / "mine"))).record()
+    assert record["model"] == "mine"
+    assert str(tmp_path) not in json.dumps(record)
+
+
+def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InfiMmrError, match="does not exist.*hub id"):  # noqa: RUF043 - dots are any
+        checkpoint_folder(EngineSpec(model=str(tmp_path / "no" / "such" / "model")))
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(InfiMmrError, match="no safetensors.*safe_serialization"):  # noqa: RUF043 - dots are any
+        checkpoint_folder(EngineSpec(model=str(folder)))
+
+
+def test_remote_code_without_a_revision_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs revision"):
+        EngineSpec(model="org/name", trust_remote_code=True)
+
+
+def test_the_bundled_checkpoint_is_found_by_name() -> None:
+    assert checkpoint_folder(EngineSpec(model="tiny-vl")) == BUNDLED_FOLDER
+
+
+def test_pictures_stand_at_their_tags_and_untagged_ones_first() -> None:
+    parts = build_conversation("", "see <image> and <image>!", [b"1", b"2", b"3"])[0]["content"]
+    assert [part.get("image", part.get("text")) for part in parts] == [b"1", "see ", b"2", " and ", b"3", "!"]
+
+
+def test_a_tag_without_a_picture_stays_text() -> None:
+    parts = build_conversation("", "<image> twice <image>", [b"1"])[0]["content"]
+    assert [part.get("image", part.get("text")) for part in parts] == [b"1", " twice <image>"]
+
+
+def test_an_empty_system_prompt_is_left_out() -> None:
+    assert [message["role"] for message in build_conversation("", "hello")] == ["user"]
+    assert [message["role"] for message in build_conversation("be kind", "hello")] == ["system", "user"]
+
+
+def test_the_embedding_prompt_is_the_published_template() -> None:
+    assert embedding_prompt("what <image> is it", 1) == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        "<|vision_start|><|image_pad|><|vision_end|>what is it<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"
+    )
+
+
+def test_noise_of_libraries_goes_to_the_log_and_neither_stream(capfd, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("INFI_MMR_ENGINE_LOG", str(tmp_path / "log"))
+    with quiet(), quiet():
+        os.write(1, b"noise on stdout\n")
+        os.write(2, b"noise on stderr\n")
+    os.write(1, b"our JSON\n")
+    assert capfd.readouterr() == ("our JSON\n", "")
+    assert log_path().read_text() == "noise on stdout\nnoise on stderr\n"
+
+
+def test_a_missing_vllm_is_said_with_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['vllm'] = None\n"
+        "from shared.vlm import EngineSpec, start_engine\n"
+        "try: start_engine(EngineSpec(model='tiny-vl'))\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "InfiMmrError vllm is not installed. Install group cpu or gpu" in done.stdout
+
+
+def test_importing_the_room_imports_no_heavy_module() -> None:
+    script = (
+        "import sys, shared.vlm; print([n for n in ('torch','vllm','transformers','ray','httpx') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_copied_checkpoint_keeps_its_hash(tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "copy")
+    assert checkpoint_hash(tmp_path / "copy") == checkpoint_hash(BUNDLED_FOLDER)
