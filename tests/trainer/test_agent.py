@@ -1,0 +1,131 @@
+"""The agent and the reward entry: every rollout has a value, pad tokens are impossible, steps are counted by pushes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.openrlhf_bridge import cpu_compat
+from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.reward_entry import judge
+from trainer.rewards import RewardWeights
+
+RIGHT = "<think>2 and 2 make 4</think>\\boxed{4}"
+LABEL = json.dumps({"id": "row-1", "gold": "4", "kind": "integer"})
+
+
+@pytest.mark.parametrize(
+    ("output", "rewards", "score"),
+    [
+        (RIGHT, 1.0, 1.0),
+        ("<think>2 and 2 make 5</think>\\boxed{5}", 0.1 + 0.9 * 0.2, 0.0),  # right type, wrong number
+        ("4", 0.0, 0.0),  # no format, no accuracy
+        ("", 0.0, 0.0),
+    ],
+)
+def test_shaped_reward_trains_and_plain_accuracy_is_the_score(output, rewards, score):
+    outcome = judge(output, LABEL, RewardWeights())
+    assert outcome.rewards == pytest.approx(rewards)
+    assert outcome.scores == score
+    assert outcome.record["prompt_id"] == "row-1"
+    assert outcome.extra_logs["reward_failed"] == 0.0
+
+
+@pytest.mark.parametrize("label", ["", "no json", "[]", "3", "null", "{}", '{"gold": null}'])
+def test_no_label_makes_it_raise_and_failures_are_counted(label):
+    outcome = judge(RIGHT, label, RewardWeights())
+    assert outcome.rewards in {0.0, 0.1}
+    assert outcome.scores == 0.0
+    assert outcome.extra_logs["reward_failed"] == 1.0
+
+
+def test_every_outcome_has_the_same_log_names():
+    names = {
+        tuple(judge(output, label, RewardWeights()).extra_logs) for output in (RIGHT, "x") for label in (LABEL, "")
+    }
+    assert len(names) == 1
+
+
+def test_it_answers_in_a_thread_and_for_many_at_once():
+    async def ask():
+        tasks = [asyncio.to_thread(judge, RIGHT, LABEL, RewardWeights()) for _ in range(32)]
+        return await asyncio.gather(*tasks)
+
+    assert {outcome.scores for outcome in asyncio.run(ask())} == {1.0}
+
+
+def test_settings_survive_the_environment(monkeypatch):
+    settings = AgentSettings("folder", 7, {"format": 0.2, "accuracy": 0.8})
+    monkeypatch.setenv(SETTINGS, settings.to_json())
+    assert AgentSettings.from_environment() == settings
+
+
+PROGRAM = r"""
+import asyncio, json, sys
+from types import SimpleNamespace
+from openrlhf.utils.agent import SingleTurnAgentExecutor
+from trainer.openrlhf_bridge.agent import AgentExecutor, StepCounter
+
+class Llm:
+    async def collective_rpc(self, method, timeout=None, args=(), kwargs=None):
+        return ["done"]
+
+class Engine:                                   # what a rollout actor looks like to its executor
+    def __init__(self):
+        self.llm, self.seen = Llm(), []
+    async def generate(self, tokens, params, multi_modal_data=None):
+        self.seen.append(params)
+        text = r"<think>a</think>\boxed{4}"
+        output = SimpleNamespace(token_ids=[ord(c) for c in text], finish_reason="stop", logprobs=None, text=text)
+        return SimpleNamespace(outputs=[output])
+
+class Processor:
+    image_token_id, video_token_id = 1275, 1276
+    def __call__(self, text, add_special_tokens, return_tensors):
+        import torch
+        return {"input_ids": torch.tensor([[ord(c) for c in text]])}
+    def decode(self, tokens, skip_special_tokens):
+        return "".join(chr(t) for t in tokens)
+
+async def main():
+    agent, engine = AgentExecutor(), Engine()
+    label = json.dumps({"id": "row-1", "gold": "4", "kind": "integer"})
+    async def one():
+        params = SimpleNamespace(max_tokens=50, logprobs=None, logit_bias=None)
+        return await agent.execute("2+2=", label, params, 200, Processor(), engine)
+    first = await one()
+    for number in range(3):                     # two of three weights: the step goes on
+        await engine.llm.collective_rpc("update_weight", args=("w", None, (1,), number == 2))
+    await engine.llm.collective_rpc("init_process_group", args=("a", True))
+    second = await one()
+    print("RESULT" + json.dumps({"first": [first["reward"], first["scores"], first["extra_logs"]],
+        "bias": engine.seen[0].logit_bias, "second": second["reward"]}))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_openrlhfs_executor_returns_our_reward_and_cannot_sample_pad_tokens(tmp_path):
+    environment = {**os.environ, **cpu_compat.environment()}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parents[2])])
+    environment[SETTINGS] = AgentSettings(str(tmp_path / "parts"), 3).to_json()
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads(ran.stdout.split("RESULT")[1])
+    assert found["first"][:2] == [1.0, 1.0]
+    assert found["first"][2]["format"] == 1.0
+    assert found["bias"] == {"1275": -100.0, "1276": -100.0}
+    assert found["second"] == 1.0
+    lines = [json.loads(text) for file in (tmp_path / "parts").iterdir() for text in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 4]  # one whole push lies between them
+    assert lines[0]["output"] == "<think>a</think>\\boxed{4}"
+    assert lines[0]["gold"] == "4"
