@@ -303,7 +303,7 @@ def choices_in_text(text: str) -> list[str]:
     for line in block["body"].splitlines():
         match = _CHOICE_LINE.match(line)
         if match is not None and match["letter"] == LETTERS[len(choices)]:
-            choices.append(match["text"].strip())
+            choices.append(match["text"].strip() or match["letter"])  # an option that is drawn in the picture
     return choices
 
 

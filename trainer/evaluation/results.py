@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from shared.answers import Verdict
 from shared.errors import InfiMmrError
 from trainer.evaluation.scoring import Scored
 from trainer.evaluation.statistics import exact_interval, mcnemar, mean, pass_at_k, standard_error
@@ -47,6 +48,7 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
         "unscored": sum(reasons.values()),
         "unscored_reasons": dict(sorted(reasons.items())),
         "no_answer": sum(entry.outcome.status is Status.NO_ANSWER for entry in counted),
+        "unread_golds": sum(entry.outcome.reason == Verdict.UNPARSABLE_GOLD.value for entry in counted),
         **_lengths(first),
         "by_kind": _groups(counted, lambda item: item.kind),
     }

@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from shared.answers import Grade, Verdict
+from shared.answers import Grade
 from shared.benchmark_golds import LETTERS, mend_gold
 from trainer.evaluation.task import Item, Outcome, Pair, Plan, Status, outcome_of
 
@@ -54,14 +54,7 @@ def score_choice(item: Item, answer: str) -> Outcome | Plan:
     if not texts:
         return Outcome(Status.WRONG, "choice", "letter")
     pairs: list[Pair] = [{"pred": answer, "gold": text} for text in texts]
-    return Plan(pairs, _option_value)
-
-
-def _option_value(grades: Sequence[Grade]) -> Outcome:
-    """An option that is no value (a sentence, a drawing) is not met by a value: that is wrong, not unscored."""
-    outcome = _best(grades, "choice")
-    no_value = outcome.reason == Verdict.UNPARSABLE_GOLD.value
-    return replace(outcome, status=Status.WRONG, reason="") if no_value else outcome
+    return Plan(pairs, lambda grades: _best(grades, "choice"))
 
 
 def _is_letters(gold: str) -> bool:

@@ -6,9 +6,8 @@ scorer or the grader raises becomes an unscored outcome with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from shared.answers import Grade, grade_many
 from shared.fingerprint import canonical_json
@@ -16,7 +15,6 @@ from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.task import Item, Outcome, Pair, Plan, Status, Task, unscored
 
 MOST_ROUNDS = 4
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +41,9 @@ class Scored:
 
 def score(task: Task, outputs: Sequence[tuple[Item, int, StoredAnswer]]) -> list[Scored]:
     """Score every output; the order is kept."""
-    answers = [_answer(task, item, output) for item, _, output in outputs]
-    states: list[Outcome | Plan] = [
-        _first_step(task, item, output, answer) for (item, _, output), answer in zip(outputs, answers, strict=True)
-    ]
+    started = [_start(task, item, output) for item, _, output in outputs]
+    answers = [answer for answer, _ in started]
+    states = [state for _, state in started]
     items = [item for item, _, _ in outputs]
     for _ in range(MOST_ROUNDS):
         waiting = [place for place, state in enumerate(states) if isinstance(state, Plan)]
@@ -59,21 +56,19 @@ def score(task: Task, outputs: Sequence[tuple[Item, int, StoredAnswer]]) -> list
     ]
 
 
-def _answer(task: Task, item: Item, output: StoredAnswer) -> str | None:
-    return _guarded(lambda: task.answer_of(item, output.text), None)
-
-
-def _first_step(task: Task, item: Item, output: StoredAnswer, answer: str | None) -> Outcome | Plan:
-    if item.problem:
-        return unscored(item, item.problem)
-    if output.failure:
-        return unscored(item, output.failure)
-    if answer is None:
-        return Outcome(Status.NO_ANSWER, item.kind, reason="truncated" if output.truncated else "no_final_answer")
+def _start(task: Task, item: Item, output: StoredAnswer) -> tuple[str | None, Outcome | Plan]:
+    """The answer taken out of an output, and the scorer's first word on it."""
+    if item.problem or output.failure:
+        return None, unscored(item, item.problem or output.failure)
     try:
-        return task.score(item, answer)
+        answer = task.answer_of(item, output.text)
+        if answer is None:
+            return None, Outcome(
+                Status.NO_ANSWER, item.kind, reason="truncated" if output.truncated else "no_final_answer"
+            )
+        return answer, task.score(item, answer)
     except Exception as error:  # noqa: BLE001 - one bad item never stops a run
-        return unscored(item, f"scorer_error:{type(error).__name__}")
+        return None, unscored(item, f"scorer_error:{type(error).__name__}")
 
 
 def _grade_round(states: list[Outcome | Plan], waiting: Sequence[int], items: Sequence[Item]) -> None:
@@ -125,11 +120,7 @@ def _official(task: Task, item: Item, output: StoredAnswer, state: Outcome | Pla
     rule = task.official
     if rule is None or (isinstance(state, Outcome) and state.status is Status.UNSCORED):
         return None
-    return _guarded(lambda: rule(item, output.text), None)
-
-
-def _guarded(function: Callable[[], Result], otherwise: Result) -> Result:
     try:
-        return function()
-    except Exception:  # noqa: BLE001 - published rules raise on odd text; ours says nothing then
-        return otherwise
+        return rule(item, output.text)
+    except Exception:  # noqa: BLE001 - published rules raise on odd text and say nothing then
+        return None

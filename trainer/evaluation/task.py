@@ -155,13 +155,18 @@ def every_answer(output: str) -> str | None:
 
 
 def outcome_of(grade: Grade, *, kind: str | None = None) -> Outcome:
-    """Outcome of one grade: unparsable golds and timeouts are unscored, unparsable answers are wrong."""
+    """Outcome of one grade. A timeout is unscored.
+
+    A gold that the grader cannot read is right for the answer that spells it and wrong for others: were it unscored,
+    the denominator would depend on the answer, and two models' accuracies could not be compared.
+    """
     kind = kind or grade.kind
     if grade.verdict is Verdict.CORRECT:
         return Outcome(Status.CORRECT, kind, grade.layer)
-    if grade.verdict in (Verdict.UNPARSABLE_GOLD, Verdict.TIMEOUT):
+    if grade.verdict is Verdict.TIMEOUT:
         return Outcome(Status.UNSCORED, kind, grade.layer, grade.verdict.value)
-    return Outcome(Status.WRONG, kind, grade.layer)
+    reason = grade.verdict.value if grade.verdict is Verdict.UNPARSABLE_GOLD else ""
+    return Outcome(Status.WRONG, kind, grade.layer, reason)
 
 
 def unscored(item: Item, reason: str) -> Outcome:

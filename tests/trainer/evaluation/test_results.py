@@ -1,0 +1,98 @@
+import json
+
+import pytest
+
+from shared.errors import InfiMmrError
+from trainer.evaluation.cache import StoredAnswer
+from trainer.evaluation.results import agrees, compare, output_rows, read_result, summarise, write_results
+from trainer.evaluation.scoring import score
+from trainer.evaluation.task import Item
+from trainer.evaluation.tasks import task
+
+
+def items(count, benchmark="math500"):
+    return [Item(benchmark, str(n), f"What is {n}?", str(n), "integer", category="even" if n % 2 == 0 else "odd",
+                 extra={"level": n % 3, "answer_raw": str(n)}) for n in range(count)]  # fmt: skip
+
+
+def scored(entries):
+    return score(task(entries[0][0].benchmark), [
+        (item, sample, StoredAnswer(text, tokens, 9, truncated=cut, failure=failure))
+        for item, sample, text, tokens, cut, failure in entries
+    ])  # fmt: skip
+
+
+def plain(item, text, *, sample=0, tokens=10, cut=False, failure=""):
+    return (item, sample, text, tokens, cut, failure)
+
+
+def test_a_result_has_n_error_unscored_groups_lengths_and_truncation():
+    some = items(10)
+    entries = [plain(item, f"\\boxed{{{item.key if int(item.key) < 4 else 99}}}") for item in some[:8]]
+    entries += [plain(some[8], "", failure="image_missing"), plain(some[9], "I think", cut=True, tokens=50)]
+    result = summarise(task("math500"), scored(entries))
+    assert (result["n"], result["correct"], result["accuracy"]) == (9, 4, pytest.approx(4 / 9))
+    assert result["stderr"] == pytest.approx((4 / 9 * 5 / 9 / 8) ** 0.5)
+    assert result["interval95"][0] < 4 / 9 < result["interval95"][1]
+    assert (result["unscored"], result["unscored_reasons"]) == (1, {"image_missing": 1})
+    assert result["by_kind"]["integer"]["n"] == 9
+    assert {name: table["n"] for name, table in result["by_subject"].items()} == {"even": 4, "odd": 5}
+    assert set(result["by_level"]) == {"0", "1", "2"}
+    assert result["mean_tokens"] == pytest.approx((8 * 10 + 50) / 9)
+    assert result["truncation_rate"] == pytest.approx(1 / 9)
+
+
+def test_drawn_samples_give_avg_and_unbiased_pass_at_k():
+    entries = []
+    for item in items(2):
+        rights = 1 if item.key == "0" else 3
+        entries.append(plain(item, f"\\boxed{{{item.key}}}"))
+        entries += [plain(item, f"\\boxed{{{item.key if k < rights else 77}}}", sample=k + 1) for k in range(4)]
+    samples = summarise(task("math500"), scored(entries))["samples"]
+    assert (samples["k"], samples["n"]) == (4, 2)
+    assert samples["avg_at_k"] == pytest.approx((1 / 4 + 3 / 4) / 2)
+    assert samples["pass_at"]["1"] == pytest.approx((1 / 4 + 3 / 4) / 2)
+    assert samples["pass_at"]["2"] == pytest.approx((1 / 2 + 1.0) / 2)
+    assert samples["pass_at"]["4"] == 1.0
+
+
+def test_mathverse_headline_is_the_mean_of_versions_and_problems_are_clusters():
+    versions = ["Text Dominant"] * 4 + ["Vision Only"] * 2
+    some = [Item("mathverse", str(n), "q", "1", "integer", extra={
+        "problem_version": version, "problem_index": str(n % 4), "question_type": "free-form"})
+        for n, version in enumerate(versions)]  # fmt: skip
+    entries = [plain(item, r"\boxed{1}" if n < 4 else r"\boxed{2}") for n, item in enumerate(some)]
+    result = summarise(task("mathverse"), scored(entries))
+    assert result["accuracy"] == 0.5  # not 4 of 6
+    assert {name: table["accuracy"] for name, table in result["by_version"].items()} == {
+        "Text Dominant": 1.0, "Vision Only": 0.0}  # fmt: skip
+
+
+def test_results_are_written_read_and_compared(tmp_path):
+    some = items(20)
+    folders = []
+    for name, good in (("a", 10), ("b", 16)):
+        entries = scored([plain(item, f"\\boxed{{{item.key if int(item.key) < good else 99}}}") for item in some])
+        document = {"checkpoint": name, "benchmarks": {"math500": summarise(task("math500"), entries)}}
+        write_results(tmp_path / name, document, output_rows(entries))
+        folders.append(tmp_path / name)
+    assert read_result(folders[0])["benchmarks"]["math500"]["accuracy"] == 0.5
+    test = compare(*folders)["math500"]
+    assert (test["n"], test["only_first"], test["only_second"]) == (20, 0, 6)
+    assert test["difference"] == pytest.approx(0.3)
+    assert test["p_value"] == pytest.approx(2 / 2**6)
+    assert sorted(path.name for path in folders[0].iterdir()) == ["evaluation.json", "outputs.parquet"]
+
+
+def test_a_folder_without_results_says_what_to_do(tmp_path):
+    with pytest.raises(InfiMmrError, match="evaluate it first"):
+        read_result(tmp_path)
+    (tmp_path / "evaluation.json").write_text(json.dumps([1]))
+    with pytest.raises(InfiMmrError, match="not a result"):
+        read_result(tmp_path)
+
+
+def test_agreement_with_an_accuracy_measured_during_training():
+    result = {"accuracy": 0.5, "stderr": 0.05, "n": 100}
+    assert agrees(result, 0.54)
+    assert not agrees(result, 0.56)

@@ -1,0 +1,185 @@
+from decimal import Decimal
+
+import pytest
+
+from trainer.evaluation.cache import StoredAnswer
+from trainer.evaluation.items import kind_of
+from trainer.evaluation.scorers import letter_of, perfect_match, plain_number, split_answers
+from trainer.evaluation.scoring import score
+from trainer.evaluation.task import Item, Status, final_answer, plain_question
+from trainer.evaluation.tasks import PAPER, task
+
+
+def item(benchmark, answer, choices=(), question="How much?", key="1", **extra):
+    kind = kind_of(answer, choices)
+    return Item(benchmark, key, question, answer, kind, tuple(choices), extra={"answer_raw": answer, **extra})
+
+
+def verdict(one, output):
+    (entry,) = score(task(one.benchmark), [(one, 0, StoredAnswer(output, 0, 0, truncated=False))])
+    return entry
+
+
+def right(one, output):
+    return verdict(one, output).outcome.status is Status.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [("B", "B"), ("(b)", "B"), ("B.", "B"), (r"\text{B}", "B"), ("Option B", "B"), ("B: 12 cm", "B"), ("B) 12", "B"),
+     ("**B**", "B"), ("the answer is B", "B"), ("$B$", "B"), ("Both", None), ("12", None), ("a: x", None), ("AB", None)],
+)  # fmt: skip
+def test_letters_are_told_from_words(text, letter):
+    assert letter_of(text, 4) == letter
+
+
+CHOICES = ("12 cm", "15 cm", "20 cm", "30 cm", "45 cm")
+
+
+@pytest.mark.parametrize(
+    "output", [r"\boxed{B}", r"\boxed{(B)}", r"\boxed{\text{B}}", r"\boxed{15 cm}", r"\boxed{15}", "B"]
+)
+def test_mathvision_choices_take_the_letter_or_the_value(output):
+    assert right(item("mathvision", "B", CHOICES), output)
+
+
+@pytest.mark.parametrize(
+    "output", [r"\boxed{C}", r"\boxed{20 cm}", r"\boxed{B, C}", r"\boxed{B or C}", r"\boxed{G}", r"\boxed{15.004 cm}"]
+)
+def test_mathvision_choices_refuse_other_letters_other_values_and_hedging(output):
+    assert not right(item("mathvision", "B", CHOICES), output)
+
+
+def test_mathvision_rounding_is_official_only():
+    entry = verdict(item("mathvision", "0.333"), r"\boxed{0.3349}")
+    assert (entry.correct, entry.official) == (False, True)
+
+
+def test_a_letter_gold_without_options_takes_that_letter_only():
+    lone = item("mathvision", "E")
+    assert right(lone, r"\boxed{E}")
+    assert not right(lone, r"\boxed{A}")
+    entry = verdict(lone, r"\boxed{2.72}")
+    assert (entry.correct, entry.official) == (False, True)  # the published rule takes Euler's number for the letter
+
+
+def test_mathvista_floats_count_to_their_precision():
+    one = item("mathvista", "1.2", question_type="free_form", answer_type="float", precision=1)
+    assert right(one, r"\boxed{1.23}")
+    assert right(one, r"\boxed{1.2}")
+    assert not right(one, r"\boxed{1.3}")
+    assert not right(one, r"\boxed{1.26}")
+
+
+def test_mathvista_integers_are_not_cut_off():
+    one = item("mathvista", "3", answer_type="integer")
+    assert right(one, r"\boxed{3}")
+    assert right(one, r"\boxed{3.0}")
+    entry = verdict(one, r"\boxed{3.9}")
+    assert (entry.correct, entry.official) == (False, True)
+
+
+def test_mathvista_options_are_matched_by_text_or_letter_never_by_nearness():
+    one = item("mathvista", "145°", ("135°", "140°", "145°", "150°"), question_type="multi_choice")
+    assert right(one, r"\boxed{C}")
+    assert right(one, r"\boxed{145°}")
+    entry = verdict(one, r"\boxed{245°}")
+    assert (entry.correct, entry.official) == (False, True)
+
+
+def test_mathvista_options_that_look_like_letters_are_taken_by_their_text():
+    one = item("mathvista", "(b)", ("(c)", "(b)", "(a)"))
+    assert right(one, r"\boxed{(b)}")
+    assert not right(one, r"\boxed{(a)}")
+
+
+def test_either_of_two_equal_options_is_right():
+    one = item("mathvista", "18", ("9", "12", "18", "18"))
+    assert right(one, r"\boxed{C}")
+    assert right(one, r"\boxed{D}")
+
+
+def test_olympiadbench_honours_tolerance_units_and_several_answers():
+    near = item("olympiadbench", "4.2", unit="%", error="1e-1", answer_type="Numerical")
+    assert right(near, r"\boxed{4.25}")
+    assert not right(near, r"\boxed{4.5}")
+    several = item("olympiadbench", "$69$,$84$", is_multiple_answer=True)
+    assert right(several, r"\boxed{84, 69}")
+    assert right(several, r"The answers are \boxed{69} and \boxed{84}.")
+    assert not right(several, r"\boxed{69}")
+    assert not right(several, r"\boxed{69, 84, 85}")
+    assert not right(several, r"\boxed{69, 69}")
+
+
+def test_olympiadbench_chinese_words_are_compared():
+    entry = verdict(item("olympiadbench", "是"), r"\boxed{否}")
+    assert (entry.correct, entry.official) == (False, True)
+
+
+def test_mathverse_takes_units_and_refuses_other_units():
+    one = item("mathverse", r"270 \mathrm{cm}^3", question_type="free-form")
+    assert right(one, r"\boxed{270 \text{ cm}^3}")
+    assert right(one, r"\boxed{270}")
+    assert not right(one, r"\boxed{270 \text{ m}^3}")
+
+
+def test_vision_only_questions_point_to_the_picture():
+    one = item("mathverse", "A", ("1", "2"), question="<image>", problem_version="Vision Only")
+    text = task("mathverse").question(one)
+    assert text.startswith("<image>\n")
+    assert len(text) > len("<image>\n")
+
+
+def test_options_are_put_into_the_question_once():
+    inside = item("mathverse", "A", ("1", "2"), question="Which?\nChoices:\nA:1\nB:2")
+    assert plain_question(inside) == inside.question
+    outside = item("mathvision", "A", ("1 cm", "2 cm"))
+    assert plain_question(outside) == "How much?\nChoices: (A) 1 cm (B) 2 cm"
+    drawn = item("mathvision", "A", ("A", "B", "C"))
+    assert plain_question(drawn) == "How much?\nChoices: (A) (B) (C)"
+
+
+def test_the_last_box_outside_the_thinking_is_the_answer():
+    assert final_answer(r"<think>\boxed{1}</think> so \boxed{2} no, \boxed{3}") == "3"
+    assert final_answer("<think>it is 5") is None
+    assert final_answer("5") == "5"
+    assert final_answer("long " * 100) is None
+
+
+def test_an_output_without_an_answer_is_wrong_and_a_failed_ask_is_unscored():
+    one = item("math500", "5")
+    assert verdict(one, "word " * 200).outcome.status is Status.NO_ANSWER
+    (entry,) = score(task("math500"), [(one, 0, StoredAnswer("", 0, 0, truncated=False, failure="image_missing"))])
+    assert (entry.outcome.status, entry.outcome.reason, entry.scored) == (Status.UNSCORED, "image_missing", False)
+
+
+def test_a_scorer_that_raises_leaves_its_item_unscored_and_the_rest_scored():
+    broken = item("olympiadbench", "5", error=object(), key="2")
+    object.__setattr__(broken, "extra", None)
+    whole = item("olympiadbench", "5")
+    outputs = [(one, 0, StoredAnswer(r"\boxed{5}", 0, 0, truncated=False)) for one in (broken, whole)]
+    first, second = score(task("olympiadbench"), outputs)
+    assert first.outcome.status is Status.UNSCORED
+    assert second.correct
+
+
+def test_lists_of_answers_are_split_outside_brackets():
+    assert split_answers(r"$(1,2)$, $(3,4)$") == ["(1,2)", "(3,4)"]
+    assert split_answers(r"1 and 2") == ["1", "2"]
+    assert split_answers(r"\pm 3") == ["3", "- 3"] or split_answers(r"\pm 3") == ["3", "-3"]
+
+
+def test_matching_is_one_to_one():
+    assert perfect_match([[True, True], [True, False]])
+    assert not perfect_match([[True, False], [True, False]])
+
+
+def test_plain_numbers_are_exact():
+    assert plain_number("1,234.50") == Decimal("1234.50")
+    assert plain_number("1e3") == Decimal(1000)
+    assert plain_number("12 cm") is None
+    assert plain_number("-") is None
+
+
+def test_every_task_of_the_paper_loads():
+    assert [task(name).name for name in PAPER] == list(PAPER)

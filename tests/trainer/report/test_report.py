@@ -1,0 +1,133 @@
+import json
+import re
+
+import pytest
+from rich.console import Console
+from typer import Typer
+from typer.testing import CliRunner
+
+from shared.errors import InfiMmrError
+from trainer.report.build import build, render, split_output
+from trainer.report.charts import Series, line_chart, sparkline, ticks
+from trainer.report.cli import register
+from trainer.report.collect import collect, differences
+from trainer.report.text import print_report
+
+
+def invoke(*words):
+    app = Typer()
+    register(app)
+    app.command("other")(lambda: None)
+    return CliRunner().invoke(app, ["report", *map(str, words)])
+
+
+def test_a_curriculum_gives_its_runs_in_order_with_the_papers_rows(curriculum):
+    report = build(collect([curriculum], 24))
+    assert [row["name"] for row in report.table] == ["base", "fra", "cmra", "mre"]
+    assert [column["title"] for column in report.columns] == [
+        "MATH500", "MathVerse", "MathVision", "OlympiadBench", "MathVista"]  # fmt: skip
+    assert report.paper_rows[-1]["cells"] == ["65.50", "43.68", "27.04", "21.33", "67.20"]
+    assert [row["name"] for row in report.deltas] == ["base → fra", "fra → cmra", "cmra → mre", "base → mre"]
+    assert all(cell["paired"] for row in report.deltas for cell in row["cells"])
+    assert len(report.charts) == 3
+    assert len(report.rollouts) == 72
+    assert all(url and url.startswith("data:image/") for row in report.rollouts for url in row["images"])
+
+
+def test_local_runs_carry_the_plain_note_that_they_are_not_the_papers_tasks(curriculum):
+    notes = build(collect([curriculum], 0)).notes
+    assert "nothing here can be compared with the paper" in notes[0]
+
+
+def test_paired_differences_equal_the_difference_of_the_headlines(curriculum):
+    base, fra, *_ = collect([curriculum], 0)
+    for name, one in differences(base, fra).items():
+        results = [run.evaluation["benchmarks"][name]["accuracy"] for run in (base, fra)]
+        assert one["points"] == pytest.approx(100 * (results[1] - results[0]))
+        assert 0 < one["stderr"] < 20
+
+
+def test_the_page_needs_no_network_and_escapes_what_models_wrote(curriculum):
+    page = render(build(collect([curriculum], 24)))
+    body = re.sub(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]+|@import|<link|src=\"(?!\")", body)
+    assert "<script>document.title" not in page
+    assert "&lt;script&gt;document.title" in page
+    assert "{{ 7*7 }}" in page
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+
+
+def test_damaged_and_missing_files_are_named_and_never_stop_a_report(curriculum, tmp_path):
+    run = tmp_path / "run"
+    (run / "rollouts").mkdir(parents=True)
+    (run / "run.json").write_text("{")
+    (run / "evaluation.json").write_text("[]")
+    (run / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5}\n{"step": 2, "rew')
+    (run / "rollouts/step-000001.parquet").write_text("nope")
+    (found,) = collect([run], 5)
+    report = build([found])
+    assert len(found.notes) == 4
+    assert report.table == []
+    assert "cannot be read" in render(report)
+
+
+def test_a_curriculum_under_way_shows_what_is_there(curriculum, tmp_path):
+    root = tmp_path / "curriculum"
+    (root / "1-fra").mkdir(parents=True)
+    (root / "1-fra/run.json").write_text((curriculum / "1-fra/run.json").read_text())
+    (root / "1-fra/metrics.jsonl").write_text((curriculum / "1-fra/metrics.jsonl").read_text())
+    (root / "curriculum.json").write_text(json.dumps({"phases": ["fra"], "table": []}))
+    report = build(collect([root], 5))
+    assert [run["name"] for run in report.runs] == ["fra"]
+    assert len(report.charts) == 3
+
+
+def test_a_folder_without_a_run_says_what_to_name(tmp_path):
+    with pytest.raises(InfiMmrError, match="holds no run"):
+        collect([tmp_path], 1)
+    outcome = invoke(tmp_path / "absent", "--json")
+    assert outcome.exit_code == 1
+    assert "does not exist" in json.loads(outcome.stdout)["error"]
+
+
+def test_the_command_writes_the_page_and_prints_the_table(curriculum, tmp_path):
+    page = tmp_path / "report.html"
+    outcome = invoke(curriculum, "--html", page, "--json")
+    assert outcome.exit_code == 0
+    document = json.loads(outcome.stdout)
+    assert set(document["accuracy"]) == {"base", "fra", "cmra", "mre"}
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_the_terminal_shows_scores_differences_and_curves(curriculum):
+    runs = collect([curriculum], 0)
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    print_report(build(runs), runs, console)
+    text = console.export_text()
+    assert "paper: Infi-MMR-3B (after MRE)" in text
+    assert "base → mre" in text
+    assert "▁" in text
+
+
+def test_ticks_are_round_and_span_the_range():
+    assert ticks(0.0, 1.0) == [0.0, 0.5, 1.0]
+    assert ticks(0.31, 0.92) == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(41, 97)[0] <= 41
+    assert ticks(41, 97)[-1] >= 97
+
+
+def test_charts_survive_constant_and_empty_curves():
+    assert line_chart([Series("fra", 1, [])], "Reward") == ""
+    assert "polyline" in line_chart([Series("fra", 1, [(1, 0.5), (2, 0.5)])], "Reward")
+    assert "&lt;b&gt;" in line_chart([Series("<b>", 1, [(1, 0.5), (2, 0.7)])], "Reward")
+
+
+def test_sparklines_follow_the_curve():
+    assert sparkline([1, 2, 3, 4]) == "▁▃▆█"
+    assert sparkline([]) == ""
+    assert len(sparkline(list(range(1000)))) == 32
+
+
+def test_outputs_are_split_into_thinking_and_answer():
+    assert split_output("<think>a</think>b") == ("a", "b")
+    assert split_output("<think>a") == ("", "<think>a")

@@ -1,0 +1,76 @@
+"""The page in a true browser: Debian's Chromium, headless, without network."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from trainer.report.build import build, render
+from trainer.report.collect import collect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (apt-get install chromium)")
+
+DRIVE = """
+<script>
+const out = {title: document.title, sections: Array.from(document.querySelectorAll("section[id]"), s => s.id)};
+const visible = () => Array.from(document.querySelectorAll(".rollout:not([hidden])"));
+const act = (id, value) => { const e = document.getElementById(id); e.value = value;
+  e.dispatchEvent(new Event(id === "words" ? "input" : "change")); };
+const images = Array.from(document.images);
+images.forEach(image => { image.loading = "eager"; });
+Promise.all(images.map(image => image.decode().catch(() => null))).then(() => {
+  out.images = images.length;
+  out.broken = images.filter(image => image.naturalWidth === 0).length;
+  out.all = visible().length;
+  act("verdict", "wrong");
+  out.wrong = visible().map(row => row.dataset.verdict);
+  act("run", "cmra");
+  out.cmra = visible().map(row => row.dataset.run);
+  act("verdict", ""); act("run", "");
+  act("words", "no such words anywhere");
+  out.none = visible().length;
+  out.nothing = !document.getElementById("nothing").hidden;
+  act("words", "");
+  act("sort", "reward-up");
+  out.up = visible().map(row => Number(row.dataset.reward));
+  act("sort", "length-down");
+  out.down = visible().map(row => Number(row.dataset.length));
+  act("sort", "place");
+  out.place = visible().map(row => Number(row.dataset.place));
+  out.requests = performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).map(e => e.name);
+  const pre = document.createElement("pre"); pre.id = "driven"; pre.textContent = JSON.stringify(out);
+  document.body.append(pre);
+});
+</script>
+"""
+
+
+def browse(page, folder, *words):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}/profile",
+               "--proxy-server=127.0.0.1:9", "--virtual-time-budget=20000", *words, page.as_uri()]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+
+
+@pytest.mark.timeout(300)
+def test_the_page_opens_without_network_shows_pictures_filters_and_sorts(curriculum, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(render(build(collect([curriculum], 24))).replace("</body>", DRIVE + "</body>"), encoding="utf-8")
+    dom = browse(page, tmp_path, "--dump-dom")
+    found = re.search(r'<pre id="driven">(.*?)</pre>', dom, re.DOTALL)
+    assert found, dom[-2000:]
+    seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert seen["title"] == "Infi-MMR report"  # a model's <script> in a rollout did not run
+    assert seen["sections"] == ["table", "deltas", "curves", "details", "rollouts"]
+    assert (seen["images"], seen["broken"]) == (72, 0)
+    assert seen["requests"] == []
+    assert seen["all"] == 72
+    assert 0 < len(seen["wrong"]) < 72
+    assert set(seen["wrong"]) == {"wrong"}
+    assert set(seen["cmra"]) == {"cmra"}
+    assert (seen["none"], seen["nothing"]) == (0, True)
+    assert seen["up"] == sorted(seen["up"])
+    assert seen["down"] == sorted(seen["down"], reverse=True)
+    assert seen["place"] == list(range(72))

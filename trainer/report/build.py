@@ -1,0 +1,263 @@
+"""Builds the report: what the page and the terminal show, computed once from the collected runs.
+
+Input: run folders. Output: `Report`, and from it one self-contained HTML page (no network: a content policy in the page
+forbids it) or text. Everything that came from a model or a data set is escaped by Jinja2.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.evaluation.tasks import OTHERS, task
+from trainer.report import paper
+from trainer.report.charts import Series, interval_bar, line_chart
+from trainer.report.collect import CURVES, Run, differences
+from trainer.report.pictures import data_url
+
+COLOURS = 6
+"""Colours of runs that the page's style knows, used in turn."""
+
+
+@dataclass
+class Report:
+    """Everything that is shown. Rows of `table` hold one cell per column of `columns`."""
+
+    title: str
+    runs: list[dict[str, Any]]
+    columns: list[dict[str, str]]
+    table: list[dict[str, Any]]
+    paper_rows: list[dict[str, Any]]
+    deltas: list[dict[str, Any]]
+    charts: list[dict[str, str]]
+    details: list[dict[str, Any]]
+    rollouts: list[dict[str, Any]]
+    notes: list[str]
+    protocols: list[dict[str, str]]
+
+
+def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
+    """The report of `runs`, in their order."""
+    evaluated = [run for run in runs if run.evaluation]
+    names = [*paper.COLUMNS, *(name for name in OTHERS if any(name in _benchmarks(run) for run in evaluated))]
+    local = any(run.local for run in runs)
+    notes = [paper.LOCAL_NOTE] if local else []
+    notes.append(paper.GENERAL_NOTE)
+    notes += [f"{run.name}: {note}" for run in runs for note in run.notes]
+    return Report(
+        title=title,
+        runs=[_run_card(run, place) for place, run in enumerate(runs)],
+        columns=[
+            {"name": name, "title": task(name).title, "group": paper.COLUMNS.get(name, "Other")} for name in names
+        ],
+        table=[_row(run, names, place % COLOURS) for place, run in enumerate(runs) if run.evaluation],
+        paper_rows=[
+            {"name": name, "cells": [f"{value:.2f}" for value in values] + [""] * (len(names) - len(values))}
+            for name, values in paper.ROWS.items()
+        ],
+        deltas=_deltas(evaluated, names),
+        charts=_charts(runs),
+        details=[_detail(run, name) for run in evaluated for name in names if name in _benchmarks(run)],
+        rollouts=_rollouts(runs),
+        notes=notes,
+        protocols=_protocols(evaluated, names),
+    )
+
+
+def _benchmarks(run: Run) -> Mapping[str, dict[str, Any]]:
+    found = run.evaluation.get("benchmarks")
+    return found if isinstance(found, dict) else {}
+
+
+def _row(run: Run, names: Sequence[str], colour: int) -> dict[str, Any]:
+    cells: list[dict[str, Any]] = []
+    for name in names:
+        result = _benchmarks(run).get(name)
+        if result is None or not result["n"]:
+            cells.append({"text": "", "value": None})
+            continue
+        value, error = 100 * result["accuracy"], 100 * result["stderr"]
+        low, high = (100 * bound for bound in result.get("interval95", (0, 1)))
+        hint = f"n {result['n']}, 95% interval {low:.1f} to {high:.1f}, unscored {result['unscored']}"
+        cells.append({"text": f"{value:.2f}", "error": f"{error:.2f}", "value": value, "hint": hint})
+    return {"name": run.name, "colour": colour, "cells": cells}
+
+
+def _deltas(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Each run against the one before it, and the last against the first."""
+    steps = list(itertools.pairwise(evaluated))
+    if len(evaluated) > 2:
+        steps.append((evaluated[0], evaluated[-1]))
+    found = [(first, second, differences(first, second)) for first, second in steps]
+    widest = max((abs(d["points"]) + 1.96 * d["stderr"] for _, _, all_ in found for d in all_.values()), default=1.0)
+    rows = []
+    for first, second, by_name in found:
+        cells = []
+        for name in names:
+            one = by_name.get(name)
+            if one is None:
+                cells.append({"text": ""})
+                continue
+            p_value = f"McNemar p = {one['p_value']:.3g}" if one["paired"] else "unpaired"
+            cells.append({
+                "text": f"{one['points']:+.2f}", "error": f"{one['stderr']:.2f}", "hint": p_value,
+                "paired": one["paired"],
+                "bar": interval_bar(one["points"], one["stderr"], max(widest, 1e-9)),
+            })  # fmt: skip
+        rows.append({"name": f"{first.name} → {second.name}", "cells": cells})
+    return rows
+
+
+def _charts(runs: Sequence[Run]) -> list[dict[str, str]]:
+    charts = []
+    titles = {"reward": "Reward", "accuracy": "Accuracy of rollouts", "length": "Response length, tokens"}
+    for key, name in CURVES.items():
+        series = [
+            Series(run.name, place % COLOURS, [
+                (int(line["step"]), float(line[key])) for line in run.metrics if isinstance(line.get(key), int | float)
+            ])
+            for place, run in enumerate(runs)
+        ]  # fmt: skip
+        svg = line_chart(series, titles[name])
+        if svg:
+            charts.append({"title": titles[name], "svg": svg})
+    return charts
+
+
+def _detail(run: Run, name: str) -> dict[str, Any]:
+    result = _benchmarks(run)[name]
+    tables = [
+        {
+            "title": key.removeprefix("by_").replace("_", " "),
+            "rows": [
+                {"name": group, "n": row["n"], "text": f"{100 * row['accuracy']:.1f}",
+                 "error": f"{100 * row['stderr']:.1f}", "width": f"{100 * row['accuracy']:.1f}"}
+                for group, row in value.items()
+            ],
+        }
+        for key, value in result.items() if key.startswith("by_") and isinstance(value, dict) and value
+    ]  # fmt: skip
+    facts = [
+        ("scored", result["n"]),
+        ("unscored", result["unscored"]),
+        *((f"unscored: {reason}", count) for reason, count in result.get("unscored_reasons", {}).items()),
+        ("no answer", result.get("no_answer")),
+        ("mean tokens", _number(result.get("mean_tokens"))),
+        ("cut off", f"{100 * result.get('truncation_rate', 0):.1f}%"),
+    ]
+    official = result.get("official")
+    if official and official["n"]:
+        facts.append(("published rule", f"{100 * official['accuracy']:.2f}%"))
+        facts.append(("accepted by it alone", official["only_official"]))
+    samples = result.get("samples")
+    if samples:
+        facts.append(
+            (f"avg@{samples['k']}", f"{100 * samples['avg_at_k']:.2f} ± {100 * samples['avg_at_k_stderr']:.2f}%")
+        )
+        facts += [(f"pass@{k}", f"{100 * value:.2f}%") for k, value in samples["pass_at"].items()]
+    source = result.get("source", {})
+    facts.append(("items from", source.get("label") or source.get("dataset") or ", ".join(source.get("files", []))))
+    return {
+        "run": run.name,
+        "title": task(name).title,
+        "facts": [(label, value) for label, value in facts if value not in (None, "")],
+        "tables": tables,
+        "open": False,
+    }
+
+
+def _number(value: object) -> str | None:
+    return f"{value:.0f}" if isinstance(value, int | float) else None
+
+
+def _run_card(run: Run, place: int) -> dict[str, Any]:
+    """What a run was: for the list at the head of the page."""
+    phase, record = run.phase, run.record
+    dataset = record.get("dataset", {})
+    last = run.metrics[-1] if run.metrics else {}
+    facts = [
+        ("phase", phase.get("title")),
+        ("dataset", dataset.get("label") or dataset.get("name")),
+        ("from", record.get("parent", {}).get("location") or run.evaluation.get("checkpoint")),
+        ("outputs", run.evaluation.get("outputs")),
+        ("steps", last.get("step")),
+        ("last reward", _short(last.get("reward"))),
+        ("last accuracy", _short(last.get("accuracy"))),
+        ("learning rate", phase.get("train", {}).get("learning_rate")),
+        ("commit", str(record.get("code_commit", ""))[:12]),
+    ]
+    return {
+        "name": run.name,
+        "colour": place % COLOURS,
+        "facts": [(label, value) for label, value in facts if value not in (None, "")],
+    }
+
+
+def _short(value: object) -> str | None:
+    return f"{value:.3f}" if isinstance(value, int | float) else None
+
+
+def _protocols(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
+    """One plain sentence per benchmark on how this differs from the published protocol, with the subset if named."""
+    rows = []
+    for name in names:
+        results = [_benchmarks(run)[name] for run in evaluated if name in _benchmarks(run)]
+        if not results:
+            continue
+        subsets = sorted({subset for result in results for subset in result.get("by_subset", {})})
+        counts = sorted({result["n"] + result["unscored"] for result in results})
+        text = task(name).protocol + (f" Subset: {', '.join(subsets)}." if subsets else "")
+        rows.append({"title": task(name).title, "text": text, "items": ", ".join(str(count) for count in counts)})
+    return rows
+
+
+def _rollouts(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    urls: dict[str, str | None] = {}
+    for place, run in enumerate(runs):
+        for row in run.rollouts:
+            for digest in row["image_hashes"]:
+                if digest not in urls:
+                    urls[digest] = data_url(run.pictures[digest]) if digest in run.pictures else None
+            thinking, answer = split_output(str(row.get("output") or ""))
+            rows.append({
+                "run": run.name, "colour": place % COLOURS, "step": row.get("step"),
+                "prompt_id": row.get("prompt_id") or "",
+                "question": re.sub(r"<image>\s*", "", str(row.get("question") or "")),
+                "thinking": thinking, "answer": answer, "gold": row.get("gold") or "", "kind": row.get("kind") or "",
+                "verdict": row.get("verdict") or "", "reward": row.get("reward"), "format": row.get("format"),
+                "exact": row.get("exact"), "type_match": row.get("type_match"), "truncated": bool(row.get("truncated")),
+                "length": row.get("tokens") or len(str(row.get("output") or "")),
+                "images": [urls[digest] for digest in row["image_hashes"]],
+            })  # fmt: skip
+    return rows
+
+
+def split_output(output: str) -> tuple[str, str]:
+    """The thinking and the rest of an output; all of it is the rest where it has no closed thinking."""
+    match = re.match(r"\s*<think>(.*?)</think>(.*)", output, re.DOTALL)
+    return (match[1].strip(), match[2].strip()) if match else ("", output.strip())
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+    from markupsafe import Markup
+
+    folder = Path(__file__).parent / "page"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup  # only charts, which this project drew and escaped itself
+    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    # Style and script are this project's own files.
+    values = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
+    return environment.get_template("page.html").render(report=report, **values)

@@ -1,0 +1,62 @@
+"""Adds `trainer report` to the command line. Parses only; the rooms behind it are imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `report` to `app`."""
+    app.command("report")(report)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, a curriculum's folder, or evaluation folders.")],
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
+    rollouts: Annotated[int, typer.Option(min=0, help="Sampled rollouts per run on the page.")] = 24,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Infi-MMR report",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Put runs beside each other and beside the paper's Table 1: scores, differences, curves, rollouts."""
+    import json
+    import sys
+
+    from shared.errors import InfiMmrError
+    from trainer.report.build import build, render
+    from trainer.report.collect import collect
+    from trainer.report.text import print_report
+
+    try:
+        found = collect(runs, rollouts if html is not None else 0)
+        built = build(found, title)
+        if html is not None:
+            _write(html, render(built))
+    except InfiMmrError as error:
+        sys.stderr.write(f"error: {error}\n")
+        if as_json:
+            sys.stdout.write(json.dumps({"error": error.message, "next": error.next_step}, ensure_ascii=False) + "\n")
+        raise typer.Exit(error.exit_code) from None
+    if as_json:
+        rows = {row["name"]: {c["name"]: cell["value"] for c, cell in zip(built.columns, row["cells"], strict=True)}
+                for row in built.table}  # fmt: skip
+        sys.stdout.write(json.dumps({"html": str(html) if html else None, "accuracy": rows}, ensure_ascii=False) + "\n")
+        return
+    print_report(built, found)
+    if html is not None:
+        sys.stderr.write(f"page: {html}\n")
+
+
+def _write(path: Path, text: str) -> None:
+    from shared.errors import InfiMmrError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        message = f"the page cannot be written to {path}: {error.strerror or error}"
+        raise InfiMmrError(message, "name another file with --html") from error

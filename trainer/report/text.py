@@ -1,0 +1,55 @@
+"""The report in the terminal: the same table, differences and curves as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trainer.report.build import Report
+from trainer.report.charts import sparkline
+from trainer.report.collect import CURVES, Run
+
+
+def print_report(report: Report, runs: Sequence[Run], console: Console | None = None) -> None:
+    """Print to stderr, where people read; stdout belongs to results."""
+    console = console or Console(stderr=True)
+    if report.table:
+        _scores(report, console)
+    if report.deltas:
+        table = _table("Differences, percentage points ± standard error", report)
+        for row in report.deltas:
+            table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
+        console.print(table)
+    for key, name in CURVES.items():
+        for run in runs:
+            values = [float(line[key]) for line in run.metrics if isinstance(line.get(key), int | float)]
+            if values:
+                head = f"  {name:<9}{run.name:<8}"
+                console.print(f"{head} {sparkline(values)}  {values[0]:.3g} → {values[-1]:.3g}", highlight=False)
+    for note in report.notes:
+        console.print(Text(note, style="dim"))
+
+
+def _table(title: str, report: Report) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in report.columns:
+        table.add_column(column["title"], justify="right")
+    return table
+
+
+def _scores(report: Report, console: Console) -> None:
+    table = _table("Accuracy, percent ± standard error", report)
+    for row in report.table:
+        table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
+    table.add_section()
+    for row in report.paper_rows:
+        table.add_row(f"paper: {row['name']}", *row["cells"], style="dim")
+    console.print(table)
+
+
+def _cell(cell: dict[str, str]) -> str:
+    return f"{cell['text']} ± {cell['error']}" if cell["text"] else ""
