@@ -66,7 +66,7 @@ def _same_labelled_value(gold: Reading, pred: Reading, tolerance: float | None) 
     """Values, with what is written before an equals sign: `x=5`, `y=2x+1`, `f(x)=x^2`."""
     if gold.relation and pred.relation and gold.label != pred.label:
         same = same_relation(gold.relation, pred.relation)
-        if same or not ("(" in gold.label or "(" in pred.label):
+        if same or ("(" in gold.label) == ("(" in pred.label):  # f(x)= may be answered by y=, not by g(x)=
             return same
     elif gold.label and pred.label and gold.label != pred.label and len(gold.label) == len(pred.label) == 1:
         return False
@@ -75,11 +75,8 @@ def _same_labelled_value(gold: Reading, pred: Reading, tolerance: float | None) 
 
 def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:  # noqa: PLR0911
     """Values with units: see the module's docstring of `units` for what converts."""
+    gold, pred = _counted(gold), _counted(pred)
     mine, theirs = gold.unit, pred.unit
-    if mine is not None and mine.is_generic:
-        mine = None
-    if theirs is not None and theirs.is_generic:
-        theirs = None
     if (mine and mine.is_percent) or (theirs and theirs.is_percent):
         return _same_percentage(gold, pred, mine, theirs, tolerance)
     if mine is None or theirs is None:
@@ -94,6 +91,14 @@ def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool
     if mine.factor == theirs.factor:
         return same_number(gold, pred, tolerance)
     return same_number(gold, scaled(pred, theirs.factor / mine.factor), tolerance)
+
+
+def _counted(reading: Reading) -> Reading:
+    """Without a unit that says nothing about the dimension: "16 square units" is 16, "2 dozen" is 24."""
+    if reading.unit is None or not reading.unit.is_generic:
+        return reading
+    factor = reading.unit.factor
+    return replace(reading if factor == 1 else scaled(reading, factor), unit=None)
 
 
 def scaled(reading: Reading, factor: Fraction) -> Reading:
@@ -423,9 +428,7 @@ def _time(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None
     A ratio such as 3:30 matches only its own digits.
     """
     if pred.form == "ratio" and len(pred.items) == 2:
-        return f"{_digits(pred.items[0])}:{_digits(pred.items[1])}" == gold.digits.removesuffix(":00").replace(
-            ":0", ":"
-        )
+        return f"{_digits(pred.items[0])}:{_digits(pred.items[1])}" == gold.digits.removesuffix(":00")
     if pred.form == "value" and pred.style == "fraction" and pred.node is not None and not gold.label:
         hours, minutes, seconds = gold.digits.split(":")
         written = ("/", ("n", Fraction(int(hours))), ("n", Fraction(int(minutes))))

@@ -25,7 +25,7 @@ from shared.answers.outcome import Grade, Verdict
 from shared.answers.pool import GraderPool, Settlement, default_pool
 from shared.answers.reading import MAX_CHARACTERS, read
 from shared.answers.units import parse_unit
-from shared.answers.words import is_truth_word, letters_in, same_text, truth_of, without_prose
+from shared.answers.words import is_truth_word, letters_in, same_text, truth_of, without_hedge, without_prose
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 """Deadline of one pair in the symbolic layer, waiting for a worker included."""
@@ -346,7 +346,7 @@ def _compare_ungrouped(pred: str, gold: str, tolerance: float | None) -> bool | 
 
 
 def _read_gold(gold: str, unit: str | None) -> Reading | None:
-    reading = read(gold)
+    reading = read(gold) or read(without_hedge(gold))
     if reading is not None and unit and reading.form == "value" and reading.unit is None:
         return replace(reading, unit=parse_unit(normalise(unit)))
     return reading

@@ -146,6 +146,7 @@ _CELSIUS = re.compile(
 )
 _SPACE_GROUP = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d/])")
 _RECURRING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*\{(\d{1,20})\}")
+_DOTTED = re.compile(r"(?<![\d.])(\d{1,20})\.(\d{2,30})(?:\.\.\.|…|\\[lc]?dots(?![A-Za-z]))")
 _MULTIPLIER = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8, "百万": 6, "千万": 7,
 }  # fmt: skip
@@ -162,6 +163,19 @@ def _recurring(match: re.Match[str]) -> str:
     whole, fixed, cycle = match.group(1) or "0", match.group(2), match.group(3)
     top = int(whole + fixed + cycle) - int(whole + fixed)
     return f"\\frac{{{top}}}{{{'9' * len(cycle) + '0' * len(fixed)}}}"
+
+
+def _dotted(match: re.Match[str]) -> str:
+    """0.333... and 0.1666... as recurring decimals: the shortest cycle that ends the digits at least twice."""
+    whole, digits = match.group(1), match.group(2)
+    for size in range(1, len(digits) // 2 + 1):
+        cycle = digits[-size:]
+        if digits.endswith(cycle * 2):
+            fixed = digits
+            while fixed.endswith(cycle):
+                fixed = fixed[: len(fixed) - size]
+            return f"{whole}.{fixed}\\overline{{{cycle}}}"
+    return match.group()
 
 
 def matching_brace(text: str, start: int) -> int:
@@ -212,7 +226,8 @@ def strip_wrappers(text: str) -> str:
                     if opening not in inner and not inner.endswith("\\"):
                         text = inner.strip()
             wrapped = _WRAPPER.match(text)
-            begin = wrapped.end() - 1 if wrapped else 0 if text.startswith("{") else -1
+            grouped = text.startswith("{") and not any(c in text for c in ",|")  # "{1,2}" is a set
+            begin = wrapped.end() - 1 if wrapped else 0 if grouped else -1
             if begin >= 0 and text.endswith("}") and matching_brace(text, begin) == len(text) - 1:
                 text = text[begin + 1 : -1].strip()
         text = text.rstrip(" .;,:") if not text.endswith(("\\,", "\\;", "\\:", "\\.")) else text[:-2]
@@ -232,6 +247,8 @@ def normalise(text: str) -> str:
         text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPT) + "}", text)
         text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m.group().translate(_SUBSCRIPT) + "}", text)
         text = text.translate(_TABLE)
+    if "..." in text or "…" in text or "dots" in text:
+        text = _DOTTED.sub(_dotted, text)
     text = strip_wrappers(text)
     if "$" in text and len(_DOLLAR.findall(text)) % 2 == 0:  # "$1$, $2$": delimiters inside a list
         text = _DOLLAR.sub(" ", text)

@@ -185,7 +185,7 @@ def _unit_text(tokens: list[Token]) -> str:
         middle = next((i for i, t in enumerate(tokens) if t.value == "}"), 0)
         tokens = [*tokens[2:middle], Token("op", "/", False), *tokens[middle + 1 :]]
     for token in tokens:
-        if token.kind == "num" or token.value in ("^", "-", "/"):
+        if token.kind == "num" or token.value in ("^", "-", "/", "."):
             parts.append(token.value)
         elif token.value not in "{}":
             parts.append(" " + names.get(token.value, token.value.replace("\\", "")))

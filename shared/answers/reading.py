@@ -21,6 +21,7 @@ from shared.answers.forms import Piece, Reading
 from shared.answers.normalise import normalise
 from shared.answers.quantity import CLOSING, OPENING, read_value, trim
 from shared.answers.tokens import NotMathError, Token, tokenise
+from shared.answers.units import parse_unit
 
 MAX_CHARACTERS = 2_000
 MAX_ITEMS = 256
@@ -31,7 +32,11 @@ _TWO_SIGN = (("<=", r"\leq "), (">=", r"\geq "), ("!=", r"\neq "), ("==", "="), 
 _TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:\\text\s*\{\s*)?([aApP])?\.?\s*(?:[mM]\.?)?\s*\}?$")
 _DATE = re.compile(r"^\d{1,4}([/-])\d{1,2}\1\d{1,4}$")
 _CHINESE_FRACTION = re.compile(r"^([一二两三四五六七八九十])分之([一二两三四五六七八九十])$")
-_OCLOCK = re.compile(r"^(\d{1,2})\s*o'?\s*clock$", re.IGNORECASE)
+_PERCENT_WORD = re.compile(r"^百分之(\d{1,9}(?:\.\d{1,9})?)$")
+_OCLOCK = re.compile(r"^(\d{1,2})\s*(?:o'?\s*clock|([ap]\.?m\.?))$", re.IGNORECASE)
+_COMPOUND = re.compile(
+    r"^(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]+|\\degree)\s*(?:and\s+)?(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]+|')$"
+)
 _FRENCH = re.compile(r"^[\[\]]([^\[\]]{3,200})[\[\]]$")
 _BASE = re.compile(r"^\(?([0-9A-Fa-f]{1,200})\)?_\{?\(?(\d{1,2})\)?\}?$")
 _BASE_WORD = re.compile(
@@ -88,15 +93,31 @@ def _read(text: str, merge_thousands: bool) -> Reading | None:
         return None
 
 
-def _rewritten(s: str) -> str:
-    """Spellings that have a usual one: 三分之一, 5 o'clock, French open intervals ]0,1[."""
+def _rewritten(s: str) -> str:  # noqa: PLR0911
+    """Spellings that have a usual one: 三分之一, 5 o'clock, 12:00 noon, French open intervals ]0,1[."""
     if match := _CHINESE_FRACTION.match(s):
         return f"{NUMBER_WORDS[match.group(2)]}/{NUMBER_WORDS[match.group(1)]}"
+    if match := _PERCENT_WORD.match(s):
+        return f"{match.group(1)}%"
     if match := _OCLOCK.match(s):
-        return f"{match.group(1)}:00"
+        return f"{match.group(1)}:00" + (match.group(2) or "")
+    if s.startswith("12:00 ") and s[6:].lower() in ("noon", "midnight"):
+        return "12:00 PM" if s[6:].lower() == "noon" else "12:00 AM"
+    if match := _COMPOUND.match(s):
+        return _compound(match) or s
     if (match := _FRENCH.match(s)) and (s[0] == "]" or s[-1] == "["):
         return ("(" if s[0] == "]" else "[") + match.group(1) + (")" if s[-1] == "[" else "]")
     return s
+
+
+def _compound(match: re.Match[str]) -> str:
+    """`1 hr 30 min`, `5 feet 6 inches`, `30° 30'` in the smaller unit; empty where the two do not fit."""
+    big, small = parse_unit(match.group(2).lstrip("\\")), parse_unit(match.group(4))
+    if match.group(4) == "'" and big is not None and big.is_degree:
+        return f"{Fraction(match.group(1)) + Fraction(match.group(3)) / 60}\\degree"
+    if big is None or small is None or big.is_noun or big.dimensions != small.dimensions or big.factor <= small.factor:
+        return ""
+    return f"{Fraction(match.group(1)) * big.factor / small.factor + Fraction(match.group(3))} {match.group(4)}"
 
 
 def _fixed_form(s: str) -> Reading | None:
@@ -113,7 +134,7 @@ def _fixed_form(s: str) -> Reading | None:
         if word:
             s = s[: word.start()] + "_" + (word.group(2) or NUMBER_WORDS.get(word.group(1) or "", "16"))
         base = _BASE.match(s.replace(" ", ""))
-        if base and any(c.isdigit() for c in base.group(1)):
+        if base and (any(c.isdigit() for c in base.group(1)) or int(base.group(2)) > 10):
             return Reading("base", digits=base.group(1).lower().lstrip("0") or "0", label=base.group(2))
     matrix = _MATRIX.match(s)
     if matrix:

@@ -25,6 +25,7 @@ _PROSE_HEDGE = re.compile(
     re.IGNORECASE,
 )
 _CHINESE_PROSE = re.compile(r"^[^\x00-\x2f\x3a-\x7f]{0,30}(?:是|为|等于|答案|得|有|共)\s*:?\s*(?=[\x00-\x7f])")
+_PROSE_END = re.compile(r"\s+is (?:the|my) (?:final |correct )?(?:answer|result)$")
 _DENIAL = re.compile(r"\b(?:not|no|never|neither|isn't|aren't|without|except|cannot|can't)\b|不|非|无")
 
 
@@ -55,10 +56,15 @@ def is_truth_word(text: str) -> bool:
 def same_text(gold: str, pred: str) -> bool:
     """Equal after normalisation (paper, 3.2: lower case, white space), without a leading article or "the answer is"."""
     mine, theirs = _without_article(normalise_text(gold)), _without_article(normalise_text(pred))
-    mine, theirs = mine.replace("no solutions", "no solution"), theirs.replace("no solutions", "no solution")
+    mine, theirs = mine.replace("solutions", "solution"), theirs.replace("solutions", "solution")
     if mine == theirs:
         return bool(mine)
     return _without_article(normalise_text(without_prose(pred))) == mine != ""
+
+
+def without_hedge(text: str) -> str:
+    """The value in "about 2.65" or "approximately 3"."""
+    return _PROSE_HEDGE.sub("", normalise(text))
 
 
 def _without_article(text: str) -> str:
@@ -73,7 +79,7 @@ def without_prose(text: str) -> str:
 
     The text itself where there is no such frame, or a denial in it.
     """
-    s = normalise(text)
+    s = _PROSE_END.sub("", normalise(text))
     for pattern in (_PROSE, _PROSE, _CHINESE_PROSE, _PROSE_HEDGE, _PROSE_HEDGE):
         match = pattern.match(s)
         if match and match.end() and not _DENIAL.search(match.group().lower()):
@@ -82,12 +88,13 @@ def without_prose(text: str) -> str:
 
 
 _LETTER_FRAME = re.compile(
-    r"^(?:(?:the|correct|final|right|best|my|answer|option|choice|select|choose|is|are|so|thus|therefore|hence)(?![A-Za-z])"
-    r"|选择|选项|故选|应选|选|答案|是|为|[\s:,=])+",
+    r"^(?:(?:i(?=\s+(?:choose|pick|select))|it(?=\s+is)|pick|the|correct|final|right|best|my|answer|option|choice|select|choose|is|are|so|thus|therefore|hence)(?![A-Za-z])"
+    r"|选择|选项|正确|最终|故选|应选|选|答案|是|为|[\s:,=])+",
     re.IGNORECASE,
 )
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|rm|bf|operatorname)\s*\{([^{}]*)\}")
-_ONE = re.compile(r"^[(\[]?\s*([A-Ja-j])\s*[)\]]?$")
+_ONE = re.compile(r"^[(\[<]?\s*([A-Ja-j])\s*[)\]>]?(?:选项|项)?$")
+_ONLY_LETTERS = re.compile(r"^[A-J](?:\W{1,3}[A-J])*\W*$")
 _MANY = re.compile(r"^[(\[{]?\s*\(?[A-J]\)?(?:(?:\s*(?:,|;|&|/)\s*|\s+and\s+|\s*和\s*|\s+)\(?[A-J]\)?){1,9}\s*[)\]}]?$")
 _RUN = re.compile(r"^[A-J]{2,10}$")
 _WITH_CONTENT = re.compile(
@@ -119,7 +126,8 @@ def letters_in(text: str) -> tuple[frozenset[str], str] | None:  # noqa: PLR0911
     if _RUN.match(s) and len(set(s)) == len(s):
         return frozenset(s), ""
     if _MANY.match(s):
-        return frozenset(c for c in s if c in "ABCDEFGHIJ"), ""
+        named = [c for c in s if c in "ABCDEFGHIJ"]
+        return (frozenset(named), "") if len(set(named)) == len(named) else None
     match = _WITH_CONTENT.match(s)
     if match:
         letter, content = match.group(1) or match.group(2) or match.group(3), match.group(4)
@@ -128,6 +136,6 @@ def letters_in(text: str) -> tuple[frozenset[str], str] | None:  # noqa: PLR0911
         if match is None:
             return None
         letter, content = match.group(1), match.group(2)
-    if _ANOTHER_OPTION.search(content) or _REFUSED.search(content.lower()):
+    if _ONLY_LETTERS.match(content) or _ANOTHER_OPTION.search(content) or _REFUSED.search(content.lower()):
         return None
     return frozenset(letter.upper()), content

@@ -82,7 +82,6 @@ def test_listing_options_is_not_choosing(answer):
     [
         {},
         {"gold": None},
-        {"gold": 7},
         {"gold": ""},
         {"gold": "5", "choices": 3},
         {"gold": "5", "tolerance": "much"},
@@ -91,4 +90,4 @@ def test_listing_options_is_not_choosing(answer):
 )
 def test_an_unusable_label_never_raises_and_never_pays(label):
     parts = reward(THINK + r"\boxed{5}", label)
-    assert parts.total <= 0.1 or label in ({"gold": "5", "tolerance": "much"},)
+    assert parts.total <= 0.1 or label == {"gold": "5", "tolerance": "much"}

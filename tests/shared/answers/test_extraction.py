@@ -37,6 +37,13 @@ def test_escaped_braces_do_not_close_a_box():
 
 
 def test_extraction_is_linear_in_hostile_outputs():
-    hostile = [r"\boxed{" * 100_000, r"\boxed{5}" * 100_000, "{" * 1_000_000, "<answer>" * 200_000, "<think>" * 200_000, "\\" * 1_000_000]
+    hostile = [
+        r"\boxed{" * 100_000,
+        r"\boxed{5}" * 100_000,
+        "{" * 1_000_000,
+        "<answer>" * 200_000,
+        "<think>" * 200_000,
+        "\\" * 1_000_000,
+    ]
     for text in hostile:
         extract_answer(text)  # the suite's time limit fails a quadratic scan

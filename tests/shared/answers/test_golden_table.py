@@ -20,7 +20,9 @@ def rows(path: Path) -> list[dict]:
 def test_at_least_99_percent_of_each_split_is_right_and_nothing_false_is_accepted(split):
     table = rows(GOLDEN / f"{split}.jsonl")
     grades = grade_many({"pred": r["pred"], "gold": r["gold"]} for r in table)
-    wrong = [(r["gold"], r["pred"], g.verdict) for r, g in zip(table, grades, strict=True) if g.correct != r["expected"]]
+    wrong = [
+        (r["gold"], r["pred"], g.verdict) for r, g in zip(table, grades, strict=True) if g.correct != r["expected"]
+    ]
     accepted = [(r["gold"], r["pred"]) for r, g in zip(table, grades, strict=True) if g.correct and not r["expected"]]
     assert not accepted
     assert len(wrong) <= len(table) // 100, wrong[:20]

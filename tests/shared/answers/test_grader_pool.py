@@ -1,3 +1,4 @@
+# ruff: noqa: E501, SIM905  lists of hostile texts read best on one line
 """The symbolic layer: right answers from workers, a hard deadline, and use from threads, asyncio and forked or daemonic processes."""
 
 import asyncio
@@ -65,7 +66,11 @@ def test_hostile_answers_end_by_their_deadline_and_are_never_accepted(pool, host
 def test_the_pool_serves_many_threads_and_an_event_loop(pool):
     pool.warm_up()
     with ThreadPoolExecutor(8) as threads:
-        grades = list(threads.map(lambda k: grade(r"\frac13" if k % 2 else "7", INTEGRAL, pool=pool, timeout_seconds=60), range(16)))
+        grades = list(
+            threads.map(
+                lambda k: grade(r"\frac13" if k % 2 else "7", INTEGRAL, pool=pool, timeout_seconds=60), range(16)
+            )
+        )
     assert [g.correct for g in grades] == [bool(k % 2) for k in range(16)]
 
     async def gather() -> list[bool]:
@@ -98,7 +103,9 @@ def test_a_daemonic_child_process_gets_a_pool_of_its_own(tmp_path):
     script = tmp_path / "daemon.py"
     script.write_text(DAEMON_SCRIPT, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment, timeout=150)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment, timeout=150
+    )
     assert done.stdout.strip() == "correct"
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, SIM905  lists of hostile texts read best on one line
 """Properties that hold for all texts: grading never raises, is symmetric where it should be, and accepts equal values however written."""
 
 import json
@@ -50,7 +51,13 @@ def test_extraction_and_reward_never_raise_and_stay_between_zero_and_one(output,
 @given(value=rational)
 def test_a_rational_equals_itself_however_it_is_written(value: Fraction):
     p, q = value.numerator, value.denominator
-    spellings = [f"{p}/{q}", rf"\frac{{{p}}}{{{q}}}", rf"\dfrac{{{2 * p}}}{{{2 * q}}}", rf"$\frac{{{-p}}}{{{-q}}}$", f"x = {p}/{q}"]
+    spellings = [
+        f"{p}/{q}",
+        rf"\frac{{{p}}}{{{q}}}",
+        rf"\dfrac{{{2 * p}}}{{{2 * q}}}",
+        rf"$\frac{{{-p}}}{{{-q}}}$",
+        f"x = {p}/{q}",
+    ]
     for pred in spellings:
         assert grade(pred, spellings[1]).correct
         assert grade(spellings[1], pred).correct
@@ -86,7 +93,11 @@ def test_a_hundred_thousand_random_strings_neither_raise_nor_get_an_accept_for_n
     golds = [json.loads(line)["gold"] for line in (GOLDEN / "open.jsonl").read_text(encoding="utf-8").splitlines()]
     for _ in range(100_000):
         text = "".join(draw.choice(FRAGMENTS) for _ in range(draw.randint(1, 14)))
-        gold = draw.choice(golds) if draw.random() < 0.5 else "".join(draw.choice(FRAGMENTS) for _ in range(draw.randint(1, 14)))
+        gold = (
+            draw.choice(golds)
+            if draw.random() < 0.5
+            else "".join(draw.choice(FRAGMENTS) for _ in range(draw.randint(1, 14)))
+        )
         _settle(text, gold, None, None)
         extract_answer(text)
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, PLC3002, PLR0915, F841, FURB116  a table of templates: one row, one line
 r"""Writes the golden grading table: `open.jsonl` (for writing rules) and `frozen.jsonl` (set aside before any rule was written).
 
 Each row: `gold`, `pred`, `expected`, `kind`, `source` (the identity or convention that decides it). Values are drawn with a
@@ -627,7 +628,7 @@ def structures() -> None:
         "set",
         "one element less",
         50,
-        lambda r: ("\\{" + ",".join((v := s(r, 4))) + "\\}", "\\{" + ",".join(v[:3]) + "\\}", False),
+        lambda r: ("\\{" + ",".join(v := s(r, 4)) + "\\}", "\\{" + ",".join(v[:3]) + "\\}", False),
     )
     add(
         "set",
