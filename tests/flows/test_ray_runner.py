@@ -1,0 +1,173 @@
+"""The Ray runner against the local one, on clusters of several nodes simulated on this machine.
+
+The asks go to a stand-in server (no model), so that losses can be timed; whole builds with the bundled checkpoint are
+in test_ray_builds.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data_engine.runners import Ask
+from data_engine.runners.local import LocalRunner
+from shared.vlm import EngineSpec, Sampling
+
+pytestmark = pytest.mark.slow
+
+_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+
+GREEDY = Sampling(max_tokens=4)
+
+
+class Pictures:
+    """Pictures by name; `deadly` ones end the process that reads them, `gone` ones cannot be read."""
+
+    def __init__(self, deadly=(), gone=()):
+        self.deadly, self.gone = set(deadly), set(gone)
+
+    def get(self, sha256):
+        if sha256 in self.deadly:
+            os._exit(9)
+        if sha256 in self.gone:
+            raise OSError("disk error")
+        return b"\x89PNG" + sha256.encode() * 50
+
+
+@pytest.fixture(scope="module")
+def standin():
+    server = _module.StandIn(seconds=0.01)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes with two CPUs each; the driver joins by RAY_ADDRESS, as it would any running cluster."""
+    import ray
+    from ray import cloudpickle
+    from ray.cluster_utils import Cluster
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 * 2**20})
+    made.add_node(num_cpus=2, object_store_memory=100 * 2**20)
+    old = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = made.address
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    os.environ.pop("RAY_ADDRESS")
+    if old is not None:
+        os.environ["RAY_ADDRESS"] = old
+
+
+@pytest.fixture
+def runner(cluster):
+    from data_engine.runners.ray_data import RayRunner
+
+    made = RayRunner(workers=2)
+    yield made
+    made.close()
+
+
+def asks(count):
+    return [Ask(f"k{n}", f"question {n}", "be kind", (f"i{n}",)) for n in range(count)]
+
+
+def run(runner, server, wanted, pictures=None, batch_size=8):
+    spec = EngineSpec(model="standin", endpoint=server.url, batch_size=batch_size)
+    cells = {}
+
+    def sink(found):
+        for cell in found:
+            assert cell.key not in cells
+            cells[cell.key] = cell
+
+    warnings = runner.ask(spec, wanted, sink, images=pictures or Pictures(), sampling=GREEDY)
+    return cells, warnings
+
+
+def test_a_cluster_that_runs_gives_the_cells_of_the_local_runner(runner, standin):
+    local, _ = run(LocalRunner(), standin, asks(100), Pictures(gone=["i7"]))
+    there, warnings = run(runner, standin, asks(100), Pictures(gone=["i7"]))
+    assert there == local
+    assert "disk error" in there["k7"].failed
+    assert warnings == []
+
+
+def test_asks_that_end_their_worker_are_isolated_and_the_others_answered(runner, standin):
+    local, _ = run(LocalRunner(), standin, asks(60))
+    there, warnings = run(runner, standin, asks(60), Pictures(deadly=["i30"]))
+    assert there["k30"].failed == "it ended every worker it was given to"
+    assert {key: cell for key, cell in there.items() if key != "k30"} == {k: c for k, c in local.items() if k != "k30"}
+    assert any("asked again" in warning for warning in warnings)
+
+
+def test_an_error_that_concerns_every_ask_is_raised_as_it_is(runner, tmp_path):
+    from shared.errors import InfiMmrError
+
+    missing = EngineSpec(model=str(tmp_path / "no" / "model"))
+    with pytest.raises(InfiMmrError, match=r"does not exist.*hub id"):
+        runner.ask(missing, asks(3), lambda cells: None, images=Pictures(), sampling=GREEDY)
+
+
+def double(table, broadcast=1):
+    return pa.table(
+        {"key": table.column("key"), "n": pa.array([2 * broadcast * n for n in table.column("n").to_pylist()])}
+    )
+
+
+def summed(table):
+    return table.group_by("key").aggregate([("n", "sum")]).sort_by("key")
+
+
+def test_functions_of_tables_give_the_same_there_and_here(runner):
+    tables = [pa.table({"key": [f"k{n % 7}", f"k{n % 5}"], "n": [n, n * n]}) for n in range(20)]
+    for broadcast in (None, 3):
+        here = list(LocalRunner().map_batches(double, tables, broadcast=broadcast))
+        there = list(runner.map_batches(double, tables, broadcast=broadcast))
+        assert [t.to_pylist() for t in there] == [t.to_pylist() for t in here]
+    groups = [
+        sorted(
+            (row["key"], row["n_sum"])
+            for table in one.map_groups(summed, tables, by="key", partitions=4)
+            for row in table.to_pylist()
+        )
+        for one in (LocalRunner(), runner)
+    ]
+    assert groups[0] == groups[1]
+    assert len(groups[0]) == 7
+
+
+def test_a_node_killed_in_the_middle_costs_only_what_it_had_not_finished(cluster, runner, standin):
+    victim = cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20)
+    wanted = asks(400)
+    local, _ = run(LocalRunner(), standin, wanted)
+    before = len(standin.requests)
+    killed = threading.Event()
+
+    def kill(number):
+        if number == before + 120:
+            threading.Thread(target=lambda: (cluster.remove_node(victim, allow_graceful=False), killed.set())).start()
+
+    standin.on_request = kill
+    from data_engine.runners.ray_data import RayRunner
+
+    three = RayRunner(workers=3)
+    try:
+        there, _ = run(three, standin, wanted, batch_size=4)
+    finally:
+        standin.on_request = None
+    assert killed.wait(30)
+    assert there == local
+    assert len(standin.requests) - before < 400 + 100
+    time.sleep(0)
