@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_engine.text_hash import VERSION, iterate_words, ngram_hashes, number_hashes, text_hashes
+from data_engine.text_hash import VERSION, iterate_words, ngram_hashes, number_hashes
+from data_engine.text_hash.windows import sums_per_text
 from data_engine.text_hash.words import text_chunks
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class TextTable:
     """What the search needs of each text; 8 * (2 + bands) bytes a text, whatever its length.
 
     Attributes:
-        text: uint64 [texts], hash of all tokens; 0 for a text without tokens.
+        text: uint64 [texts], sum of the shingles' hashes, equal for texts of the same shingles; 0 without tokens.
         numbers: uint64 [texts], hash of the numbers in it; all 0 where not asked for.
         keys: uint64 [bands, texts], hashes of the bands.
         signatures: uint32 [num_perm, texts] where asked for, else None.
@@ -200,7 +201,8 @@ def describe(
         hashes, offsets = shingling.shingles(tokens)
         signed = signatures((hashes >> np.uint64(32)).astype(np.uint32), offsets, num_perm, seed)
         number = number_hashes(tokens) if numbers else np.zeros(len(tokens), np.uint64)
-        parts.append(TextTable(text_hashes(tokens), number, band_keys(signed, bands), signed if keep else None))
+        whole = sums_per_text(hashes, offsets)
+        parts.append(TextTable(whole, number, band_keys(signed, bands), signed if keep else None))
     if not parts:
         none = np.empty(0, np.uint64)
         return TextTable(none, none, np.empty((bands.count, 0), np.uint64), np.empty((num_perm, 0), np.uint32))

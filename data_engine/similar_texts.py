@@ -1,6 +1,6 @@
 """Near-duplicate texts: bands propose pairs, the exact Jaccard similarity of their shingles decides.
 
-Cost: linear in the text. Texts with the same tokens are one text from the start. A bucket of more than `BUCKET_PAIRS`
+Cost: linear in the text. Texts with the same shingles are one text from the start. A bucket of more than `BUCKET_PAIRS`
 texts is not compared all with all but with a few leaders (`_large_buckets`), so that no input is quadratic.
 
 Not covered: images (`steps/dedup_minhash.py` joins text and image identity), paraphrases.
@@ -34,9 +34,8 @@ LEADERS = 64
 """Texts of one larger bucket that the others are compared with, one after the other; a bucket of m texts costs at most
 64 m comparisons."""
 
-_PAIRS_AT_ONCE = 4096  # at most 8192 texts: 13 bits name the text or the pair, 51 are left of the shingle's hash
-_DROPPED_BITS, _KEPT_BITS = np.uint64(13), np.uint64(51)
-_KEPT_MASK = np.uint64(2**51 - 1)
+_PAIRS_AT_ONCE = 1024  # 10 bits name the pair, 1 the side; 53 bits of each shingle's hash are left
+_DROPPED_BITS, _PAIR_SHIFT, _SIDE = np.uint64(11), np.uint64(54), np.uint64(1)
 _GROUP_PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -45,7 +44,7 @@ class Pairs:
     """Verified pairs of distinct texts.
 
     Attributes:
-        like: int64 [texts], for every text the first text with the same tokens (itself, where there is none before).
+        like: int64 [texts], for every text the first one with the same shingles (itself, where there is none before).
         left, right: int64 [pairs], texts that are first of their like, left < right.
         score: float64 [pairs], exact Jaccard similarity.
         proposed: Candidates checked.
@@ -79,7 +78,7 @@ def similar_pairs(
         groups: uint64 [texts]; only texts of equal value are compared (their numbers, the count of their images).
 
     Returns:
-        Texts of equal tokens (and group) as `like`; the pairs between first ones of their like, each once. Texts
+        Texts of equal shingles (and group) as `like`; the pairs between first ones of their like, each once. Texts
         without tokens are like nothing. Of a bucket larger than `BUCKET_PAIRS` enough pairs to connect it, not all.
 
     """
@@ -217,6 +216,7 @@ class _Checker:
     def __init__(self, texts: pl.Series, shingling: Shingling) -> None:
         self.texts = texts
         self.shingling = shingling
+        self.tokeniser = shingling.tokeniser
 
     def jaccard(self, left: Offsets, right: Offsets) -> Scores:
         """Similarity of each pair, float64 [pairs]."""
@@ -229,29 +229,21 @@ class _Checker:
     def _some(self, left: Offsets, right: Offsets) -> Scores:
         count = len(left)
         wanted, place = np.unique(np.concatenate((left, right)), return_inverse=True)
-        hashes, offsets = _distinct_shingles(self.texts.gather(wanted), self.shingling)
-        sizes = np.diff(offsets)[place]
-        before = np.cumsum(sizes) - sizes
-        source = np.repeat(offsets[:-1][place] - before, sizes)
+        parts = [self.shingling.shingles(part) for part in iterate_words(self.texts.gather(wanted), self.tokeniser)]
+        hashes = np.concatenate([part[0] for part in parts])
+        counts = np.concatenate([np.diff(part[1]) for part in parts])
+        sizes = counts[place]
+        source = np.repeat((np.cumsum(counts) - counts)[place] - (np.cumsum(sizes) - sizes), sizes)
         source += np.arange(len(source))
-        pair = np.tile(np.arange(count, dtype=np.uint64) << _KEPT_BITS, 2)
-        # A shingle that both texts of a pair have stands twice.
-        packed = np.sort(hashes[source] | np.repeat(pair, sizes))
-        twice = packed[1:][packed[1:] == packed[:-1]] >> _KEPT_BITS
-        shared = np.bincount(twice.astype(np.int64), minlength=count)
-        return shared / (sizes[:count] + sizes[count:] - shared)
-
-
-def _distinct_shingles(texts: pl.Series, shingling: Shingling) -> tuple[Hashes, Offsets]:
-    """Shingles of at most 2 * `_PAIRS_AT_ONCE` texts as sets: the upper 51 bits of their hashes, and offsets."""
-    kept, first = [], 0
-    for tokens in iterate_words(texts, shingling.tokeniser):
-        hashes, offsets = shingling.shingles(tokens)
-        owner = np.arange(first, first + len(tokens), dtype=np.uint64) << _KEPT_BITS
-        packed = np.sort((hashes >> _DROPPED_BITS) | np.repeat(owner, np.diff(offsets)))
-        kept.append(packed[np.append(True, packed[1:] != packed[:-1])])
-        first += len(tokens)
-    packed = np.concatenate(kept)
-    owners = np.arange(first + 1, dtype=np.uint64) << _KEPT_BITS
-    offsets = np.searchsorted(packed[:-1], owners[:-1])
-    return packed & _KEPT_MASK, np.append(offsets, len(packed))
+        # Pair above, hash, side of the pair below: sorted, repeated shingles of a text are equal neighbours, and those
+        # that both texts have differ in the side alone.
+        pair = np.tile(np.arange(count, dtype=np.uint64) << _PAIR_SHIFT, 2)
+        pair[count:] |= _SIDE
+        packed = (hashes[source] >> _DROPPED_BITS) << _SIDE
+        packed |= np.repeat(pair, sizes)
+        packed.sort()
+        packed = packed[np.append(True, packed[1:] != packed[:-1])]
+        both = packed[1:][(packed[1:] ^ packed[:-1]) == _SIDE] >> _PAIR_SHIFT
+        shared = np.bincount(both.astype(np.int64), minlength=count)
+        members = np.bincount((packed >> _PAIR_SHIFT).astype(np.int64), minlength=count)
+        return shared / (members - shared)

@@ -104,6 +104,7 @@ def signed_texts(store: Store, texts: pl.Series, shingling: Shingling, bands: Ba
     num_perm = bands.count * bands.rows
     about = {
         "scheme": SCHEME,
+        "text": "sum of shingles",
         "tokeniser": shingling.tokeniser,
         "shingle": shingling.size,
         "num_perm": num_perm,

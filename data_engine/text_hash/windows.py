@@ -66,8 +66,8 @@ def ngram_hashes(tokens: Tokens, n: int, *, short: bool = False) -> Windows:
     counts = tokens.counts
     windows = np.maximum(counts - (n - 1), 0)
     offsets = np.zeros(len(counts) + 1, np.int64)
-    if short:
-        few = (counts > 0) & (counts < n)
+    few = (counts > 0) & (counts < n)
+    if short and few.any():
         np.cumsum(windows + few, out=offsets[1:])
         hashes = np.empty(offsets[-1], np.uint64)
         is_short = np.repeat(few, windows + few)
@@ -83,7 +83,7 @@ def text_hashes(tokens: Tokens) -> Hashes:
     counts = tokens.counts
     place = np.arange(len(tokens.hashes)) - np.repeat(tokens.offsets[:-1], counts)
     powers = _powers(int(counts.max(initial=0)))
-    result = _sum_per_text(tokens.hashes * powers[place], tokens.offsets)
+    result = sums_per_text(tokens.hashes * powers[place], tokens.offsets)
     _finish(result)
     result[counts == 0] = 0
     return result
@@ -102,7 +102,7 @@ def number_hashes(tokens: Tokens) -> Hashes:
     mixed = tokens.hashes.copy()
     _finish(mixed)
     mixed[~tokens.has_digit] = 0
-    return _sum_per_text(mixed, tokens.offsets)
+    return sums_per_text(mixed, tokens.offsets)
 
 
 def _full_windows(tokens: Tokens, n: int, windows: Offsets) -> Hashes:
@@ -139,7 +139,8 @@ def polynomial_windows(hashes: Hashes, n: int) -> Hashes:
         width *= 2
 
 
-def _sum_per_text(values: Hashes, offsets: Offsets) -> Hashes:
+def sums_per_text(values: Hashes, offsets: Offsets) -> Hashes:
+    """Sum of each text's values modulo 2**64, uint64 [texts]; 0 for a text that has none."""
     result = np.zeros(len(offsets) - 1, np.uint64)
     filled = np.flatnonzero(np.diff(offsets))
     if len(filled):
