@@ -47,9 +47,11 @@ class ObjectStore(Store):
 
         config = _s3_config() if urlsplit(url).scheme in {"s3", "s3a"} else {}
         retries = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
-        options = {"timeout": "180s", "connect_timeout": "10s"}
+        options: dict[str, object] = {"timeout": "180s", "connect_timeout": "10s"}
+        if config.pop("allow_http", None):
+            options["allow_http"] = True
         try:
-            self._bucket = cast("Any", from_url)(url, client_options=options, retry_config=retries, **config)
+            self._bucket = cast("Any", from_url)(url, client_options=options, retry_config=retries, config=config)
         except (BaseError, ValueError) as error:
             message = f"cannot open the store {self.url}: {_clean(error)}"
             raise InfiMmrError(message, "Pass a folder or a URL such as s3://bucket/prefix") from error
@@ -216,7 +218,7 @@ def _s3_config() -> dict[str, object]:
         config["aws_endpoint"] = endpoint
         parts = urlsplit(endpoint)
         if parts.scheme == "http" and parts.hostname in _LOOPBACK:
-            config["aws_allow_http"] = "true"
+            config["allow_http"] = True
     return config
 
 

@@ -50,18 +50,44 @@ class DeltaPlan:
     def __init__(self, bases: Iterable[tuple[Shard, Path]]) -> None:
         """Index the bases: shards that the target has, each with a local file of the same bytes."""
         self._where: dict[bytes, tuple[str, int, int]] = {}
+        self._data: dict[str, np.ndarray] = {}
         for shard, file in bases:
-            for digest, start, stop in pieces_by_hash(_mapped(file)):
+            data = self._data[shard.sha256] = _mapped(file)
+            for digest, start, stop in pieces_by_hash(data):
                 self._where.setdefault(digest, (shard.sha256, start, stop - start))
 
     def runs(self, file: Path) -> list[Run] | None:
         """Return the runs that make up a new shard, or None if too little of it is there."""
+        data = _mapped(file)
         runs: list[Run] = []
-        for digest, start, stop in pieces_by_hash(_mapped(file)):
+        for digest, start, stop in pieces_by_hash(data):
             found = self._where.get(digest)
             _append(runs, Run(BLOB, *found) if found else Run(NEW, "", start, stop - start))
+        runs = self._stretched(runs, data)
         there = sum(run.length for run in runs if run.kind != NEW)
-        return runs if there >= _WORTH_IT * file.stat().st_size and there else None
+        return runs if there and there >= _WORTH_IT * len(data) else None
+
+    def _stretched(self, runs: list[Run], data: np.ndarray) -> list[Run]:
+        """Let known runs grow over their new neighbours as far as the bytes agree: pieces end where they were cut."""
+        grown: list[Run] = []
+        waiting = list(reversed(runs))
+        while waiting:
+            run = waiting.pop()
+            if run.kind == NEW and grown and grown[-1].kind == BLOB:
+                last = grown[-1]
+                base = self._data[last.sha256][last.start + last.length :]
+                same = _equal_bytes(base[: run.length], data[run.start : run.start + run.length])
+                grown[-1] = last._replace(length=last.length + same)
+                run = run._replace(start=run.start + same, length=run.length - same)
+            if run.kind == NEW and run.length and waiting and waiting[-1].kind == BLOB:
+                following = waiting.pop()
+                base = self._data[following.sha256][: following.start]
+                same = _equal_bytes(base[::-1][: run.length], data[run.start : run.start + run.length][::-1])
+                waiting.append(following._replace(start=following.start - same, length=following.length + same))
+                run = run._replace(length=run.length - same)
+            if run.length:
+                _append(grown, run)
+        return grown
 
 
 def new_ranges(file: Path, runs: list[Run]) -> Iterator[bytes]:
@@ -169,6 +195,13 @@ def _bounded(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
     while length > 0 and (piece := read(min(length, READ_BYTES))):
         length -= len(piece)
         yield piece
+
+
+def _equal_bytes(left: np.ndarray, right: np.ndarray) -> int:
+    """Return how many leading bytes of both are equal."""
+    length = min(len(left), len(right))
+    differ = np.flatnonzero(left[:length] != right[:length])
+    return int(differ[0]) if len(differ) else length
 
 
 def _mapped(file: Path) -> np.ndarray:

@@ -226,7 +226,7 @@ def test_thirty_two_racing_builders_on_a_bucket_lose_nothing(tmp_path: Path, buc
     assert all(version.verify().ok for version in versions)
 
 
-def test_publishers_killed_on_a_bucket_leave_whole_versions_and_gc_takes_the_rest(
+def test_publishers_killed_on_a_bucket_leave_whole_versions_and_gc_the_rest(
     tmp_path: Path, bucket: Store
 ) -> None:
     write_rows(tmp_path / "built", [row(number) for number in range(8)])
@@ -278,5 +278,5 @@ def test_credentials_and_endpoint_come_from_the_profile_in_the_home_folder(
         "aws_secret_access_key": "b%c",
         "aws_region": "eu-1",
         "aws_endpoint": "http://127.0.0.1:1",
-        "aws_allow_http": "true",
+        "allow_http": True,
     }
