@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.annotations import AnnotationTable
 from data_engine.runners import Ask, Cell
+from data_engine.staging import within_reach
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.prompts import prompt, prompt_names
@@ -138,8 +139,9 @@ def ask_about_images(
     asks = [group.ask(key) for group, hashes in zip(groups, missing, strict=True) for key in hashes]
     warnings: list[str] = []
     if asks:
+        images = within_reach(context, context.images, asks)
         task = context.progress.task(step, len(asks))
-        warnings = context.runner.ask(engine, asks, sink, images=context.images, sampling=sampling, task=task)
+        warnings = context.runner.ask(engine, asks, sink, images=images, sampling=sampling, task=task)
         task.done()
     known = [table.columns(list(group.images)) for table, group in zip(tables, groups, strict=True)]
     frames = [pl.DataFrame(pl.from_arrow(table)).rename({"key": "image_hash"}) for table in known if table is not None]

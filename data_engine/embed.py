@@ -19,6 +19,7 @@ import numpy as np
 
 from data_engine.annotations import AnnotationTable
 from data_engine.runners import Ask, Cell
+from data_engine.staging import within_reach
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 
@@ -96,6 +97,7 @@ def embed_rows(
 
     warnings: list[str] = []
     if asks:
+        images = within_reach(context, images, asks)
         task = context.progress.task(description, len(asks))
         warnings = context.runner.ask(engine, asks, sink, images=images, task=task)
         task.done()

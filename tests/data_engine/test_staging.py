@@ -1,0 +1,77 @@
+"""Pictures reach the workers of a cluster: through the store where it is no folder."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from data_engine.runners import Ask
+from data_engine.staging import StoredImages, picture_path, within_reach
+from shared.store import NotInStoreError, Store
+
+
+class Elsewhere:
+    """Stands for the Ray runner: its workers are on other machines."""
+
+    name = "ray"
+
+
+class Bucket:
+    """A store that says it is no folder."""
+
+    is_folder = False
+
+    def __init__(self, store):
+        self.store = store
+        self.sent = []
+
+    def list(self, prefix):
+        return self.store.list(prefix)
+
+    def get(self, path):
+        return self.store.get(path)
+
+    def put_new(self, path, data):
+        self.sent.append(path)
+        return self.store.put_new(path, data)
+
+
+@pytest.fixture
+def world(step_world, tmp_path):
+    pictures = step_world.Pictures()
+    hashes = [pictures.add(step_world.drawing(seed)) for seed in range(5)]
+    asks = [Ask(f"k{n}", "t", images=(hashes[n], hashes[0])) for n in range(4)]
+    return step_world.context([], pictures=pictures), pictures, hashes, asks
+
+
+def test_on_a_shared_folder_nothing_is_copied(world):
+    context, pictures, _, asks = world
+    assert within_reach(replace(context, runner=Elsewhere()), pictures, asks) is pictures
+    assert list(context.store.list("pictures")) == []
+
+
+def test_the_local_runner_reads_where_the_pictures_are(world):
+    context, pictures, _, asks = world
+    assert within_reach(replace(context, store=Bucket(context.store)), pictures, asks) is pictures
+
+
+def test_into_an_object_store_each_picture_that_is_asked_goes_once(world):
+    context, pictures, hashes, asks = world
+    bucket = Bucket(context.store)
+    there = replace(context, runner=Elsewhere(), store=bucket)
+    reached = within_reach(there, pictures, asks)
+    assert sorted(bucket.sent) == sorted(picture_path(sha256) for sha256 in hashes[:4])
+    assert reached.get(hashes[2]) == pictures.get(hashes[2])
+    within_reach(there, pictures, [*asks, Ask("k4", "t", images=(hashes[4],))])
+    assert bucket.sent[4:] == [picture_path(hashes[4])]
+
+
+def test_stored_pictures_travel_as_an_address(tmp_path):
+    store = Store.open(tmp_path)
+    store.put_new(picture_path("ab" * 32), b"picture")
+    again = pickle.loads(pickle.dumps(StoredImages(store)))  # noqa: S301 - our own bytes
+    assert again.get("ab" * 32) == b"picture"
+    with pytest.raises(NotInStoreError):
+        again.get("cd" * 32)
