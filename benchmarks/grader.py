@@ -1,7 +1,7 @@
 r"""How accurate and how fast is the grader, beside math-verify alone, OpenRLHF's `grade_answer` and mathruler?
 
-Accuracy: every verifier judges the same pairs (the public pairs, where they are beside the checkout, and every sixth pair of
-the tests' golden table): accuracy, false accepts, false rejects.
+Accuracy: every verifier judges the same pairs (the public pairs, where they are beside the checkout, and every sixth
+pair of the tests' golden table): accuracy, false accepts, false rejects.
 Speed: rollouts of 3,000 characters of reasoning that end in a box, with the golds of MATH500, DeepScaleR and MathVision
 (or the golden table's), half of them right: pairs per CPU-second, extraction and children's CPU time included.
 Writes benchmarks/results/grader.json. Run: `python benchmarks/grader.py` (dependency group `bench` brings mathruler).
@@ -38,7 +38,7 @@ def ours() -> tuple[Verifier, Verifier]:
 
 
 def math_verify_alone() -> tuple[Verifier, Verifier]:
-    """math-verify as its README shows, answers delimited by dollar signs (its best mode in facts), outputs as they are."""
+    """math-verify as its README shows: answers between dollar signs (its best mode in facts), outputs as they are."""
     from math_verify import parse, verify
 
     def judge(pred: str, gold: str) -> bool:
@@ -116,12 +116,12 @@ def golds() -> list[str]:
 
 
 def rollouts(count: int) -> list[tuple[str, str]]:
-    """`(output, gold)`: 3,000 characters of reasoning with formulas, then a box; half of the boxes hold another row's gold."""
+    """`(output, gold)`: 3,000 characters of reasoning with formulas, then a box; half hold another row's gold."""
     draw = random.Random(7)
     pool = golds()
     filler = (
-        r"Let us set $x = \frac{a}{b}$ and note that $\sqrt{x^2 + 1} > x$ for all real $x$, so the sum is at most $2n + 1$. "
-        r"By the law of cosines, $c^2 = a^2 + b^2 - 2ab\cos\gamma$; substituting gives $12.5 + 3 = 15.5$ and we continue. "
+        r"Let us set $x = \frac{a}{b}$ and note that $\sqrt{x^2 + 1} > x$ for all real $x$, so the sum is $< 2n$. "
+        r"By the law of cosines, $c^2 = a^2 + b^2 - 2ab\cos\gamma$; substituting gives $12.5 + 3 = 15.5$ and so on. "
     )
     made = []
     for k in range(count):

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, SIM905  lists of hostile texts read best on one line
+# ruff: noqa: E501  lists of hostile texts read best on one line
 """Every gold of the real sets equals itself and differs from its wrong neighbours. Reads ../shared/data, never copies it."""
 
 import json

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, SIM905  lists of hostile texts read best on one line
+# ruff: noqa: E501  lists of hostile texts read best on one line
 """The symbolic layer: right answers from workers, a hard deadline, and use from threads, asyncio and forked or daemonic processes."""
 
 import asyncio
