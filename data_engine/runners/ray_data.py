@@ -5,8 +5,8 @@ machine and stopped at the end. Pictures are read by the actors; asks go out and
 hands them to the step's sink as they come.
 
 Losses: an actor or node that dies takes with it only the batches it had not finished. Ray Data drops those
-(`max_errored_blocks`), and further rounds ask what is still missing, ask by ask, as long as that helps. What is then
-left gets a worker of its own; an ask that ends this one too becomes a failed cell. Errors that leave the worker alive
+(`max_errored_blocks`), and further rounds ask what is still missing, ask by ask. The last few get a worker of their own
+each; an ask that ends this one too becomes a failed cell. Errors that leave the worker alive
 are isolated inside it (see `work`).
 
 Not covered: starting machines (`cluster-2-nodes.yaml`), `ray.data.llm` (Ray 2.55's does not work with vLLM 0.29 on
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from data_engine.steps.base import ImageSource
     from shared.vlm.spec import EngineSpec, Sampling
 
-ALONE = 16
-"""Asks that may be given a worker of their own at the end; more of them mean that the cluster is ill, not the asks."""
+ALONE = 8
+"""Asks that may be given a worker of their own at the end, each."""
+
+ROUNDS = 6
+"""Passes over what is left: the first in batches, the others ask by ask. More losses mean that the cluster is ill."""
 
 STARTS = 3
 """Times a Ray on this machine is started: on a busy laptop its node may miss Ray's own deadline of 30 s."""
@@ -93,15 +96,13 @@ class RayRunner:
                     task.note(warnings[-1] if warnings else "")
             return done
 
-        waiting = without(waiting, round_over(waiting), singly=True)
-        while waiting:
-            warnings.append(f"{len(waiting)} asks were lost with their worker and are asked again, one by one")
-            left = without(waiting, round_over(waiting), singly=True)
-            if len(left) == len(waiting):
+        for number in range(1, ROUNDS + 1):
+            waiting = without(waiting, round_over(waiting), singly=True)
+            if not waiting or (number > 1 and len(waiting) <= ALONE):
                 break
-            waiting = left
-        if len(waiting) > ALONE:
-            message = f"{len(waiting)} asks end every worker that is given them"
+            warnings.append(f"{len(waiting)} asks were lost with their worker and are asked again, one by one")
+        else:
+            message = f"{len(waiting)} asks were lost with their workers {ROUNDS} times"
             raise InfiMmrError(message, "Look at the workers' logs (ray logs); finished answers are kept.")
         lost = [table for table in waiting if not round_over([table])]
         failed = [Cell(table.column("key")[0].as_py(), None, "it ended every worker it was given to") for table in lost]
