@@ -184,8 +184,6 @@ def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _register_sharing() -> None:
-    import importlib.util
-    if not importlib.util.find_spec("data_engine.cli_share"): return
     from data_engine import cli_share
 
     cli_share.register(app)

@@ -69,7 +69,7 @@ class ImagePlaces:
         if key in self._places:
             return
         if self._writer is None:
-            self._writer = self._spool_path.open("wb")
+            self._writer = self._spool_path.open("ab")
         try:
             self._writer.write(data)
         except OSError as error:
@@ -80,9 +80,10 @@ class ImagePlaces:
         self._end += len(data)
 
     def flush(self) -> None:
-        """Make everything spooled readable."""
+        """Make everything spooled readable; adding goes on afterwards."""
         if self._writer is not None:
-            self._writer.flush()
+            self._writer.close()
+            self._writer = None
 
     def size(self, sha256: str) -> int:
         """Length of a picture's encoded bytes."""
@@ -114,9 +115,3 @@ class ImagePlaces:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise InfiMmrError(f"picture {path.name} changed while it was being built", "Build again when it is at rest")
         return data
-
-    def close(self) -> None:
-        """Close the spool for writing."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None

@@ -156,7 +156,6 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
         )
         steps = _steps(inputs, store, context, runner)
         pictures = len(image_hashes_of(context.rows))
-        images.close()
     return _told(inputs, store, read, pictures, steps, len(runner.engines))
 
 

@@ -1,0 +1,191 @@
+"""How much memory and time does a build take outside the models? 39,000 drawn rows with pictures of 130 KB (5 GB).
+
+    python benchmarks/build_memory.py [--rows 39000] [--kilobytes 130] [--scratch FOLDER]
+
+Draws a folder in ViRL39K's layout (JPEG noise over drawn shapes, every picture another one), builds it in a process of its
+own through the very `data-engine build` command with a recipe of all steps that need no model, and samples that
+process's resident memory (its children's counted in) ten times a second. Writes benchmarks/results/build_memory.json.
+Checked: peak below 1.5 GB, every record kept or in the ledger, a second build finds the version without reading pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from machine import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "build_memory.json"
+LIMIT_BYTES = 1_500_000_000
+RECIPE = """
+[source]
+reader = "virl39k"
+location = "mini"
+[steps.verify_answers]
+[steps.decontaminate_ngrams]
+[steps.dedup_minhash]
+"""
+BENCHMARKS = "".join(
+    f'[benchmarks.{name}]\nlocation = "mini"\nrows = 500\n'
+    for name in ("math500", "mathverse", "mathvision", "olympiadbench", "mathvista")
+)
+NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gina", "Hugo")
+THINGS = ("boxes", "stones", "lamps", "books", "coins", "trees")
+
+
+def draw(number: int, kilobytes: int) -> bytes:
+    """A JPEG of about `kilobytes` KB that no other number gives: shapes under noise, size reached by the noise's share."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    rng = np.random.default_rng(number)
+    side = int((kilobytes * 1024 / 0.62) ** 0.5)
+    noise = rng.integers(0, 255, (side, side, 1), dtype=np.uint8).repeat(3, axis=2)
+    image = Image.fromarray(noise)
+    pen = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y, w, h = (int(value) for value in rng.integers(0, side // 2, 4))
+        pen.rectangle((x, y, x + w, y + h), fill=tuple(int(value) for value in rng.integers(0, 255, 3)))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def draw_part(folder: Path, kilobytes: int, numbers: range) -> int:
+    """Draw some pictures into `folder`; returns their bytes."""
+    total = 0
+    for number in numbers:
+        data = draw(number, kilobytes)
+        (folder / f"{number:06d}.jpg").write_bytes(data)
+        total += len(data)
+    return total
+
+
+def make_source(folder: Path, rows: int, kilobytes: int) -> int:
+    """Draw the source; returns the bytes of its pictures."""
+    import polars as pl
+
+    images = folder / "images"
+    images.mkdir(parents=True)
+    parts = [range(start, min(start + 500, rows)) for start in range(0, rows, 500)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        total = sum(pool.map(partial(draw_part, images, kilobytes), parts))
+    frame = pl.DataFrame(
+        {
+            "question": [
+                f"<image>\nThe plan of hall {n} shows {n * 7 % 977} {THINGS[n % 6]} in {n % 41 + 2} rows, "
+                f"and {NAMES[n % 8]} takes {n * 13 % 83} of them away. How many stay in hall {n}?"
+                for n in range(rows)
+            ],
+            "answer": [f"\\boxed{{{n * 31 % 9973}}}" for n in range(rows)],
+            "PassRate_32BTrained": [(n % 9) / 8 for n in range(rows)],
+            "PassRate_7BBase": [-1.0 if n % 2 else 0.5 for n in range(rows)],
+            "category": ["drawn"] * rows,
+            "source": ["build_memory"] * rows,
+            "qid": [f"row-{n}" for n in range(rows)],
+            "image": [[f"images/{n:06d}.jpg"] for n in range(rows)],
+        }
+    )
+    frame.write_parquet(folder / "39Krelease.parquet")
+    return total
+
+
+class Watch:
+    """Peak resident memory of a process and its children, sampled ten times a second; per stage where it is told."""
+
+    def __init__(self, pid: int) -> None:
+        import psutil
+
+        self._process = psutil.Process(pid)
+        self._gone = psutil.Error
+        self.peak = 0
+        self.own_peak = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.1):
+            with contextlib.suppress(self._gone):
+                own = self._process.memory_info().rss
+                children = sum(child.memory_info().rss for child in self._process.children(recursive=True))
+                self.own_peak = max(self.own_peak, own)
+                self.peak = max(self.peak, own + children)
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+        self._thread.join()
+
+
+def build(recipe: Path, source: Path, store: Path, environment: dict[str, str]) -> tuple[dict, Watch, float]:
+    """One build command; returns its JSON, its memory and its seconds."""
+    command = [sys.executable, "-c", "from data_engine.cli import main; main()", "build", str(recipe)]
+    command += ["--profile", "local", "--source", str(source), "--store", str(store), "--json"]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment, text=True)
+    watch = Watch(process.pid)
+    out, _ = process.communicate()
+    watch.end()
+    assert process.returncode == 0, out
+    return json.loads(out), watch, time.perf_counter() - started
+
+
+def main() -> None:
+    """Draw, build twice, check, write the result."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--rows", type=int, default=39_000)
+    words.add_argument("--kilobytes", type=int, default=130)
+    words.add_argument("--scratch", type=Path, default=None)
+    chosen = words.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="build-memory-", dir=chosen.scratch))
+    try:
+        started = time.perf_counter()
+        size = make_source(folder / "source", chosen.rows, chosen.kilobytes)
+        drawing = time.perf_counter() - started
+        (folder / "memory.toml").write_text(RECIPE + BENCHMARKS)
+        environment = {**os.environ, "INFI_MMR_CACHE": str(folder / "cache")}
+        first, watch, seconds = build(folder / "memory.toml", folder / "source", folder / "store", environment)
+        again, _, second = build(folder / "memory.toml", folder / "source", folder / "store", environment)
+        assert first["rows"] + first["rejected"] == chosen.rows
+        assert again["fingerprint"] == first["fingerprint"]
+        assert sum(step["computed"] for step in again["steps"]) == 0
+        result = {
+            "machine": machine(),
+            "rows": chosen.rows,
+            "image_bytes": size,
+            "peak_rss_bytes": watch.peak,
+            "peak_rss_bytes_without_grader_workers": watch.own_peak,
+            "limit_bytes": LIMIT_BYTES,
+            "seconds": round(seconds, 1),
+            "seconds_second_build": round(second, 2),
+            "seconds_drawing": round(drawing, 1),
+            "kept": first["rows"],
+            "shards": first["shards"],
+            "shard_bytes": first["bytes"],
+            "steps": first["steps"],
+        }
+        print(json.dumps(result, indent=1))
+        assert watch.peak < LIMIT_BYTES, f"peak {watch.peak / 1e9:.2f} GB"
+        if chosen.rows >= 39_000:
+            RESULT.parent.mkdir(exist_ok=True)
+            RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
