@@ -1,12 +1,12 @@
 """Seconds and tokens per step of one local phase, against TRL's GRPOTrainer on the same work, in one run.
 
 Same checkpoint, prompts, rollouts per prompt, lengths, loss (sequence means, KL) and optimiser steps. OpenRLHF runs
-through `trainer phase`; TRL runs in an environment of its own:
+through `trainer phase`; TRL has an environment of its own:
 
     python -m venv PEER && PEER/bin/pip install trl==0.24.0 torch==2.13.0 torchvision pillow datasets
     python benchmarks/trainer_step.py --store STORE --peer PEER/bin/python --steps 6
 
-Without `--peer` only our side is measured, and the result says so. Start-up (and the end: saving, shutting down) is told
+Without `--peer` only our side is measured, and the result says so. Start-up (and the end: saving, closing) is told
 apart from the steps.
 """
 

@@ -131,26 +131,37 @@ print("FINE")
 
 
 @pytest.mark.slow
-def test_weights_arrive_through_the_store_bit_by_bit_and_leave_it(tmp_path):
+def test_weights_arrive_through_the_store_bit_by_bit_together_at_the_end_of_a_push():
     code = """
 import socket, threading, torch
+from types import SimpleNamespace
+from openrlhf.trainer.ray.vllm_worker_wrap import WorkerWrap
 from openrlhf.utils.distributed_util import stateless_init_process_group
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0)); port = free.getsockname()[1]
-sent = [torch.randn(5, 7).to(torch.bfloat16), torch.arange(6).float()]
-got = [torch.empty_like(tensor) for tensor in sent]
-arrived = [threading.Event() for _ in sent]
-def receive():
-    group = stateless_init_process_group("127.0.0.1", port, 1, 2, None)
-    for tensor, event in zip(got, arrived):
-        group.broadcast(tensor, src=0); event.set()
-thread = threading.Thread(target=receive); thread.start()
+sent = [(f"w{number}", torch.randn(5, 7).to(torch.bfloat16)) for number in range(70)]
+loads = []
+worker = WorkerWrap()
+worker.model_config = SimpleNamespace(dtype=torch.bfloat16)
+worker.model_runner = SimpleNamespace(model=SimpleNamespace(load_weights=lambda weights: loads.append(list(weights))))
+def join():
+    worker._model_update_group = stateless_init_process_group("127.0.0.1", port, 1, 2, None)
+thread = threading.Thread(target=join); thread.start()
 group = stateless_init_process_group("127.0.0.1", port, 0, 2, None)
-for tensor, event in zip(sent, arrived):
-    group.broadcast(tensor, src=0, stream=None); assert event.wait(30)
 thread.join()
-assert all(torch.equal(a, b) for a, b in zip(sent, got))
-assert len(group._group.entries) == 1     # older weights are deleted from the store
+for push in range(2):
+    for number, (name, weight) in enumerate(sent, start=1):
+        group.broadcast(weight + push, src=0, stream=None)
+        worker.update_weight(name, torch.bfloat16, weight.shape, empty_cache=number == len(sent))
+        assert len(loads) == push + (number == len(sent))
+for push, loaded in enumerate(loads):
+    assert [name for name, _ in loaded] == [name for name, _ in sent]
+    assert all(torch.equal(got, weight + push) for (_, got), (_, weight) in zip(loaded, sent))
+assert len(group._group.entries) <= 71          # what was taken is deleted from the store
+try:
+    worker.update_weight("w", torch.float32, (1,), empty_cache=True)
+except TypeError as error:
+    assert "bfloat16" in str(error)
 print("FINE")
 """
     ran = python(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.openrlhf_bridge.progress import Resumed, Stage, Step, Trouble, events, read_step, seconds_left
+from trainer.openrlhf_bridge.progress import Fatal, Resumed, Stage, Step, Trouble, events, read_step, seconds_left
 
 LINE = (
     "\x1b[36m(PPOTrainer pid=16584)\x1b[0m INFO 11-21 13:16:10 ppo_trainer.py:551] ✨ Global step 12: "
@@ -44,6 +44,17 @@ def test_events_come_in_order_and_each_step_once():
     assert [type(event) for event in told] == [Stage, Resumed, Step, Trouble]
     assert told[1] == Resumed(11)
     assert told[3] == Trouble("RuntimeError: no room")
+
+
+def test_an_actor_that_cannot_start_is_fatal_and_its_traceback_is_told():
+    lines = [
+        "(RolloutRayActor pid=7) Exception raised in creation task: The actor died because of an error raised in ...",
+        "(RolloutRayActor pid=7)   File ...",
+        "(RolloutRayActor pid=7) ValueError: no such head size",
+    ]
+    first, second = events(lines)
+    assert isinstance(first, Fatal)
+    assert second == Trouble("ValueError: no such head size")
 
 
 def test_time_left_is_the_median_step_times_the_steps_left():

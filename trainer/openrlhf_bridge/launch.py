@@ -28,7 +28,7 @@ from typing import IO, Literal
 from shared.errors import InfiMmrError
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
-from trainer.openrlhf_bridge.progress import Event, Trouble, events
+from trainer.openrlhf_bridge.progress import Event, Fatal, Trouble, events
 
 TAG = "INFI_MMR_RUN"
 """Environment variable that marks every process of a run."""
@@ -36,6 +36,8 @@ OBJECT_STORE_BYTES = 256 * 1024**2
 LOCAL_CPUS = 3
 """Ray's CPU slots of a local instance: one bundle for the GPU actors, one for OpenRLHF's trainer, one spare."""
 GRACE_SECONDS = 10.0
+TRACEBACK_SECONDS = 3.0
+"""What a failed actor gets to print its traceback before the run is ended."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
             for event in events(_copied(lines, log)):
                 if isinstance(event, Trouble):
                     trouble = event.text
+                if isinstance(event, Fatal):
+                    threading.Timer(TRACEBACK_SECONDS, end_processes, [tag]).start()
                 on_event(event)
             return Ending(returncode(), trouble)
     finally:

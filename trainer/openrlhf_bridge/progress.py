@@ -24,6 +24,8 @@ STAGES = (
     ("init_process_group: master_address", "weights link to vLLM is up"),
     ("Generate samples", "sampling the first rollouts"),
 )
+FATAL = "Exception raised in creation task"
+"""A rollout actor that cannot start: OpenRLHF's policy would wait five minutes for it before it fails."""
 ERROR = re.compile(r"\b([A-Z][A-Za-z]*(?:Error|Exception)|AssertionError|OutOfMemory\w*)\b: ?(.*)")
 
 
@@ -56,7 +58,14 @@ class Trouble:
     text: str
 
 
-Event = Stage | Resumed | Step | Trouble
+@dataclass(frozen=True)
+class Fatal:
+    """An actor could not be created: the run cannot go on. Its traceback follows in the next lines."""
+
+    text: str
+
+
+Event = Fatal | Stage | Resumed | Step | Trouble
 
 
 def read_step(line: str) -> Step | None:
@@ -88,6 +97,9 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
             if text in line and stage not in told:
                 told.add(stage)
                 yield Stage(stage)
+        if FATAL in line:
+            yield Fatal(line)
+            continue
         trouble = ERROR.search(line)
         if trouble:
             yield Trouble(f"{trouble[1]}: {trouble[2]}".strip().rstrip(":"))

@@ -105,23 +105,49 @@ def _take_flash_attn_away(_: ModuleType) -> None:
         sys.modules.pop(name, None)
 
 
+APPLIED = "infi_mmr_applied/"
+"""Key of the store, followed by a receiver's rank: how many tensors it has taken out."""
+KEPT_TENSORS = 64
+"""Tensors that may lie in the store before the sender looks which are no longer needed."""
+
+
 class StoreBroadcast:
-    """Weight broadcast through a TCP store, in place of the NCCL communicator; same `broadcast` call."""
+    """Weight broadcast through a TCP store, in place of the NCCL communicator; same `broadcast` call.
+
+    The sender never waits for receivers, so that a receiver may take all weights of one push together.
+    """
 
     def __init__(self, group: Any) -> None:
         self._group = group
+        self._deleted = 0
+        self._taken = 0
 
     def broadcast(self, tensor: Any, src: int, stream: object = None) -> None:  # noqa: ARG002 - the communicator's signature
-        """Fill `tensor` on every rank with the values of rank `src`; delete what all ranks have read."""
+        """Fill `tensor` on every rank with the values of rank `src`."""
         group = self._group
-        if group.rank == src:
-            group.broadcast(tensor, src)
-            # OpenRLHF waits for every engine before it sends the next weight, so older entries have been read.
-            while len(group.entries) > 1:
-                key, _ = group.entries.popleft()
-                group.store.delete_key(key)
-        else:
+        if group.rank != src:
             tensor.copy_(group.broadcast(tensor, src))
+            self._taken += 1
+            return
+        group.broadcast(tensor, src)
+        if len(group.entries) > KEPT_TENSORS:
+            self._delete_taken()
+
+    def acknowledge(self) -> None:
+        """Receiver: tell the sender what has been taken out so far."""
+        self._group.store.set(f"{APPLIED}{self._group.rank}", str(self._taken))
+
+    def _delete_taken(self) -> None:
+        """Sender: delete what every receiver has taken."""
+        group = self._group
+        keys = [f"{APPLIED}{rank}" for rank in range(1, group.world_size)]
+        if not group.store.check(keys):
+            return
+        taken = min(int(group.store.get(key)) for key in keys)
+        while self._deleted < taken and group.entries:
+            key, _ = group.entries.popleft()
+            group.store.delete_key(key)
+            self._deleted += 1
 
 
 def _weight_group(module: Any) -> None:
@@ -136,15 +162,23 @@ def _weight_group(module: Any) -> None:
 
 
 def _update_weight(module: Any) -> None:
-    def update_weight(self: Any, name: str, dtype: Any, shape: Any, empty_cache: bool = False) -> None:  # noqa: ARG001
+    def update_weight(self: Any, name: str, dtype: Any, shape: Any, empty_cache: bool = False) -> None:
+        # Called once per weight; `empty_cache` marks the last one of a push. Loading all of them together saves
+        # vLLM's walk through its parameters for each (a third of a step with tiny-vl).
         import torch
 
         if dtype != self.model_config.dtype:
             message = f"weight {name} comes as {dtype}, but the engine holds {self.model_config.dtype}"
             raise TypeError(message)
-        weight = torch.empty(shape, dtype=dtype)
-        self._model_update_group.broadcast(weight, src=0)
-        self.model_runner.model.load_weights(weights=[(name, weight)])
+        announced = self.__dict__.setdefault("_announced_weights", [])
+        announced.append((name, torch.empty(shape, dtype=dtype)))
+        if not empty_cache:
+            return
+        for _, weight in announced:
+            self._model_update_group.broadcast(weight, src=0)
+        self.model_runner.model.load_weights(weights=announced)
+        self._model_update_group.acknowledge()
+        del self._announced_weights
 
     module.WorkerWrap.update_weight = update_weight
 

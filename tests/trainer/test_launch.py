@@ -1,0 +1,139 @@
+"""The launcher's own promises: a tag on every process, nothing left behind, two runs that do not meet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.launch import (
+    TAG,
+    LaunchSpec,
+    end_processes,
+    ray_keywords,
+    run,
+    run_environment,
+    tagged_processes,
+)
+
+
+def spec(folder, device="cpu", **more):
+    return LaunchSpec(["--x"], folder, AgentSettings(str(folder / "parts"), 1), device, **more)
+
+
+def start(tag, code="import time; time.sleep(600)"):
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, TAG: tag})
+
+
+def test_only_processes_with_the_runs_tag_are_ended_also_stubborn_ones():
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('x', flush=True); time.sleep(99)"
+    )
+    mine, other = start("tag-a"), start("tag-b")
+    deaf = subprocess.Popen(
+        [sys.executable, "-c", stubborn], env={**os.environ, TAG: "tag-a"}, stdout=subprocess.PIPE, text=True
+    )
+    assert deaf.stdout is not None
+    deaf.stdout.readline()
+    try:
+        assert {mine.pid, deaf.pid} <= set(tagged_processes("tag-a"))
+        end_processes("tag-a", grace_seconds=1.0)
+        assert mine.wait(10) == -15
+        assert deaf.wait(10) == -9
+        assert other.poll() is None
+    finally:
+        other.kill()
+
+
+def test_the_cpu_adaptations_are_in_the_environment_without_cuda_only(tmp_path):
+    cpu = run_environment(spec(tmp_path), "t", tmp_path)
+    cuda = run_environment(spec(tmp_path, "cuda"), "t", tmp_path)
+    assert cpu["INFI_MMR_CPU_COMPAT"] == "1"
+    assert "cpu_compat/site" in cpu["PYTHONPATH"]
+    assert "INFI_MMR_CPU_COMPAT" not in cuda
+    assert "cpu_compat" not in cuda["PYTHONPATH"]
+    for found in (cpu, cuda):
+        assert found[TAG] == "t"
+        assert AgentSettings(str(tmp_path / "parts"), 1).to_json() == found[SETTINGS]
+        assert found["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_private_instance_has_its_own_folder_and_loopback_and_a_cluster_gets_the_environment(tmp_path):
+    private = ray_keywords(spec(tmp_path), {"A": "1"}, tmp_path)
+    assert private["address"] == "local"
+    assert private["_temp_dir"] == str(tmp_path / "ray")
+    assert private["_node_ip_address"] == "127.0.0.1"
+    assert private["num_gpus"] == 1
+    cluster = ray_keywords(spec(tmp_path, ray_address="10.0.0.1:6379"), {"A": "1"}, tmp_path)
+    assert cluster == {"address": "10.0.0.1:6379", "runtime_env": {"env_vars": {"A": "1"}}}
+
+
+def test_a_driver_that_fails_ends_with_its_status_its_last_error_and_no_scratch_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    broken = spec(tmp_path, environment={"PYTHONSTARTUP": "", "INFI_MMR_CPU_COMPAT": ""})
+    monkeypatch.setattr(
+        "trainer.openrlhf_bridge.launch.ray_keywords", lambda *_: {"address": "local", "no_such_keyword": 1}
+    )
+    heard = []
+    ending = run(broken, heard.append)
+    assert ending.returncode != 0
+    assert "no_such_keyword" in ending.trouble
+    assert "no_such_keyword" in (tmp_path / "openrlhf.log").read_text()
+    assert not list(tmp_path.glob("mmr-*"))
+
+
+def test_a_driver_without_its_launcher_does_not_start(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-m", "trainer.openrlhf_bridge.driver", str(tmp_path / "spec.json")],
+        env={**os.environ, "INFI_MMR_LAUNCHER": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 1
+
+
+@pytest.mark.slow
+def test_two_private_ray_instances_live_side_by_side(tmp_path):
+    # Only Ray, no OpenRLHF: both start with free ports and folders of their own while the other is up.
+    code = (
+        "import json, sys, ray, time\n"
+        "from trainer.openrlhf_bridge.driver import start_ray\n"
+        "start_ray(json.loads(sys.argv[1]))\n"
+        "print(ray.get_runtime_context().gcs_address, flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    import json
+
+    processes = []
+    for name in ("a", "b"):
+        folder = Path(f"/tmp/mmr-test-{os.getpid()}-{name}")
+        keywords = ray_keywords(spec(tmp_path), {}, folder)
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", code, json.dumps(keywords)],
+                env={**os.environ, TAG: f"two-{os.getpid()}", "RAY_USAGE_STATS_ENABLED": "0"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        addresses = set()
+        for process in processes:
+            assert process.stdout is not None
+            addresses.add(process.stdout.readline().strip())
+        assert len(addresses) == 2
+        assert all(address.startswith("127.0.0.1:") for address in addresses)
+    finally:
+        end_processes(f"two-{os.getpid()}")
+        import shutil
+
+        for name in ("a", "b"):
+            shutil.rmtree(f"/tmp/mmr-test-{os.getpid()}-{name}", ignore_errors=True)
+    assert tagged_processes(f"two-{os.getpid()}") == []
