@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -13,6 +16,7 @@ from shared.vlm import EngineSpec, open_engine
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from shared.vlm.conversation import embedding_prompt
 
+WRITER = Path(__file__).parents[2] / "benchmarks" / "gme_reference.py"
 ENGINE = EngineSpec(model="tiny-vl", dtype="float32", runner="pooling", max_model_len=1024)
 
 
@@ -140,3 +144,16 @@ def test_reference_positions_differ_from_the_architectures_own(world):
     cosines = (own.vectors * gme.vectors).sum(axis=1)
     assert cosines[0] < 1 - 1e-6  # pictures have 3-D positions of their own
     assert cosines[2] == pytest.approx(1.0, abs=1e-5)  # words alone have the same positions in both
+
+
+def test_the_reference_writer_writes_what_the_parity_check_reads(tmp_path):
+    spec = importlib.util.spec_from_file_location("gme_reference", WRITER)
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+    pairs = writer.draw_pairs()
+    vectors = np.eye(len(pairs), 32, dtype=np.float32)
+    writer.save(tmp_path / "gme.safetensors", "gme@1", pairs, vectors)
+    checkpoint, read, found = read_reference(tmp_path / "gme.safetensors")
+    assert (checkpoint, read) == ("gme@1", pairs)
+    np.testing.assert_array_equal(found, vectors)
+    assert {decode_rgb(pictures[0]).size for pictures, _ in pairs if pictures} == set(writer.SIZES)
