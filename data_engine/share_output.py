@@ -22,7 +22,8 @@ _HASH_DIGITS = 12
 
 
 def _console() -> Console:
-    return Console(stderr=True, highlight=False)
+    # Where nobody looks at a terminal, 80 columns would fold every table.
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
 
 
 def _table(title: str, head: list[str], rows: Iterable[list[Any]], right: frozenset[int] = frozenset()) -> None:

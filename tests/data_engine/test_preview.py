@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from benchmarks.sample_versions import draft, ledger_row, publish_sample, row, write_ledger, write_rows
+from data_engine.preview import read_evidence, render, write_preview
+from data_engine.preview_charts import counted, histogram
+from shared.dataset_version import DatasetVersion, publish
+
+HOSTILE = '<script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>"\'</style></script>'
+
+
+def hostile_version(folder: Path) -> DatasetVersion:
+    rows = [
+        row(
+            number,
+            question=f"<image>{HOSTILE}",
+            answer=HOSTILE,
+            captions=[HOSTILE],
+            category=HOSTILE,
+            choices=[HOSTILE],
+            image_types=[HOSTILE],
+        )
+        for number in range(3)
+    ]
+    ledger = [
+        ledger_row(
+            9, rule=HOSTILE, item=HOSTILE, evidence='{"row": "x", "item": {"text": "<b>bold</b>", "span": [0, 3]}}'
+        )
+    ]
+    made = draft(warnings=[HOSTILE], recipe={"name": HOSTILE})
+    return publish(
+        folder / "store", made, write_rows(folder / "rows", rows, 1), write_ledger(folder / "ledger", ledger)
+    )
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts = 0
+        self.addresses: list[str] = []
+        self.handlers: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_every_text_is_escaped_and_nothing_is_asked_from_the_network(tmp_path: Path) -> None:
+    page, _ = render(hostile_version(tmp_path))
+    tags = Tags()
+    tags.feed(page)
+    assert tags.scripts == 1
+    assert tags.handlers == []
+    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in tags.addresses)
+    assert not re.search(r"https?://|url\(|@import", page)
+    assert "default-src 'none'" in page
+
+
+def test_the_page_shows_counts_funnel_evidence_rows_and_pictures(tmp_path: Path) -> None:
+    version = publish_sample(tmp_path / "store", tmp_path / "built")
+    page, shown = render(version, rows=8)
+    assert shown == {"rows": 8, "removed": 2}
+    for text in ("sample<span>@v1</span>", "decontaminate_ngrams", "ngram_32", "How much is 100 and 100?", "math500"):
+        assert text in page
+    assert "near miss, kept" in page
+    assert page.count("data:image/jpeg;base64,") == 8
+    assert "a picture of noise number" in page
+
+
+def test_the_matching_part_of_an_evidence_is_marked_at_its_place() -> None:
+    row_side = {"text": "before same words after", "span": [107, 117], "offset": 100}
+    sides, facts = read_evidence({"row": row_side, "kept": "plain", "tokens": 2, "empty": ""})
+    assert sides[0].pieces == [("before ", False), ("same words", True), (" after", False)]
+    assert sides[1].pieces == [("plain", False)]
+    assert facts == [("tokens", "2")]
+
+
+@pytest.mark.parametrize(
+    "evidence", [{"row": {"text": "x", "span": [5, -3]}}, {"row": 7}, {"row": {"span": [1]}}, {}, {"row": []}]
+)
+def test_an_odd_evidence_is_shown_as_it_is(evidence: dict[str, object]) -> None:
+    read_evidence(evidence)
+
+
+def test_a_version_without_rows_has_a_page(tmp_path: Path) -> None:
+    page, shown = render(publish(tmp_path / "store", draft(), []))
+    assert shown == {"rows": 0, "removed": 0}
+    assert "Nothing was removed" in page
+
+
+def test_charts_count_words_and_lengths() -> None:
+    import polars as pl
+
+    chart = counted("t", "n", pl.Series("x", ["a", "b", "a", None] + [f"w{i:02}" for i in range(20)]))
+    assert chart is not None
+    assert (chart.bars[0].name, chart.bars[0].count, chart.bars[0].share) == ("a", 2, 1.0)
+    assert sum(bar.count for bar in chart.bars) == 24
+    lengths = histogram("t", "n", [1, 1, 2, 5])
+    assert lengths is not None
+    assert [bar.count for bar in lengths.bars] == [2, 1, 0, 0, 1]
+    assert histogram("t", "n", []) is None
+
+
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("needs a Chromium to open the page in (Debian: apt-get install chromium)")
+    return found
+
+
+def dumped(page: Path, profile: Path) -> str:
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", f"--user-data-dir={profile}"]
+    done = subprocess.run(
+        [chromium(), *flags, "--dump-dom", page.as_uri()], capture_output=True, text=True, check=True, timeout=120
+    )
+    return done.stdout
+
+
+@pytest.mark.extra
+def test_in_a_browser_the_script_runs_filters_and_no_text_runs(tmp_path: Path) -> None:
+    version = publish_sample(tmp_path / "store", tmp_path / "built", range(30))
+    write_preview(version, tmp_path / "page.html", rows=30)
+    plain = dumped(tmp_path / "page.html", tmp_path / "profile")
+    assert ">30 of 30</output>" in plain
+    # The page's own policy lets nobody add a script, so the words are put into the search field before it runs.
+    searched = (
+        (tmp_path / "page.html")
+        .read_text()
+        .replace('placeholder="Search in questions', 'value="what is 7 + 7" placeholder="Search in questions')
+    )
+    (tmp_path / "searched.html").write_text(searched)
+    assert ">1 of 30</output>" in dumped(tmp_path / "searched.html", tmp_path / "profile")
+    write_preview(hostile_version(tmp_path / "hostile"), tmp_path / "hostile.html")
+    hostile = dumped(tmp_path / "hostile.html", tmp_path / "profile")
+    assert "<title>sample@v1 (local)</title>" in hostile
+    assert ">3 of 3</output>" in hostile
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    from shared.errors import InfiMmrError
+
+    version = publish_sample(tmp_path / "store", tmp_path / "built")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InfiMmrError):
+        write_preview(version, tmp_path / "file" / "page.html")
