@@ -115,11 +115,11 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
     if path.is_file():
         if path.suffix not in _SUFFIXES:
             message = f"benchmark {name}: {path.name} is neither parquet, json nor jsonl"
-            raise InfiMmrError(message, "name a file of one of these formats, or a folder that holds some")
+            raise InfiMmrError(message, "Name a file of one of these formats, or a folder that holds some")
         return [path]
     if not path.is_dir():
         message = f"benchmark {name}: {path} does not exist"
-        raise InfiMmrError(message, f"correct the path in {name}=PATH")
+        raise InfiMmrError(message, f"Correct the path in {name}=PATH")
     every = sorted(file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}"))
     every = [file for file in every if not file.name.startswith((".", "dataset_info", "manifest"))]
     wanted = SPLITS.get(name, ())
@@ -135,7 +135,7 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
         if same:
             return same
     message = f"benchmark {name}: the folder {path.name} holds no parquet, json or jsonl file"
-    raise InfiMmrError(message, f"point {name}=PATH at the folder or file with the items")
+    raise InfiMmrError(message, f"Point {name}=PATH at the folder or file with the items")
 
 
 def _records(file: Path) -> Iterator[dict[str, Any] | None]:
@@ -157,12 +157,12 @@ def _records(file: Path) -> Iterator[dict[str, Any] | None]:
         data = json.loads(text)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
         message = f"benchmark file {file.name} cannot be read: {str(error).splitlines()[0]}"
-        raise InfiMmrError(message, "fetch it again, or name another file") from error
+        raise InfiMmrError(message, "Fetch it again, or name another file") from error
     if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()):
         data = [{**value, "pid": value.get("pid", key)} for key, value in data.items()]
     if not isinstance(data, list):
         message = f"benchmark file {file.name} is neither a list of items nor a dict of them by id"
-        raise InfiMmrError(message, "write one item per line as jsonl")
+        raise InfiMmrError(message, "Write one item per line as jsonl")
     for item in data:
         yield item if isinstance(item, dict) else None
 
@@ -180,7 +180,7 @@ def _row(name: str, record: Mapping[str, Any], index: int, file: Path, *, images
     question_field = next((field for field in QUESTION_FIELDS if field in record), None)
     if question_field is None and "Body" not in record:
         message = f"benchmark {name}: {file.name} has no question field (its fields: {', '.join(map(str, record))})"
-        raise InfiMmrError(message, f"rename one of them to one of {', '.join(QUESTION_FIELDS[:2])}")
+        raise InfiMmrError(message, f"Rename one of them to one of {', '.join(QUESTION_FIELDS[:2])}")
     text = _text(record.get(question_field)) if question_field else ""
     if isinstance(record.get("Body"), str):  # SVAMP keeps the story apart from the question
         text = f"{record['Body'].strip()} {text}".strip()

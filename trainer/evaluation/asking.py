@@ -198,7 +198,7 @@ def system_prompt(named: str) -> str:
     if path.is_file():
         return path.read_text(encoding="utf-8").rstrip("\n")
     message = f"no prompt named {named!r}, and no such file"
-    raise UsageError(message, f"name a text file or one of {', '.join(prompt_names())}")
+    raise UsageError(message, f"Name a text file or one of {', '.join(prompt_names())}")
 
 
 def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> tuple[EngineSpec, bool]:
@@ -245,12 +245,12 @@ def check_checkpoint(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         message = f"checkpoint {folder.name}: config.json cannot be read ({error})"
-        raise InfiMmrError(message, "name the folder that save_pretrained wrote") from error
+        raise InfiMmrError(message, "Name the folder that save_pretrained wrote") from error
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         message = f"checkpoint {folder.name} has no tokenizer files"
-        raise InfiMmrError(message, "save the tokenizer beside the weights (AutoProcessor.save_pretrained)")
+        raise InfiMmrError(message, "Save the tokenizer beside the weights (AutoProcessor.save_pretrained)")
     processor = ("preprocessor_config.json", "processor_config.json")
     if "vision_config" in config and not any((folder / name).is_file() for name in processor):
         message = f"checkpoint {folder.name} reads images but has no {processor[0]}"
-        raise InfiMmrError(message, "copy the processor files of the model it was trained from beside the weights")
+        raise InfiMmrError(message, "Copy the processor files of the model it was trained from beside the weights")
     return dict(config)

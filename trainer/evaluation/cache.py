@@ -75,7 +75,8 @@ class AnswerCache:
             if not entry.path.endswith(".parquet"):
                 continue
             for row in pq.read_table(io.BytesIO(self._store.get(entry.path))).to_pylist():
-                known[row.pop("key")] = StoredAnswer(**row)
+                key = row.pop("key")
+                known[key] = StoredAnswer(**row)
         return known
 
 

@@ -88,7 +88,7 @@ def _work(  # noqa: PLR0917 - the command's options, handed on
 
     if (checkpoint is None) == (outputs is None):
         message = "name either --checkpoint DIR or --outputs FILE.jsonl"
-        raise UsageError(message, "one of them says what is evaluated")
+        raise UsageError(message, "One of them says what is evaluated")
     benchmark_names(benchmarks)
     sources = parse_sources(source)
     benchmark_names(list(sources)) if sources else None
@@ -142,6 +142,10 @@ def _guarded(work: Callable[[Callable[[str, int, int], None]], dict[str, Any]], 
 
 
 def _with_progress(work: Callable[[Callable[[str, int, int], None]], dict[str, Any]]) -> dict[str, Any]:
+    import sys
+
+    if not sys.stderr.isatty():
+        return work(lambda _benchmark, _done, _total: None)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

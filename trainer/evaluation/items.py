@@ -39,7 +39,7 @@ def parse_sources(pairs: Sequence[str]) -> dict[str, str]:
         name, separator, place = pair.partition("=")
         if not separator or not name.strip() or not place.strip():
             message = f"--source {pair!r} is not NAME=PATH"
-            raise UsageError(message, "for example --source math500=math500.parquet")
+            raise UsageError(message, "For example --source math500=math500.parquet")
         sources[name.strip().lower()] = place.strip()
     return sources
 
@@ -111,7 +111,7 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
         version = open_dataset(reference, place)
     except InfiMmrError as error:
         message = f"benchmark {name}: no items. {error.message}"
-        step = f"build them with `data-engine build {name}`, or name a file with --source {name}=PATH"
+        step = f"Build them with `data-engine build {name}`, or name a file with --source {name}=PATH"
         raise InfiMmrError(message, step) from error
     columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]
     items: list[Item] = []

@@ -186,7 +186,7 @@ def write_results(folder: Path, document: Mapping[str, Any], rows: Sequence[Mapp
         partial.replace(folder / RESULT_FILE)
     except OSError as error:
         message = f"results cannot be written to {folder}: {error.strerror or error}"
-        raise InfiMmrError(message, "name another folder with --output") from error
+        raise InfiMmrError(message, "Name another folder with --output") from error
 
 
 def _outputs_schema() -> Any:
@@ -215,13 +215,13 @@ def read_result(folder: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         message = f"{folder} holds no {RESULT_FILE}"
-        raise InfiMmrError(message, "evaluate it first: trainer evaluate --checkpoint DIR --output FOLDER") from error
+        raise InfiMmrError(message, "Evaluate it first: trainer evaluate --checkpoint DIR --output FOLDER") from error
     except (OSError, ValueError) as error:
         message = f"{path} cannot be read: {error}"
-        raise InfiMmrError(message, "evaluate again") from error
+        raise InfiMmrError(message, "Evaluate again") from error
     if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), dict):
         message = f"{path} is not a result of `trainer evaluate`"
-        raise InfiMmrError(message, "evaluate again")
+        raise InfiMmrError(message, "Evaluate again")
     return document
 
 
@@ -242,7 +242,7 @@ def compare(first: Path, second: Path) -> dict[str, dict[str, Any]]:
             tests[benchmark] = asdict(mcnemar(pairs[0], pairs[1], clusters))
     if not tests:
         message = f"{first} and {second} share no scored item"
-        raise InfiMmrError(message, "compare evaluations of the same benchmarks")
+        raise InfiMmrError(message, "Compare evaluations of the same benchmarks")
     return tests
 
 
@@ -252,7 +252,7 @@ def _statuses(folder: Path) -> dict[tuple[str, str], tuple[bool, str]]:
     path = folder / OUTPUTS_FILE
     if not path.is_file():
         message = f"{folder} holds no {OUTPUTS_FILE}"
-        raise InfiMmrError(message, "name a folder that `trainer evaluate` wrote")
+        raise InfiMmrError(message, "Name a folder that `trainer evaluate` wrote")
     table = pq.read_table(path, columns=["benchmark", "item", "sample", "status", "cluster"]).to_pylist()
     return {
         (row["benchmark"], row["item"]): (row["status"] == Status.CORRECT.value, row["cluster"])

@@ -106,7 +106,7 @@ def evaluate_outputs(
     if not names:
         held = ", ".join(lines.by_benchmark) or "none"
         message = f"{Path(file).name} holds no output for the benchmarks asked (it holds: {held})"
-        raise InfiMmrError(message, 'write lines {"benchmark", "item", "output"}')
+        raise InfiMmrError(message, 'Write lines {"benchmark", "item", "output"}')
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
     document: dict[str, Any] = {"checkpoint": None, "outputs": Path(file).name, "benchmarks": {}}
@@ -129,7 +129,7 @@ def _score_lines(name: str, found: ItemSet, outputs: Mapping[str, list[str]]) ->
     if len(unknown) == len(outputs):
         message = f"benchmark {name}: none of the {len(outputs)} items named is in it (for example {unknown[0]!r})"
         example = found.items[0].key if found.items else ""
-        raise InfiMmrError(message, f"name items as the benchmark does, for example {example!r}")
+        raise InfiMmrError(message, f"Name items as the benchmark does, for example {example!r}")
     entries: list[tuple[Item, int, StoredAnswer]] = []
     seen: set[str] = set()
     for key, texts in outputs.items():
@@ -160,7 +160,7 @@ def read_outputs(file: Path) -> OutputLines:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         message = f"outputs file {file} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise InfiMmrError(message, 'name a UTF-8 jsonl file of {"benchmark", "item", "output"} lines') from error
+        raise InfiMmrError(message, 'Name a UTF-8 jsonl file of {"benchmark", "item", "output"} lines') from error
     lines = OutputLines()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():

@@ -104,7 +104,7 @@ def _deltas(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, An
                 continue
             p_value = f"McNemar p = {one['p_value']:.3g}" if one["paired"] else "unpaired"
             cells.append({
-                "text": f"{one['points']:+.2f}", "error": f"{one['stderr']:.2f}", "hint": p_value,
+                "text": f"{one['points']:+.2f}".replace("-", "−"), "error": f"{one['stderr']:.2f}", "hint": p_value,
                 "paired": one["paired"],
                 "bar": interval_bar(one["points"], one["stderr"], max(widest, 1e-9)),
             })  # fmt: skip
@@ -211,7 +211,7 @@ def _protocols(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str,
         subsets = sorted({subset for result in results for subset in result.get("by_subset", {})})
         counts = sorted({result["n"] + result["unscored"] for result in results})
         text = task(name).protocol + (f" Subset: {', '.join(subsets)}." if subsets else "")
-        rows.append({"title": task(name).title, "text": text, "items": ", ".join(str(count) for count in counts)})
+        rows.append({"title": task(name).title, "text": text, "count": ", ".join(str(count) for count in counts)})
     return rows
 
 

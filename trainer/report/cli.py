@@ -59,4 +59,4 @@ def _write(path: Path, text: str) -> None:
         partial.replace(path)
     except OSError as error:
         message = f"the page cannot be written to {path}: {error.strerror or error}"
-        raise InfiMmrError(message, "name another file with --html") from error
+        raise InfiMmrError(message, "Name another file with --html") from error

@@ -64,7 +64,7 @@ def collect(folders: Sequence[Path], rollouts: int) -> list[Run]:
 def _runs_in(folder: Path) -> list[tuple[Path, str]]:
     if not folder.is_dir():
         message = f"run folder {folder} does not exist"
-        raise InfiMmrError(message, "name folders that `trainer phase`, `curriculum` or `evaluate` wrote")
+        raise InfiMmrError(message, "Name folders that `trainer phase`, `curriculum` or `evaluate` wrote")
     curriculum = folder / "curriculum.json"
     if curriculum.is_file():
         table = _json(curriculum).get("table")
@@ -78,7 +78,7 @@ def _runs_in(folder: Path) -> list[tuple[Path, str]]:
     children = _children(folder)
     if not children:
         message = f"{folder} holds no run: neither run.json nor {RESULT_FILE} nor metrics.jsonl"
-        raise InfiMmrError(message, "name folders that `trainer phase`, `curriculum` or `evaluate` wrote")
+        raise InfiMmrError(message, "Name folders that `trainer phase`, `curriculum` or `evaluate` wrote")
     return children
 
 

@@ -21,9 +21,9 @@ ROWS: dict[str, tuple[float, float, float, float, float]] = {
 
 GENERAL_NOTE = (
     "The paper scores with the benchmarks' own protocols, some of which ask a language model to extract or judge "
-    "answers; here every score comes from rules alone, so compare rows of one kind, not across. Reports of one model differ "
-    "by ten points and more from prompt or judge alone: the difference to the base model under the same harness is the "
-    "number to read."
+    "answers; here every score comes from rules alone, so compare rows of one kind, not across. Reports of one model "
+    "differ by ten points and more from prompt or judge alone: the difference to the base model under the same harness "
+    "is the number to read."
 )
 LOCAL_NOTE = (
     "These runs were evaluated on small tasks that the project draws itself (profile local). They have the shape of "

@@ -85,7 +85,7 @@ def test_results_are_written_read_and_compared(tmp_path):
 
 
 def test_a_folder_without_results_says_what_to_do(tmp_path):
-    with pytest.raises(InfiMmrError, match="evaluate it first"):
+    with pytest.raises(InfiMmrError, match="Evaluate it first"):
         read_result(tmp_path)
     (tmp_path / "evaluation.json").write_text(json.dumps([1]))
     with pytest.raises(InfiMmrError, match="not a result"):

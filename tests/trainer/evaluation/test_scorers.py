@@ -27,7 +27,8 @@ def right(one, output):
 @pytest.mark.parametrize(
     ("text", "letter"),
     [("B", "B"), ("(b)", "B"), ("B.", "B"), (r"\text{B}", "B"), ("Option B", "B"), ("B: 12 cm", "B"), ("B) 12", "B"),
-     ("**B**", "B"), ("the answer is B", "B"), ("$B$", "B"), ("Both", None), ("12", None), ("a: x", None), ("AB", None)],
+     ("**B**", "B"), ("the answer is B", "B"), ("$B$", "B"), ("Both", None), ("12", None), ("a: x", None),
+     ("AB", None)],
 )  # fmt: skip
 def test_letters_are_told_from_words(text, letter):
     assert letter_of(text, 4) == letter

@@ -28,9 +28,11 @@ def evaluation(folder: Path, checkpoint: str, skill: float, items: int = 60) -> 
         problems = [draw(f"mini-{name}", index) for index in range(items)]
         entries = []
         for number, problem in enumerate(problems):
+            version = ("Text Dominant", "Vision Only")[number % 2]
+            extra = {"level": problem.grade, "answer_raw": problem.answer, "problem_version": version,
+                     "problem_index": str(number // 2)}  # fmt: skip
             item = Item(name, problem.key, problem.question, problem.answer, "integer", problem.choices,
-                        category=problem.kind, extra={"level": problem.grade, "answer_raw": problem.answer,
-                        "problem_version": ("Text Dominant", "Vision Only")[number % 2], "problem_index": str(number // 2)})  # fmt: skip
+                        category=problem.kind, extra=extra)  # fmt: skip
             right = dice.random() < skill
             text = problem.response if right else "<think>Hm.</think>\n\\boxed{-12345}"
             entries.append((item, 0, StoredAnswer(text, 12, 60, truncated=dice.random() < 0.05)))
@@ -41,7 +43,7 @@ def evaluation(folder: Path, checkpoint: str, skill: float, items: int = 60) -> 
     write_results(folder, document, rows)
 
 
-def training(folder: Path, phase: str, title: str, cache: Path, steps: int, start: float) -> None:
+def training(folder: Path, phase: str, title: str, cache: Path, *, start: float, steps: int = 60) -> None:
     """Metrics, rollouts and prompts of a phase whose reward rises from `start`."""
     dice = random.Random(phase)
     (folder / "rollouts").mkdir(parents=True)
@@ -73,7 +75,8 @@ def training(folder: Path, phase: str, title: str, cache: Path, steps: int, star
                 rows.append({
                     "step": step, "prompt_id": problem.key, "question": f"<image>{problem.question}",
                     "image_hashes": [hashlib.sha256(problem.image_png).hexdigest()],
-                    "output": problem.response if right else f"<think>{NASTY}</think>\n\\boxed{{0}}", "tokens": 20 + number,
+                    "output": problem.response if right else f"<think>{NASTY}</think>\n\\boxed{{0}}",
+                    "tokens": 20 + number,
                     "reward": 1.0 if right else 0.28, "format": 1.0, "accuracy": float(right), "type_match": 1.0,
                     "exact": float(right), "kind": "integer", "verdict": "correct" if right else "wrong",
                     "gold": problem.answer, "truncated": False,
@@ -93,7 +96,7 @@ def curriculum(tmp_path_factory) -> Path:
               "mre": "Multimodal Reasoning Enhancement"}  # fmt: skip
     for number, (phase, title) in enumerate(titles.items(), 1):
         folder = root / f"{number}-{phase}"
-        training(folder, phase, title, cache, 60, 0.35 + 0.1 * number)
+        training(folder, phase, title, cache, start=0.35 + 0.1 * number)
         evaluation(folder, f"{phase}/checkpoint", 0.5 + 0.08 * number)
         table.append({"name": phase, "folder": folder.name})
     (root / "curriculum.json").write_text(json.dumps({"phases": list(titles), "table": table}))

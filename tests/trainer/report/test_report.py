@@ -1,3 +1,4 @@
+import io
 import json
 import re
 
@@ -54,6 +55,8 @@ def test_the_page_needs_no_network_and_escapes_what_models_wrote(curriculum):
     assert "<script>document.title" not in page
     assert "&lt;script&gt;document.title" in page
     assert "{{ 7*7 }}" in page
+    assert "built-in method" not in page
+    assert "MathVerse</b> (60 items)" in page
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
 
 
@@ -101,7 +104,7 @@ def test_the_command_writes_the_page_and_prints_the_table(curriculum, tmp_path):
 
 def test_the_terminal_shows_scores_differences_and_curves(curriculum):
     runs = collect([curriculum], 0)
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     print_report(build(runs), runs, console)
     text = console.export_text()
     assert "paper: Infi-MMR-3B (after MRE)" in text

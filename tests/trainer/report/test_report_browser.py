@@ -49,7 +49,7 @@ Promise.all(images.map(image => image.decode().catch(() => null))).then(() => {
 
 
 def browse(page, folder, *words):
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}/profile",
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
                "--proxy-server=127.0.0.1:9", "--virtual-time-budget=20000", *words, page.as_uri()]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
 

@@ -30,9 +30,9 @@ def task(name: str) -> Task:
     """
     if name not in (*PAPER, *OTHERS):
         near = nearest(name, (*PAPER, *OTHERS))
-        hint = f"did you mean {near}? " if near else ""
+        hint = f"Did you mean {near}? " if near else ""
         message = f"unknown benchmark {name!r}"
-        raise UsageError(message, f"{hint}known: {', '.join((*PAPER, *OTHERS))}")
+        raise UsageError(message, f"{hint}Known: {', '.join((*PAPER, *OTHERS))}")
     found: Task = import_module(f"trainer.evaluation.tasks.{name}").TASK
     return found
 
@@ -49,7 +49,7 @@ def benchmark_names(spoken: str | Sequence[str]) -> list[str]:
     names = [name for word in words for name in (PAPER if word == "all" else (word,))]
     if not names:
         message = "no benchmark named"
-        raise UsageError(message, f"name some of {', '.join((*PAPER, *OTHERS))}, or all")
+        raise UsageError(message, f"Name some of {', '.join((*PAPER, *OTHERS))}, or all")
     for name in names:
         task(name)
     return list(dict.fromkeys(names))

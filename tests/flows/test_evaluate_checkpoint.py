@@ -1,0 +1,180 @@
+"""`evaluate_checkpoint` against an OpenAI-compatible server on loopback, and against the bundled checkpoint."""
+
+import io
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from shared.errors import InfiMmrError
+from shared.mini_world import draw
+from trainer.evaluation import Settings, evaluate_checkpoint
+
+
+class Adder(BaseHTTPRequestHandler):
+    """Answers `What is A + B?` rightly, unless its server was told to break from some request on."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server = self.server
+        with server.lock:
+            server.asked.append(body)
+            broken = server.break_after is not None and len(server.asked) > server.break_after
+        if broken:
+            self.send_error(401)
+            return
+        text = json.dumps(body["messages"])
+        numbers = [int(n) for n in re.findall(r"What is (\d+) \+ (\d+)", text)[-1]] if "What is" in text else [0]
+        drawn = body.get("temperature", 0) > 0 and (body.get("seed") or 0) % 2 == 1
+        words = f"<think>add</think>\n\\boxed{{{sum(numbers) + drawn}}}"
+        reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}],
+                 "usage": {"prompt_tokens": 9, "completion_tokens": 7}}  # fmt: skip
+        data = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def server():
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Adder)
+    found.lock, found.asked, found.break_after = threading.Lock(), [], None
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+@pytest.fixture
+def sums(tmp_path):
+    path = tmp_path / "sums.jsonl"
+    rows = [{"id": str(n), "problem": f"What is {n} + 2?", "answer": str(n + 2)} for n in range(12)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def settings(server, **more):
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    return Settings.model_validate({"endpoint": url, "batch_size": 4, "max_model_len": 512, **more})
+
+
+def test_a_served_checkpoint_is_asked_once_and_an_unchanged_evaluation_costs_nothing(server, sums, tmp_path):
+    store, out = str(tmp_path / "store"), tmp_path / "result"
+    ask = {"sources": {"math500": str(sums)}, "settings": settings(server), "output": out}
+    first = evaluate_checkpoint("served", ["math500"], store, **ask)
+    assert first["benchmarks"]["math500"]["accuracy"] == 1.0
+    assert first["benchmarks"]["math500"]["mean_tokens"] == 7
+    assert len(server.asked) == 12
+    again = evaluate_checkpoint("served", ["math500"], store, **ask)
+    assert len(server.asked) == 12
+    assert (again["asking"]["asked"], again["asking"]["from_store"]) == (0, 12)
+    assert again["benchmarks"] == first["benchmarks"]
+    assert json.loads((out / "evaluation.json").read_text())["benchmarks"]["math500"]["n"] == 12
+    assert pq.read_table(out / "outputs.parquet").num_rows == 12
+
+
+def test_an_interrupted_evaluation_continues_where_it_was(server, sums, tmp_path):
+    store = str(tmp_path / "store")
+    ask = {"sources": {"math500": str(sums)}, "settings": settings(server)}
+    server.break_after = 8
+    with pytest.raises(InfiMmrError):
+        evaluate_checkpoint("served", ["math500"], store, **ask)
+    server.break_after = None
+    document = evaluate_checkpoint("served", ["math500"], store, **ask)
+    assert document["benchmarks"]["math500"]["n"] == 12
+    assert (document["asking"]["asked"], document["asking"]["from_store"]) == (4, 8)
+
+
+def test_other_sampling_and_other_prompts_are_asked_anew_and_samples_give_pass_at_k(server, sums, tmp_path):
+    store = str(tmp_path / "store")
+    ask = {"sources": {"math500": str(sums)}}
+    evaluate_checkpoint("served", ["math500"], store, settings=settings(server), **ask)
+    drawn = evaluate_checkpoint("served", ["math500"], store, settings=settings(server, samples=2), **ask)
+    assert len(server.asked) == 12 + 24  # the greedy answers were known
+    samples = drawn["benchmarks"]["math500"]["samples"]
+    assert (samples["k"], samples["avg_at_k"], samples["pass_at"]["2"]) == (2, 0.5, 1.0)
+    assert drawn["benchmarks"]["math500"]["accuracy"] == 1.0  # greedy stays the headline
+    prompt = tmp_path / "prompt.md"
+    prompt.write_text("Answer in a box.")
+    evaluate_checkpoint("served", ["math500"], store, settings=settings(server, system_prompt=str(prompt)), **ask)
+    assert len(server.asked) == 12 + 24 + 12
+    assert server.asked[-1]["messages"][0]["content"] == "Answer in a box."
+
+
+def test_a_missing_image_leaves_its_item_unscored_and_the_others_scored(server, tmp_path):
+    (tmp_path / "images").mkdir()
+    data = io.BytesIO()
+    Image.new("RGB", (32, 32), "white").save(data, "png")
+    (tmp_path / "images/1.png").write_bytes(data.getvalue())
+    path = tmp_path / "vision.jsonl"
+    rows = [{"id": str(n), "question": f"<image1>What is {n} + 2?", "answer": str(n + 2), "options": [],
+             "image": f"images/{n}.png"} for n in (1, 2)]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)))
+    document = evaluate_checkpoint("served", ["mathvision"], str(tmp_path / "store"), sources={"mathvision": str(path)},
+                                   settings=settings(server))  # fmt: skip
+    result = document["benchmarks"]["mathvision"]
+    assert (result["n"], result["accuracy"], result["unscored_reasons"]) == (1, 1.0, {"image_missing": 1})
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "no config.json"),
+        ({"config.json": "{}"}, "no safetensors"),
+        ({"config.json": "{}", "model.safetensors": ""}, "no tokenizer"),
+        (
+            {"config.json": '{"vision_config": {}}', "model.safetensors": "", "tokenizer.json": "{}"},
+            "preprocessor_config",
+        ),
+    ],
+)
+def test_a_checkpoint_without_its_files_is_told_before_anything_starts(files, says, sums, tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    with pytest.raises(InfiMmrError, match=says):
+        evaluate_checkpoint(folder, ["math500"], str(tmp_path / "store"), sources={"math500": str(sums)})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_bundled_checkpoint_is_evaluated_through_vllm_and_found_again(tmp_path):
+    rows = []
+    (tmp_path / "images").mkdir()
+    for index in range(8):
+        problem = draw("mini-mathvista", index)
+        (tmp_path / f"images/{index}.png").write_bytes(problem.image_png)
+        picture, choices = f"images/{index}.png", list(problem.choices) or None
+        rows.append(
+            {
+                "pid": str(index),
+                "question": problem.stem,
+                "answer": problem.answer,
+                "image": picture,
+                "choices": choices,
+            }
+        )
+    path = tmp_path / "mathvista.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    ask = {"sources": {"mathvista": str(path)},
+           "settings": Settings.model_validate({"max_tokens": 96, "max_model_len": 512})}  # fmt: skip
+    store = str(tmp_path / "store")
+    first = evaluate_checkpoint("tiny-vl", ["mathvista"], store, output=Path(tmp_path / "out"), **ask)
+    result = first["benchmarks"]["mathvista"]
+    assert (result["n"], result["unscored"]) == (8, 0)
+    assert result["mean_tokens"] > 0
+    again = evaluate_checkpoint("tiny-vl", ["mathvista"], store, **ask)
+    assert again["asking"]["asked"] == 0
+    assert again["benchmarks"]["mathvista"]["accuracy"] == result["accuracy"]
