@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes longer to import than everything else together
 )
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="full, local, or auto (full where CUDA is seen).")]

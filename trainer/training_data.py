@@ -85,8 +85,8 @@ def cached_picture(data: bytes, sha256: str, folder: Path, max_pixels: int) -> t
     for suffix in (".img", ".png"):
         path = folder / "pictures" / sha256[:2] / f"{kind}{suffix}"
         if path.is_file():
-            with Image.open(path) as picture:
-                return path, (picture.height, picture.width)
+            with Image.open(path) as kept:
+                return path, (kept.height, kept.width)
     picture = decode_rgb(data)
     with Image.open(io.BytesIO(data)) as original:
         plain = original.mode == "RGB" and original.getexif().get(0x0112, 1) == 1
