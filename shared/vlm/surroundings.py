@@ -24,7 +24,7 @@ _depth = 0
 def cuda_seen() -> bool:
     """Whether an NVIDIA GPU may be used by this process; imports nothing."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return Path("/dev/nvidia0").exists() and visible not in {"", "-1"}
+    return visible not in {"", "-1"} and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def prepare_environment(*, tensor_parallel_size: int = 1) -> None:

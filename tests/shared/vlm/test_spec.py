@@ -15,6 +15,7 @@ from shared.errors import InfiMmrError
 from shared.vlm import EngineSpec, build_conversation
 from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder, checkpoint_hash
 from shared.vlm.conversation import embedding_prompt
+from shared.vlm.failures import is_out_of_memory
 from shared.vlm.surroundings import log_path, quiet
 
 
@@ -129,3 +130,15 @@ def test_importing_the_room_imports_no_heavy_module() -> None:
 def test_a_copied_checkpoint_keeps_its_hash(tmp_path: Path) -> None:
     shutil.copytree(BUNDLED_FOLDER, tmp_path / "copy")
     assert checkpoint_hash(tmp_path / "copy") == checkpoint_hash(BUNDLED_FOLDER)
+
+
+def test_running_out_of_memory_is_recognised_in_every_voice() -> None:
+    import torch
+
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ):
+        assert is_out_of_memory(error)
+    assert not is_out_of_memory(ValueError("prompt too long"))
