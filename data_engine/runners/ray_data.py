@@ -20,7 +20,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners import Ask, Cell
-from data_engine.runners.ray_cells import ask_tables, cells_of, without
+from data_engine.runners.local import LocalRunner
+from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, without
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
 from shared.vlm.surroundings import quiet
@@ -40,6 +41,9 @@ ALONE = 8
 
 ROUNDS = 6
 """Passes over what is left: the first in batches, the others ask by ask. More losses mean that the cluster is ill."""
+
+FEW = 3
+"""Batches that are asked in the driver's own process where no node has a GPU: starting a pool would take longer."""
 
 STARTS = 3
 """Times a Ray on this machine is started: on a busy laptop its node may miss Ray's own deadline of 30 s."""
@@ -80,6 +84,9 @@ class RayRunner:
         if not waiting:
             return []
         ray = self._connect()
+        if len(waiting) <= FEW and not ray.cluster_resources().get("GPU"):
+            few = [ask for table in waiting for ask in asks_of(table)]
+            return LocalRunner().ask(engine, few, sink, images=images, sampling=sampling, task=task)
         setup = ray.put({"spec": engine, "images": images, "sampling": sampling})
         warnings: list[str] = []
 
