@@ -48,6 +48,9 @@ EXCERPT = 600
 TRIES = 8
 """Items of one benchmark checked for a row until one is confirmed on the tokens; one is enough without collisions."""
 
+EQUAL_ITEMS = 256
+"""Items of equal text that a row is matched with at most."""
+
 _TAG = re.compile(r"<image\d*>")
 
 
@@ -210,7 +213,10 @@ class BenchmarkIndex:
         }
 
     def find(self, problems: Problems, hashed: HashedTexts) -> Iterator[Match]:
-        """All matches of rows, at most one for each row and rule: the item that shares most."""
+        """All matches of rows: by n-grams the item that shares most, by whole texts every item of that text.
+
+        Many items ask the same words ("Find x") about other pictures; which of them a row repeats, its pictures say.
+        """
         ngram, character = self.rules
         yield from self._find_runs(problems, hashed.ngrams, ngram, "ascii_words", self.n)
         yield from self._find_runs(problems, hashed.characters, character, "unicode_words", self.character_n)
@@ -232,13 +238,10 @@ class BenchmarkIndex:
 
     def _find_whole(self, problems: Problems, hashes: Hashes, index: NgramIndex, rule: str) -> Iterator[Match]:
         for row, items in _best_first(*index.find(_forms(hashes))):
-            best: tuple[float, int, dict[str, Any]] | None = None
-            for item in items[:TRIES]:
+            for item in items[:EQUAL_ITEMS]:
                 found = _equal_whole(problems, row, self.problems, item, numbers=rule != "numbers_removed")
-                if found is not None and (best is None or found[0] > best[0]):
-                    best = found[0], item, found[1]
-            if best is not None:
-                yield Match(row, best[1], rule, best[0], {**best[2], "items_found": len(items)})
+                if found is not None:
+                    yield Match(row, item, rule, found[0], {**found[1], "items_found": len(items)})
 
 
 def _forms(hashes: Hashes) -> Windows:

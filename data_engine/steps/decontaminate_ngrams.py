@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from data_engine.steps.base import BenchmarkItems
 
 NAME = "decontaminate_ngrams"
-CELL_VERSION = "overlap/1"
+CELL_VERSION = "overlap/2"
 """Part of every cell's context: another rule, verification or form of evidence is another version."""
+
+_NEARNESS = ("same", "none", "unclear", "unknown", "different")
+"""Of several items with the words of a row, the one with the likeliest pictures is named; then the more equal text."""
 
 Rule = Literal["ngram", "character_ngram", "exact_short", "numbers_removed"]
 
@@ -183,15 +186,19 @@ class _Search:
         seen |= image_prints(self.context.store, theirs_seen, self.benchmark.images).value
         ours_seen = {sha256 for match in matches for sha256 in pictures[match.row]} - set(seen)
         seen |= image_prints(self.context.store, ours_seen, self.context.images).value
-        result: list[list[dict[str, Any]]] = [[] for _ in range(len(rows))]
+        best: dict[tuple[int, str], tuple[tuple[int, float], dict[str, Any]]] = {}
         for match in matches:
             ours = [seen[sha256] for sha256 in pictures[match.row]]
             theirs = [seen[sha256] for sha256 in self.pictures[match.item]]
             how, bits = relation(ours, theirs)
             evidence = {**match.evidence, "images": how, "image_bits": bits}
-            result[match.row].append(
-                {"rule": match.rule, "item": self.ids[match.item], "score": match.score, "evidence": evidence}
-            )
+            hit = {"rule": match.rule, "item": self.ids[match.item], "score": match.score, "evidence": evidence}
+            rank = (_NEARNESS.index(how), -match.score)
+            if (match.row, match.rule) not in best or rank < best[match.row, match.rule][0]:
+                best[match.row, match.rule] = (rank, hit)
+        result: list[list[dict[str, Any]]] = [[] for _ in range(len(rows))]
+        for (row, _), (_, hit) in best.items():
+            result[row].append(hit)
         return result
 
     def _decide(self, hit: dict[str, Any]) -> dict[str, Any] | None:

@@ -102,6 +102,15 @@ def test_equal_words_about_another_picture_stay_as_a_near_miss(run, step_world):
     assert strict.computed == 0
 
 
+def test_of_many_items_with_the_same_words_the_one_with_the_same_picture_is_found(run, step_world):
+    ours, theirs = step_world.Pictures(), step_world.Pictures()
+    words = "<image>How large is the marked angle?"
+    items = [(f"b{i:02}", words, [], [theirs.add(step_world.drawing(i))]) for i in range(30)]
+    rows = [("r", words, [], [ours.add(step_world.drawing(23, (72, 48)))])]
+    found = hits(run(rows, [step_world.benchmark("m", items, theirs)], ours))
+    assert found == {("r", rule, "m", "b23", True) for rule in ("exact_short", "numbers_removed")}
+
+
 def test_generic_words_need_the_same_picture(run, step_world):
     theirs, ours = step_world.Pictures(), step_world.Pictures()
     shown = theirs.add(step_world.drawing(1))
