@@ -1,0 +1,58 @@
+"""The reward that trains and the score that evaluates say the same of the same outputs.
+
+OpenRLHF's evaluation during training calls the reward entry and averages its 0/1 `score`; `trainer evaluate` takes
+the answer out and calls the task's scorer. Both stand on one grader, and this is where they are compared.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from shared.answers import perturb
+from shared.mini_world import draw
+from trainer.evaluation.cache import StoredAnswer
+from trainer.evaluation.items import kind_of, load_items
+from trainer.evaluation.results import agrees, summarise
+from trainer.evaluation.scoring import score
+from trainer.evaluation.task import Item
+from trainer.evaluation.tasks import PAPER, task
+from trainer.rewards import reward
+
+DATA = Path(__file__).parents[3].parent / "shared/data"
+FILES = {
+    "math500": "text/math500.parquet",
+    "mathverse": "bench/mathverse_testmini_text_only.json",
+    "mathvision": "bench/mathvision_test_text.jsonl",
+    "olympiadbench": "text/olympiadbench_oe_tp_maths_en.parquet",
+}
+
+
+def compared(name, items):
+    """Accuracy during training and result of evaluation, on golds, other items' golds and wrong neighbours."""
+    outputs, during = [], []
+    for place, item in enumerate(items):
+        other = items[(place * 3 + 1) % len(items)].answer
+        text = (item.answer, other, perturb(item.answer, item.kind))[place % 3]
+        output = f"<think>So it is.</think>\n\\boxed{{{text}}}"
+        label = {"gold": item.answer, "kind": item.kind, "choices": list(item.choices) or None}
+        during.append(reward(output, label).score)
+        outputs.append((item, 0, StoredAnswer(output, 9, 9, truncated=False)))
+    return sum(during) / len(during), summarise(task(name), score(task(name), outputs))
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_training_and_evaluation_agree_on_drawn_problems(name):
+    problems = [draw(f"mini-{name}", index) for index in range(120)]
+    items = [Item(name, p.key, p.question, p.answer, kind_of(p.answer, p.choices), p.choices) for p in problems]
+    accuracy, result = compared(name, items)
+    assert result["accuracy"] > 0.3
+    assert agrees(result, accuracy)
+
+
+@pytest.mark.parametrize(("name", "file"), FILES.items())
+def test_training_and_evaluation_agree_on_the_real_benchmarks(name, file):
+    if not (DATA / file).is_file():
+        pytest.skip(f"real data is not here: {file}")
+    items = load_items(name, str(DATA / file), None, images=False, limit=300).items
+    accuracy, result = compared(name, items)
+    assert agrees(result, accuracy), (accuracy, result["accuracy"], result["stderr"])
