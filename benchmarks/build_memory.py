@@ -2,10 +2,11 @@
 
     python benchmarks/build_memory.py [--rows 39000] [--kilobytes 130] [--scratch FOLDER]
 
-Draws a folder in ViRL39K's layout (JPEG noise over drawn shapes, every picture another one), builds it in a process of its
-own through the very `data-engine build` command with a recipe of all steps that need no model, and samples that
-process's resident memory (its children's counted in) ten times a second. Writes benchmarks/results/build_memory.json.
-Checked: peak below 1.5 GB, every record kept or in the ledger, a second build finds the version without reading pictures.
+Draws a folder in ViRL39K's layout (JPEG noise over drawn shapes, every picture another one), builds it in a process
+of its own through the very `data-engine build` command with a recipe of all steps that need no model, and samples
+that process's resident memory (its children's counted in) ten times a second. Writes
+benchmarks/results/build_memory.json. Checked: peak below 1.5 GB, every record kept or in the ledger, a second build
+finds the version without reading pictures.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ THINGS = ("boxes", "stones", "lamps", "books", "coins", "trees")
 
 
 def draw(number: int, kilobytes: int) -> bytes:
-    """A JPEG of about `kilobytes` KB that no other number gives: shapes under noise, size reached by the noise's share."""
+    """A JPEG of about `kilobytes` KB that no other number gives: shapes over noise."""
     import numpy as np
     from PIL import Image, ImageDraw
 

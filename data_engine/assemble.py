@@ -1,12 +1,12 @@
 """Assemble: join what the steps found, apply the thresholds, and keep one ledger of what was removed and why.
 
-Input: the ingested rows, the steps' annotation frames, the thresholds. Output: the kept rows with types, captions and
-answer kinds filled in, and the ledger: exactly one entry per removed row (the first step that removes it; every other
-finding stands in its evidence under `also`), and one per kept row that came near a threshold. So records read = rows kept
-+ removed entries, always.
-A duplicate is removed only while the row that it repeats is kept: where that one leaves for another reason, the first of
-its duplicates stays in its place.
-Not covered: computing anything about rows (steps).
+Input: the ingested rows, the steps' annotation frames, the thresholds. Output: the kept rows with types, captions
+and answer kinds filled in, and the ledger: exactly one entry per removed row (the first step that removes it; every
+other finding stands in its evidence under `also`), and one per kept row that came near a threshold. So records read =
+rows kept + removed entries, always. A duplicate is removed only while the row that it repeats is kept: where that one
+leaves for another reason, the first of its duplicates stays in its place.
+Not covered: computing anything about rows
+(steps).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def assemble(
     """
     import polars as pl
 
-    findings: dict[str, list[Finding]] = defaultdict(list)
+    findings: _Findings = defaultdict(list)
     _answers(results, settings, findings)
     _failures(rows, results, settings, findings)
     _overlaps(results, settings, item_names, findings)
@@ -140,7 +140,7 @@ def _failures(
         key = "id" if "id" in result.failures.columns else "image_hash"
         reasons = dict(result.failures.select(key, "reason").iter_rows())
         if key == "id":
-            hit = {identity: reason for identity, reason in reasons.items()}
+            hit = reasons
         else:
             hit = {
                 identity: next(reasons[sha256] for sha256 in hashes if sha256 in reasons)
@@ -180,7 +180,9 @@ def _cosines(
     result = results.get("decontaminate_embeddings")
     if result is None:
         return
-    near = result.annotations.filter(result.annotations["score"] >= min(settings.cosine_near, settings.cosine_threshold))
+    near = result.annotations.filter(
+        result.annotations["score"] >= min(settings.cosine_near, settings.cosine_threshold)
+    )
     for row in near.sort("id", "score", descending=[False, True]).iter_rows(named=True):
         removes = row["score"] >= settings.cosine_threshold
         item = item_names.get((row["benchmark"], row["item"]), row["item"])

@@ -136,7 +136,7 @@ def _found(version: DatasetVersion, seconds: float) -> BuildReport:
     return BuildReport(version, found=True, seconds=seconds, steps=steps)
 
 
-def _build(
+def _build(  # noqa: PLR0917 - what `build` resolved, once
     request: BuildRequest,
     recipe: Recipe,
     inputs: Inputs,
@@ -299,12 +299,14 @@ def _counts(work: _Work, read: Ingested, results: dict[str, StepResult], assembl
             )
         )
         left = after
-    for name in ("assemble", "shards"):
-        counts.append(StepCount(name=name, rows_in=left, rows_out=left, seconds=seconds.get(name, 0.0)))
+    counts += [
+        StepCount(name=name, rows_in=left, rows_out=left, seconds=seconds.get(name, 0.0))
+        for name in ("assemble", "shards")
+    ]
     return counts
 
 
-def _draft(
+def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     work: _Work,
     build_key: str,
     read: Ingested,

@@ -40,7 +40,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 @app.command()
-def build(
+def build(  # noqa: PLR0917 - the contract's options
     recipe: RecipeWords,
     profile: ProfileOption = "auto",
     source: SourceOption = None,
@@ -68,7 +68,7 @@ def build(
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0917 - the same options as build
     recipe: RecipeWords,
     profile: ProfileOption = "auto",
     source: SourceOption = None,
@@ -118,7 +118,7 @@ def why(
     run_command(work, as_json=json)
 
 
-def _request(
+def _request(  # noqa: PLR0917 - the same options once more
     recipe: str,
     profile: str,
     source: str | None,

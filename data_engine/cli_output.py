@@ -42,7 +42,7 @@ def say_report(report: BuildReport) -> None:
     _say(f"{manifest.label}: {manifest.rows} rows, {manifest.rejected} rejected, {len(manifest.shards)} shards, {size}")
     for step in report.steps:
         cells = f"{step.computed} computed, {step.reused} reused" if step.computed or step.reused else ""
-        _say(f"  {step.name:<26}{step.rows_in:>8} -> {step.rows_out:<8}{human_seconds(step.seconds):>12}  {cells}".rstrip())
+        _say(f"  {step.name:<26}{step.rows_in:>8} -> {step.rows_out:<8}{human_seconds(step.seconds):>12}  {cells}")
     for warning in manifest.warnings:
         _say(f"  note: {warning}")
     _say(f"{done}: {report.version.path}")
@@ -66,7 +66,8 @@ def say_story(story: Mapping[str, Any]) -> None:
         verdict = "kept" if told["kept"] else "removed"
         _say(f"{story['id']}: {verdict} in {told['label']}")
         source = told.get("source", {})
-        _say(f"  source: {source.get('source_name', '')} {source.get('source_id', '')} in {source.get('source_location', '')}")
+        words = [source.get(name) or "" for name in ("source_name", "source_id", "source_location")]
+        _say("  source: {} {} in {}".format(*words))
         for key in ("question", "answer"):
             if told.get(key):
                 _say(f"  {key}: {_short(told[key])}")

@@ -64,7 +64,8 @@ def _open_memory() -> sqlite3.Connection | None:
         folder.mkdir(parents=True, exist_ok=True)
         memory = sqlite3.connect(folder / "file_hashes.sqlite", timeout=10)
         memory.execute(
-            "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, hash TEXT)"
+            "CREATE TABLE IF NOT EXISTS files"
+            " (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, hash TEXT)"
         )
     except (OSError, sqlite3.Error):
         return None
@@ -87,11 +88,11 @@ def _recall(memory: sqlite3.Connection, stamps: dict[Path, tuple[int, int, int, 
     return known
 
 
-def _remember(memory: sqlite3.Connection, fresh: dict[Path, str], stamps: dict[Path, tuple[int, int, int, int]]) -> None:
+def _remember(
+    memory: sqlite3.Connection, fresh: dict[Path, str], stamps: dict[Path, tuple[int, int, int, int]]
+) -> None:
     oldest = time.time_ns() - int(_YOUNG_SECONDS * 1e9)
-    rows = [
-        (str(path), *stamps[path], digest) for path, digest in fresh.items() if max(stamps[path][1:3]) < oldest
-    ]
+    rows = [(str(path), *stamps[path], digest) for path, digest in fresh.items() if max(stamps[path][1:3]) < oldest]
     try:
         with memory:
             memory.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)

@@ -32,7 +32,7 @@ def findings_table(store: Store, build_key: str) -> AnnotationTable:
     return AnnotationTable(store, STEP, build_key, values=pa.schema([pa.field("story", pa.string(), nullable=False)]))
 
 
-def keep_findings(
+def keep_findings(  # noqa: PLR0917 - all that a story is made of
     store: Store,
     build_key: str,
     rows: pl.DataFrame,
@@ -83,7 +83,8 @@ def _story(row: Mapping[str, Any], steps: Mapping[str, Any], assembled: Assemble
         "answer_raw": row["answer_raw"],
         "choices": row["choices"],
         "images": [
-            {"name": name, "sha256": sha256} for name, sha256 in zip(row["image_names"], row["image_hashes"], strict=True)
+            {"name": name, "sha256": sha256}
+            for name, sha256 in zip(row["image_names"], row["image_hashes"], strict=True)
         ],
         "extra": json.loads(row["extra"]) if row["extra"] else {},
         "steps": dict(steps),

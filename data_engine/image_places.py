@@ -1,5 +1,6 @@
-"""Pictures by their sha256, wherever they lie: files of a source folder, or one spool file for those that came inside
-records or were drawn.
+"""Pictures by their sha256, wherever they lie.
+
+Files of a source folder are read where they are; pictures that came inside records or were drawn go to one spool file.
 
 Input: places noted while a source is read. Output: original bytes on demand, so that no step or shard ever needs all
 pictures in memory. The spool is scratch: it lives as long as the build. `ImagePlaces` pickles as a few names and a
@@ -100,6 +101,7 @@ class ImagePlaces:
         if place is None:
             raise InfiMmrError(f"no picture with sha256 {sha256[:16]} in this build", "Build again")
         kind, where, length = place
+        data: bytes
         try:
             if kind == _FILE:
                 path = Path(self._roots[where[0]]) / where[1]
@@ -113,5 +115,7 @@ class ImagePlaces:
         except OSError as error:
             raise InfiMmrError(f"picture {path.name} cannot be read: {error.strerror}", "Check the source") from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise InfiMmrError(f"picture {path.name} changed while it was being built", "Build again when it is at rest")
+            raise InfiMmrError(
+                f"picture {path.name} changed while it was being built", "Build again when it is at rest"
+            )
         return data

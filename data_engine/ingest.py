@@ -87,8 +87,7 @@ def ingest(
         if isinstance(item, Rejection):
             bad.append(_ledger_entry(source, item))
         else:
-            row, pictures = item
-            good.append(_row(source, row, pictures))
+            good.append(_row(source, *item))
     memory.flush()
     places.flush()
     good, twice = _without_repeats(good)
@@ -126,9 +125,9 @@ def _checked(
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         while window := list(itertools.islice(items, _WINDOW)):
             files = _hash_files(window)
-            found = list(pool.map(lambda item: _pictures(item, files), window))
+            found = list(pool.map(_pictures, window, itertools.repeat(files)))
             memory.recall({p.sha256 for pictures in found if isinstance(pictures, list) for p in pictures})
-            checks = pool.map(lambda pictures: _inspect(pictures, memory), found)
+            checks = pool.map(_inspect, found, itertools.repeat(memory))
             for item, pictures, refused in zip(window, found, checks, strict=True):
                 if isinstance(item, Rejection):
                     yield item

@@ -1,8 +1,8 @@
 """Opening what a recipe names: the source of rows and the benchmarks to compare with.
 
 Input: a resolved recipe. Output: `Source` objects with fingerprints, nothing read beyond what identifies them; then, on
-demand, benchmark items as rows. `identity` is the recipe as it goes into manifests and keys: names, revisions, contents,
-and no path of this machine.
+demand, benchmark items as rows. `identity` is the recipe as it goes into manifests and keys: names, revisions,
+contents, and no path of this machine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Inputs:
                 name: _named(without_places(self.recipe.benchmarks[name]), source)
                 for name, source in self.benchmarks.items()
             },
-            "steps": {name: step_identity(name, settings) for name, settings in self.recipe.steps()},
+            "steps": {name: step_identity(settings) for name, settings in self.recipe.steps()},
             "assemble": without_places(self.recipe.assemble),
             "shards": without_places(self.recipe.shards),
         }
@@ -77,15 +77,19 @@ class Inputs:
 def code_hash() -> str:
     """Return the hash over the code that decides what a build writes.
 
-    It stands in the build key only, not in a version's fingerprint: after a change of code a build runs again (on stored
-    annotations), and where it writes the same bytes it finds the same version.
+    It stands in the build key only, not in a version's fingerprint: after a change of code a build runs again (on
+    stored annotations), and where it writes the same bytes it finds the same version.
     """
     root = Path(__file__).resolve().parent.parent
-    files = [*(root / "data_engine").rglob("*.py"), *(root / "shared").glob("*.py"), *(root / "shared/answers").glob("*.py")]
+    files = [
+        *(root / "data_engine").rglob("*.py"),
+        *(root / "shared").glob("*.py"),
+        *(root / "shared/answers").glob("*.py"),
+    ]
     return fingerprint([[str(file.relative_to(root)), bytes_hash(file.read_bytes())] for file in sorted(files)])
 
 
-def step_identity(name: str, settings: Any) -> dict[str, Any]:
+def step_identity(settings: Any) -> dict[str, Any]:
     """Return what decides a step's findings beside rows and code: settings, prompt texts, models by content."""
     from data_engine.asking import load_prompt
     from shared.schema import IMAGE_TYPES
@@ -124,7 +128,9 @@ def _open_source(recipe: str, settings: SourceSettings) -> Source:
     what = f"recipe {recipe}, source"
     if settings.location == "mini":
         return Mini(settings.benchmark or settings.reader, settings.mini)
-    reader = {"virl39k": virl39k_reader, "deepscaler": deepscaler_reader, "benchmark": benchmark_reader}[settings.reader]
+    reader = {"virl39k": virl39k_reader, "deepscaler": deepscaler_reader, "benchmark": benchmark_reader}[
+        settings.reader
+    ]
     place = find_place(settings.location, settings.revision, settings.files or reader.HUB_PATTERNS, what=what)
     if settings.reader == "virl39k":
         return virl39k_reader.Virl39k(place, settings.licence)

@@ -1,8 +1,8 @@
 """What a build would do: rows, what is reused, model calls, and an estimate of the time.
 
-Reads the source as a build does and looks every cell up, with a runner that counts what would be asked and asks nothing;
-nothing is written but which pictures can be used. Counts of model calls are exact, with one exception that is said:
-where pictures are not typed yet, every one of them counts as one caption.
+Reads the source as a build does and looks every cell up, with a runner that counts what would be asked and asks
+nothing; nothing is written but which pictures can be used. Counts of model calls are exact, with one exception that
+is said: where pictures are not typed yet, every one of them counts as one caption.
 
 Estimate: sum over steps of (calls x seconds per call) + engines to start x seconds per start + pictures x seconds to
 read and write each. Seconds per call come from the newest version in the store that computed this step under the same
@@ -34,8 +34,8 @@ ASSUMED = {
     "local": {"type_images": 0.05, "caption_images": 0.15, "decontaminate_embeddings": 0.04, "start": 40.0},
     "full": {"type_images": 0.03, "caption_images": 0.35, "decontaminate_embeddings": 0.05, "start": 120.0},
 }
-"""Seconds per call and per engine start. `local`: seen on two cores with tiny-vl. `full`: an assumption for one 80 GB GPU
-(7B models, 300 and 700 tokens per picture), to be replaced by the store's own numbers after the first build."""
+"""Seconds per call and per engine start. `local`: seen on two cores with tiny-vl. `full`: an assumption for one 80 GB
+GPU (7B models, 300 and 700 tokens per picture), to be replaced by the store's own numbers after the first build."""
 SECONDS_PER_PICTURE = 0.006
 """Reading, hashing, checking and writing one picture of 130 KB on one busy core (benchmarks/build_memory.py)."""
 SECONDS_PER_ROW = 0.002
@@ -156,7 +156,7 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
         )
         steps = _steps(inputs, store, context, runner)
         pictures = len(image_hashes_of(context.rows))
-    return _told(inputs, store, read, pictures, steps, len(runner.engines))
+    return _told(inputs, read, pictures, steps, len(runner.engines))
 
 
 def _steps(inputs: Inputs, store: Store, context: StepContext, runner: CountingRunner) -> list[dict[str, Any]]:
@@ -237,10 +237,7 @@ def _seconds_per_call(store: Store, profile: str, step: str) -> float:
     return best[1] if best is not None else ASSUMED[profile][step]
 
 
-def _told(
-    inputs: Inputs, store: Store, read: Ingested, pictures: int, steps: list[dict[str, Any]], starts: int
-) -> dict[str, Any]:
-    del store
+def _told(inputs: Inputs, read: Ingested, pictures: int, steps: list[dict[str, Any]], starts: int) -> dict[str, Any]:
     seconds = sum(step["seconds"] for step in steps)
     seconds += starts * ASSUMED[inputs.recipe.profile]["start"]
     seconds += pictures * SECONDS_PER_PICTURE + read.rows.height * SECONDS_PER_ROW

@@ -1,9 +1,10 @@
 """Recipes: one complete TOML file per dataset, named like the dataset.
 
-Input: a recipe's name (a file in `data_engine/recipes`) or the path of a user's own file, a profile, and overrides of the
-command line. Output: a resolved `Recipe`. Which steps run is said by which `[steps.NAME]` tables stand in the file; they
-run in the order of `STEP_ORDER`, whatever their order in the file.
-Not covered: opening sources and models (build).
+Input: a recipe's name (a file in `data_engine/recipes`) or the path of a user's own file, a profile, and overrides of
+the command line. Output: a resolved `Recipe`. Which steps run is said by which `[steps.NAME]` tables stand in the
+file; they run in the order of `STEP_ORDER`, whatever their order in the file.
+Not covered: opening sources and models
+(build).
 """
 
 from __future__ import annotations
@@ -38,40 +39,54 @@ class SourceSettings(Strict):
 
     reader: Literal["virl39k", "deepscaler", "benchmark"] = Field(description="Which reader knows the records.")
     location: str = Field(description="Hub id, folder, file, or 'mini' for the project's own small set.")
-    revision: str = Field("main", description="Hub branch, tag or commit; recorded as the commit. Ignored for folders.")
-    benchmark: str = Field("", description="Name of the benchmark, for reader 'benchmark'.")
-    files: tuple[str, ...] = Field((), description="Hub files to fetch, as patterns; empty takes the reader's own.")
-    licence: str = Field("", description="Licence of the rows, recorded in the manifest.")
-    limit: int = Field(0, ge=0, description="Records read from the front; 0 reads all.")
-    mini: MiniSettings = Field(MiniSettings(), description="Sizes for location 'mini'.")
+    revision: str = Field(
+        default="main", description="Hub branch, tag or commit; recorded as the commit. Ignored for folders."
+    )
+    benchmark: str = Field(default="", description="Name of the benchmark, for reader 'benchmark'.")
+    files: tuple[str, ...] = Field(
+        default=(), description="Hub files to fetch, as patterns; empty takes the reader's own."
+    )
+    licence: str = Field(default="", description="Licence of the rows, recorded in the manifest.")
+    limit: int = Field(default=0, ge=0, description="Records read from the front; 0 reads all.")
+    mini: MiniSettings = Field(default=MiniSettings(), description="Sizes for location 'mini'.")
 
 
 class BenchmarkSettings(Strict):
     """A benchmark to compare rows with."""
 
     location: str = Field(description="Hub id, folder, file, or 'mini'.")
-    revision: str = Field("main", description="Hub branch, tag or commit. Ignored for folders.")
-    files: tuple[str, ...] = Field((), description="Hub files to fetch, as patterns; empty takes the reader's own.")
-    rows: int = Field(40, ge=1, description="Items drawn for location 'mini'.")
+    revision: str = Field(default="main", description="Hub branch, tag or commit. Ignored for folders.")
+    files: tuple[str, ...] = Field(
+        default=(), description="Hub files to fetch, as patterns; empty takes the reader's own."
+    )
+    rows: int = Field(default=40, ge=1, description="Items drawn for location 'mini'.")
 
 
 class AssembleSettings(Strict):
     """Which findings remove a row. Changing one re-runs assembling only."""
 
-    remove_unverifiable: bool = Field(True, description="Remove rows whose gold the grader cannot verify.")
-    remove_conflicts: bool = Field(True, description="Remove problems that occur with different answers.")
-    remove_overlaps: bool = Field(True, description="Remove rows that the text rules find in a benchmark.")
-    cosine_threshold: float = Field(0.95, ge=0, le=1.01, description="Remove at this cosine and above; 1.01 keeps all.")
-    cosine_near: float = Field(0.90, ge=0, le=1.01, description="Note as near miss from this cosine; 1.01 notes none.")
-    jaccard_threshold: float = Field(0.8, ge=0, le=1.01, description="Remove duplicates from this Jaccard similarity.")
-    remove_failed: bool = Field(True, description="Remove rows for which a model call failed for good.")
+    remove_unverifiable: bool = Field(default=True, description="Remove rows whose gold the grader cannot verify.")
+    remove_conflicts: bool = Field(default=True, description="Remove problems that occur with different answers.")
+    remove_overlaps: bool = Field(default=True, description="Remove rows that the text rules find in a benchmark.")
+    cosine_threshold: float = Field(
+        default=0.95, ge=0, le=1.01, description="Remove at this cosine and above; 1.01 keeps all."
+    )
+    cosine_near: float = Field(
+        default=0.90, ge=0, le=1.01, description="Note as near miss from this cosine; 1.01 notes none."
+    )
+    jaccard_threshold: float = Field(
+        default=0.8, ge=0, le=1.01, description="Remove duplicates from this Jaccard similarity."
+    )
+    remove_failed: bool = Field(default=True, description="Remove rows for which a model call failed for good.")
 
 
 class ShardSettings(Strict):
     """How rows are laid into files."""
 
-    shard_megabytes: int = Field(500, ge=1, description="Size that shards should not pass, in MB (10^6 bytes).")
-    row_group_megabytes: int = Field(32, ge=1, le=280, description="A row group closes at this many MB of its own.")
+    shard_megabytes: int = Field(default=500, ge=1, description="Size that shards should not pass, in MB (10^6 bytes).")
+    row_group_megabytes: int = Field(
+        default=32, ge=1, le=280, description="A row group closes at this many MB of its own."
+    )
 
 
 @cache
@@ -83,18 +98,21 @@ def step_module(name: str) -> Any:
 @cache
 def _steps_model() -> type[Strict]:
     fields: dict[str, Any] = {
-        name: (step_module(name).Settings | None, Field(None, description=f"Settings of {name}; absent: not run."))
+        name: (
+            step_module(name).Settings | None,
+            Field(default=None, description=f"Settings of {name}; absent: not run."),
+        )
         for name in STEP_ORDER
     }
     return pydantic.create_model("Steps", __base__=Strict, **fields)
 
 
 class _RecipeBase(Strict):
-    description: str = Field("", description="One sentence for people.")
+    description: str = Field(default="", description="One sentence for people.")
     source: SourceSettings = Field(description="Where rows come from.")
-    benchmarks: dict[str, BenchmarkSettings] = Field({}, description="Benchmarks to compare with, by name.")
-    assemble: AssembleSettings = Field(AssembleSettings(), description="What removes a row.")
-    shards: ShardSettings = Field(ShardSettings(), description="How rows are laid into files.")
+    benchmarks: dict[str, BenchmarkSettings] = Field(default={}, description="Benchmarks to compare with, by name.")
+    assemble: AssembleSettings = Field(default=AssembleSettings(), description="What removes a row.")
+    shards: ShardSettings = Field(default=ShardSettings(), description="How rows are laid into files.")
 
 
 class Recipe(Strict):
@@ -212,7 +230,9 @@ def _check(settings: Any, file: str) -> None:
     for name, benchmark in settings.benchmarks.items():
         if benchmark.location == "mini" and name not in BENCHMARKS:
             raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, BENCHMARKS))
-    needs = [name for name in ("decontaminate_ngrams", "decontaminate_embeddings") if getattr(settings.steps, name, None)]
+    needs = [
+        name for name in ("decontaminate_ngrams", "decontaminate_embeddings") if getattr(settings.steps, name, None)
+    ]
     if needs and not settings.benchmarks:
         raise UsageError(f"recipe {file}: {needs[0]} has no benchmark to compare with", "Add [benchmarks.NAME]")
     if settings.steps.caption_images and not settings.steps.type_images:

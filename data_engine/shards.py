@@ -69,9 +69,7 @@ def write_shards(
     return files
 
 
-def _write_shard(
-    rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_bytes: int, task: Task | None
-) -> None:
+def _write_shard(rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_bytes: int, task: Task | None) -> None:
     import pyarrow.parquet as pq
 
     texts = [column.name for column in COLUMNS if column.name != "images"]

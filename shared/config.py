@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import types
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -42,7 +41,7 @@ class Profile(Strict):
 
 
 def pick_profile(name: str) -> Profile:
-    """Resolve `auto`, `full` or `local`; `auto` takes `full` where a CUDA device can be seen without importing torch."""
+    """Resolve `auto`, `full` or `local`; `auto` takes `full` where a CUDA device is seen (torch is not imported)."""
     if name in PROFILES:
         return Profile(name=typing.cast("Literal['full', 'local']", name), why=f"profile {name}: as asked")
     if name != "auto":
@@ -182,7 +181,7 @@ def _explain(
     if first["type"] == "extra_forbidden":
         options = _known_keys(model, first["loc"][:-1])
         close = nearest(keys[-1], options)
-        prefix = ".".join(keys[:-1] + [""]) if len(keys) > 1 else ""
+        prefix = ".".join([*keys[:-1], ""]) if len(keys) > 1 else ""
         hint = f"Did you mean {prefix}{close}?" if close else f"Known here: {', '.join(sorted(options))}"
         return UsageError(f"{place}: unknown key {dotted}", hint)
     if first["type"] == "missing":
@@ -209,6 +208,6 @@ def _known_keys(model: type[pydantic.BaseModel], location: tuple[int | str, ...]
 
 
 def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if typing.get_origin(annotation) is None and isinstance(annotation, type):
         return [annotation] if issubclass(annotation, pydantic.BaseModel) else []
     return [kind for argument in typing.get_args(annotation) for kind in _models_in(argument)]

@@ -10,10 +10,7 @@ import enum
 import hashlib
 import json
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 _READ_BYTES = 1 << 20
 
@@ -21,8 +18,8 @@ _READ_BYTES = 1 << 20
 def fingerprint(value: object) -> str:
     """Return the sha256 (64 hex digits) of `value` as canonical JSON (sorted keys, no spaces, UTF-8).
 
-    Takes None, bool, int, finite float, str, enum members (by value), list, tuple, dict with str keys and pydantic models,
-    nested at will. An int and an equal float differ; a list and an equal tuple do not.
+    Takes None, bool, int, finite float, str, enum members (by value), list, tuple, dict with str keys and pydantic
+    models, nested at will. An int and an equal float differ; a list and an equal tuple do not.
 
     Raises:
         TypeError: for anything else, naming the path within `value` (``$.steps[2].folder``).
@@ -43,7 +40,7 @@ def bytes_hash(data: bytes) -> str:
 def file_hash(path: Path | str) -> str:
     """Return the sha256 (64 hex digits) of a file's bytes, read in pieces of 1 MiB."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while piece := file.read(_READ_BYTES):
             digest.update(piece)
     return digest.hexdigest()

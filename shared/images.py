@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from PIL import Image as PilImage
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
-"""Formats that Pillow decodes in process (JPEG brings MPO along). EPS would start Ghostscript, and the rest have no place in a data set."""
+"""Formats that Pillow decodes in process (JPEG brings MPO along).
+
+EPS would start Ghostscript, and the rest have no place in a data set.
+"""
 
 Reason = Literal["not_an_image", "truncated", "bomb", "too_small", "too_large", "aspect_ratio", "empty"]
 
@@ -56,7 +59,7 @@ class ImageInfo:
     frames: int
 
 
-class ImageRefused(InfiMmrError):
+class ImageRefused(InfiMmrError):  # noqa: N818 - an outcome with a reason, named as such across all rooms
     """An image that cannot be used; `reason` is one word from a closed list, `detail` says more."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -70,7 +73,7 @@ class ImageRefused(InfiMmrError):
         return (ImageRefused, (self.reason, self.detail))
 
 
-class PathRefused(InfiMmrError):
+class PathRefused(InfiMmrError):  # noqa: N818 - as above
     """A relative name that does not stay a plain file inside its folder; `reason` is a typed word."""
 
     def __init__(self, reason: Literal["path_escape", "remote_url", "image_missing"], name: str) -> None:
@@ -191,7 +194,7 @@ def safe_join(root: Path | str, relative: str) -> Path:
         raise PathRefused("path_escape", relative)
     base = os.path.realpath(root)
     try:
-        real = os.path.realpath(os.path.join(base, relative))
+        real = os.path.realpath(f"{base}/{relative}")
     except (OSError, ValueError) as error:
         raise PathRefused("path_escape", relative) from error
     if real != base and not real.startswith(base.rstrip("/") + "/"):
@@ -219,7 +222,7 @@ def _opened(data: bytes, limits: ImageLimits) -> PilImage.Image:
         raise ImageRefused("bomb", str(error)) from error
     except UnidentifiedImageError as error:
         raise ImageRefused(_why_unidentified(data), "no known image header, or a broken one") from error
-    except Exception as error:  # noqa: BLE001 - a hostile header may raise anything; every case is one reason
+    except Exception as error:
         raise ImageRefused("not_an_image", f"{type(error).__name__}: {error}") from error
     try:
         _check_size(image.width, image.height, limits)
@@ -253,7 +256,7 @@ def _load(image: PilImage.Image) -> None:
         image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefused("bomb", str(error)) from error
-    except Exception as error:  # noqa: BLE001 - decoders raise OSError, SyntaxError, struct.error and more
+    except Exception as error:
         raise ImageRefused("truncated", f"{type(error).__name__}: {error}") from error
 
 

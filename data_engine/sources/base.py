@@ -1,7 +1,8 @@
 """What every source hands over: rows as the source means them, or a typed reason why a record cannot be one.
 
 Input: a place (hub id, folder, file, or `mini`). Output: `SourceRow` or `Rejection`, one per record, in the source's
-order; nothing is dropped and no record is fatal. Pictures are named, not loaded: `ingest` reads, hashes and checks them.
+order; nothing is dropped and no record is fatal. Pictures are named, not loaded: `ingest` reads, hashes and checks
+them.
 Not covered: duplicate keys and conflicting answers (they need all rows: `ingest`), judging (steps).
 """
 
@@ -127,8 +128,9 @@ def fit_image_tags(question: str, images: int) -> tuple[str, str]:
     """Give a question one `<image>` per image; returns the text and the mend made (empty for none).
 
     Where the plain tags are as many as the images, numbered ones (`<image1>`) are references in words and stay; else
-    they count as tags and are renamed. Too few tags: the missing ones go in front, which keeps the order that the source
-    lists its images in. More tags than images means that a picture is missing: that is no mend, see `ValueError`.
+    they count as tags and are renamed. Too few tags: the missing ones go in front, which keeps the order that the
+    source lists its images in. More tags than images means that a picture is missing: that is no mend, see
+    `ValueError`.
 
     Raises:
         ValueError: more tags than images.

@@ -1,8 +1,8 @@
 """Benchmarks as rows: MATH500, MathVerse, MathVision, OlympiadBench, MathVista, and any file with problems and answers.
 
 The real field names are known by `shared.benchmark_files`, which the trainer's evaluation shares. A file that names
-pictures without holding them (a json with names only) is read as text alone, row by row, and `missing_images` in `extra`
-says so. Items that cannot be scored (proofs, no answer) become rejections.
+pictures without holding them (a json with names only) is read as text alone, row by row, and `missing_images` in
+`extra` says so. Items that cannot be scored (proofs, no answer) become rejections.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DeepScaleR rows: text problems with golds, from json (the hub's `deepscaler.json`), jsonl or parquet.
 
-Fields read: `problem` (or `question`), `answer` (text, number, or list: the first item is the gold, the rest are noted
-as alternatives), `id`/`unique_id` as key where there is one, else the position; `difficulty`, `source`, `origin`, `level`
-are kept as they are in `extra`. Worked solutions are left out: they are no part of a row.
+Fields read: `problem` (or `question`), `answer` (text, number, or list: the first item is the gold, the rest are
+noted as alternatives), `id`/`unique_id` as key where there is one, else the position; `difficulty`, `source`,
+`origin` and `level` are kept as they are in `extra`. Worked solutions are left out: they are no part of a row.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DeepScaler:
 
         if any(file.suffix != ".parquet" for file in self._files):
             return None
-        return sum(pq.read_metadata(file).num_rows for file in self._files)
+        return sum(int(pq.read_metadata(file).num_rows) for file in self._files)
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per record, in file order."""
@@ -94,7 +94,9 @@ def read_records(file: Path, what: str) -> Iterator[Mapping[str, Any] | None]:
         else:
             items = json.loads(file.read_text(encoding="utf-8-sig"))
             if not isinstance(items, list):
-                raise InfiMmrError(f"{what}: {file.name} holds no list of records", "Write one record per line as jsonl")
+                raise InfiMmrError(
+                    f"{what}: {file.name} holds no list of records", "Write one record per line as jsonl"
+                )
             for item in items:
                 yield item if isinstance(item, dict) else None
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError

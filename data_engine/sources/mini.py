@@ -48,10 +48,12 @@ _TEXT_EVERY = 12
 class MiniSettings(Strict):
     """How much is drawn and how much is planted."""
 
-    rows: int = Field(240, ge=1, description="Problems drawn, planted ones not counted.")
-    duplicates: int = Field(8, ge=0, description="Planted duplicates, every second one edited; 0 plants none.")
-    copies: int = Field(2, ge=0, description="Planted benchmark items per benchmark; 0 plants none.")
-    renumbered: int = Field(2, ge=0, description="Planted items with other numbers per text benchmark; 0 plants none.")
+    rows: int = Field(default=240, ge=1, description="Problems drawn, planted ones not counted.")
+    duplicates: int = Field(default=8, ge=0, description="Planted duplicates, every second one edited; 0 plants none.")
+    copies: int = Field(default=2, ge=0, description="Planted benchmark items per benchmark; 0 plants none.")
+    renumbered: int = Field(
+        default=2, ge=0, description="Planted items with other numbers per text benchmark; 0 plants none."
+    )
 
 
 class Mini:

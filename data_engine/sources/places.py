@@ -28,7 +28,7 @@ _FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".csv", ".zip")
 
 @dataclass(frozen=True)
 class Place:
-    """A source's place: `path` here (None for `mini`), what lineage calls it, and the hub commit (empty for folders)."""
+    """A source's place: `path` here (None for `mini`), what lineage calls it, the hub commit (empty for folders)."""
 
     path: Path | None
     location: str
@@ -105,7 +105,9 @@ def unpacked(archive: Path, digest: str, cache: Path) -> Path:
     except (zipfile.BadZipFile, PathRefused, EOFError) as error:
         raise InfiMmrError(f"{archive.name} cannot be unpacked: {error}", "Fetch it again") from error
     except OSError as error:
-        raise InfiMmrError(f"{archive.name} cannot be unpacked: {os.strerror(error.errno or 0)}", "Free space") from error
+        raise InfiMmrError(
+            f"{archive.name} cannot be unpacked: {os.strerror(error.errno or 0)}", "Free space"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return done

@@ -1,8 +1,9 @@
 """ViRL39K rows: `39Krelease.parquet` (or any parquet with its columns) and the pictures beside it.
 
-Columns read: `question`, `answer` (in a box), `PassRate_32BTrained`, `PassRate_7BBase` (-1 = not annotated), `category`,
-`source`, `qid`, `image` (list of relative paths; one path and embedded `{bytes, path}` are taken as well). Only `question`,
-`answer` and `image` must be there. Pictures lie under the parquet's folder, or in an `images.zip` there.
+Columns read: `question`, `answer` (in a box), `PassRate_32BTrained`, `PassRate_7BBase` (-1 = not annotated),
+`category`, `source`, `qid`, `image` (list of relative paths; one path and embedded `{bytes, path}` are taken as
+well). Only `question`, `answer` and `image` must be there. Pictures lie under the parquet's folder, or in an
+`images.zip` there.
 """
 
 from __future__ import annotations
@@ -69,10 +70,8 @@ class Virl39k:
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per parquet row, in file order."""
-        position = 0
-        for record in self._records(None):
+        for position, record in enumerate(self._records(None)):
             yield virl_row(record, position, self._root)
-            position += 1
 
     def _columns(self) -> set[str]:
         import pyarrow.parquet as pq
@@ -128,7 +127,9 @@ def parquet_files(path: Path, needed: set[str], *, prefer: str, what: str) -> li
         except (OSError, pa.ArrowException) as error:
             if len(files) > 1:
                 continue
-            raise InfiMmrError(f"{what}: {file.name} is not a readable parquet file ({error})", "Fetch it again") from error
+            raise InfiMmrError(
+                f"{what}: {file.name} is not a readable parquet file ({error})", "Fetch it again"
+            ) from error
         seen |= columns
         if needed <= columns:
             found.append(file)

@@ -51,9 +51,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     known = dict(zip(keys, rows.select("answer", "choices").iter_rows(), strict=True))
     missing = table.missing(keys)
     task = context.progress.task("verify_answers", total=len(missing))
-    batches = [
-        _batch(missing[start : start + _BATCH_ROWS], known) for start in range(0, len(missing), _BATCH_ROWS)
-    ]
+    batches = [_batch(missing[start : start + _BATCH_ROWS], known) for start in range(0, len(missing), _BATCH_ROWS)]
     for checked in context.runner.map_batches(check_batch, batches, task=task):
         table.append_table(checked)
     task.done()

@@ -31,19 +31,26 @@ def answers(**status):
         pl.DataFrame(
             [
                 {
-                    "id": name, "answer_kind": "integer", "status": "unverifiable" if reason else "verified",
-                    "reason": reason, "parsed": "", "self_accepts": not reason, "refuses_neighbour": True,
+                    "id": name,
+                    "answer_kind": "integer",
+                    "status": "unverifiable" if reason else "verified",
+                    "reason": reason,
+                    "parsed": "",
+                    "self_accepts": not reason,
+                    "refuses_neighbour": True,
                 }
                 for name, reason in status.items()
             ]
-        )  # fmt: skip
+        )
     )
 
 
 def overlaps(*found):
     columns = ("id", "rule", "benchmark", "item", "score", "removes")
     return StepResult(
-        pl.DataFrame([{**dict(zip(columns, one, strict=True)), "benchmark_revision": "r", "evidence": "{}"} for one in found])
+        pl.DataFrame(
+            [{**dict(zip(columns, one, strict=True)), "benchmark_revision": "r", "evidence": "{}"} for one in found]
+        )
     )
 
 
@@ -97,7 +104,9 @@ def test_the_thresholds_decide_and_near_misses_stay():
     assert done.near_misses == 1
     lower, _ = decide(rows("a", "b", "c"), {"decontaminate_embeddings": found}, cosine_threshold=0.8)
     assert lower.rows.height == 0
-    off, ledger = decide(rows("a", "b", "c"), {"decontaminate_embeddings": found}, cosine_threshold=1.01, cosine_near=1.01)
+    off, ledger = decide(
+        rows("a", "b", "c"), {"decontaminate_embeddings": found}, cosine_threshold=1.01, cosine_near=1.01
+    )
     assert (off.rows.height, ledger) == (3, {})
 
 
@@ -128,7 +137,7 @@ def test_failed_model_calls_become_entries_of_the_rows_they_belong_to():
         pl.DataFrame({"image_hash": ["1", "3"], "image_type": ["chart", "gui"]}),
         failures=pl.DataFrame({"image_hash": ["2"], "reason": ["engine died"]}),
     )
-    done, ledger = decide(frame, {"type_images": failed})
+    _, ledger = decide(frame, {"type_images": failed})
     assert (ledger["a"]["step"], ledger["a"]["rule"], ledger["a"]["removed"]) == ("type_images", "failed", True)
     kept, ledger = decide(frame, {"type_images": failed}, remove_failed=False)
     assert kept.rows.height == 2

@@ -121,7 +121,10 @@ def test_everything_planted_is_found_and_lookalikes_stay(recipe, tmp_path):
 
 def test_adding_a_benchmark_compares_only_against_it(recipe, tmp_path):
     first = run(recipe, tmp_path / "store")
-    items = [{"id": f"n{n}", "question": f"A new problem about {n} hens and the eggs of {n} days?", "answer": "1"} for n in range(5)]
+    items = [
+        {"id": f"n{n}", "question": f"A new problem about {n} hens and the eggs of {n} days?", "answer": "1"}
+        for n in range(5)
+    ]
     (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, items)))
     second = run(recipe, tmp_path / "store", benchmarks=[f"new={tmp_path / 'new.jsonl'}"])
     steps = {step.name: step for step in second.steps}
@@ -171,9 +174,11 @@ def test_text_only_duplicates_with_another_picture_survive(real_data, tmp_path):
     folder = tmp_path / "blink"
     folder.mkdir()
     rows = pl.read_parquet(real_data / "virl_like" / "virl_like.parquet")
-    some = rows.filter(pl.col("source").is_in(["blink_jigsaw", "nlvr"])).group_by("source", maintain_order=True).head(40)
+    some = (
+        rows.filter(pl.col("source").is_in(["blink_jigsaw", "nlvr"])).group_by("source", maintain_order=True).head(40)
+    )
     some.write_parquet(folder / "39Krelease.parquet")
-    os.symlink(real_data / "virl_like" / "images", tmp_path / "real")
+    (tmp_path / "real").symlink_to(real_data / "virl_like" / "images")
     (folder / "images").mkdir()
     for names in some["image"]:
         for name in names:

@@ -36,7 +36,8 @@ def world(tmp_path, count=30, images=1):
         rows.append(
             {
                 "id": row_id("s", str(number), digest), "question": "<image>" * images + f"q{number}", "answer": "1",
-                "answer_kind": "integer", "choices": ["a", "b"] if number % 2 else [], "image_types": ["chart"] * images,
+                "answer_kind": "integer", "choices": ["a", "b"] if number % 2 else [],
+                "image_types": ["chart"] * images,
                 "captions": [None] * images, "category": None, "source": "x",
                 "difficulty": {"pass_rate_large": 0.5, "pass_rate_small": None} if number % 3 else None,
                 "answer_raw": "1", "extra": None, "source_name": "s", "source_id": str(number), "source_location": "l",
@@ -81,7 +82,10 @@ def test_a_removed_row_changes_its_own_shard_only(tmp_path):
     frame, places = world(tmp_path)
     before = {file.name: file_hash(file) for file in write(frame, places, tmp_path / "one", 200_000)}
     gone = frame["id"][3]
-    after = {file.name: file_hash(file) for file in write(frame.filter(frame["id"] != gone), places, tmp_path / "two", 200_000)}
+    after = {
+        file.name: file_hash(file)
+        for file in write(frame.filter(frame["id"] != gone), places, tmp_path / "two", 200_000)
+    }
     assert before.keys() == after.keys()
     changed = [name for name in before if before[name] != after[name]]
     assert changed == [f"set-{shard_of(gone, 4):05d}-of-00004.parquet"]
@@ -134,7 +138,7 @@ def test_places_travel_to_other_processes_and_keep_one_copy(tmp_path):
     places = ImagePlaces(tmp_path / "spool")
     for _ in range(3):
         places.add_bytes(bytes_hash(noise(1)), noise(1))
-    copy = pickle.loads(pickle.dumps(places))
+    copy = pickle.loads(pickle.dumps(places))  # noqa: S301 - our own bytes, as workers get them
     assert copy.get(bytes_hash(noise(1))) == noise(1)
     assert (tmp_path / "spool").stat().st_size == len(noise(1))
     with pytest.raises(InfiMmrError, match="no picture"):

@@ -53,7 +53,11 @@ def test_a_removed_row_tells_by_what_evidence(store):
     (told,) = tell("from-mini-mathvista-0", str(store), "small@v1")["versions"]
     assert not told["kept"]
     (entry,) = told["ledger"]
-    assert (entry["step"], entry["benchmark"], entry["item"]) == ("decontaminate_ngrams", "mathvista", "mini-mathvista-0")
+    assert (entry["step"], entry["benchmark"], entry["item"]) == (
+        "decontaminate_ngrams",
+        "mathvista",
+        "mini-mathvista-0",
+    )
     assert entry["evidence"]["row"]["text"]
     assert told["question"] == told["question"]
     assert told["findings"][0]["removes"]

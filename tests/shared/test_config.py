@@ -18,7 +18,7 @@ class Sample(Strict):
     name: str
     limit: int = 0
     engine: Engine = Engine()
-    benchmarks: dict[str, Engine] = {}
+    benchmarks: dict[str, Engine] = {}  # noqa: RUF012 - pydantic copies defaults
     other: Engine | None = None
 
 
@@ -46,7 +46,11 @@ def test_the_profile_table_lies_over_common_values_and_overrides_over_both(tmp_p
         ('name = "a"\n[engine]\nmodle = "x"\n', [], "unknown key engine.modle. Did you mean engine.model?"),
         ('name = "a"\n[benchmarks.b]\nmodle = "x"\n', [], "Did you mean benchmarks.b.model?"),
         ('name = "a"\n[other]\nmodle = "x"\n', [], "Did you mean other.model?"),
-        ('name = "a"\n', ["engine.bach_size=1"], "--set: unknown key engine.bach_size. Did you mean engine.batch_size?"),
+        (
+            'name = "a"\n',
+            ["engine.bach_size=1"],
+            "--set: unknown key engine.bach_size. Did you mean engine.batch_size?",
+        ),
         ('name = "a"\n', ["limit=many"], "--set: limit = 'many'"),
         ("limit = 1\n", [], "the key name is missing"),
         ("name = \n", [], "is not valid TOML"),

@@ -1,0 +1,173 @@
+"""The command line of build, plan and why: JSON alone on stdout, one error line, exit codes, and a light door."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+RECIPE = """
+[source]
+reader = "deepscaler"
+location = "mini"
+[source.mini]
+rows = 6
+duplicates = 0
+copies = 0
+renumbered = 0
+[steps.verify_answers]
+"""
+TYPED = """
+[source]
+reader = "virl39k"
+location = "mini"
+[source.mini]
+rows = 4
+duplicates = 0
+copies = 0
+renumbered = 0
+[steps.type_images.engine]
+model = "{model}"
+max_model_len = 512
+{more}
+"""
+
+
+def data_engine(*words, **environment):
+    command = [sys.executable, "-c", "from data_engine.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "small.toml").write_text(RECIPE)
+    done = data_engine("build", folder / "small.toml", "--profile", "local", "--store", folder / "store", "--json")
+    return folder, done
+
+
+def test_with_json_stdout_is_one_object_and_nothing_else(small):
+    folder, done = small
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    report = json.loads(done.stdout)
+    assert report["rows"] == 6
+    assert report["path"].startswith(str(folder))
+    assert done.stderr.splitlines()[0] == "profile local: as asked"
+    assert "small@v1 (local): 6 rows" in done.stderr
+
+
+def test_auto_says_first_what_it_took_and_how_to_get_the_other(small):
+    folder, _ = small
+    done = data_engine("build", folder / "small.toml", "--store", folder / "store", CUDA_VISIBLE_DEVICES="")
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("profile local: no CUDA device seen")
+    assert "--profile full" in first
+    assert "found, nothing to compute" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_store_is_the_option_else_the_variable(small, tmp_path):
+    folder, _ = small
+    done = data_engine(
+        "build", folder / "small.toml", "--profile", "local", "--json", INFI_MMR_STORE=str(tmp_path / "s")
+    )
+    assert json.loads(done.stdout)["path"].startswith(str(tmp_path / "s"))
+
+
+def test_plan_of_a_version_that_stands_there_runs_nothing(small):
+    folder, _ = small
+    done = data_engine("plan", folder / "small.toml", "--profile", "local", "--store", folder / "store", "--json")
+    plan = json.loads(done.stdout)
+    assert (plan["version"], plan["model_calls"]) == ("v1", 0)
+
+
+def test_plan_counts_model_calls_without_asking_a_model(tmp_path):
+    (tmp_path / "typed.toml").write_text(TYPED.format(model="tiny-vl", more=""))
+    done = data_engine("plan", tmp_path / "typed.toml", "--profile", "local", "--store", tmp_path / "s", "--json")
+    plan = json.loads(done.stdout)
+    assert (plan["rows"], plan["images"], plan["model_calls"], plan["engine_starts"]) == (4, 4, 4, 1)
+    assert plan["seconds"] > 0
+    assert "seconds per call" in plan["formula"]
+    assert not (tmp_path / "s" / "datasets").exists()
+
+
+def test_why_tells_a_row_in_json(small):
+    folder, _ = small
+    done = data_engine("why", "mini-deepscaler-3", "--store", folder / "store", "--json")
+    story = json.loads(done.stdout)
+    assert story["versions"][0]["kept"]
+    assert story["id"].startswith("deepscaler-")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["build", "virl39k-captoned"], 2, "Did you mean virl39k-captioned?"),
+        (["build", "virl39k", "--profile", "locl"], 2, "Did you mean local?"),
+        (["build", "virl39k", "--profile", "local", "--set", "sorce.limit=1"], 2, "Did you mean source?"),
+        (["build", "virl39k", "--profile", "local", "--set", "source.limit=x"], 2, "source.limit = 'x'"),
+        (["build", "virl39k", "--profile", "local", "--runner", "rey"], 2, "Did you mean ray?"),
+        (["build", "virl39k", "--profile", "local", "--source", "./nothing"], 1, "./nothing does not exist"),
+        (["build", "virl39k", "--profile", "local", "--benchmark", "math500=./no.json"], 1, "./no.json does not exist"),
+        (["plan", "nonsense-recipe-name"], 2, "Known: deepscaler"),
+        (["why", "nothing"], 1, "no row nothing in an empty store"),
+        (["build", "math500", "--profile", "local", "--limit", "0"], 2, "--limit"),
+        (["biuld"], 2, "No such command"),
+    ],
+)
+def test_bad_use_is_one_clear_line_with_an_exit_code(tmp_path, words, code, expected):
+    done = data_engine(*words, INFI_MMR_STORE=str(tmp_path / "store"))
+    assert done.returncode == code, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "store").rglob("*.parquet")) if (tmp_path / "store").exists() else True
+
+
+def test_an_error_is_json_too_where_asked(tmp_path):
+    done = data_engine("build", "virl39k-captoned", "--json", INFI_MMR_STORE=str(tmp_path))
+    assert (done.returncode, done.stdout.count("\n")) == (2, 1)
+    answer = json.loads(done.stdout)
+    assert answer["error"] == "unknown recipe 'virl39k-captoned'"
+    assert answer["next"].startswith("Did you mean virl39k-captioned?")
+
+
+def test_a_model_folder_without_safetensors_is_refused_before_anything_runs(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (tmp_path / "typed.toml").write_text(TYPED.format(model=folder, more=""))
+    done = data_engine("build", tmp_path / "typed.toml", "--profile", "local", "--store", tmp_path / "s")
+    assert done.returncode == 1
+    assert "has no safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "s" / "datasets").exists()
+
+
+def test_an_endpoint_that_is_down_is_one_clear_line(tmp_path):
+    more = 'endpoint = "http://127.0.0.1:9/v1"\nattempts = 2\ntimeout_seconds = 2.0'
+    (tmp_path / "typed.toml").write_text(TYPED.format(model="served-model", more=more))
+    done = data_engine("build", tmp_path / "typed.toml", "--profile", "local", "--store", tmp_path / "s")
+    assert done.returncode == 1, done.stderr
+    assert "recipe typed, type_images" in done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "s" / "datasets").exists()
+
+
+@pytest.mark.parametrize("words", [["build", "--help"], ["plan", "--help"], ["why", "--help"], ["build", "nonsense"]])
+def test_no_heavy_module_before_the_arguments_are_parsed_and_the_words_are_known(words):
+    heavy = ["torch", "ray", "vllm", "transformers", "datasets", "openrlhf", "deepspeed"]
+    probe = (
+        f"import sys; sys.argv = ['data-engine', *{words!r}]\n"
+        "from data_engine.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"

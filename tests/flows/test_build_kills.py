@@ -1,0 +1,109 @@
+"""A build killed with SIGKILL, wherever it is, leaves no half version and ends with the bytes of one never killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.dataset_version import list_datasets
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+TEXT_RECIPE = """
+[source]
+reader = "virl39k"
+location = "mini"
+[source.mini]
+rows = 60
+[steps.verify_answers]
+[steps.decontaminate_ngrams]
+canaries = 4
+[steps.dedup_minhash]
+[shards]
+row_group_megabytes = 1
+[benchmarks.math500]
+location = "mini"
+[benchmarks.mathvista]
+location = "mini"
+"""
+
+
+def start(*words):
+    command = [sys.executable, "-c", "from data_engine.cli import main; main()", "build", *map(str, words)]
+    return subprocess.Popen(
+        [*command, "--profile", "local", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process):
+    out, err = process.communicate()
+    assert process.returncode == 0, err[-3000:]
+    return json.loads(out)
+
+
+def kill(process):
+    """End the whole group at once, as a lost machine does."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def files(report):
+    manifest = json.loads((Path(report["path"]) / "manifest.json").read_text(encoding="utf-8"))
+    return [(shard["file"], shard["sha256"]) for shard in [*manifest["shards"], manifest["ledger"]]]
+
+
+def no_half_version(store):
+    for version in list_datasets(store):
+        assert version.verify(images=True).ok
+
+
+def test_killed_at_many_moments_without_a_model(tmp_path):
+    recipe = tmp_path / "text.toml"
+    recipe.write_text(TEXT_RECIPE)
+    started = time.monotonic()
+    reference = finish(start(recipe, "--store", tmp_path / "reference"))
+    whole = time.monotonic() - started
+    store = tmp_path / "store"
+    kills = 0
+    for number in range(1, 10):
+        process = start(recipe, "--store", store)
+        time.sleep(whole * number / 10)
+        kills += process.poll() is None
+        kill(process)
+        no_half_version(store)
+    after = finish(start(recipe, "--store", store))
+    assert kills >= 4, "most of the kills must have struck a running build"
+    assert files(after) == files(reference)
+    assert after["fingerprint"] == reference["fingerprint"]
+    assert not (store / "scratch").exists(), "what killed builds left behind is swept"
+
+
+def test_killed_within_every_model_step(tmp_path):
+    words = ("virl39k-captioned", "--set", "source.mini.rows=36", "--set", "steps.decontaminate_embeddings.canaries=1")
+    smaller = ("--set", "steps.type_images.engine.batch_size=8", "--set", "steps.caption_images.engine.batch_size=8")
+    reference = finish(start(*words, *smaller, "--store", tmp_path / "reference"))
+    store = tmp_path / "store"
+    for step in ("type_images", "caption_images", "embeddings"):
+        process = start(*words, *smaller, "--store", store)
+        while process.poll() is None and not any((store / "annotations" / step).glob("*/*.parquet")):
+            time.sleep(0.02)
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        kill(process)
+        assert list_datasets(store) == []
+    after = finish(start(*words, *smaller, "--store", store))
+    reused = {step["name"]: step["reused"] for step in after["steps"]}
+    assert reused["type_images"] > 0
+    assert reused["caption_images"] > 0
+    assert reused["decontaminate_embeddings"] > 0
+    assert files(after) == files(reference)
+    assert after["fingerprint"] == reference["fingerprint"]
