@@ -115,9 +115,9 @@ def test_asks_that_end_their_worker_are_isolated_and_the_others_answered(runner,
 def test_an_error_that_concerns_every_ask_is_raised_as_it_is(runner, tmp_path):
     from shared.errors import InfiMmrError
 
-    missing = EngineSpec(model=str(tmp_path / "no" / "model"))
+    missing = EngineSpec(model=str(tmp_path / "no" / "model"), batch_size=1)
     with pytest.raises(InfiMmrError, match=r"does not exist.*hub id"):
-        runner.ask(missing, asks(3), lambda cells: None, images=Pictures(), sampling=GREEDY)
+        runner.ask(missing, asks(5), lambda cells: None, images=Pictures(), sampling=GREEDY)
 
 
 def double(table, broadcast=1):
