@@ -7,7 +7,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 
 
-def tiny_vl_path(engine: bool = False) -> Path:  # noqa: FBT001, FBT002  # part of the interface of the rooms
+def tiny_vl_path(engine: bool = False) -> Path:  # part of the interface of the rooms
     """Folder of the bundled Qwen2.5-VL of a few million weights.
 
     `engine` asks for the state made for typing and captioning; where only one state is shipped, both are the same.

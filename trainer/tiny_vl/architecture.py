@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers.processing_utils import ProcessorMixin
 
 HIDDEN = 256
-MIN_PIXELS = 112 * 112
+MIN_PIXELS = 10_500
 MAX_PIXELS = 20 * 28 * 28
 
 

@@ -57,7 +57,8 @@ class Batch:
 
 
 TASKS: tuple[str, ...] = ("caption", "type", "picture", "picture+caption", "caption-only", "text", "embed")
-_TYPE_WEIGHT = 3.0
+_TYPE_WEIGHT = 5.0
+_EASY, _EASY_SHARES = ("sum", "difference", "product", "larger", "even"), (3.0, 3.0, 2.0, 1.0, 0.5)
 
 
 def decode(png: bytes) -> NDArray[np.uint8]:
@@ -181,7 +182,8 @@ class BatchMaker:
         task = rng.choices(names, shares)[0]
         index = rng.randrange(1 << 40)
         if task == "text":
-            problems = [draw("train", index + number, text_only=True) for number in range(4)]
+            kinds = rng.choices(_EASY, _EASY_SHARES, k=4) if rng.random() < mix.easy else [None] * 4
+            problems = [draw("train", index + n, text_only=True, kind=kind) for n, kind in enumerate(kinds)]
             packer.add(self._trees.questions(problems, -1))
             return
         kind = rng.choices(PICTURE_KINDS, mix.kinds)[0].name

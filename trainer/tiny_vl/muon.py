@@ -33,14 +33,14 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     return (x.transpose(-1, -2) if tall else x).float()
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]  # torch is read without types
     """Momentum, orthogonalised; equally shaped matrices are handled in one stack."""
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.1) -> None:
         """`decay` is decoupled weight decay, multiplied by the learning rate."""
         super().__init__(list(params), {"lr": lr, "momentum": momentum, "decay": decay})
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]  # likewise
     def step(self, closure: Any = None) -> None:  # torch's own signature
         """One update of all matrices."""
         del closure
