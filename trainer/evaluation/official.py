@@ -107,6 +107,8 @@ def mathvista(item: Item, output: str) -> bool:
         bracketed = re.findall(r"\(([a-zA-Z])\)", given)
         given = bracketed[0].upper() if bracketed else given
         letters = LETTERS[: len(item.choices)]
+        if gold not in item.choices and gold and gold in letters:  # drawn tasks give the letter, not the text
+            gold = item.choices[letters.index(gold)]
         named = bool(given) and given in letters
         return (item.choices[letters.index(given)] if named else nearest_option(given, item.choices)) == gold
     form = item.extra.get("answer_type")

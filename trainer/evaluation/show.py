@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,9 +16,9 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
     """Print accuracy with standard error, counts, and the published rule's score where there is one."""
     console = console or Console(stderr=True)
     subject = document.get("checkpoint") or document.get("outputs")
-    table = Table(title=f"{subject}", title_justify="left", caption_justify="left")
-    table.add_column("benchmark")
-    for name in ("n", "accuracy %", "± stderr", "official %", "unscored", "no answer", "tokens", "cut off %"):
+    table = Table(title=f"{subject}", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    table.add_column("benchmark", no_wrap=True)
+    for name in ("n", "acc. %", "±", "rule* %", "unscored", "no answer", "tokens", "cut %"):
         table.add_column(name, justify="right")
     for name, result in document["benchmarks"].items():
         official = result.get("official")
@@ -33,6 +34,8 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
             f"{100 * result['truncation_rate']:.1f}",
         )
     console.print(table)
+    if any("official" in result for result in document["benchmarks"].values()):
+        console.print("  * by the benchmark's published rule, for comparison with other reports", highlight=False)
     for line in (*_remarks(document), *(document.get("bad_lines") or ()), *_comparison(document)):
         console.print(f"  {line}", highlight=False)
     if document.get("results"):
