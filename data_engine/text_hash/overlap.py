@@ -1,7 +1,8 @@
-"""Which texts share an n-gram with which items: a sorted table of the items' n-grams behind a bit filter.
+"""Which texts share an n-gram with which items: a sorted table of the items' n-grams behind two filters.
 
 Most n-grams of a corpus occur in no benchmark. A table of one byte per slot, looked at by the top bits of the hash,
-turns them away for one cache line each; what is left is searched in the sorted hashes.
+turns seven of eight away; a second one by the lowest bits turns away as many of the rest; what is left is searched in
+the sorted hashes. Small tables that stay in the cache and few searches are what makes it quick.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from data_engine.text_hash.windows import Windows
-    from data_engine.text_hash.words import Bytes, Hashes, Offsets
+    from data_engine.text_hash.words import Flags, Hashes, Offsets
 
-_SLOTS_PER_HASH = 8  # a foreign n-gram passes the filter with probability below 1/8
+_SLOTS_PER_HASH = 8  # a foreign n-gram passes each filter with probability 1/8 at most
 _MIN_BITS, _MAX_BITS = 12, 26
 
 
@@ -35,7 +36,8 @@ class NgramIndex:
     items: Offsets
     item_count: int
     covered: int
-    _filter: Bytes
+    _top: Flags
+    _low: Flags
     _shift: np.uint64
 
     @classmethod
@@ -50,10 +52,11 @@ class NgramIndex:
             hashes, items = hashes[first], items[first]
         bits = min(max(int(len(hashes) * _SLOTS_PER_HASH).bit_length(), _MIN_BITS), _MAX_BITS)
         shift = np.uint64(64 - bits)
-        slots = np.zeros(2**bits, np.uint8)
-        slots[hashes >> shift] = 1
+        top, low = np.zeros(2**bits, bool), np.zeros(2**bits, bool)
+        top[hashes >> shift] = True
+        low[hashes & np.uint64(2**bits - 1)] = True
         covered = int(np.count_nonzero(np.diff(windows.offsets)))
-        return cls(hashes, items, len(windows.offsets) - 1, covered, slots, shift)
+        return cls(hashes, items, len(windows.offsets) - 1, covered, top, low, shift)
 
     def find(self, windows: Windows) -> tuple[Offsets, Offsets, Offsets]:
         """Which texts share n-grams with which items.
@@ -66,8 +69,11 @@ class NgramIndex:
         none = np.empty(0, np.int64)
         if len(self.hashes) == 0 or len(windows.hashes) == 0:
             return none, none, none
-        passed = np.flatnonzero(self._filter[windows.hashes >> self._shift])
-        wanted = windows.hashes[passed]
+        # As signed numbers (they are small) slots are taken without another copy.
+        passed = np.flatnonzero(self._top.take((windows.hashes >> self._shift).view(np.int64)))
+        wanted = windows.hashes.take(passed)
+        rest = self._low.take((wanted & np.uint64(len(self._low) - 1)).view(np.int64))
+        passed, wanted = passed[rest], wanted[rest]
         left = np.searchsorted(self.hashes, wanted, side="left")
         found = self.hashes[np.minimum(left, len(self.hashes) - 1)] == wanted
         passed, wanted, left = passed[found], wanted[found], left[found]
