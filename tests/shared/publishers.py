@@ -11,11 +11,14 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from shared.dataset_version import ManifestDraft, publish
+
+OWN_FILES = 1500
 
 
 def content(number: int) -> ManifestDraft:
@@ -39,31 +42,43 @@ def race(url: str, files: list[Path], processes: int) -> None:
 
 def kill(url: str, files: list[Path], times: int) -> None:
     chance = random.Random(7)
-    started = time.time()
-    child = os.fork()
-    if child == 0:
-        publish(url, content(-1), files)
-        os._exit(0)
-    os.waitpid(child, 0)
-    # Half of the children die within their first version, the others between or within later ones.
-    longest = 2 * (time.time() - started)
+    in_child(lambda: write_own_files(files[0], OWN_FILES))
+    own = sorted(files[0].parent.glob("own-*.parquet"))
+    # The second of two publications: a child's first one also imports what is imported late.
+    in_child(lambda: [publish(url, content(-1 - again), files) for again in range(2)])
+    started = time.monotonic()
+    in_child(lambda: publish(url, content(-3), files))
+    usual = time.monotonic() - started
     for number in range(times):
         child = os.fork()
         if child == 0:
             for attempt in range(1000):
-                publish(url, content(number * 1000 + attempt), [*files, _own_file(files[0], number, attempt)])
+                extra = own[(number * 7 + attempt) % len(own)]
+                publish(url, content(number * 1000 + attempt), [*files, extra])
             os._exit(0)
-        time.sleep(chance.random() * longest)
+        # Some die before their first version is there, others between or within later ones.
+        time.sleep(chance.random() * 1.5 * usual)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def _own_file(like: Path, number: int, attempt: int) -> Path:
-    """Return a shard that nobody else has: new blobs are what a killed publisher leaves behind."""
-    own = like.with_name(f"own-{number}-{attempt}.parquet")
-    table = pq.read_table(like).slice(0, 1 + attempt % 4)
-    pq.write_table(table.replace_schema_metadata({b"number": f"{number}-{attempt}".encode()}), own)
-    return own
+def in_child(work: Callable[[], object]) -> None:
+    """Do something in a process of its own: this one must start no thread and no connection before it forks."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        sys.exit("a publisher failed")
+
+
+def write_own_files(like: Path, count: int) -> None:
+    """Write shards that nobody else has: new blobs are what a killed publisher leaves behind."""
+    table = pq.ParquetFile(like).read(use_threads=False)
+    for number in range(count):
+        pq.write_table(
+            table.replace_schema_metadata({b"number": b"%d" % number}), like.with_name(f"own-{number:04d}.parquet")
+        )
 
 
 if __name__ == "__main__":
