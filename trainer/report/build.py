@@ -44,9 +44,8 @@ def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
     """The report of `runs`, in their order."""
     evaluated = [run for run in runs if run.evaluation]
     names = [*paper.COLUMNS, *(name for name in OTHERS if any(name in _benchmarks(run) for run in evaluated))]
-    local = any(run.local for run in runs)
-    notes = [paper.LOCAL_NOTE] if local else []
-    notes.append(paper.GENERAL_NOTE)
+    notes = [paper.LOCAL_NOTE] if any(run.local for run in evaluated) else []
+    notes.append(paper.GENERAL_NOTE if evaluated else paper.NO_EVALUATION_NOTE)
     notes += [f"{run.name}: {note}" for run in runs for note in run.notes]
     return Report(
         title=title,

@@ -29,3 +29,7 @@ LOCAL_NOTE = (
     "These runs were evaluated on small tasks that the project draws itself (profile local). They have the shape of "
     "the benchmarks, not their problems: nothing here can be compared with the paper's rows."
 )
+NO_EVALUATION_NOTE = (
+    "None of these runs has been evaluated yet: `trainer evaluate --checkpoint RUN/checkpoint` writes its results "
+    "beside the run, and they appear here."
+)
