@@ -130,7 +130,6 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        banned = [self._llm.get_tokenizer().convert_tokens_to_ids(token) for token in sampling.banned_tokens]
         return SamplingParams(
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,

@@ -1,4 +1,4 @@
-"""The endpoint client against a real `vllm serve` of the bundled checkpoint on loopback: same answers as in process."""
+"""The endpoint client against a real vLLM server of the bundled checkpoint on loopback: same answers as in process."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_seed_makes_a_drawn_answer_repeatable(engine, asks) -> None:
 
 
 def test_a_banned_token_is_never_drawn(engine) -> None:
-    banned = Sampling(max_tokens=64, temperature=5.0, seed=1, banned_tokens=("<|image_pad|>", "<|im_end|>"))
+    banned = Sampling(max_tokens=64, temperature=5.0, seed=1, banned_tokens=("<|endoftext|>", "<|im_end|>"))
     answers = engine.chat([build_conversation("", f"say {n}") for n in range(16)], banned)
     assert all(answer.finish_reason == "length" for answer in answers)
 
