@@ -137,7 +137,7 @@ class VllmEngine:
             top_k=sampling.top_k,
             repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
-            logit_bias=dict.fromkeys(banned, -100.0) or None,
+            bad_words=list(sampling.banned_tokens) or None,
             structured_outputs=StructuredOutputsParams(choice=list(sampling.choice)) if sampling.choice else None,
         )
 
