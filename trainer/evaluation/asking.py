@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -48,7 +48,9 @@ class Settings(Strict):
     system_prompt: str = Field(
         default="reason_system", description="A prompt of shared/prompts by name, or a text file."
     )
-    dtype: str = Field(default="auto", description="Number type; auto takes the checkpoint's own.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Number type; auto takes the checkpoint's own."
+    )
     revision: str | None = Field(default=None, description="Commit of a hub checkpoint.")
     endpoint: str | None = Field(
         default=None, description="OpenAI-compatible server that serves the checkpoint's name."
