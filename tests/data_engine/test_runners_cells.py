@@ -1,0 +1,65 @@
+"""Asks and cells survive the trip between driver and workers as tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from data_engine.runners import Ask, Cell
+from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, without
+from data_engine.runners.ray_data import RayRunner, _actor_options
+from shared.errors import InfiMmrError
+from shared.vlm import EngineSpec
+
+ASKS = [Ask(f"k{n}", f"text <image> {n}", "be kind" if n % 2 else "", ("a" * 64,) * (n % 3)) for n in range(10)]
+
+
+def test_asks_come_back_as_they_were_in_batches_of_the_asked_size():
+    tables = ask_tables(iter(ASKS), 4)
+    assert [table.num_rows for table in tables] == [4, 4, 2]
+    assert [ask for table in tables for ask in asks_of(table)] == ASKS
+    assert ask_tables([], 4) == []
+
+
+def test_what_is_left_keeps_its_order_and_may_come_one_by_one():
+    tables = ask_tables(ASKS, 4)
+    done = {f"k{n}" for n in (0, 1, 2, 3, 5)}
+    together = without(tables, done, singly=False)
+    assert [[ask.key for ask in asks_of(table)] for table in together] == [["k4", "k6", "k7"], ["k8", "k9"]]
+    assert [table.num_rows for table in without(tables, done, singly=True)] == [1] * 5
+    assert without(tables, {ask.key for ask in ASKS}, singly=True) == []
+
+
+def test_chat_cells_failures_and_notes_come_back_as_they_were():
+    answer = {"text": "a\nb \u00b5", "tokens": 3, "prompt_tokens": 9, "finish_reason": "stop"}
+    cells = [Cell("k1", answer), Cell("k2", None, "disk error"), Cell("k3", {**answer, "text": ""})]
+    assert cells_of(cell_table(cells, "started again")) == (cells, ["started again"])
+    assert cells_of(cell_table([])) == ([], [])
+
+
+def test_vectors_come_back_bit_by_bit():
+    vector = np.random.default_rng(0).normal(size=32).astype(np.float32)
+    (cell,), _ = cells_of(cell_table([Cell("k", {"vector": vector})]))
+    np.testing.assert_array_equal(cell.value["vector"], vector)
+    assert cell.value["vector"].dtype == np.float32
+
+
+def test_an_error_that_concerns_every_ask_is_raised_with_its_next_step():
+    with pytest.raises(InfiMmrError, match=r"no such model\. Name another"):
+        cells_of(error_table(InfiMmrError("no such model", "Name another")))
+
+
+def test_a_worker_takes_its_gpus_and_some_cores_and_is_never_restarted_in_place():
+    spec = EngineSpec(model="org/name", revision="1", tensor_parallel_size=2)
+    options = _actor_options(spec, {"GPU": 8, "CPU": 64})
+    assert (options["num_gpus"], options["num_cpus"], options["max_restarts"]) == (2, 8, 0)
+    assert "num_gpus" not in _actor_options(spec, {"CPU": 4})
+    assert "num_gpus" not in _actor_options(EngineSpec(model="m", endpoint="http://h/v1"), {"GPU": 8, "CPU": 64})
+
+
+def test_there_is_one_engine_per_gpu_and_one_client_per_endpoint():
+    runner = RayRunner()
+    assert runner._pool_size(EngineSpec(model="o/n", revision="1"), {"GPU": 8}) == 8
+    assert runner._pool_size(EngineSpec(model="o/n", revision="1", tensor_parallel_size=4), {"GPU": 8}) == 2
+    assert runner._pool_size(EngineSpec(model="o/n", endpoint="http://h/v1"), {"GPU": 8}) == 1
+    assert RayRunner(workers=3)._pool_size(EngineSpec(model="o/n", revision="1"), {"GPU": 8}) == 3
