@@ -1,8 +1,8 @@
 """Does the driver's memory stay flat from 1,000 to 100,000 rows with pictures, and what does Ray cost per ask?
 
-Runs the step `type_images` on drawn rows (one picture each, about 20 KB of noise behind a PNG's magic bytes) with the
-local runner and with Ray (two workers on this machine). The asks go to a server that answers at once: it is no model,
-so that what is measured is the runner, the annotation store and the pictures' way, and 100,000 asks are affordable.
+Runs the step `type_images` on drawn rows (one picture each, 20 KB of noise behind a PNG's magic bytes) with the local
+runner and with Ray (two workers on this machine). Where an engine would stand, something answers at once: it is no
+model, so that what is measured is the runner, the annotation store and the pictures' way, and 100,000 asks are cheap.
 
 Reported per size and runner: seconds, peak memory of the driver above its start (private memory, without Ray's shared
 segment), microseconds per ask.
@@ -21,6 +21,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -29,38 +33,45 @@ SIZES = (1_000, 10_000, 100_000)
 IMAGE_BYTES = 20_000
 LIMIT_MB = 200
 
-SERVER = """
-import json, sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-REPLY = json.dumps({"choices": [{"message": {"content": "chart"}, "finish_reason": "stop"}],
-                    "usage": {"completion_tokens": 1, "prompt_tokens": 1}}).encode()
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    def log_message(self, *args): pass
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(REPLY)))
-        self.end_headers()
-        self.wfile.write(REPLY)
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-server.daemon_threads = True
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
+
+class AnswersAtOnce:
+    """Stands where an engine would: every picture is a chart. It is no model."""
+
+    def __init__(self, spec: Any) -> None:
+        self.spec = spec
+
+    def chat(self, conversations: Sequence[Any], sampling: Any) -> list[Any]:
+        """One answer each."""
+        from shared.vlm import Answer
+
+        del sampling
+        return [Answer("chart", 1, 1, "stop") for _ in conversations]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def drawn_images() -> DrawnImages:
+    """Pictures, and in the same process the engine that answers at once: this is how it reaches the workers."""
+    from shared.vlm import room
+
+    room._new = AnswersAtOnce  # type: ignore[assignment]  # noqa: SLF001
+    return DrawnImages()
 
 
 class DrawnImages:
     """Pictures drawn from their own hash on demand, by whoever reads them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come to life in a worker together with the engine."""
+        return (drawn_images, ())
 
     def get(self, sha256: str) -> bytes:
         """About 20 KB of noise."""
         return b"\x89PNG\r\n\x1a\n" + hashlib.shake_128(sha256.encode()).digest(IMAGE_BYTES)
 
 
-def measure(runner_name: str, rows: int, url: str) -> dict[str, float]:
+def measure(runner_name: str, rows: int) -> dict[str, float]:
     """One run in this process: seconds and peak private memory above the start."""
     import polars as pl
     import psutil
@@ -74,11 +85,11 @@ def measure(runner_name: str, rows: int, url: str) -> dict[str, float]:
     from shared.vlm import EngineSpec, Sampling
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    engine = EngineSpec(model="answers-at-once", endpoint=url, batch_size=128, concurrency=8)
+    engine = EngineSpec(model="none/answers-at-once", revision="0", batch_size=128)
     runner = open_runner(runner_name, workers=2)
     # Everything is imported and started before memory and time count: Ray, its actors, the client.
     runner.ask(
-        engine, [Ask("warm", "<image>", images=("00",))], list[Cell].clear, images=DrawnImages(), sampling=Sampling()
+        engine, [Ask("warm", "<image>", images=("00",))], list[Cell].clear, images=drawn_images(), sampling=Sampling()
     )
     hashes = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(rows)]
     frame = pl.DataFrame(
@@ -114,21 +125,15 @@ def measure(runner_name: str, rows: int, url: str) -> dict[str, float]:
 def main() -> None:
     """Each measurement in a process of its own, then the table."""
     sizes = [int(size) for size in sys.argv[1:]] or list(SIZES)
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
     found = []
-    try:
-        for rows in sizes:
-            for runner in ("local", "ray"):
-                command = [sys.executable, __file__, "--one", runner, str(rows), url]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                one = {"runner": runner, "rows": rows, **json.loads(done.stdout.splitlines()[-1])}
-                one["microseconds_per_ask"] = round(one["seconds"] / rows * 1e6)
-                found.append(one)
-                print(one, flush=True)
-    finally:
-        server.terminate()
+    for rows in sizes:
+        for runner in ("local", "ray"):
+            command = [sys.executable, __file__, "--one", runner, str(rows)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            one = {"runner": runner, "rows": rows, **json.loads(done.stdout.splitlines()[-1])}
+            one["microseconds_per_ask"] = round(one["seconds"] / rows * 1e6)
+            found.append(one)
+            print(one, flush=True)
     by = {(one["runner"], one["rows"]): one for one in found}
     largest, smallest = max(sizes), min(sizes)
     growth = by["ray", largest]["driver_mb"] - by["ray", smallest]["driver_mb"]
@@ -138,7 +143,7 @@ def main() -> None:
     made = {
         "machine": machine.machine(),
         "load_average_at_end": round(os.getloadavg()[0], 1),
-        "what": "type_images on drawn rows, one 20 KB picture each, answered at once by a server that is no model",
+        "what": "type_images on drawn rows, one 20 KB picture each, answered at once without a model",
         "runs": found,
         "driver_growth_mb": round(growth, 1),
         "driver_growth_limit_mb": LIMIT_MB,
@@ -153,6 +158,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]), sys.argv[4])))
+        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
     else:
         main()
