@@ -59,6 +59,7 @@ def histogram(title: str, note: str, values: Sequence[float], bins: int = 16, un
     low, high = float(numbers.min()), float(np.percentile(numbers, 99))
     whole = bool(np.all(numbers == np.round(numbers)))
     if whole:
+        high = float(np.ceil(high))
         bins = int(min(bins, max(1, high - low + 1)))
         width = max(1.0, np.ceil((high - low + 1) / bins))
     else:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.dataset_version import ManifestDraft, publish
@@ -57,7 +58,7 @@ def kill(url: str, files: list[Path], times: int) -> None:
                 publish(url, content(number * 1000 + attempt), [*files, extra])
             os._exit(0)
         # Some die before their first version is there, others between or within later ones.
-        time.sleep(chance.random() * 1.5 * usual)
+        time.sleep(chance.random() * 2.5 * usual)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
@@ -75,10 +76,11 @@ def in_child(work: Callable[[], object]) -> None:
 def write_own_files(like: Path, count: int) -> None:
     """Write shards that nobody else has: new blobs are what a killed publisher leaves behind."""
     table = pq.ParquetFile(like).read(use_threads=False)
+    place = table.schema.get_field_index("id")
     for number in range(count):
-        pq.write_table(
-            table.replace_schema_metadata({b"number": b"%d" % number}), like.with_name(f"own-{number:04d}.parquet")
-        )
+        ids = pa.array([f"own-{number:08x}{row:08x}" for row in range(len(table))])
+        own = table.set_column(place, table.schema.field("id"), ids)
+        pq.write_table(own, like.with_name(f"own-{number:04d}.parquet"))
 
 
 if __name__ == "__main__":

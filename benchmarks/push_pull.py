@@ -1,0 +1,215 @@
+"""How fast is push and pull against a plain parallel copy of the same files, and how little does a small change send?
+
+    python benchmarks/push_pull.py --gigabytes 5 --folder /some/disk
+
+Made: shards of incompressible pictures (100 kB each, rows as in the real schema, captions of 70 words). Measured in one
+run, alternating, so that both meet the same machine: a plain copy of the shard files with as many processes as a push has
+threads, each file flushed to the disk (as push does: a version that is listed survives a power cut), against push and
+pull between two folder stores; and raw puts and gets of the same files with obstore against push and pull, through an S3
+server on loopback. Then each caption is rewritten, the version published again and pushed. Nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.machine import machine
+from benchmarks.s3_server import s3_server
+from benchmarks.sample_versions import draft, row
+from data_engine.catalogue import transfer
+from shared.dataset_version import open_dataset, publish
+from shared.dataset_version.blobs import PARALLEL_FILES
+from shared.schema import ROW_SCHEMA
+from shared.store import Store
+
+PICTURE_BYTES = 100_000
+CAPTION_WORDS = 70
+SHARD_ROWS = 4_000
+GROUP_ROWS = 400
+RESULT = Path(__file__).parent / "results" / "push_pull.json"
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the dataset for the folders")
+    parser.add_argument(
+        "--bucket-gigabytes", type=float, default=0.5, help="size for the S3 server, which is in memory"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="push-pull-", dir=options.folder) as scratch:
+        result = {
+            "machine": machine(),
+            "folders": folders(Path(scratch), options.gigabytes, options.rounds),
+            "bucket": bucket(Path(scratch), options.bucket_gigabytes, options.rounds),
+        }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+
+
+def folders(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
+    """Compare push and pull between folder stores with a plain parallel copy; then change the captions."""
+    here = Store.open(scratch / "here")
+    total = made(here, scratch, gigabytes, seed=1)
+    files = open_dataset("sample@v1", here).files()
+    seconds: dict[str, list[float]] = {"copy": [], "push": [], "pull": []}
+    for _ in range(rounds):
+        with timed(seconds["copy"], scratch / "copied"):
+            (scratch / "copied").mkdir()
+            with concurrent.futures.ProcessPoolExecutor(PARALLEL_FILES) as pool:
+                list(pool.map(plain_copy, files, [scratch / "copied" / file.name for file in files]))
+        for direction in ("push", "pull"):
+            with timed(seconds[direction], scratch / "there"):
+                transfer("sample@v1", here, Store.open(scratch / "there"))
+    there = Store.open(scratch / "there")
+    transfer("sample@v1", here, there)
+    made(here, scratch, gigabytes, seed=2)
+    started = time.monotonic()
+    done = transfer("sample@v2", here, there)
+    sound = open_dataset("sample@v2", there).verify().ok
+    shutil.rmtree(scratch / "here")
+    shutil.rmtree(scratch / "there")
+    return summary(seconds, total, "copy") | changed(done, time.monotonic() - started, sound=sound)
+
+
+def bucket(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
+    """Compare push to and pull from an S3 server on loopback with plain parallel puts and gets of the same files."""
+    import obstore
+
+    here = Store.open(scratch / "here")
+    total = made(here, scratch, gigabytes, seed=1)
+    files = open_dataset("sample@v1", here).files()
+    seconds: dict[str, list[float]] = {"put": [], "push": [], "get": [], "pull": []}
+    with s3_server() as url:
+        for number in range(rounds):
+            raw = obstore.store.from_url(f"{url}/raw{number}", client_options={"allow_http": True, "timeout": "180s"})
+            there = Store.open(f"{url}/store{number}")
+
+            def put(file: Path, raw: object = raw) -> None:
+                obstore.put(raw, file.name, file, chunk_size=16 << 20, max_concurrency=4)
+
+            def get(file: Path, raw: object = raw) -> None:
+                with (scratch / "copied" / file.name).open("wb", buffering=0) as out:
+                    for piece in obstore.get(raw, file.name).stream(min_chunk_size=8 << 20):
+                        out.write(piece)
+                    os.fsync(out.fileno())
+
+            with concurrent.futures.ThreadPoolExecutor(PARALLEL_FILES) as pool:
+                with timed(seconds["put"]):
+                    list(pool.map(put, files))
+                with timed(seconds["push"]):
+                    transfer("sample@v1", here, there)
+                with timed(seconds["get"], scratch / "copied"):
+                    (scratch / "copied").mkdir()
+                    list(pool.map(get, files))
+                with timed(seconds["pull"], scratch / "pulled"):
+                    transfer("sample@v1", there, Store.open(scratch / "pulled"))
+            if number < rounds - 1:
+                for store in (raw, obstore.store.from_url(there.url, client_options={"allow_http": True})):
+                    for batch in obstore.list(store):
+                        obstore.delete(store, [entry["path"] for entry in batch])
+        made(here, scratch, gigabytes, seed=2)
+        started = time.monotonic()
+        done = transfer("sample@v2", here, there)
+        sound = open_dataset("sample@v2", there).verify().ok
+    found = changed(done, time.monotonic() - started, sound=sound)
+    return summary(seconds, total, "put", "get") | found
+
+
+def made(store: Store, scratch: Path, gigabytes: float, seed: int) -> int:
+    """Publish a version whose pictures are the same for every seed and whose captions are not; return its bytes."""
+    rows = max(GROUP_ROWS, int(gigabytes * 1e9 / PICTURE_BYTES))
+    files = []
+    for first in range(0, rows, SHARD_ROWS):
+        file = scratch / f"train-{first // SHARD_ROWS:05d}.parquet"
+        with pq.ParquetWriter(
+            file, ROW_SCHEMA, compression={"images.list.element.bytes": "none"}, use_dictionary=False
+        ) as writer:
+            for start in range(first, min(first + SHARD_ROWS, rows), GROUP_ROWS):
+                group = [
+                    made_row(number, seed) for number in range(start, min(start + GROUP_ROWS, first + SHARD_ROWS, rows))
+                ]
+                writer.write_table(pa.Table.from_pylist(group, schema=ROW_SCHEMA))
+        files.append(file)
+    version = publish(store, draft(recipe={"caption": seed}), files)
+    for file in files:
+        file.unlink()
+    return version.manifest.bytes
+
+
+def made_row(number: int, seed: int) -> dict[str, object]:
+    """Return a row whose picture is noise of the row's number and whose caption is words of number and seed."""
+    words = random.Random(number * 31 + seed)
+    caption = " ".join(f"word{words.randrange(5000)}" for _ in range(CAPTION_WORDS))
+    picture = random.Random(number).randbytes(PICTURE_BYTES)
+    changes = {"images": [{"bytes": picture, "path": f"{number}.png"}], "captions": [caption]}
+    return row(number, side=1, **changes, image_hashes=[hashlib.sha256(picture).hexdigest()])
+
+
+def plain_copy(source: Path, target: Path) -> None:
+    """Copy a file and flush it, with the fastest call that there is."""
+    shutil.copyfile(source, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+class timed:  # noqa: N801  (reads as a statement)
+    """Add the seconds of a block to a list; remove a folder afterwards, outside the measurement."""
+
+    def __init__(self, seconds: list[float], folder: Path | None = None) -> None:
+        self.seconds, self.folder = seconds, folder
+
+    def __enter__(self) -> None:
+        os.sync()
+        self.started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds.append(time.monotonic() - self.started)
+        if self.folder is not None:
+            shutil.rmtree(self.folder)
+
+
+def summary(seconds: dict[str, list[float]], total: int, sends: str, receives: str | None = None) -> dict[str, object]:
+    """Return median speeds and the ratios to the plain transfer."""
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "bytes": total,
+        "seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
+        "megabytes_per_second": {name: round(total / value / 1e6) for name, value in median.items()},
+        "push_of_plain": round(median[sends] / median["push"], 3),
+        "pull_of_plain": round(median[receives or sends] / median["pull"], 3),
+    }
+
+
+def changed(done: dict[str, object], seconds: float, *, sound: bool) -> dict[str, object]:
+    """Return what a push sent after every caption changed."""
+    share = float(str(done["bytes_sent"])) / float(str(done["bytes"]))
+    return {
+        "new_captions": {
+            "bytes": done["bytes"],
+            "bytes_sent": done["bytes_sent"],
+            "share_sent": round(share, 4),
+            "seconds": round(seconds, 2),
+            "verified": sound,
+        }
+    }
+
+
+if __name__ == "__main__":
+    main()
