@@ -92,6 +92,10 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         parent = _parent(phase)
         preflight.check_architecture(parent, phase)
         preflight.check_memory(parent, request.device)
+        if request.device == "cuda":
+            from trainer.plan import check_gpu_memory
+
+            check_gpu_memory(phase.model_copy(update={"model": phase.model.model_copy(update={"start": str(parent)})}))
         record = _prepared(request, output, parent, record)
         return _train(request, output, parent, record, watcher)
 

@@ -6,6 +6,7 @@ scaled linearly with tokens, weights and the GPU's bfloat16 speed; expect them w
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,36 @@ def memory_warnings(phase: Phase, memory: dict[str, float], gib: float, gpu: str
             "cluster.vllm_memory or cluster.tensor_parallel"
         )
     return warnings
+
+
+def check_gpu_memory(phase: Phase, gib: float | None = None) -> None:
+    """Refuse a CUDA run whose plan does not fit the GPUs of this machine; says nothing where none can be asked.
+
+    `gib` is the memory of one GPU; by default the smallest that nvidia-smi lists.
+
+    Raises:
+        InfiMmrError: the first warning of the plan.
+
+    """
+    gib = _smallest_gpu_gib() if gib is None else gib
+    if gib is None:
+        return
+    weights, config, _ = _model(phase)
+    number = phase.cluster.nodes * phase.cluster.gpus_per_node
+    memory = memory_per_gpu(phase, weights, config, number, phase.rollout.max_length)
+    warnings = memory_warnings(phase, memory, gib, "GPU of this machine")
+    if warnings:
+        raise InfiMmrError(f"phase {phase.name} does not fit: {warnings[0]}", "change it with --set")
+
+
+def _smallest_gpu_gib() -> float | None:
+    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        ran = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+        found = [float(line) / 1024 for line in ran.stdout.split()] if ran.returncode == 0 else []
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return min(found, default=None)
 
 
 def _on_cluster(phase: Phase, gpus: int) -> Phase:

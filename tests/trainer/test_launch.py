@@ -66,7 +66,6 @@ def test_a_private_instance_has_its_own_folder_and_loopback_and_a_cluster_gets_t
     private = ray_keywords(spec(tmp_path), {"A": "1"}, tmp_path)
     assert private["address"] == "local"
     assert private["_temp_dir"] == str(tmp_path / "ray")
-    assert private["_node_ip_address"] == "127.0.0.1"
     assert private["num_gpus"] == 1
     cluster = ray_keywords(spec(tmp_path, ray_address="10.0.0.1:6379"), {"A": "1"}, tmp_path)
     assert cluster == {"address": "10.0.0.1:6379", "runtime_env": {"env_vars": {"A": "1"}}}
@@ -103,8 +102,8 @@ def test_two_private_ray_instances_live_side_by_side(tmp_path):
     # Only Ray, no OpenRLHF: both start with free ports and folders of their own while the other is up.
     code = (
         "import json, sys, ray, time\n"
-        "from trainer.openrlhf_bridge.driver import start_ray\n"
-        "start_ray(json.loads(sys.argv[1]))\n"
+        "from trainer.openrlhf_bridge.private_ray import start_private\n"
+        "start_private(json.loads(sys.argv[1]))\n"
         "print(ray.get_runtime_context().gcs_address, flush=True)\n"
         "sys.stdin.readline()\n"
     )

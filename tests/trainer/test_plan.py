@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import InfiMmrError, UsageError
 from trainer.phase import load_phase
-from trainer.plan import GIB, MEASURED_WEIGHTS, QWEN_3B, make_plan, memory_per_gpu, plan_text
+from trainer.plan import GIB, MEASURED_WEIGHTS, QWEN_3B, check_gpu_memory, make_plan, memory_per_gpu, plan_text
 
 
 def test_the_papers_phase_on_sixteen_gpus(tmp_path):
@@ -65,6 +65,13 @@ def test_local_plan_knows_the_bundled_checkpoint_and_the_dataset(mini_store):
     assert any("pass" in text for text in plan["warnings"])  # more steps than rows
     text = plan_text(plan)
     assert "OpenRLHF arguments: --actor.model_name_or_path tiny-vl" in text
+
+
+def test_a_cuda_run_that_does_not_fit_this_machines_gpus_is_refused_before_it_starts():
+    phase = load_phase("mre", "full")
+    check_gpu_memory(phase, gib=80)
+    with pytest.raises(InfiMmrError, match="does not fit: training takes"):
+        check_gpu_memory(phase, gib=24)
 
 
 def test_unknown_rows_are_asked_for(tmp_path):

@@ -14,11 +14,10 @@ import runpy
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+
+from trainer.openrlhf_bridge.private_ray import start_private
 
 PR_SET_PDEATHSIG = 1
-RAY_STARTS = 5
-"""Ray gives a node 30 seconds to come up, which a busy machine can miss (`ray/_private/node.py`, not configurable)."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -28,34 +27,19 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def start_ray(keywords: dict[str, Any]) -> None:
-    """Start or join Ray; a private instance that was too slow to come up is ended and tried again."""
-    import psutil
-    import ray
-
-    for attempt in range(1, RAY_STARTS + 1):
-        try:
-            ray.init(**keywords)
-        except Exception as error:
-            if attempt == RAY_STARTS or "timed out during startup" not in str(error):
-                raise
-            ray.shutdown()
-            left = psutil.Process().children(recursive=True)
-            for process in left:
-                process.kill()
-            psutil.wait_procs(left, timeout=20)
-        else:
-            return
-
-
 def main() -> None:
     """Run one phase's training."""
     if "INFI_MMR_LAUNCHER" in os.environ:  # not in a submitted job, whose parent is Ray
         die_with_parent(int(os.environ["INFI_MMR_LAUNCHER"]))
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if spec["ray"]["address"] == "local":
+        start_private(spec["ray"])
+    else:
+        import ray
+
+        ray.init(**spec["ray"])
     import ray
 
-    start_ray(spec["ray"])
     from trainer.openrlhf_bridge.arguments import ENTRY
 
     sys.argv = [ENTRY, *spec["arguments"]]

@@ -28,6 +28,7 @@ from typing import IO, Literal
 from shared.errors import InfiMmrError
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.private_ray import LOOPBACK
 from trainer.openrlhf_bridge.progress import Event, Fatal, Trouble, events
 
 TAG = "INFI_MMR_RUN"
@@ -84,6 +85,8 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
     # ninja lies beside the interpreter, which need not be on the PATH of whoever started us
     values["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     paths = [str(Path(__file__).parents[2])]
+    if not spec.ray_address:
+        values |= LOOPBACK
     if spec.device == "cpu":
         values |= cpu_compat.environment()
         paths.insert(0, values["PYTHONPATH"])
@@ -101,7 +104,6 @@ def ray_keywords(spec: LaunchSpec, environment: dict[str, str], scratch: Path) -
         "address": "local",
         "include_dashboard": False,
         "_temp_dir": str(scratch / "ray"),
-        "_node_ip_address": "127.0.0.1",  # a private instance listens on loopback only
         "object_store_memory": OBJECT_STORE_BYTES,
         "num_gpus": spec.gpus,
     }

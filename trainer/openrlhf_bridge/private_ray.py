@@ -1,0 +1,75 @@
+"""A private Ray instance that comes up on a busy machine, listens on loopback only, and uses ports of its own.
+
+Ray 2.55 gives a starting node 30 seconds, and its raylet waits 15 seconds for port files that its agents write after
+heavy imports; neither is configurable, and on two busy cores both pass (measured). Ports that are chosen beforehand need
+no files, and the question whether the node is up can be asked for longer. Both are set on Ray's own classes, and a Ray
+where they are not found is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+PORTS = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port", "metrics_export_port")
+PATIENCE_SECONDS = 240.0
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray's own switch for "this machine only": nodes then bind to 127.0.0.1. Must be set before Ray is imported."""
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on now, all different."""
+    holders = [socket.socket() for _ in range(number)]
+    try:
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [int(holder.getsockname()[1]) for holder in holders]
+    finally:
+        for holder in holders:
+            holder.close()
+
+
+def start_private(keywords: dict[str, Any]) -> None:
+    """`ray.init` for an instance of this process alone.
+
+    Raises:
+        ImportError: Ray is not the pinned one.
+
+    """
+    os.environ.update(LOOPBACK)
+    import ray
+    from ray._private import parameter, services
+
+    if not hasattr(services, "get_node") or not hasattr(parameter, "RayParams"):
+        message = f"ray {ray.__version__} starts nodes in another way than the pinned 2.55.0: run uv sync"
+        raise ImportError(message)
+    original = parameter.RayParams.__init__
+
+    def with_ports(self: Any, *arguments: Any, **values: Any) -> None:
+        for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
+            if not values.get(name):
+                values[name] = port
+        original(self, *arguments, **values)
+
+    parameter.RayParams.__init__ = with_ports
+    services.get_node = patient(services.get_node)
+    ray.init(**keywords)
+
+
+def patient(ask: Callable[..., Any], seconds: float = PATIENCE_SECONDS) -> Callable[..., Any]:
+    """The same question, asked again while the answer is `RuntimeError`, for at most `seconds`."""
+
+    def asked_again(*arguments: Any, **values: Any) -> Any:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return ask(*arguments, **values)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    return asked_again
