@@ -1,9 +1,10 @@
-"""How long do 1 to 32 racing builders take to publish to one store, a folder and a bucket, and does any version get lost?
+"""How long do 1 to 32 racing builders take to publish to one folder or bucket, and does any version get lost?
 
     python benchmarks/publish_race.py
 
 Each builder is a process with content of its own that differs from all others in its recipe only; all start at the same
-moment. Half of the builders of each race have equal content and must end as one version. The S3 server is moto on loopback.
+moment. Half of the builders of each race have equal content and must end as one version. The S3 server is moto's, on
+loopback.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/push_pull.py --gigabytes 5 --folder /some/disk
 
 Made: shards of incompressible pictures (100 kB each, rows as in the real schema, captions of 70 words). Measured in one
-run, alternating, so that both meet the same machine: a plain copy of the shard files with as many processes as a push has
-threads, each file flushed to the disk (as push does: a version that is listed survives a power cut), against push and
-pull between two folder stores; and raw puts and gets of the same files with obstore against push and pull, through an S3
-server on loopback. Then each caption is rewritten, the version published again and pushed. Nothing is left behind.
+run, alternating, so that both meet the same machine: a plain copy of the shard files with as many processes as a push
+has threads, each file flushed to the disk (as push does: a version that is listed survives a power cut), against push
+and pull between two folder stores; and raw puts and gets of the same files with obstore against push and pull, through
+an S3 server on loopback. Then each caption is rewritten, the version published again and pushed. Nothing stays behind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.machine import machine
 from benchmarks.s3_server import s3_server
 from benchmarks.sample_versions import draft, row
 from data_engine.catalogue import transfer
-from shared.dataset_version import open_dataset, publish
+from shared.dataset_version import DatasetVersion, open_dataset, publish
 from shared.dataset_version.blobs import PARALLEL_FILES
 from shared.schema import ROW_SCHEMA
 from shared.store import Store
@@ -52,13 +52,22 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument(
+        "--version", help="NAME@V of a version built from real rows, in --store; else that part is kept"
+    )
+    parser.add_argument("--store", help="where that version is")
+    parser.add_argument("--only-version", action="store_true", help="measure the real version only, keep the rest")
     options = parser.parse_args()
+    before = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory(prefix="push-pull-", dir=options.folder) as scratch:
-        result = {
-            "machine": machine(),
-            "folders": folders(Path(scratch), options.gigabytes, options.rounds),
-            "bucket": bucket(Path(scratch), options.bucket_gigabytes, options.rounds),
-        }
+        result: dict[str, object] = before if options.only_version else {"machine": machine()}
+        if not options.only_version:
+            result["folders"] = folders(Path(scratch), options.gigabytes, options.rounds)
+            result["bucket"] = bucket(Path(scratch), options.bucket_gigabytes, options.rounds)
+        if options.version:
+            result["real_rows"] = real_rows(Path(scratch), open_dataset(options.version, options.store))
+        elif "real_rows" in before:
+            result["real_rows"] = before["real_rows"]
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
 
@@ -130,6 +139,39 @@ def bucket(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
         sound = open_dataset("sample@v2", there).verify().ok
     found = changed(done, time.monotonic() - started, sound=sound)
     return summary(seconds, total, "put", "get") | found
+
+
+def real_rows(scratch: Path, version: DatasetVersion) -> dict[str, object]:
+    """Give every picture of a built version a caption, push it, give it another caption, push again."""
+    here, there = Store.open(scratch / "here"), Store.open(scratch / "there")
+    for seed in (1, 2):
+        words = random.Random(seed)
+        files = []
+        for number, file in enumerate(version.files()):
+            files.append(scratch / f"real-{number:05d}.parquet")
+            recaptioned(file, files[-1], words)
+        publish(here, draft(recipe={"caption": seed}), files)
+        started = time.monotonic()
+        done = transfer(f"sample@v{seed}", here, there)
+    sound = open_dataset("sample@v2", there).verify().ok
+    return {"rows": version.manifest.rows} | changed(done, time.monotonic() - started, sound=sound)
+
+
+def recaptioned(source: Path, target: Path, words: random.Random) -> None:
+    """Write a shard again, same row groups, as the build writes it: only the captions are others."""
+    place = ROW_SCHEMA.get_field_index("captions")
+    with pq.ParquetFile(source) as old:
+        leaves = [old.schema.column(number).path for number in range(len(old.schema))]
+        compression = {leaf: "none" if leaf == "images.list.element.bytes" else "zstd" for leaf in leaves}
+        with pq.ParquetWriter(target, ROW_SCHEMA, compression=compression, use_dictionary=False) as new:
+            for group in range(old.metadata.num_row_groups):
+                table = old.read_row_group(group)
+                captions = [
+                    [" ".join(f"word{words.randrange(5000)}" for _ in range(CAPTION_WORDS)) for _ in pictures]
+                    for pictures in table["image_hashes"].to_pylist()
+                ]
+                column = pa.array(captions, ROW_SCHEMA.field("captions").type)
+                new.write_table(table.set_column(place, ROW_SCHEMA.field(place), column).cast(ROW_SCHEMA))
 
 
 def made(store: Store, scratch: Path, gigabytes: float, seed: int) -> int:

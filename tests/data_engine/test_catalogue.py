@@ -188,6 +188,7 @@ def test_gc_takes_at_once_what_a_dead_publisher_left(tmp_path: Path) -> None:
     assert list(store.list("leases")) == []
 
 
+@pytest.mark.slow
 def test_two_hundred_killed_publishers_leave_nothing_after_gc(tmp_path: Path) -> None:
     write_rows(tmp_path / "built", [row(number) for number in range(4)])
     program = Path(__file__).parent.parent / "shared" / "publishers.py"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,6 +164,23 @@ def test_a_transfer_that_was_cut_off_goes_on_with_what_is_missing(
     assert open_dataset("sample", folder).verify().ok
 
 
+def test_a_full_disk_while_pushing_leaves_the_target_as_it_was(tmp_path: Path, folder: Store) -> None:
+    here = Store.open(tmp_path / "here")
+    publish_sample(here, tmp_path / "small", name="small")
+    publish_sample(here, tmp_path / "large", side=160)
+    transfer("small", here, folder)
+    before = sorted(entry.path for entry in folder.list())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with pytest.raises(InfiMmrError, match="is full"):
+            transfer("sample", here, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(entry.path for entry in folder.list()) == before
+    assert transfer("sample", here, folder)["version"] == "v1"
+
+
 def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
     import pyarrow as pa
 
@@ -210,6 +228,7 @@ def test_a_version_in_a_bucket_opens_through_the_cache(
     assert len(list(version.iterate())) == 20
 
 
+@pytest.mark.slow
 def test_thirty_two_racing_builders_on_a_bucket_lose_nothing(tmp_path: Path, bucket: Store) -> None:
     write_rows(tmp_path / "built", [row(number) for number in range(8)])
     done = subprocess.run(
@@ -226,9 +245,8 @@ def test_thirty_two_racing_builders_on_a_bucket_lose_nothing(tmp_path: Path, buc
     assert all(version.verify().ok for version in versions)
 
 
-def test_publishers_killed_on_a_bucket_leave_whole_versions_and_gc_the_rest(
-    tmp_path: Path, bucket: Store
-) -> None:
+@pytest.mark.slow
+def test_publishers_killed_on_a_bucket_leave_whole_versions_and_gc_the_rest(tmp_path: Path, bucket: Store) -> None:
     write_rows(tmp_path / "built", [row(number) for number in range(8)])
     done = subprocess.run(
         [sys.executable, PUBLISHERS, "kill", bucket.url, tmp_path / "built", "20"],
