@@ -25,7 +25,7 @@ from data_engine.sources.base import BytesImage, FileImage, Rejection, Source, S
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.ids import row_hash, row_id
-from shared.images import DEFAULT_LIMITS, ImageLimits, ImageRefused, PathRefused, inspect_image, safe_join
+from shared.images import DEFAULT_LIMITS, ImageLimits, ImageRefused, PathRefused, inspect_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +153,7 @@ def _hash_files(window: Iterable[SourceRow | Rejection]) -> dict[Path, str]:
         for image in item.images if isinstance(item, SourceRow) else ():
             if isinstance(image, FileImage):
                 try:
-                    paths.append(safe_join(image.root, image.name))
+                    paths.append(image.path())
                 except PathRefused:
                     continue
     return file_hashes(path for path in paths if path.is_file())
@@ -169,7 +169,7 @@ def _pictures(item: SourceRow | Rejection, files: Mapping[Path, str]) -> list[_P
             pictures.append(_Picture(bytes_hash(image.data), name, image.data, None, len(image.data)))
             continue
         try:
-            path = safe_join(image.root, image.name)
+            path = image.path()
         except PathRefused as error:
             return _reject(item, error.reason, image.name)
         digest = files.get(path)

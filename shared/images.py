@@ -180,8 +180,10 @@ def _dct_basis() -> Any:
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:|^//")
 
 
-def safe_join(root: Path | str, relative: str) -> Path:
+def safe_join(root: Path | str, relative: str, links: Path | None = None) -> Path:
     r"""Return `root/relative` where that stays inside `root`, symlinks followed; the file need not exist.
+
+    `links` names another folder in which symlinks may end: the blobs of the hub's cache, whose snapshots are links.
 
     Raises:
         PathRefused: `remote_url` for anything with a scheme, `path_escape` for absolute names, `..`, backslashes,
@@ -197,7 +199,8 @@ def safe_join(root: Path | str, relative: str) -> Path:
         real = os.path.realpath(f"{base}/{relative}")
     except (OSError, ValueError) as error:
         raise PathRefused("path_escape", relative) from error
-    if real != base and not real.startswith(base.rstrip("/") + "/"):
+    homes = [base] if links is None else [base, os.path.realpath(links)]
+    if real != base and not any(real.startswith(home.rstrip("/") + "/") for home in homes):
         raise PathRefused("path_escape", relative)
     return Path(real)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from shared.images import safe_join
 from shared.schema import IMAGE_TAG
 
 REASONS = (
@@ -37,6 +38,17 @@ class FileImage:
 
     root: Path
     name: str
+    links: Path | None = None
+    """Where symlinks of the folder may end besides itself (see `shared.images.safe_join`)."""
+
+    def path(self) -> Path:
+        """Return the file's path.
+
+        Raises:
+            PathRefused: the name leads out of the folder, or is a URL.
+
+        """
+        return safe_join(self.root, self.name, self.links)
 
 
 @dataclass(frozen=True)

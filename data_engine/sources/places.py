@@ -33,6 +33,8 @@ class Place:
     path: Path | None
     location: str
     commit: str = ""
+    links: Path | None = None
+    """The blobs of the hub's cache: the files of a snapshot are links into it."""
 
 
 def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str) -> Place:
@@ -73,7 +75,8 @@ def _from_hub(hub_id: str, revision: str, patterns: Sequence[str], *, what: str)
             f"{what}: dataset {hub_id} cannot be fetched ({type(error).__name__})",
             f"Neither a folder {hub_id} exists here nor does the hub answer: check the network, or give a folder",
         ) from error
-    return Place(Path(folder), hub_id, commit)
+    snapshot = Path(folder)
+    return Place(snapshot, hub_id, commit, links=snapshot.parent.parent / "blobs")
 
 
 def unpacked(archive: Path, digest: str, cache: Path) -> Path:

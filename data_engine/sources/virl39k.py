@@ -52,6 +52,7 @@ class Virl39k:
             self._hashes |= file_hashes([archive])
             self._root = unpacked(archive, self._hashes[archive], cache_folder())
         self._commit = place.commit
+        self._links = place.links
         self.location = place.location
         self.licence = licence
         self._fingerprint, short = self._content()
@@ -71,7 +72,7 @@ class Virl39k:
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per parquet row, in file order."""
         for position, record in enumerate(self._records(None)):
-            yield virl_row(record, position, self._root)
+            yield virl_row(record, position, self._root, self._links)
 
     def _columns(self) -> set[str]:
         import pyarrow.parquet as pq
@@ -99,7 +100,7 @@ class Virl39k:
             for image in _image_values(record.get("image")):
                 if isinstance(image, str):
                     try:
-                        pictures[image] = safe_join(self._root, image)
+                        pictures[image] = safe_join(self._root, image, self._links)
                     except PathRefused:
                         continue
         hashes = file_hashes(pictures.values())
@@ -142,7 +143,7 @@ def parquet_files(path: Path, needed: set[str], *, prefer: str, what: str) -> li
     return found
 
 
-def virl_row(record: Mapping[str, Any], position: int, root: Path) -> SourceRow | Rejection:
+def virl_row(record: Mapping[str, Any], position: int, root: Path, links: Path | None = None) -> SourceRow | Rejection:
     """Turn one record with ViRL39K's columns into a row, or say why it cannot be one."""
     source_id = str(record.get("qid") if record.get("qid") not in (None, "") else position)
     question = record.get("question")
@@ -154,7 +155,7 @@ def virl_row(record: Mapping[str, Any], position: int, root: Path) -> SourceRow 
     answer, mends = mend_gold(boxless, ())
     if not answer:
         return Rejection(source_id, "missing_answer", f"answer is {record.get('answer')!r}", question, raw)
-    images = tuple(_image(value, root) for value in _image_values(record.get("image")))
+    images = tuple(_image(value, root, links) for value in _image_values(record.get("image")))
     try:
         text, tag_mend = fit_image_tags(question, len(images))
     except ValueError as error:
@@ -194,15 +195,15 @@ def _image_values(value: object) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _image(value: object, root: Path) -> FileImage | BytesImage:
+def _image(value: object, root: Path, links: Path | None) -> FileImage | BytesImage:
     if isinstance(value, dict):
         data, path = value.get("bytes"), value.get("path")
         if isinstance(data, bytes) and data:
             return BytesImage(data, str(path or ""))
-        return FileImage(root, str(path or ""))
+        return FileImage(root, str(path or ""), links)
     if isinstance(value, bytes):
         return BytesImage(value, "")
-    return FileImage(root, str(value))
+    return FileImage(root, str(value), links)
 
 
 def _text_or_none(value: object) -> str | None:

@@ -1,0 +1,119 @@
+"""Hub datasets are read at one commit through huggingface_hub, here from a small hub on the loopback interface."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import polars as pl
+import pytest
+from PIL import Image
+
+COMMIT = "a" * 40
+RECIPE = '[source]\nreader = "virl39k"\nlocation = "acme/rows"\nrevision = "main"\n[steps.verify_answers]\n'
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub with one dataset; gives its address and the paths that were asked for."""
+    folder = tmp_path / "hub"
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (30, 30), 3).save(folder / "images" / "a.png")
+    (folder / "secret.bin").write_bytes(b"not fetched")
+    rows = {"question": ["<image>How many?"], "answer": ["\\boxed{3}"], "qid": ["q"], "image": [["images/a.png"]]}
+    pl.DataFrame(rows).write_parquet(folder / "39Krelease.parquet")
+    files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def answer(self, *, body):
+            path = self.path.partition("?")[0]
+            asked.append(path)
+            headers = {}
+            if path.startswith("/api/datasets/acme/rows/revision/"):
+                known = [{"rfilename": name} for name in sorted(files)]
+                data = json.dumps({"id": "acme/rows", "sha": COMMIT, "siblings": known}).encode()
+                status = 200
+            elif path == f"/api/datasets/acme/rows/tree/{COMMIT}":
+                data = json.dumps(
+                    [
+                        {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}  # noqa: S324 - git's own ids
+                        for name, content in sorted(files.items())
+                    ]
+                ).encode()
+                status = 200
+            elif path.startswith(f"/datasets/acme/rows/resolve/{COMMIT}/"):
+                data = files[path.removeprefix(f"/datasets/acme/rows/resolve/{COMMIT}/")]
+                headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+                status = 200
+            else:
+                status, data = 404, b"{}"
+                headers = {"X-Error-Code": "RepoNotFound"}
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def build(tmp_path, endpoint, location="acme/rows"):
+    recipe = tmp_path / "hubbed.toml"
+    recipe.write_text(RECIPE)
+    command = [sys.executable, "-c", "from data_engine.cli import main; main()", "build", str(recipe)]
+    words = ["--profile", "full", "--store", str(tmp_path / "store"), "--source", location, "--json"]
+    environment = {
+        **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }  # fmt: skip
+    return subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_a_hub_dataset_is_read_at_the_commit_that_its_branch_names(hub, tmp_path):
+    endpoint, asked = hub
+    done = build(tmp_path, endpoint)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    rows = pl.read_parquet(f"{report['path']}/*.parquet")
+    assert rows["source_location"].to_list() == ["acme/rows"]
+    assert rows["source_revision"].to_list() == [COMMIT]
+    assert rows["image_hashes"].list.len().to_list() == [1]
+    assert not [path for path in asked if path.endswith("secret.bin")], "only the reader's files are fetched"
+    before = len(asked)
+    again = build(tmp_path, endpoint)
+    assert json.loads(again.stdout)["fingerprint"] == report["fingerprint"]
+    fetched = [path for path in asked[before:] if "/resolve/" in path]
+    assert not fetched, "a second build asks the hub for the commit only"
+
+
+def test_an_unknown_dataset_and_a_hub_that_is_down_are_one_line_each(hub, tmp_path):
+    endpoint, _ = hub
+    unknown = build(tmp_path, endpoint, "acme/nothing")
+    down = build(tmp_path, "http://127.0.0.1:9", "acme/rows")
+    for done, words in ((unknown, "acme/nothing"), (down, "acme/rows")):
+        assert done.returncode == 1
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert "recipe hubbed, source: " in errors[0]
+        assert words in errors[0]
+        assert "Traceback" not in done.stderr
