@@ -88,7 +88,8 @@ def _other_unit(text: str) -> str:
 def check_gold(gold: str, kind: str | None = None, choices: Sequence[str] | None = None) -> GoldCheck:
     """Grade a gold against itself and a wrong neighbour.
 
-    Reasons: empty_or_malformed, not_read, refuses_itself, accepts_neighbour, timeout.
+    Reasons: empty_or_malformed, not_read, refuses_itself, accepts_neighbour, timeout,
+    undecided.
     """
     known = kind or answer_kind(gold, choices)
     itself = grade(gold, gold, kind=known, choices=choices)
@@ -100,6 +101,8 @@ def check_gold(gold: str, kind: str | None = None, choices: Sequence[str] | None
     reason = ""
     if Verdict.TIMEOUT in (itself.verdict, neighbour.verdict):
         reason = "timeout"
+    elif Verdict.UNDECIDED in (itself.verdict, neighbour.verdict):
+        reason = "undecided"
     elif neighbour.verdict is Verdict.UNPARSABLE_GOLD:
         reason = "not_read"
     elif not itself.correct:

@@ -20,7 +20,7 @@ from shared.answers.evaluate import TooHardError, inexact, is_real, points, same
 from shared.answers.expression import Node, variables
 from shared.answers.forms import Piece, Reading
 from shared.answers.reading import as_interval, infinity_sign
-from shared.answers.units import Unit
+from shared.answers.units import POUND_KILOGRAMS, Unit
 
 MIN_DIGITS_FOR_EXACT_GOLD = 6
 """Significant digits that a decimal needs to stand for an exact gold: 0.333333 for 1/3, but not 0.33."""
@@ -75,6 +75,8 @@ def _same_labelled_value(gold: Reading, pred: Reading, tolerance: float | None) 
 
 def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:  # noqa: PLR0911
     """Values with units: see the module's docstring of `units` for what converts."""
+    if gold.unit and pred.unit and not _same_power(gold.unit, pred.unit):
+        return False
     gold, pred = _counted(gold), _counted(pred)
     mine, theirs = gold.unit, pred.unit
     if (mine and mine.is_percent) or (theirs and theirs.is_percent):
@@ -87,10 +89,29 @@ def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool
         radian = (("radian", 1),)
         if {mine.dimensions, theirs.dimensions} == {(("angle", 1),), radian}:
             return _same_angle(gold, pred, tolerance)
-        return False
+        return same_number(gold, pred, tolerance) if _same_currency(mine, theirs) else False
     if mine.factor == theirs.factor:
         return same_number(gold, pred, tolerance)
     return same_number(gold, scaled(pred, theirs.factor / mine.factor), tolerance)
+
+
+def _same_power(mine: Unit, theirs: Unit) -> bool:
+    """Whether "square units" stand beside an area: generic units name a power of length and nothing else."""
+    for generic, other in ((mine, theirs), (theirs, mine)):
+        if generic.is_generic and generic.dimensions:
+            power = generic.dimensions[0][1]
+            if other.dimensions and other.dimensions not in ((("L", power),), generic.dimensions):
+                return False
+    return True
+
+
+def _same_currency(mine: Unit, theirs: Unit) -> bool:
+    """Whether two names may be one currency: the sign ¥ is both yuan and yen, "pounds" are money beside £."""
+    names = {mine.dimensions, theirs.dimensions}
+    if (sign := (("money_yen_sign", 1),)) in names:
+        return names <= {sign, (("money_yuan", 1),), (("money_yen", 1),)}
+    pound = next((u for u in (mine, theirs) if u.dimensions == (("M", 1),)), None)
+    return (("money_gbp", 1),) in names and pound is not None and pound.factor == POUND_KILOGRAMS
 
 
 def _counted(reading: Reading) -> Reading:
@@ -131,8 +152,12 @@ def _same_percentage(
 
 
 def _same_angle(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
-    """Degrees may be left out; a multiple of pi beside degrees is in radians."""
-    radians = [r for r in (gold, pred) if (r.unit is None or not r.unit.is_degree) and r.node and _has_pi(r.node)]
+    """Degrees may be left out; what is called radians, or a bare multiple of pi, is in radians (180 degrees are pi)."""
+    radians = [
+        r
+        for r in (gold, pred)
+        if (r.unit is not None and not r.unit.is_degree) or (r.unit is None and r.node and _has_pi(r.node))
+    ]
     if not radians:
         return same_number(gold, pred, tolerance)
     to_degrees: Node = ("/", ("n", Fraction(180)), ("c", "pi"))
@@ -171,8 +196,12 @@ def same_number(gold: Reading, pred: Reading, tolerance: float | None = None) ->
     allowed = _allowed_error(gold, pred, x) if tolerance is None else Fraction(tolerance)
     if allowed <= 0:
         return False
-    difference = abs(x - y) if isinstance(x, Fraction) and isinstance(y, Fraction) else abs(inexact(x) - inexact(y))
-    return bool(difference <= inexact(allowed)) if not isinstance(difference, Fraction) else difference <= allowed
+    if not (isinstance(x, Fraction) and isinstance(y, Fraction)):
+        x, y, allowed = inexact(x), inexact(y), inexact(allowed)
+    if abs(x - y) <= allowed:
+        return True
+    exact_gold = tolerance is None and (gold.ulp is None or gold.style == "integer")
+    return exact_gold and abs(y) < abs(x) and abs(x - y) < 2 * allowed  # 0.666666: cut off instead of rounded
 
 
 def _allowed_error(gold: Reading, pred: Reading, gold_value: object) -> Fraction:
@@ -195,7 +224,7 @@ def _allowed_error(gold: Reading, pred: Reading, gold_value: object) -> Fraction
     ):
         if isinstance(gold_value, Fraction) and gold_value.denominator == 1:
             return Fraction(0)
-        return pred.ulp * Fraction(999, 1000) if pred.significant >= MIN_DIGITS_FOR_EXACT_GOLD else Fraction(0)
+        return pred.ulp / 2 if pred.significant >= MIN_DIGITS_FOR_EXACT_GOLD else Fraction(0)
     return Fraction(0)
 
 
@@ -403,6 +432,8 @@ def _matrix(gold: Reading, pred: Reading, tolerance: float | None) -> bool | Non
 
 def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
     """2:3 = 4:6 (proportional terms), and 2:3 beside 2/3."""
+    if pred.form == "time" and not pred.label and len(gold.items) == 2 and len(_digits(gold.items[1])) == 1:
+        pred = _time_as_ratio(pred)  # 3:5 is no time of day, so neither is 6:10
     if pred.form == "time":
         return _time(pred, gold, None)
     if pred.form == "value" and len(gold.items) == 2 and pred.node is not None and pred.unit is None:
@@ -420,6 +451,15 @@ def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | Non
         results.append(same_expression(("*", nodes[0], nodes[1]), ("*", nodes[2], nodes[3])))
     zero = [same_expression(i.node or ("n", Fraction(0)), ("n", Fraction(0))) for i in (*gold.items, *pred.items)]
     return False if True in zero and gold.items != pred.items else _all(results)
+
+
+def _time_as_ratio(time: Reading) -> Reading:
+    """What looks like a time of day, read as the ratio of its numbers; with seconds it stays a time."""
+    hours, minutes, seconds = time.digits.split(":")
+    if seconds != "00":
+        return time
+    terms = (int(hours), int(minutes))
+    return Reading("ratio", items=tuple(Reading("value", ("n", Fraction(n)), "integer") for n in terms))
 
 
 def _time(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from math import comb, factorial, isqrt
 from typing import Any
@@ -24,7 +25,8 @@ MAX_BITS = 200_000
 MAX_MAGNITUDE = 20_000
 """Inexact values may grow to 2^20000."""
 DIGITS = 60
-RELATIVE = Fraction(1, 10**50)
+CONFIRMING_DIGITS = 1_000
+"""Values that agree to 60 digits are compared once more to this many: 1 + e^-200 is not 1."""
 
 Number = Any  # Fraction, or mpf/mpc of this thread's context
 
@@ -46,6 +48,23 @@ def context() -> Any:
         ctx.dps = DIGITS
         _local.ctx = ctx
     return ctx
+
+
+def _tiny() -> Any:
+    """What counts as zero beside 1 at the present precision: eight digits are left for rounding."""
+    ctx = context()
+    return ctx.mpf(10) ** (8 - ctx.dps)
+
+
+@contextmanager
+def _digits(digits: int) -> Iterator[None]:
+    """Another working precision for this thread."""
+    ctx = context()
+    before, ctx.dps = ctx.dps, digits
+    try:
+        yield
+    finally:
+        ctx.dps = before
 
 
 def inexact(value: Number) -> Any:
@@ -71,7 +90,7 @@ def _bounded(value: Number) -> Number:
         raise TooHardError("not finite")
     if value != 0 and abs(ctx.mag(value)) > MAX_MAGNITUDE:
         raise TooHardError("too large or too small")
-    if isinstance(value, ctx.mpc) and abs(value.imag) <= abs(value.real) * ctx.mpf(10) ** -(DIGITS - 8):
+    if isinstance(value, ctx.mpc) and abs(value.imag) <= abs(value.real) * _tiny():
         return value.real
     return value
 
@@ -123,8 +142,8 @@ def _arithmetic(head: str, a: Number, b: Number) -> Number:
         total = a + b
         if not isinstance(total, Fraction):
             size = max(abs(a), abs(b))
-            if abs(total) < size * context().mpf(10) ** -(DIGITS - 8):  # the operands cancel: exactly zero
-                return Fraction(0)
+            if abs(total) < size * _tiny():  # the operands cancel to all digits: zero
+                return context().mpf(0)
         return total
     if head == "*":
         return a * b
@@ -271,7 +290,7 @@ def _whole(value: Any) -> Number:
     if isinstance(value, ctx.mpc) or abs(value) > 10**6:
         return value
     nearest = int(ctx.nint(value))
-    return Fraction(nearest) if abs(value - nearest) < ctx.mpf(10) ** -(DIGITS - 8) else value
+    return Fraction(nearest) if abs(value - nearest) < _tiny() else value
 
 
 def _function(name: str, argument: Number) -> Number:
@@ -286,17 +305,17 @@ def _function(name: str, argument: Number) -> Number:
     if name == "exp" and x != 0 and ctx.mag(x) > 13:
         raise TooHardError("exponential too large")
     result = getattr(ctx, _NAMES.get(name, name))(x)
-    if result != 0 and abs(result) < ctx.mpf(10) ** -(DIGITS - 8):  # sin(pi) to all digits
-        return Fraction(0)
+    if result != 0 and name not in ("exp", "sech", "csch") and abs(result) < _tiny():  # sin(pi) to all digits
+        return ctx.mpf(0)
     return _whole(result) if not isinstance(result, ctx.mpc) else result
 
 
 def same_value(a: Number, b: Number) -> bool:
-    """Whether two values are equal: exactly for fractions, else to 50 significant digits."""
+    """Whether two values are equal: exactly for fractions, else to all digits of the precision but ten."""
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
     x, y = inexact(a), inexact(b)
-    return bool(abs(x - y) <= max(abs(x), abs(y)) * context().mpf(10) ** -50)
+    return bool(abs(x - y) <= max(abs(x), abs(y)) * _tiny() * 100)
 
 
 def is_real(value: Number) -> bool:
@@ -334,9 +353,23 @@ def same_expression(a: Node, b: Node) -> bool | None:
     Where the gold has a value and the answer has none (1/0, 9^9^9^9), the answer is not the gold.
     """
     names = variables(a) | variables(b)
-    stepped = contains(a, "lfloor", "lceil") or contains(b, "lfloor", "lceil")
+    steps = [contains(node, "lfloor", "lceil") for node in (a, b)]
+    places = [{}] if not names else whole_points(names) if any(steps) else points(names)
+    if names and any(steps) and not all(steps):  # floor(x) is x at whole numbers only
+        places += points(names)
+    same, inexactly = _agree(a, b, places)
+    if same and inexactly is not None:
+        with _digits(CONFIRMING_DIGITS):
+            return None if (confirmed := _agree(a, b, [inexactly])[0]) is None else confirmed
+    return same
+
+
+def _agree(a: Node, b: Node, places: list[dict[str, Fraction]]) -> tuple[bool | None, dict[str, Fraction] | None]:
+    """Whether the trees agree at these places, and one place where they did so only to a number of digits."""
+    names = variables(a) | variables(b)
     compared = missing = 0
-    for env in [{}] if not names else whole_points(names) if stepped else points(names):
+    inexactly: dict[str, Fraction] | None = None
+    for env in places:
         try:
             x = value_of(a, env)
         except TooHardError:
@@ -349,8 +382,11 @@ def same_expression(a: Node, b: Node) -> bool | None:
         if not (all(v > 0 for v in env.values()) or (is_real(x) and is_real(y))):
             continue
         if not same_value(x, y):
-            return False
+            return False, None
+        if inexactly is None and not (isinstance(x, Fraction) and isinstance(y, Fraction)):
+            inexactly = env
         compared += 1
-    if compared >= (2 if names else 1) and compared > missing:
-        return True
-    return False if missing else None
+    needed = 2 if names and len(places) > 1 else 1
+    if compared >= needed and compared > missing:
+        return True, inexactly
+    return (False if missing else None), None

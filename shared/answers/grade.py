@@ -23,7 +23,7 @@ from shared.answers.kinds import kind_family
 from shared.answers.normalise import matching_brace, normalise, strip_wrappers
 from shared.answers.outcome import Grade, Verdict
 from shared.answers.pool import GraderPool, Settlement, default_pool
-from shared.answers.reading import MAX_CHARACTERS, read
+from shared.answers.reading import MAX_CHARACTERS, NUMBER_WORDS, read
 from shared.answers.units import parse_unit
 from shared.answers.words import is_truth_word, letters_in, same_text, truth_of, without_hedge, without_prose
 
@@ -40,6 +40,10 @@ _SYMBOLIC = re.compile(
 _HAS_CONTENT = re.compile(r"[^\W_]|\\[A-Za-z]{2,}|[^\x00-\x7f]|\\\{|\{\s*\}\Z")
 _GROUPED = re.compile(r"\d,\d{3}(?!\d)")
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
+_AND_FRACTION = re.compile(
+    r"^(\d{1,9})\s*(?:and|\\text\s*\{\s*and\s*\})\s*(?:(\d{1,9})\s*/\s*(\d{1,9})|\\[dt]?frac\s*\{(\d{1,9})\}\s*\{(\d{1,9})\})$"
+)
+MAX_WORDS_CHARACTERS = 80
 _SPACES = re.compile(r"\s+(?![A-Za-z0-9])|(?<![A-Za-z0-9])\s+")
 
 
@@ -187,6 +191,7 @@ def _finish(pending: _Pending, settled: Settlement) -> Grade:
         Settlement.UNREAD_GOLD: Verdict.UNPARSABLE_GOLD,
         Settlement.UNREAD_ANSWER: Verdict.UNPARSABLE_ANSWER,
         Settlement.TIMEOUT: Verdict.TIMEOUT,
+        Settlement.FAILED: Verdict.UNDECIDED,
     }[settled]
     same = verdict is Verdict.CORRECT
     return Grade(verdict, pending.kind, "symbolic", pending.type_match or same, same)
@@ -312,8 +317,7 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
                 False,
             )
         return _decide(answer == truth_of(gold), kind, "text", type_match=True)
-    mine = _read_gold(gold, unit)
-    theirs = read(pred) or read(without_prose(pred))
+    mine, theirs = _readings(pred, gold, unit)
     if mine is not None and theirs is not None:
         result = compare(mine, theirs, tolerance)
         if not result and bool(_GROUPED.search(gold)) != bool(_GROUPED.search(pred)):
@@ -326,6 +330,8 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
         return _decide(True, kind, "text", type_match=True)
     if len(_PLAIN_WORD.findall(gold)) > 2:
         return _decide(False, kind, "text", type_match=theirs is None)
+    if theirs is None and "=" in pred and "=" not in gold and not _sides_may_name(pred, gold):
+        return _decide(False, kind, "structure", type_match=False)
     if (
         _SYMBOLIC.search(gold)
         and (theirs is not None or _SYMBOLIC.search(pred))
@@ -339,10 +345,48 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
     return Grade(Verdict.UNPARSABLE_ANSWER, kind, "none", type_match=False, exact=False)
 
 
+def _readings(pred: str, gold: str, unit: str | None) -> tuple[Reading | None, Reading | None]:
+    """The gold and the answer as mathematics, numbers said in words included where the other side bears them out."""
+    mine = _read_gold(gold, unit)
+    theirs = read(pred) or read(without_prose(pred))
+    if mine is not None and mine.form == "value":
+        return mine, _said_in_words(pred) or theirs
+    if mine is None and theirs is not None and theirs.unit is not None:
+        said = _said_in_words(gold)
+        return (said if said is not None and said.unit == theirs.unit else None), theirs
+    return mine, theirs
+
+
+def _said_in_words(text: str) -> Reading | None:
+    """`five apples` and `2 and 1/2` as a value; None for anything else.
+
+    Only beside a value: "seven seas" is a name, and "2 and 1/2" beside a list is two answers.
+    """
+    if len(text) > MAX_WORDS_CHARACTERS:
+        return None
+    s = normalise(text)
+    if match := _AND_FRACTION.match(s):
+        whole, top, bottom = match.group(1), match.group(2) or match.group(4), match.group(3) or match.group(5)
+        return read(f"{whole} {top}/{bottom}") if int(top) < int(bottom) else None
+    word, _, thing = s.partition(" ")
+    digits = NUMBER_WORDS.get(word.lower(), "")
+    reading = read(f"{digits} {thing}") if digits.isdigit() and thing[:1].isalpha() else None
+    return reading if reading is not None and reading.form == "value" and reading.unit is not None else None
+
+
 def _compare_ungrouped(pred: str, gold: str, tolerance: float | None) -> bool | None:
     """The other reading of `100,200`: a list instead of one number with thousands."""
     mine, theirs = read(gold, merge_thousands=False), read(pred, merge_thousands=False)
     return compare(mine, theirs, tolerance) if mine is not None and theirs is not None else None
+
+
+def _sides_may_name(pred: str, gold: str) -> bool:
+    """Whether what stands before the first equals sign may name the answer: the gold itself, or letters only.
+
+    math-verify takes the last side of a chain, so that `1 = 1/3` would be a third.
+    """
+    first = squash(pred.partition("=")[0])
+    return first == squash(gold) or not any(c.isdigit() for c in first)
 
 
 def _read_gold(gold: str, unit: str | None) -> Reading | None:

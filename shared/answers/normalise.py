@@ -270,7 +270,7 @@ def normalise(text: str) -> str:
 _TEXT_COMMAND = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|rm|bf)\s*\{([^{}]*)\}|\\(?:text|mathrm)\b"
 )
-_TEXT_NOISE = re.compile(r"[\s\"'`*$]+")
+_TEXT_NOISE = re.compile(r"[\s\"`*$]+")
 _HYPHEN = re.compile(r"(?<=\w)-(?=\w)")
 _TEXT_END = re.compile(r"^[\s.,;:!?]+|[\s.,;:!?]+$")
 
@@ -282,6 +282,8 @@ def normalise_text(text: str) -> str:
     Lower case, single spaces, no LaTeX text commands, quotes or closing punctuation (paper, 3.2).
     """
     text = _TEXT_COMMAND.sub(lambda m: f" {m.group(1) or ''} ", normalise(text))
-    text = _TEXT_NOISE.sub(" ", text).casefold().replace("_", " ")
+    if text.strip().startswith("'"):
+        text = text.replace("'", " ")
+    text = _TEXT_NOISE.sub(" ", text).casefold().replace("_", " ")  # an apostrophe inside stays: x' is not x
     text = _HYPHEN.sub(" ", text)
     return " ".join(_TEXT_END.sub("", text).split())

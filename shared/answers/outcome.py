@@ -1,4 +1,4 @@
-"""What grading returns: typed endings, never a bare boolean. Unparsable is not wrong, and a timeout is neither."""
+"""What grading returns: typed endings, never a bare boolean. Unparsable is not wrong; a timeout is neither."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Verdict(StrEnum):
     UNPARSABLE_ANSWER = "unparsable_answer"
     UNPARSABLE_GOLD = "unparsable_gold"
     TIMEOUT = "timeout"
+    UNDECIDED = "undecided"  # the symbolic library failed (out of memory, not implemented): neither right nor wrong
 
 
 @dataclass(frozen=True, slots=True)

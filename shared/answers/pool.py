@@ -31,6 +31,9 @@ MEMORY_BYTES_PER_WORKER = 2 * 2**30
 
 MAX_REPLY_BYTES = 4096
 
+LOADING_SECONDS = 120.0
+"""How long the first workers of a pool may take to load; a replacement is loaded at the cost of waiting pairs."""
+
 
 class Settlement(Enum):
     """What the symbolic layer says about one pair."""
@@ -39,6 +42,7 @@ class Settlement(Enum):
     DIFFERENT = "different"
     UNREAD_GOLD = "unread_gold"
     UNREAD_ANSWER = "unread_answer"
+    FAILED = "failed"
     TIMEOUT = "timeout"
 
 
@@ -128,12 +132,13 @@ class GraderPool:
         self.owner = os.getpid()
         self._memory = memory_bytes_per_worker
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.RLock()
         self._all: set[_Worker] = set()
         self._free: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
             self._free.put(None)  # a place whose process is not started yet
         self.replaced = 0
+        self._loaded = threading.Event()  # set once a first worker is ready, or none could be made so
 
     def __enter__(self) -> Self:
         """The pool itself."""
@@ -160,18 +165,27 @@ class GraderPool:
         False if one was not in time.
         """
         deadline = time.monotonic() + timeout_seconds
-        places = [self._free.get() for _ in range(self.workers)]
-        started = [place or self._start() for place in places]
-        ready = [worker.wait_ready(deadline) for worker in started]
-        for worker in started:
-            self._free.put(worker)
-        return all(ready)
+        with self._loading:  # two callers that each held half of the places would wait for each other
+            places: list[_Worker | None] = [self._free.get() for _ in range(self.workers)]
+            ready = []
+            try:
+                for i, place in enumerate(places):
+                    places[i] = place or self._start()
+                ready = [place is not None and place.wait_ready(deadline) for place in places]
+            finally:
+                for place in places:
+                    self._free.put(place)
+            if any(ready):
+                self._loaded.set()
+            return all(ready)
 
     def compare(self, gold: str, pred: str, timeout_seconds: float) -> Settlement:
         """Whether math-verify calls the pair equal.
 
-        Ends within `timeout_seconds` of wall time, waiting for a free worker included.
+        Ends within `timeout_seconds` of wall time, waiting for a free worker included. Only the first pairs of a pool
+        also wait for its workers to load (some seconds, at most LOADING_SECONDS), which is no part of their deadline.
         """
+        self._load_once()
         deadline = time.monotonic() + max(0.0, timeout_seconds)
         if self._closed:
             return Settlement.TIMEOUT
@@ -192,6 +206,16 @@ class GraderPool:
                 threading.Thread(target=self._replace, args=(worker,), daemon=True).start()
             else:
                 self._free.put(keep)
+
+    def _load_once(self) -> None:
+        """Load the workers at the first pair of all; others that come meanwhile wait for the same loading."""
+        if self._loaded.is_set() or self._closed:
+            return
+        with self._loading:
+            if not self._loaded.is_set() and not self._closed:
+                with contextlib.suppress(OSError):
+                    self.warm_up(LOADING_SECONDS)
+                self._loaded.set()
 
     def _take(self, deadline: float) -> _Worker | None:
         """A worker that nobody uses, or None at the deadline.

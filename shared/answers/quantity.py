@@ -17,7 +17,7 @@ _LITERAL = re.compile(
 OPENING = frozenset(("(", "[", "{", r"\{", r"\langle", r"\lbrack"))
 CLOSING = frozenset((")", "]", "}", r"\}", r"\rangle", r"\rbrack"))
 _CURRENCY = {
-    "$": "dollars", r"\$": "dollars", r"\euro": "euros", r"\pounds": "GBP", r"\yen": "yuan", "USD": "dollars",
+    "$": "dollars", r"\$": "dollars", r"\euro": "euros", r"\pounds": "GBP", r"\yen": "¥", "USD": "dollars",
     "EUR": "euros", "RMB": "yuan",
 }  # fmt: skip
 _SKIPPED_PREFIX = frozenset(
@@ -147,8 +147,8 @@ def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
         if token.value == r"\frac" and (unit.is_noun or _value_has_letters(tokens[:i])):
             continue
         bare = token.kind == "word"
-        if bare and len(token.value) <= 2 and unit.is_noun:
-            continue  # "2ab" names no thing
+        if unit.is_noun and ((bare and len(token.value) <= 2) or any(t.value == r"\times" for t in tokens[:i])):
+            continue  # "2ab" names no thing, "3 x 4 matrix" does not count matrices
         if bare and _value_has_letters(tokens[:i]):
             continue
         sure = not (

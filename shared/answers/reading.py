@@ -445,8 +445,32 @@ def _rounds_to(node: Node, last: Reading) -> bool:
     return last.style == "decimal" and last.ulp is not None and bool(abs(inexact(x) - inexact(y)) <= inexact(last.ulp))
 
 
+def _absolute(nodes: list[Node], operator: str) -> Reading | None:
+    """`|x| < 1`, `|x - 3| >= 2`: all numbers within a positive distance of a centre, or all beyond it."""
+    if nodes[1][0] == "abs":
+        nodes, operator = nodes[::-1], operator.translate(str.maketrans("<>", "><"))
+    if nodes[0][0] != "abs" or variables(nodes[1]) or operator[0] not in "<>":
+        return None
+    inside, distance = nodes[0][1], nodes[1]
+    centre: Node = ("n", Fraction(0))
+    if inside[0] == "+" and inside[1][0] == "v" and not variables(inside[2]):
+        inside, centre = inside[1], ("neg", inside[2])
+    try:
+        positive = inexact(value_of(distance, {})) > 0
+    except (TooHardError, TypeError):
+        return None
+    if inside[0] != "v" or not positive:
+        return None
+    low, high, closed = ("+", centre, ("neg", distance)), ("+", centre, distance), "=" in operator
+    within: tuple[Piece, ...] = ((low, closed, high, closed),)
+    beyond: tuple[Piece, ...] = ((None, False, low, closed), (high, closed, None, False))
+    return Reading("interval", pieces=within if operator[0] == "<" else beyond, label=inside[1])
+
+
 def _interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
     """`x > 2`, `1 < x <= 3`, `x != 2` for one lone variable and numbers."""
+    if len(nodes) == 2 and (around := _absolute(nodes, operators[0])) is not None:
+        return around
     lone = [i for i, node in enumerate(nodes) if node[0] == "v"]
     if len(lone) != 1 or any(variables(node) for i, node in enumerate(nodes) if i != lone[0]):
         return None

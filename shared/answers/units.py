@@ -40,7 +40,7 @@ class Unit:
     @property
     def is_generic(self) -> bool:
         """Whether it says nothing about the dimension ("units", "square units", 个)."""
-        return not self.dimensions
+        return all(name == "generic" for name, _ in self.dimensions)
 
     @property
     def is_noun(self) -> bool:
@@ -49,6 +49,7 @@ class Unit:
 
 
 F = Fraction
+POUND_KILOGRAMS = F(45359237, 10**8)
 _BASE: dict[str, tuple[Fraction, dict[str, int]]] = {}
 
 
@@ -76,7 +77,7 @@ _define("千克|公斤|kilo|kilos", 1, M=1)
 _define("毫克", F(1, 10**6), M=1)
 _define("斤", F(1, 2), M=1)
 _define("t|ton|tons|tonne|tonnes|metric tons|吨", 1000, M=1)
-_define("lb|lbs|pound|pounds", F(45359237, 10**8), M=1)
+_define("lb|lbs|pound|pounds", POUND_KILOGRAMS, M=1)
 _define("oz|ounce|ounces", F(45359237, 16 * 10**8), M=1)
 _define("s|sec|secs|second|seconds|秒|秒钟", 1, T=1)
 _define("min|mins|minute|minutes|分钟|分", 60, T=1)
@@ -132,13 +133,17 @@ _define("dollar|dollars|usd|USD|US dollars|bucks|美元", 1, money_usd=1)
 _define("cent|cents|¢", F(1, 100), money_usd=1)
 _define("euro|euros|eur|EUR|欧元", 1, money_eur=1)
 _define("GBP|gbp|英镑", 1, money_gbp=1)
-_define("yuan|RMB|rmb|CNY|元|块|元钱|人民币|yen", 1, money_yuan=1)
+_define("yuan|RMB|rmb|CNY|元|块|元钱|人民币", 1, money_yuan=1)
+_define("yen|JPY|日元", 1, money_yen=1)
+_define("¥", 1, money_yen_sign=1)
 _define("角", F(1, 10), money_yuan=1)
 _define("rupee|rupees|Rs|Rs.|INR", 1, money_inr=1)
 _define("bit|bits", 1, info=1)
 _define("byte|bytes|B|字节", 8, info=1)
 _define("dozen", 12)
-_define("unit|units|sq units|square units|square unit|cubic units|cubic unit|units squared|units cubed|sq. units", 1)
+_define("unit|units", 1)
+_define("sq units|square units|square unit|units squared|sq. units", 1, generic=2)
+_define("cubic units|cubic unit|units cubed", 1, generic=3)
 _define("mph", F(1609344, 3600 * 1000), L=1, T=-1)
 _define("kmh|kph|kmph|千米时|公里时", F(10, 36), L=1, T=-1)
 _define("rpm", F(1, 60), revolution=1, T=-1)
@@ -194,6 +199,8 @@ for _prefixes, _names in ((_PREFIXES, _PREFIXED), (_PREFIX_WORDS, _PREFIXED_WORD
         for _name in _names:
             _factor, _dims = _BASE[_name]
             _BASE.setdefault(_prefix + _name, (_factor * Fraction(10) ** _power, _dims))
+for _prefix in "kMGmn":
+    _define(f"{_prefix}Ω|{_prefix}ohm|{_prefix} ohm", F(10) ** _PREFIXES[_prefix], M=1, L=2, T=-3, I=-2)
 _define("kWh|kilowatt hours|kilowatt-hours", 3600000, M=1, L=2, T=-2)
 _define("KB|kB", 8000, info=1)
 _define("MB", 8 * 10**6, info=1)
@@ -201,6 +208,8 @@ _define("GB", 8 * 10**9, info=1)
 
 AMBIGUOUS = frozenset(name for name in _BASE if len(name) == 1 and name.isascii() and name.isalpha())
 """Bare letters that may be a unit or a variable: `10m`."""
+
+_PARTS = "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth millionth".split()  # noqa: SIM905, E501
 
 NOT_NOUNS = frozenset(
     [
@@ -283,6 +292,17 @@ NOT_NOUNS = frozenset(
         "percentagepoints",
         "real",
         "imaginary",
+        "factorial",
+        "doubled",
+        "tripled",
+        "halved",
+        "dozens",
+        "permille",
+        "mille",
+        "basis",
+        "halves",
+        "quarters",
+        *(f"{part}{s}" for part in _PARTS for s in ("", "s")),
     ]
 )
 _NOUN_FILLERS = frozenset(["the", "a", "an", "of", "in", "per", "total", "more", "different", "such", "possible"])

@@ -26,7 +26,11 @@ _PROSE_HEDGE = re.compile(
 )
 _CHINESE_PROSE = re.compile(r"^[^\x00-\x2f\x3a-\x7f]{0,30}(?:是|为|等于|答案|得|有|共)\s*:?\s*(?=[\x00-\x7f])")
 _PROSE_END = re.compile(r"\s+is (?:the|my) (?:final |correct )?(?:answer|result)$")
-_DENIAL = re.compile(r"\b(?:not|no|never|neither|isn't|aren't|without|except|cannot|can't)\b|不|非|无")
+_DENIAL = re.compile(
+    r"\b(?:not|no|never|neither|isn't|aren't|without|except|cannot|can't|wrong|incorrect|false|instead|unless|if"
+    r"|(?:opposite|reciprocal|inverse|half) of|twice|double|triple)\b|不|非|无|错|倒数|相反"
+)
+"""Words before a value that say it is not the answer, or not yet."""
 
 
 def truth_of(text: str) -> bool | None:

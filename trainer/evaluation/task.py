@@ -165,7 +165,7 @@ def outcome_of(grade: Grade, *, kind: str | None = None) -> Outcome:
         return Outcome(Status.CORRECT, kind, grade.layer)
     if grade.verdict is Verdict.TIMEOUT:
         return Outcome(Status.UNSCORED, kind, grade.layer, grade.verdict.value)
-    reason = grade.verdict.value if grade.verdict is Verdict.UNPARSABLE_GOLD else ""
+    reason = grade.verdict.value if grade.verdict in (Verdict.UNPARSABLE_GOLD, Verdict.UNDECIDED) else ""
     return Outcome(Status.WRONG, kind, grade.layer, reason)
 
 
