@@ -1,6 +1,6 @@
 """How much memory and time does a build take outside the models? 39,000 drawn rows with pictures of 130 KB (5 GB).
 
-    python benchmarks/build_memory.py [--rows 39000] [--kilobytes 130] [--scratch FOLDER]
+    python benchmarks/build_memory.py [--rows 39000] [--kilobytes 130] [--scratch FOLDER] [--drawn FOLDER]
 
 Draws a folder in ViRL39K's layout (JPEG noise over drawn shapes, every picture another one), builds it in a process
 of its own through the very `data-engine build` command with a recipe of all steps that need no model, and samples
@@ -65,25 +65,21 @@ def draw(number: int, kilobytes: int) -> bytes:
     return out.getvalue()
 
 
-def draw_part(folder: Path, kilobytes: int, numbers: range) -> int:
-    """Draw some pictures into `folder`; returns their bytes."""
-    total = 0
+def draw_part(folder: Path, kilobytes: int, numbers: range) -> None:
+    """Draw some pictures into `folder`."""
     for number in numbers:
-        data = draw(number, kilobytes)
-        (folder / f"{number:06d}.jpg").write_bytes(data)
-        total += len(data)
-    return total
+        (folder / f"{number:06d}.jpg").write_bytes(draw(number, kilobytes))
 
 
-def make_source(folder: Path, rows: int, kilobytes: int) -> int:
-    """Draw the source; returns the bytes of its pictures."""
+def make_source(folder: Path, rows: int, kilobytes: int) -> None:
+    """Draw the source."""
     import polars as pl
 
     images = folder / "images"
     images.mkdir(parents=True)
     parts = [range(start, min(start + 500, rows)) for start in range(0, rows, 500)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        total = sum(pool.map(partial(draw_part, images, kilobytes), parts))
+        list(pool.map(partial(draw_part, images, kilobytes), parts))
     frame = pl.DataFrame(
         {
             "question": [
@@ -101,7 +97,6 @@ def make_source(folder: Path, rows: int, kilobytes: int) -> int:
         }
     )
     frame.write_parquet(folder / "39Krelease.parquet")
-    return total
 
 
 class Watch:
@@ -137,7 +132,7 @@ def build(recipe: Path, source: Path, store: Path, environment: dict[str, str]) 
     command = [sys.executable, "-c", "from data_engine.cli import main; main()", "build", str(recipe)]
     command += ["--profile", "local", "--source", str(source), "--store", str(store), "--json"]
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=recipe.parent / "code", env=environment, text=True)
     watch = Watch(process.pid)
     out, _ = process.communicate()
     watch.end()
@@ -151,16 +146,23 @@ def main() -> None:
     words.add_argument("--rows", type=int, default=39_000)
     words.add_argument("--kilobytes", type=int, default=130)
     words.add_argument("--scratch", type=Path, default=None)
+    words.add_argument("--drawn", type=Path, default=None, help="A source that an earlier run drew.")
     chosen = words.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="build-memory-", dir=chosen.scratch))
     try:
         started = time.perf_counter()
-        size = make_source(folder / "source", chosen.rows, chosen.kilobytes)
+        source = chosen.drawn or folder / "source"
+        if chosen.drawn is None:
+            make_source(source, chosen.rows, chosen.kilobytes)
+        size = sum(file.stat().st_size for file in (source / "images").iterdir())
         drawing = time.perf_counter() - started
+        # A frozen copy of the code: the build key covers it, and an edit meanwhile would make the second build anew.
+        for name in ("data_engine", "shared"):
+            shutil.copytree(ROOT / name, folder / "code" / name)
         (folder / "memory.toml").write_text(RECIPE + BENCHMARKS)
         environment = {**os.environ, "INFI_MMR_CACHE": str(folder / "cache")}
-        first, watch, seconds = build(folder / "memory.toml", folder / "source", folder / "store", environment)
-        again, _, second = build(folder / "memory.toml", folder / "source", folder / "store", environment)
+        first, watch, seconds = build(folder / "memory.toml", source, folder / "store", environment)
+        again, _, second = build(folder / "memory.toml", source, folder / "store", environment)
         assert first["rows"] + first["rejected"] == chosen.rows
         assert again["fingerprint"] == first["fingerprint"]
         assert sum(step["computed"] for step in again["steps"]) == 0

@@ -107,3 +107,13 @@ def test_killed_within_every_model_step(tmp_path):
     assert reused["decontaminate_embeddings"] > 0
     assert files(after) == files(reference)
     assert after["fingerprint"] == reference["fingerprint"]
+
+
+def test_two_builders_at_once_end_in_one_version(tmp_path):
+    recipe = tmp_path / "text.toml"
+    recipe.write_text(TEXT_RECIPE)
+    both = [start(recipe, "--store", tmp_path / "store") for _ in range(2)]
+    one, two = (finish(process) for process in both)
+    assert (one["version"], one["fingerprint"]) == (two["version"], two["fingerprint"]) == ("v1", one["fingerprint"])
+    assert len(list_datasets(tmp_path / "store")) == 1
+    no_half_version(tmp_path / "store")
