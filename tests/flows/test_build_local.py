@@ -90,6 +90,13 @@ def test_everything_planted_is_found(first):
     assert report["rows"] + report["rejected"] == report["steps"][0]["rows_in"]
 
 
+def test_no_row_that_was_not_planted_is_taken_for_a_benchmark_item(first):
+    store, _ = first
+    ledger = open_dataset("virl39k-captioned", store).ledger().filter(pl.col("removed"))
+    found = ledger.filter(pl.col("step").str.starts_with("decontaminate"))["source_id"].to_list()
+    assert [key for key in found if not key.startswith("from-mini-")] == []
+
+
 def test_another_caption_prompt_asks_again_for_that_type_only(first, tmp_path):
     store, _ = first
     rows = open_dataset("virl39k-captioned", store).scan().collect()
