@@ -1,7 +1,7 @@
 """A private Ray instance that comes up on a busy machine, listens on loopback only, and uses ports of its own.
 
 Ray 2.55 gives a starting node 30 seconds, and its raylet waits 15 seconds for port files that its agents write after
-heavy imports; neither is configurable, and on two busy cores both pass (measured). Ports that are chosen beforehand need
+heavy imports; neither is configurable, and on two busy cores both pass (measured). Ports chosen beforehand need
 no files, and the question whether the node is up can be asked for longer. Both are set on Ray's own classes, and a Ray
 where they are not found is refused.
 """
@@ -41,20 +41,26 @@ def start_private(keywords: dict[str, Any]) -> None:
     """
     os.environ.update(LOOPBACK)
     import ray
-    from ray._private import parameter, services
+    from ray._private import parameter, ray_constants, services
 
-    if not hasattr(services, "get_node") or not hasattr(parameter, "RayParams"):
+    if not all(hasattr(services, name) for name in ("get_node", "start_ray_process")):
         message = f"ray {ray.__version__} starts nodes in another way than the pinned 2.55.0: run uv sync"
         raise ImportError(message)
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     original = parameter.RayParams.__init__
+    start = services.start_ray_process
 
     def with_ports(self: Any, *arguments: Any, **values: Any) -> None:
-        for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
-            if not values.get(name):
-                values[name] = port
-        original(self, *arguments, **values)
+        original(self, *arguments, **{**values, **{name: port for name, port in ports.items() if not values.get(name)}})
+
+    def start_ray_process(command: list[str], process_type: str, *arguments: Any, **values: Any) -> Any:
+        if process_type == ray_constants.PROCESS_TYPE_RAYLET:
+            # Ray tells this port to the agent only; the raylet would wait for the agent's file
+            command = [*command, f"--dashboard_agent_listen_port={ports['dashboard_agent_listen_port']}"]
+        return start(command, process_type, *arguments, **values)
 
     parameter.RayParams.__init__ = with_ports
+    services.start_ray_process = start_ray_process
     services.get_node = patient(services.get_node)
     ray.init(**keywords)
 
