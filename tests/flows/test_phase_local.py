@@ -28,7 +28,10 @@ SETTINGS = [
     "rollout.max_new_tokens=48",
     "train.batch_size=16",
     "train.micro_batch_size=8",
-    "train.learning_rate=1e-3",  # large, so that weights that did not reach vLLM would show
+    # Large, and with a decay that moves every weight even when all rewards are equal: weights that did not reach vLLM
+    # would show at once.
+    "train.learning_rate=1e-3",
+    "train.weight_decay=20.0",
     "train.warmup_ratio=0.0",
     "train.rollout_correction=token",
 ]
@@ -88,7 +91,12 @@ def finished_run(mini_store, tmp_path_factory):
     found = {"output": output, "memory": 0}
     first = subprocess.Popen(command(output, mini_store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
+    looked = [0.0]
+
     def second_step():
+        if time.monotonic() - looked[0] < 5:  # reading the memory of all processes is not free
+            return first.poll() is not None or len(steps_done(output)) >= 2
+        looked[0] = time.monotonic()
         found["memory"] = max(found["memory"], memory_of(run_processes(output)))
         return first.poll() is not None or len(steps_done(output)) >= 2
 
@@ -172,11 +180,12 @@ def test_transformers_loads_the_checkpoint_at_once(finished_run):
 
 def test_weights_in_vllm_follow_the_trained_ones(finished_run):
     # vllm_kl is the mean of log-probability in vLLM minus log-probability in the trained model, on the same tokens.
-    # At this learning rate one missed push would make it large; it must stay at the level of bfloat16 rounding.
+    # With these steps one missed push would make it as large as the KL to the first policy; it must stay at the level
+    # of bfloat16 rounding.
     lines = [json.loads(line) for line in (finished_run["output"] / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["learning_rate"] == 1e-3
     drift = [abs(line["vllm_kl"]) for line in lines]
-    moved = max(abs(line["ppo_kl"]) + line["kl"] for line in lines[1:])
+    moved = max(line["kl"] for line in lines[1:])
     assert max(drift) < 0.02, drift
     assert moved > 5 * max(drift), (moved, drift)
 
