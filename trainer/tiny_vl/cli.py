@@ -35,8 +35,9 @@ def train(  # noqa: PLR0917  # options of a command line
 
     import torch
 
+    from trainer.tiny_vl.card import card_text
     from trainer.tiny_vl.evaluate import evaluate as measure
-    from trainer.tiny_vl.report import write_curves, write_table
+    from trainer.tiny_vl.report import read_progress, table_text, write_curves, write_table
     from trainer.tiny_vl.schedule import Schedule
     from trainer.tiny_vl.train import Run
 
@@ -53,10 +54,12 @@ def train(  # noqa: PLR0917  # options of a command line
     checkpoint = output / "tiny-vl"
     run.publish(checkpoint)
     write_curves(output)
-    if evaluate_with:
-        table = measure(checkpoint, evaluate_with)
+    table = measure(checkpoint, evaluate_with) if evaluate_with else {}
+    if table:
         write_table(output, table)
-        _say(json.dumps(table, indent=1))
+        _say(table_text(table))
+    weights = sum(parameter.numel() for parameter in run.model.parameters())
+    (checkpoint / "README.md").write_text(card_text(weights, read_progress(output), table), encoding="utf-8")
     _say(f"checkpoint: {checkpoint}")
 
 
