@@ -151,11 +151,10 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     from data_engine.shards import write_ledger
     from shared.dataset_version import publish
 
-    with _told(recipe.name, "source"):
-        near = store.local_path("scratch")
-        folder = scratch_folder(near.parent if near is not None else None)
-        scratch = folder.__enter__()
-    try:
+    with contextlib.ExitStack() as stack:
+        with _told(recipe.name, "source"):
+            near = store.local_path("scratch")
+            scratch = stack.enter_context(scratch_folder(near.parent if near is not None else None))
         work = _Work(recipe, inputs, store, scratch, ImagePlaces(scratch / "images.spool"), progress)
         read = _read_source(work)
         benchmarks, benchmark_reads = _read_benchmarks(work)
@@ -170,9 +169,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         draft = _draft(work, build_key, read, benchmark_reads, results, assembled, counts)
         with _told(recipe.name, "publish"):
             version = publish(store, draft, files, ledger)
-        return BuildReport(version, found=False, seconds=time.monotonic() - started, steps=counts)
-    finally:
-        folder.__exit__(None, None, None)
+    return BuildReport(version, found=False, seconds=time.monotonic() - started, steps=counts)
 
 
 def _read_source(work: _Work) -> Ingested:
