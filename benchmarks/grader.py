@@ -4,6 +4,9 @@ Accuracy: every verifier judges the same pairs (the public pairs, where they are
 pair of the tests' golden table): accuracy, false accepts, false rejects.
 Speed: rollouts of 3,000 characters of reasoning that end in a box, with the golds of MATH500, DeepScaleR and MathVision
 (or the golden table's), half of them right: pairs per CPU-second, extraction and children's CPU time included.
+Cold: the same with 4,096 rollouts of which no gold, no answer and no reasoning occurs twice, from empty caches, so that
+nothing is remembered: wall time, pairs per CPU-second, and which layer settled them.
+Layers: which layer settles every gold of the ViRL-shaped rows against itself and against its wrong neighbours.
 Writes benchmarks/results/grader.json. Run: `python benchmarks/grader.py` (dependency group `bench` brings mathruler).
 """
 
@@ -19,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / ".." / "shared" / "data"
@@ -101,17 +105,17 @@ def _rows(path: Path) -> list[dict]:
     return [r for r in rows if "9^{9^{9" not in r["gold"] + r["pred"]]
 
 
-def golds() -> list[str]:
-    """Real golds, or the golden table's where the data is absent."""
+def golds(every: int = 12) -> list[str]:
+    """Real golds, or the golden table's where the data is absent; `every` thins out DeepScaleR (and MathVision)."""
     if not DATA.exists():
         return [r["gold"] for r in _rows(GOLDEN / "open.jsonl")]
     import polars as pl
 
     found = list(pl.read_parquet(DATA / "text/math500.parquet")["answer"])
-    found += [a for a in pl.read_parquet(DATA / "text/deepscaler_partial.parquet")["answer"] if a][::12]
+    found += [a for a in pl.read_parquet(DATA / "text/deepscaler_partial.parquet")["answer"] if a][::every]
     found += [
         json.loads(line)["answer"] for line in (DATA / "bench/mathvision_test_text.jsonl").read_text().splitlines()
-    ][::4]
+    ][:: max(1, every // 3)]
     return found
 
 
@@ -177,6 +181,116 @@ def layer_shares(work: list[tuple[str, str]]) -> dict[str, float]:
     return {layer: round(n / len(work), 4) for layer, n in counts.most_common()}
 
 
+def distinct_rollouts(count: int) -> list[tuple[str, str]]:
+    """`(output, gold)` of 3,000 characters: golds, answers and reasoning all different; every second answer is wrong.
+
+    Right answers are spelled otherwise than the gold where a usual other spelling exists; wrong ones are neighbours.
+    """
+    from shared.answers import answer_kind, neighbours
+
+    draw = random.Random(11)
+    table = list(dict.fromkeys(golds(every=1) + [answer for answer, _ in virl_golds()]))
+    draw.shuffle(table)
+    made: list[tuple[str, str]] = []
+    answers: set[str] = set()
+    for gold in table:
+        wrong = list(neighbours(gold, answer_kind(gold)).values())
+        answer = wrong[0] if len(made) % 2 else _respelled(gold)
+        if answer in answers:
+            continue
+        answers.add(answer)
+        made.append((f"<think>{_reasoning(draw)}</think>\nThe answer is $\\boxed{{{answer}}}$.", gold))
+        if len(made) == count:
+            break
+    return made
+
+
+def _respelled(gold: str) -> str:
+    """The same answer as another writer would put it."""
+    if len(gold) > 60 or "\\!" in gold or "{,}" in gold:
+        return gold
+    if "\\frac" in gold:
+        return gold.replace("\\frac", "\\dfrac")
+    if gold.isdigit() and len(gold) > 3:
+        return f"{int(gold):,}"
+    return gold.replace("+", " + ").replace(",", ", ").replace("=", " = ")
+
+
+def _reasoning(draw: random.Random) -> str:
+    """3,000 characters of formulas and prose with numbers of their own."""
+    lines: list[str] = []
+    while sum(map(len, lines)) < 2_950:
+        a, b, c = (draw.randint(2, 999) for _ in range(3))
+        lines.append(
+            f"Let $x = \\frac{{{a}}}{{{b}}}$; then $\\sqrt{{x^2 + {c}}} > x$, so ${a} + {b} = {a + b}$ and $\\{{{c}\\}}$ is left. "  # noqa: E501
+        )
+    return "".join(lines)[:2_950]
+
+
+def forget() -> None:
+    """Empty every cache of the grader."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("shared.answers"):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+def cold(count: int) -> dict[str, Any]:
+    """Wall time, rate and layers of distinct rollouts from empty caches. The workers are loaded before."""
+    from shared.answers import default_pool, extract_answer, grade_many
+
+    work = distinct_rollouts(count)
+    default_pool().warm_up()
+    forget()
+    before, started = cpu_seconds(), time.perf_counter()
+    grades = grade_many((extract_answer(output).answer or "", gold) for output, gold in work)
+    wall, here = time.perf_counter() - started, cpu_seconds() - before
+    layers = Counter(g.layer for g in grades)
+    return {
+        "rollouts": len(work),
+        "wall_seconds": round(wall, 3),
+        "rollouts_per_cpu_second_of_this_process": round(len(work) / here, 1),
+        "accepted": sum(g.correct for g in grades),
+        "layers": {layer: round(n / len(work), 4) for layer, n in layers.most_common()},
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+def virl_golds() -> list[tuple[str, list[str] | None]]:
+    """Golds of the ViRL-shaped rows, out of their boxes; none where the data is absent."""
+    path = DATA / "virl_like" / "virl_like.parquet"
+    if not path.exists():
+        return []
+    import polars as pl
+
+    from shared.answers import extract_answer
+
+    return [(extract_answer(answer).answer or answer, None) for answer in pl.read_parquet(path)["answer"] if answer]
+
+
+def virl_layers() -> dict[str, Any]:
+    """Which layer settles each gold of the ViRL-shaped rows against itself and against its wrong neighbours."""
+    from shared.answers import answer_kind, grade_many, neighbours
+
+    table = virl_golds()
+    itself = grade_many((gold, gold) for gold, _ in table)
+    pairs = [(wrong, gold) for gold, _ in table for wrong in neighbours(gold, answer_kind(gold)).values()]
+    other = grade_many(pairs)
+    counts = Counter(g.layer for g in other)
+    return {
+        "golds": len(table),
+        "kinds": dict(Counter(g.kind for g in itself).most_common()),
+        "accepted_against_itself": sum(g.correct for g in itself),
+        "wrong_neighbours": len(pairs),
+        "wrong_neighbours_accepted": sum(g.correct for g in other),
+        "layers_of_wrong_neighbours": {layer: round(n / max(1, len(pairs)), 4) for layer, n in counts.most_common()},
+        "symbolic_share_of_all": round(
+            sum(g.layer == "symbolic" for g in itself + other) / max(1, len(itself) + len(other)), 4
+        ),
+    }
+
+
 def machine() -> str:
     """CPU model and number of cores."""
     model = next(
@@ -197,7 +311,16 @@ def main() -> None:
         "--rollouts", type=int, default=4096, help="rollouts for this grader; a tenth of them for the slower ones"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "grader.json")
+    parser.add_argument(
+        "--cold-only", action="store_true", help="measure `cold` and the layers of ViRL-shaped golds only"
+    )
     arguments = parser.parse_args()
+    if arguments.cold_only:
+        result = json.loads(arguments.output.read_text(encoding="utf-8"))
+        result["cold"], result["virl_shaped_golds"] = cold(arguments.rollouts), virl_layers()
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps({name: result[name] for name in ("cold", "virl_shaped_golds")}))
+        return
     work = rollouts(arguments.rollouts)
     result: dict = {"machine": machine(), "rollout_characters": 3000, "verifiers": {}}
     for name, build in VERIFIERS.items():
@@ -214,6 +337,7 @@ def main() -> None:
         result["verifiers"][name] = entry
         print(name, json.dumps(entry))
     result["layers"] = layer_shares(work)
+    result["cold"], result["virl_shaped_golds"] = cold(arguments.rollouts), virl_layers()
     started = time.perf_counter()
     judge_output = ours()[1]
     for output, gold in work[:4096]:

@@ -33,7 +33,7 @@ FIRST_CONTACT = {
         ["(-1,1)", "|x|<1"],
         ["3:5", "6:10"],
     ],
-    "known_before": "three of the false rejects (2 and 1/2; five apples; |x|<1) were known gaps before the pairs were written",
+    "known_before": "three false rejects (2 and 1/2; five apples; |x|<1) were known gaps before the pairs were written",
 }
 
 

@@ -25,7 +25,7 @@ from shared.answers.outcome import Grade, Verdict
 from shared.answers.pool import GraderPool, Settlement, default_pool
 from shared.answers.reading import MAX_CHARACTERS, NUMBER_WORDS, read
 from shared.answers.units import parse_unit
-from shared.answers.words import is_truth_word, letters_in, same_text, truth_of, without_hedge, without_prose
+from shared.answers.words import denies, is_truth_word, letters_in, same_text, truth_of, without_hedge, without_prose
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 """Deadline of one pair in the symbolic layer, waiting for a worker included."""
@@ -44,6 +44,7 @@ _AND_FRACTION = re.compile(
     r"^(\d{1,9})\s*(?:and|\\text\s*\{\s*and\s*\})\s*(?:(\d{1,9})\s*/\s*(\d{1,9})|\\[dt]?frac\s*\{(\d{1,9})\}\s*\{(\d{1,9})\})$"
 )
 MAX_WORDS_CHARACTERS = 80
+_SEVERAL_FORMULAS = re.compile(r"(?<!\\)\$|\n|[^\x00-\x7f]")
 _SPACES = re.compile(r"\s+(?![A-Za-z0-9])|(?<![A-Za-z0-9])\s+")
 
 
@@ -396,8 +397,16 @@ def _read_gold(gold: str, unit: str | None) -> Reading | None:
     return reading
 
 
-def _symbolic(pred: str, gold: str, kind: str, type_match: bool) -> _Pending:
-    return _Pending(normalise(gold), normalise(pred), kind, type_match)
+def _symbolic(pred: str, gold: str, kind: str, type_match: bool) -> Grade | _Pending:
+    """The pair for math-verify, which takes one formula out of each text and leaves the rest unread.
+
+    So several formulas, prose of another script and a denial are refused here.
+    """
+    mine, theirs = normalise(gold), normalise(pred)
+    whole = not (_SEVERAL_FORMULAS.search(mine) or _SEVERAL_FORMULAS.search(theirs))
+    if not whole or denies(theirs) != denies(mine):
+        return _decide(False, kind, "structure", type_match)
+    return _Pending(mine, theirs, kind, type_match)
 
 
 def _layer(gold: Reading, pred: Reading) -> str:

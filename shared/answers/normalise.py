@@ -202,6 +202,7 @@ _WRAPPER = re.compile(
 )
 
 
+@lru_cache(maxsize=8192)
 def strip_wrappers(text: str) -> str:
     r"""Take off what surrounds the whole answer.
 

@@ -33,6 +33,11 @@ _DENIAL = re.compile(
 """Words before a value that say it is not the answer, or not yet."""
 
 
+def denies(text: str) -> bool:
+    """Whether a text holds a word such as not, wrong or except."""
+    return _DENIAL.search(text.lower()) is not None
+
+
 def truth_of(text: str) -> bool | None:
     """True for yes and true, False for no and false, None for anything else.
 

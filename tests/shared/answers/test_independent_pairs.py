@@ -96,6 +96,18 @@ def test_the_symbolic_layer_takes_a_decimal_only_at_its_own_precision(pred, word
     assert settle(INTEGRAL, pred) == word
 
 
+@pytest.mark.parametrize(
+    ("gold", "pred"),
+    [
+        (INTEGRAL, r"\text{not } \frac13"),
+        (r"$\frac35$ 或 $\frac{33}{20}$ 或 $\int x$", r"not $\frac35$ 或 $\frac{33}{20}$ 或 $\int x$"),
+        ("-2\n0.5\n$1\\frac{1}{4}$", "not -2\n0.5\n$1\\frac{1}{4}$"),
+    ],
+)
+def test_several_formulas_or_a_denial_never_reach_the_symbolic_layer(gold, pred):
+    assert not grade(pred, gold, timeout_seconds=60).correct
+
+
 def test_a_chain_of_different_numbers_is_not_its_last_side():
     assert not grade(r"1 = \frac13", INTEGRAL, timeout_seconds=60).correct
 
