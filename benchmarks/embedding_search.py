@@ -3,7 +3,7 @@
 Data: 40,000 x 1,536 rows and 15,000 x 1,536 items, float32, drawn and L2-normalised. Floor: the same products by numpy
 in large blocks into one buffer, nothing done with them. Each way in a process of its own; CPU-seconds of all threads.
 
-    python benchmarks/embedding_search.py [--rows 40000] [--items 15000]
+    python benchmarks/embedding_search.py [--rows 40000] [--items 15000] [--methods floor,numpy,faiss]
 
 Writes results/embedding_search.json.
 """
@@ -65,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=40_000)
     parser.add_argument("--items", type=int, default=15_000)
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--one")
     options = parser.parse_args()
     if options.one:
@@ -72,7 +73,7 @@ def main() -> None:
         return
     sizes = ("--rows", str(options.rows), "--items", str(options.items))
     results: dict[str, Any] = {}
-    for method in METHODS:
+    for method in options.methods.split(","):
         results[method] = measured(__file__, "--one", method, *sizes)
         print(method, results[method], file=sys.stderr)
     floor = results["floor"]["cpu_seconds"]

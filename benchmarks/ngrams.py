@@ -3,8 +3,9 @@
 Data: drawn texts of 69 words as rows; five benchmarks of 1,200 drawn items, each with 100 planted overlaps. The set way
 (as in open-r1's decontamination): per benchmark a set of its n-grams, and per row the set of its n-grams, intersected.
 Both ways must flag the same rows of each benchmark. Counted with the tokens `[a-z0-9]+` of the lower-cased text.
+Each way runs three times in its process; the quickest counts, as other work shares the machine.
 
-    python benchmarks/ngrams.py [--texts 80000] [--sets 16000]
+    python benchmarks/ngrams.py [--texts 80000] [--sets 8000]
 
 The set way may get fewer rows (its cost is the same for each). Writes results/ngrams.json.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 BENCHMARKS, ITEMS, PLANTED = 5, 1_200, 100
+REPEATS = 3
 
 
 def plant(texts: pl.Series, items: pl.Series) -> pl.Series:
@@ -77,15 +79,30 @@ def ours(texts: pl.Series, items: pl.Series, n: int) -> list[list[int]]:
     return flagged
 
 
+def ours_merged(texts: pl.Series, items: pl.Series, n: int) -> list[list[int]]:
+    """The same with one index over the items of all benchmarks."""
+    from data_engine.text_hash import NgramIndex, hash_words, iterate_words, ngram_hashes
+
+    index = NgramIndex.build(ngram_hashes(hash_words(items), n))
+    found, first = [], 0
+    for tokens in iterate_words(texts):
+        rows, places, _ = index.find(ngram_hashes(tokens, n))
+        found.append(np.unique(places // ITEMS * len(texts) + rows + first))
+        first += len(tokens)
+    benchmark, row = np.divmod(np.unique(np.concatenate(found)), len(texts))
+    return [row[benchmark == b].tolist() for b in range(BENCHMARKS)]
+
+
 def run_one(method: str, data: str, n: int, limit: int) -> None:
     """Measure one way in this process."""
     import polars as pl
 
     texts = pl.read_parquet(data)["text"].head(limit)
     items = pl.read_parquet(data + ".items")["text"]
-    function = ours if method == "ours" else with_sets
+    function = {"ours": ours, "ours_merged": ours_merged, "sets": with_sets}[method]
     function(texts.head(100), items, n)
-    flagged, cost = timed(lambda: function(texts, items, n))
+    runs = [timed(lambda: function(texts, items, n)) for _ in range(REPEATS)]
+    flagged, cost = min(runs, key=lambda run: run[1]["cpu_seconds"])
     print(json.dumps({"rows": len(texts), **cost, "flagged": flagged}))
 
 
@@ -93,7 +110,7 @@ def main() -> None:
     """Measure both ways at n = 13 and 32."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", type=int, default=80_000)
-    parser.add_argument("--sets", type=int, default=16_000)
+    parser.add_argument("--sets", type=int, default=8_000)
     parser.add_argument("--one", nargs=4, metavar=("METHOD", "DATA", "N", "LIMIT"))
     options = parser.parse_args()
     if options.one:
@@ -108,19 +125,17 @@ def main() -> None:
         items = plant(texts, draw(BENCHMARKS * ITEMS, seed=3, copies=0.0))
         items.to_frame().write_parquet(data + ".items")
         for n in (13, 32):
-            fast = measured(__file__, "--one", "ours", data, str(n), str(options.texts))
             slow = measured(__file__, "--one", "sets", data, str(n), str(options.sets))
-            few = [[row for row in rows if row < options.sets] for rows in fast["flagged"]]
-            same = few == slow["flagged"]
-            results[f"n={n}"] = {
-                "ours": rate(fast),
-                "python_sets": rate(slow),
-                "times_faster": round(rate(fast)["rows_per_cpu_second"] / rate(slow)["rows_per_cpu_second"], 1),
-                "same_rows_flagged": same,
-            }
+            for method in ("ours", "ours_merged"):
+                fast = measured(__file__, "--one", method, data, str(n), str(options.texts))
+                if [[row for row in rows if row < options.sets] for rows in fast["flagged"]] != slow["flagged"]:
+                    raise SystemExit(f"{method} and the sets flag different rows")
+                times = rate(fast)["rows_per_cpu_second"] / rate(slow)["rows_per_cpu_second"]
+                results.setdefault(f"n={n}", {"python_sets": rate(slow)})[method] = {
+                    **rate(fast),
+                    "times_the_sets": round(times, 1),
+                }
             print(n, results[f"n={n}"], file=sys.stderr)
-            if not same:
-                raise SystemExit("the two ways flag different rows")
     report = {"machine": machine(), "benchmarks": BENCHMARKS, "items": BENCHMARKS * ITEMS, "results": results}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ngrams.json").write_text(json.dumps(report, indent=1) + "\n")
