@@ -52,9 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument(
-        "--version", help="NAME@V of a version built from real rows, in --store; else that part is kept"
-    )
+    parser.add_argument("--version", help="a version built from real rows (NAME@V in --store); else kept")
     parser.add_argument("--store", help="where that version is")
     parser.add_argument("--only-version", action="store_true", help="measure the real version only, keep the rest")
     options = parser.parse_args()
@@ -88,7 +86,7 @@ def folders(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
                 transfer("sample@v1", here, Store.open(scratch / "there"))
     there = Store.open(scratch / "there")
     transfer("sample@v1", here, there)
-    made(here, scratch, gigabytes, seed=2)
+    again(here, scratch, files)
     started = time.monotonic()
     done = transfer("sample@v2", here, there)
     sound = open_dataset("sample@v2", there).verify().ok
@@ -133,7 +131,7 @@ def bucket(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
                 for store in (raw, obstore.store.from_url(there.url, client_options={"allow_http": True})):
                     for batch in obstore.list(store):
                         obstore.delete(store, [entry["path"] for entry in batch])
-        made(here, scratch, gigabytes, seed=2)
+        again(here, scratch, files)
         started = time.monotonic()
         done = transfer("sample@v2", here, there)
         sound = open_dataset("sample@v2", there).verify().ok
@@ -145,16 +143,22 @@ def real_rows(scratch: Path, version: DatasetVersion) -> dict[str, object]:
     """Give every picture of a built version a caption, push it, give it another caption, push again."""
     here, there = Store.open(scratch / "here"), Store.open(scratch / "there")
     for seed in (1, 2):
-        words = random.Random(seed)
-        files = []
-        for number, file in enumerate(version.files()):
-            files.append(scratch / f"real-{number:05d}.parquet")
-            recaptioned(file, files[-1], words)
-        publish(here, draft(recipe={"caption": seed}), files)
+        again(here, scratch, version.files(), seed)
         started = time.monotonic()
         done = transfer(f"sample@v{seed}", here, there)
     sound = open_dataset("sample@v2", there).verify().ok
     return {"rows": version.manifest.rows} | changed(done, time.monotonic() - started, sound=sound)
+
+
+def again(store: Store, scratch: Path, files: list[Path], seed: int = 2) -> None:
+    """Publish the rows of these shards with other captions as the next version."""
+    words = random.Random(seed)
+    written = [scratch / f"train-{number:05d}.parquet" for number in range(len(files))]
+    for old, new in zip(files, written, strict=True):
+        recaptioned(old, new, words)
+    publish(store, draft(recipe={"caption": seed}), written)
+    for file in written:
+        file.unlink()
 
 
 def recaptioned(source: Path, target: Path, words: random.Random) -> None:
