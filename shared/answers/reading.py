@@ -16,8 +16,9 @@ from fractions import Fraction
 from functools import lru_cache
 
 from shared.answers.evaluate import TooHardError, inexact, same_value, value_of
-from shared.answers.expression import Node, contains, parse_expression, variables
+from shared.answers.expression import Node, parse_expression, variables
 from shared.answers.forms import Piece, Reading
+from shared.answers.intervals import interval_of, is_infinite, piece
 from shared.answers.normalise import normalise
 from shared.answers.quantity import CLOSING, OPENING, read_value, trim
 from shared.answers.tokens import NotMathError, Token, tokenise
@@ -244,8 +245,8 @@ def _bracketed(tokens: list[Token]) -> Reading:  # noqa: PLR0911
     square = {r"\lbrack": "[", r"\rbrack": "]"}
     brackets = "()" if opening == r"\langle" else square.get(opening, opening) + square.get(closing, closing)
     items = _items(parts)
-    if len(items) == 2 and (brackets in ("(]", "[)") or any(_is_infinite(item.node) for item in items)):
-        return Reading("interval", pieces=(_piece(items, brackets),))
+    if len(items) == 2 and (brackets in ("(]", "[)") or any(is_infinite(item.node) for item in items)):
+        return Reading("interval", pieces=(piece(items, brackets),))
     if brackets not in ("()", "[]"):
         raise NotMathError("unbalanced brackets")
     return Reading("tuple", items=items, brackets=brackets)
@@ -262,34 +263,6 @@ def _items(parts: list[list[Token]]) -> tuple[Reading, ...]:
     return tuple(items)
 
 
-def _is_infinite(node: Node | None) -> bool:
-    return node is not None and contains(node, "c") and _infinity_sign(node) != 0
-
-
-def _infinity_sign(node: Node) -> int:
-    """+1 or -1 for plus or minus infinity, 0 for anything else."""
-    if node == ("c", "inf"):
-        return 1
-    return -_infinity_sign(node[1]) if node[0] == "neg" else 0
-
-
-def infinity_sign(reading: Reading) -> int:
-    """+1 or -1 for a reading that is infinite, else 0."""
-    return _infinity_sign(reading.node) if reading.node is not None else 0
-
-
-def _piece(items: tuple[Reading, ...], brackets: str) -> Piece:
-    low, high = items[0].node, items[1].node
-    if low is None or high is None:
-        raise NotMathError("end points of an interval are numbers")
-    return (
-        None if _infinity_sign(low) < 0 else low,
-        brackets[0] == "[" and _infinity_sign(low) == 0,
-        None if _infinity_sign(high) > 0 else high,
-        brackets[1] == "]" and _infinity_sign(high) == 0,
-    )
-
-
 def as_interval(reading: Reading) -> Reading | None:
     """The reading as an interval, if it is one or may be one ((1,2) may)."""
     if reading.form == "interval":
@@ -300,7 +273,7 @@ def as_interval(reading: Reading) -> Reading | None:
         and all(i.form == "value" for i in reading.items)
         and not reading.label
     ):
-        return Reading("interval", pieces=(_piece(reading.items, reading.brackets),))
+        return Reading("interval", pieces=(piece(reading.items, reading.brackets),))
     return None
 
 
@@ -385,7 +358,7 @@ def _relation(tokens: list[Token]) -> Reading:
         members = _read_tokens(sides[1])
         return replace(as_interval(members) or members, label=label)
     nodes = [parse_expression(side) for side in sides]
-    interval = _interval_of(nodes, operators)
+    interval = interval_of(nodes, operators)
     if interval is not None:
         return interval
     if len(nodes) == 2 and operators[0] in ("<", ">", "<=", ">="):
@@ -443,61 +416,3 @@ def _rounds_to(node: Node, last: Reading) -> bool:
     if same_value(x, y):
         return True
     return last.style == "decimal" and last.ulp is not None and bool(abs(inexact(x) - inexact(y)) <= inexact(last.ulp))
-
-
-def _absolute(nodes: list[Node], operator: str) -> Reading | None:
-    """`|x| < 1`, `|x - 3| >= 2`: all numbers within a positive distance of a centre, or all beyond it."""
-    if nodes[1][0] == "abs":
-        nodes, operator = nodes[::-1], operator.translate(str.maketrans("<>", "><"))
-    if nodes[0][0] != "abs" or variables(nodes[1]) or operator[0] not in "<>":
-        return None
-    inside, distance = nodes[0][1], nodes[1]
-    centre: Node = ("n", Fraction(0))
-    if inside[0] == "+" and inside[1][0] == "v" and not variables(inside[2]):
-        inside, centre = inside[1], ("neg", inside[2])
-    try:
-        positive = inexact(value_of(distance, {})) > 0
-    except (TooHardError, TypeError):
-        return None
-    if inside[0] != "v" or not positive:
-        return None
-    low, high, closed = ("+", centre, ("neg", distance)), ("+", centre, distance), "=" in operator
-    within: tuple[Piece, ...] = ((low, closed, high, closed),)
-    beyond: tuple[Piece, ...] = ((None, False, low, closed), (high, closed, None, False))
-    return Reading("interval", pieces=within if operator[0] == "<" else beyond, label=inside[1])
-
-
-def _interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
-    """`x > 2`, `1 < x <= 3`, `x != 2` for one lone variable and numbers."""
-    if len(nodes) == 2 and (around := _absolute(nodes, operators[0])) is not None:
-        return around
-    lone = [i for i, node in enumerate(nodes) if node[0] == "v"]
-    if len(lone) != 1 or any(variables(node) for i, node in enumerate(nodes) if i != lone[0]):
-        return None
-    name, at = nodes[lone[0]][1], lone[0]
-    if operators == ["!="]:
-        end = nodes[1 - at]
-        return Reading("interval", pieces=((None, False, end, False), (end, False, None, False)), label=name)
-    if len(nodes) == 2:
-        below = (operators[0] in ("<", "<=")) == (at == 1)  # the number stands below the variable
-        closed = "=" in operators[0]
-        end = nodes[1 - at]
-        return Reading(
-            "interval", pieces=((end, closed, None, False) if below else (None, False, end, closed),), label=name
-        )
-    if len(nodes) == 3 and at == 1 and len({op[0] for op in operators}) == 1 and operators[0][0] in "<>":
-        first, second = (nodes[0], "=" in operators[0]), (nodes[2], "=" in operators[1])
-        low, high = (first, second) if operators[0][0] == "<" else (second, first)
-        return Reading(
-            "interval",
-            pieces=(
-                (
-                    low[0] if _infinity_sign(low[0]) == 0 else None,
-                    low[1],
-                    high[0] if _infinity_sign(high[0]) == 0 else None,
-                    high[1],
-                ),
-            ),
-            label=name,
-        )
-    return None

@@ -1,0 +1,98 @@
+"""Intervals: end points, infinity, and the inequalities in one variable that are intervals."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from shared.answers.evaluate import TooHardError, inexact, value_of
+from shared.answers.expression import Node, contains, variables
+from shared.answers.forms import Piece, Reading
+from shared.answers.tokens import NotMathError
+
+
+def is_infinite(node: Node | None) -> bool:
+    """Whether a tree is plus or minus infinity."""
+    return node is not None and contains(node, "c") and _infinity_sign(node) != 0
+
+
+def _infinity_sign(node: Node) -> int:
+    """+1 or -1 for plus or minus infinity, 0 for anything else."""
+    if node == ("c", "inf"):
+        return 1
+    return -_infinity_sign(node[1]) if node[0] == "neg" else 0
+
+
+def infinity_sign(reading: Reading) -> int:
+    """+1 or -1 for a reading that is infinite, else 0."""
+    return _infinity_sign(reading.node) if reading.node is not None else 0
+
+
+def piece(items: tuple[Reading, ...], brackets: str) -> Piece:
+    """The interval between two readings. Raises NotMathError where an end is no number."""
+    low, high = items[0].node, items[1].node
+    if low is None or high is None:
+        raise NotMathError("end points of an interval are numbers")
+    return (
+        None if _infinity_sign(low) < 0 else low,
+        brackets[0] == "[" and _infinity_sign(low) == 0,
+        None if _infinity_sign(high) > 0 else high,
+        brackets[1] == "]" and _infinity_sign(high) == 0,
+    )
+
+
+def _absolute(nodes: list[Node], operator: str) -> Reading | None:
+    """`|x| < 1`, `|x - 3| >= 2`: all numbers within a positive distance of a centre, or all beyond it."""
+    if nodes[1][0] == "abs":
+        nodes, operator = nodes[::-1], operator.translate(str.maketrans("<>", "><"))
+    if nodes[0][0] != "abs" or variables(nodes[1]) or operator[0] not in "<>":
+        return None
+    inside, distance = nodes[0][1], nodes[1]
+    centre: Node = ("n", Fraction(0))
+    if inside[0] == "+" and inside[1][0] == "v" and not variables(inside[2]):
+        inside, centre = inside[1], ("neg", inside[2])
+    try:
+        positive = inexact(value_of(distance, {})) > 0
+    except (TooHardError, TypeError):
+        return None
+    if inside[0] != "v" or not positive:
+        return None
+    low, high, closed = ("+", centre, ("neg", distance)), ("+", centre, distance), "=" in operator
+    within: tuple[Piece, ...] = ((low, closed, high, closed),)
+    beyond: tuple[Piece, ...] = ((None, False, low, closed), (high, closed, None, False))
+    return Reading("interval", pieces=within if operator[0] == "<" else beyond, label=inside[1])
+
+
+def interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
+    """`x > 2`, `1 < x <= 3`, `x != 2` for one lone variable and numbers."""
+    if len(nodes) == 2 and (around := _absolute(nodes, operators[0])) is not None:
+        return around
+    lone = [i for i, node in enumerate(nodes) if node[0] == "v"]
+    if len(lone) != 1 or any(variables(node) for i, node in enumerate(nodes) if i != lone[0]):
+        return None
+    name, at = nodes[lone[0]][1], lone[0]
+    if operators == ["!="]:
+        end = nodes[1 - at]
+        return Reading("interval", pieces=((None, False, end, False), (end, False, None, False)), label=name)
+    if len(nodes) == 2:
+        below = (operators[0] in ("<", "<=")) == (at == 1)  # the number stands below the variable
+        closed = "=" in operators[0]
+        end = nodes[1 - at]
+        return Reading(
+            "interval", pieces=((end, closed, None, False) if below else (None, False, end, closed),), label=name
+        )
+    if len(nodes) == 3 and at == 1 and len({op[0] for op in operators}) == 1 and operators[0][0] in "<>":
+        first, second = (nodes[0], "=" in operators[0]), (nodes[2], "=" in operators[1])
+        low, high = (first, second) if operators[0][0] == "<" else (second, first)
+        return Reading(
+            "interval",
+            pieces=(
+                (
+                    low[0] if _infinity_sign(low[0]) == 0 else None,
+                    low[1],
+                    high[0] if _infinity_sign(high[0]) == 0 else None,
+                    high[1],
+                ),
+            ),
+            label=name,
+        )
+    return None
