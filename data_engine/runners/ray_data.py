@@ -93,7 +93,15 @@ class RayRunner:
         def round_over(tables: list[pa.Table]) -> set[str]:
             """Ask once; keys that were answered."""
             done: set[str] = set()
-            for table in self._answers(engine, setup, tables):
+            answered = self._answers(engine, setup, tables)
+            while True:
+                try:
+                    table = next(answered, None)
+                except ray.exceptions.RayError as error:  # a lost object that Ray cannot make again ends its stream
+                    warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
+                    return done
+                if table is None:
+                    return done
                 cells, notes = cells_of(table)
                 sink(cells)
                 done.update(cell.key for cell in cells)
@@ -101,7 +109,6 @@ class RayRunner:
                 if task is not None:
                     task.advance(len(cells))
                     task.note(warnings[-1] if warnings else "")
-            return done
 
         for number in range(1, ROUNDS + 1):
             waiting = without(waiting, round_over(waiting), singly=True)
