@@ -93,15 +93,7 @@ class RayRunner:
         def round_over(tables: list[pa.Table]) -> set[str]:
             """Ask once; keys that were answered."""
             done: set[str] = set()
-            answered = self._answers(engine, setup, tables)
-            while True:
-                try:
-                    table = next(answered, None)
-                except ray.exceptions.RayError as error:  # a lost object that Ray cannot make again ends its stream
-                    warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
-                    return done
-                if table is None:
-                    return done
+            for table in self._answers(engine, setup, tables, warnings):
                 cells, notes = cells_of(table)
                 sink(cells)
                 done.update(cell.key for cell in cells)
@@ -109,6 +101,7 @@ class RayRunner:
                 if task is not None:
                     task.advance(len(cells))
                     task.note(warnings[-1] if warnings else "")
+            return done
 
         for number in range(1, ROUNDS + 1):
             waiting = without(waiting, round_over(waiting), singly=True)
@@ -181,8 +174,9 @@ class RayRunner:
         engine: EngineSpec,
         setup: Any,
         waiting: list[pa.Table],
+        warnings: list[str],
     ) -> Iterator[pa.Table]:
-        """One pass over `waiting`: tables of cells as they come; those whose worker died are missing."""
+        """One pass over `waiting`: tables of cells as they come; those whose worker or node died are missing."""
         import ray
 
         data = _dataset([ray.put(table) for table in waiting], losses=True)
@@ -198,7 +192,10 @@ class RayRunner:
             batch_format="pyarrow",
             **_actor_options(engine, resources),
         )
-        yield from _tables(answered, None)
+        try:
+            yield from _tables(answered, None)
+        except ray.exceptions.RayError as error:  # an answer lay on a lost node: the next round asks what is missing
+            warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
 
     def _pool_size(self, engine: EngineSpec, resources: dict[str, float]) -> int:
         import ray
