@@ -156,6 +156,8 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
             near = store.local_path("scratch")
             scratch = stack.enter_context(scratch_folder(near.parent if near is not None else None))
         work = _Work(recipe, inputs, store, scratch, ImagePlaces(scratch / "images.spool"), progress)
+        # Opening the source hashed its files: that is time of the source, too.
+        work.timings["source"] = time.monotonic() - started
         read = _read_source(work)
         benchmarks, benchmark_reads = _read_benchmarks(work)
         results = _judge(work, request, read, benchmarks)
