@@ -45,7 +45,7 @@ ROUNDS = 6
 FEW = 3
 """Batches that are asked in the driver's own process where no node has a GPU: starting a pool would take longer."""
 
-STARTS = 3
+STARTS = 5
 """Times a Ray on this machine is started: on a busy laptop its node may miss Ray's own deadline of 30 s."""
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20

