@@ -19,6 +19,7 @@ from shared.mini_world import IMAGE_TYPES, draw, draw_family
 from shared.vlm.conversation import embedding_prompt
 from trainer.tiny_vl.architecture import build_config
 from trainer.tiny_vl.batches import BatchMaker, Packer, augment, decode, fit, mark_array, smart_size
+from trainer.tiny_vl.card import card_text
 from trainer.tiny_vl.cli import app
 from trainer.tiny_vl.evaluate import asks, boxed, facts_right, score
 from trainer.tiny_vl.forward import hidden_states, image_tokens, tree_mask
@@ -222,7 +223,7 @@ def test_lookalikes_are_pictures_of_any_shape(image_type: str) -> None:
 def test_learning_rates_warm_up_stay_and_fall() -> None:
     schedule = Schedule(steps=1000)
     assert schedule.rate(0) < schedule.rate(30) < schedule.rate(59) == 1.0
-    assert schedule.rate(740) == 1.0
+    assert schedule.rate(round(1000 * (1 - schedule.decay)) - 1) == 1.0
     assert 0.05 <= schedule.rate(999) < 0.06
 
 
@@ -259,6 +260,14 @@ def test_scores_ask_for_form_and_content() -> None:
 def test_the_table_tells_every_task() -> None:
     row = {"mean": 0.5, "stderr": 0.1, "n": 25, "by_kind": {"bar": 0.5}, "facts": 0.7}
     assert "| caption | 0.500 (facts 0.700) | 0.100 | 25 | bar 0.50 |" in table_text({"caption": row})
+
+
+def test_the_card_tells_recipe_curve_and_notes() -> None:
+    records = [{"step": 20 * number, "caption": 1 / (number + 1)} for number in range(40)]
+    card = card_text(6_000_000, records, {}, "## This run\nStopped once.")
+    assert "6,000,000 weights" in card
+    assert "Stopped once." in card
+    assert "| 780 | 0.025 |" in card
 
 
 def test_the_command_refuses_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
