@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners import Ask, Cell
@@ -55,6 +56,38 @@ PARTITIONS = 8
 """Parts of `map_groups` unless told otherwise."""
 
 
+DEADLY = "it ended every worker it was given to"
+"""Reason of an ask that failed so."""
+
+
+@dataclass
+class _Asking:
+    """One `ask` in progress.
+
+    Attributes:
+        engine: Who is asked.
+        setup: Reference to what the actors are made of.
+        sink: Takes finished cells.
+        task: The bar; None for none.
+        warnings: Restarts and losses so far.
+
+    """
+
+    engine: EngineSpec
+    setup: Any
+    sink: Callable[[list[Cell]], None]
+    task: Task | None
+    warnings: list[str] = field(default_factory=list)
+
+    def finish(self, cells: list[Cell]) -> None:
+        """Hand finished cells on and move the bar."""
+        if cells:
+            self.sink(cells)
+        if self.task is not None:
+            self.task.advance(len(cells))
+            self.task.note(self.warnings[-1] if self.warnings else "")
+
+
 class RayRunner:
     """Runs steps on Ray.
 
@@ -88,36 +121,19 @@ class RayRunner:
             few = [ask for table in waiting for ask in asks_of(table)]
             return LocalRunner().ask(engine, few, sink, images=images, sampling=sampling, task=task)
         setup = ray.put({"spec": engine, "images": images, "sampling": sampling})
-        warnings: list[str] = []
-
-        def round_over(tables: list[pa.Table]) -> set[str]:
-            """Ask once; keys that were answered."""
-            done: set[str] = set()
-            for table in self._answers(engine, setup, tables, warnings):
-                cells, notes = cells_of(table)
-                sink(cells)
-                done.update(cell.key for cell in cells)
-                warnings.extend(notes)
-                if task is not None:
-                    task.advance(len(cells))
-                    task.note(warnings[-1] if warnings else "")
-            return done
-
+        asking = _Asking(engine, setup, sink, task)
         for number in range(1, ROUNDS + 1):
-            waiting = without(waiting, round_over(waiting), singly=True)
-            if not waiting or (number > 1 and len(waiting) <= ALONE):
+            done, whole = self._round(asking, waiting)
+            waiting = without(waiting, done, singly=whole)
+            if not waiting or (whole and number > 1 and len(waiting) <= ALONE):
                 break
-            warnings.append(f"{len(waiting)} asks were lost with their worker and are asked again, one by one")
+            asking.warnings.append(f"{sum(table.num_rows for table in waiting)} asks were lost and are asked again")
         else:
-            message = f"{len(waiting)} asks were lost with their workers {ROUNDS} times"
+            message = f"{len(waiting)} batches of asks were lost with their workers {ROUNDS} times"
             raise InfiMmrError(message, "Look at the workers' logs (ray logs); finished answers are kept.")
-        lost = [table for table in waiting if not round_over([table])]
-        failed = [Cell(table.column("key")[0].as_py(), None, "it ended every worker it was given to") for table in lost]
-        if failed:
-            sink(failed)
-            if task is not None:
-                task.advance(len(failed))
-        return warnings
+        lost = [table for table in waiting if not self._round(asking, [table])[0]]
+        asking.finish([Cell(table.column("key")[0].as_py(), None, DEADLY) for table in lost])
+        return asking.warnings
 
     def map_batches(
         self,
@@ -169,33 +185,37 @@ class RayRunner:
             self._started_here = not address
         return ray
 
-    def _answers(
-        self,
-        engine: EngineSpec,
-        setup: Any,
-        waiting: list[pa.Table],
-        warnings: list[str],
-    ) -> Iterator[pa.Table]:
-        """One pass over `waiting`: tables of cells as they come; those whose worker or node died are missing."""
+    def _round(self, asking: _Asking, waiting: list[pa.Table]) -> tuple[set[str], bool]:
+        """One pass over `waiting`: keys that were answered, and whether the pass went through to its end.
+
+        Batches whose worker or node died are missing from the keys.
+        """
         import ray
 
         data = _dataset([ray.put(table) for table in waiting], losses=True)
         resources = ray.cluster_resources()
-        size = min(self._pool_size(engine, resources), len(waiting))
+        size = min(self._pool_size(asking.engine, resources), len(waiting))
         # One batch in work and one ready, so that an actor never waits for the driver.
         pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
         answered = data.map_batches(
             AskWorker,
-            fn_constructor_args=([setup],),
+            fn_constructor_args=([asking.setup],),
             compute=pool,
             batch_size=None,
             batch_format="pyarrow",
-            **_actor_options(engine, resources),
+            **_actor_options(asking.engine, resources),
         )
+        done: set[str] = set()
         try:
-            yield from _tables(answered, None)
+            for table in _tables(answered, None):
+                cells, notes = cells_of(table)
+                asking.warnings.extend(notes)
+                asking.finish(cells)
+                done.update(cell.key for cell in cells)
         except ray.exceptions.RayError as error:  # an answer lay on a lost node: the next round asks what is missing
-            warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
+            asking.warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
+            return done, False
+        return done, True
 
     def _pool_size(self, engine: EngineSpec, resources: dict[str, float]) -> int:
         import ray
@@ -235,11 +255,17 @@ def _start(address: str | None) -> None:
 def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str, Any]:
     """Resources of one actor. Ray gives an actor of one CPU one OpenMP thread, as the local runner has.
 
-    A dead actor is not restarted in place (Ray Data opens another where there is room) and its tasks are not retried by
-    Ray: the runner's own rounds bound the attempts, so that an ask which ends its worker cannot loop.
+    A dead actor is started again, on another node where its own is lost (else Ray Data would wait for ever once all of
+    a pool are dead). Its tasks are not tried again by Ray: the runner's rounds bound the attempts, so that an ask which
+    ends its worker cannot loop.
     """
     on_gpu = engine.endpoint is None and resources.get("GPU", 0) >= engine.tensor_parallel_size
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD", "num_cpus": 1}
+    options: dict[str, Any] = {
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "scheduling_strategy": "SPREAD",
+        "num_cpus": 1,
+    }
     if on_gpu:
         # Pictures are decoded and resized on the host: half of a GPU's share of the cores goes to its actor.
         share = resources.get("CPU", 1) / resources["GPU"] * engine.tensor_parallel_size

@@ -49,10 +49,10 @@ def test_an_error_that_concerns_every_ask_is_raised_with_its_next_step():
         cells_of(error_table(InfiMmrError("no such model", "Name another")))
 
 
-def test_a_worker_takes_its_gpus_and_some_cores_and_is_never_restarted_in_place():
+def test_a_worker_takes_its_gpus_and_some_cores_and_its_tasks_are_not_repeated_by_ray():
     spec = EngineSpec(model="org/name", revision="1", tensor_parallel_size=2)
     options = _actor_options(spec, {"GPU": 8, "CPU": 64})
-    assert (options["num_gpus"], options["num_cpus"], options["max_restarts"]) == (2, 8, 0)
+    assert (options["num_gpus"], options["num_cpus"], options["max_task_retries"]) == (2, 8, 0)
     assert "num_gpus" not in _actor_options(spec, {"CPU": 4})
     assert "num_gpus" not in _actor_options(EngineSpec(model="m", endpoint="http://h/v1"), {"GPU": 8, "CPU": 64})
 

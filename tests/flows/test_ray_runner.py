@@ -125,6 +125,15 @@ def test_asks_that_end_their_worker_are_isolated_and_the_others_answered(runner,
     assert any("asked again" in warning for warning in warnings)
 
 
+def test_a_pool_whose_every_worker_was_ended_goes_on(cluster, standin):
+    from data_engine.runners.ray_data import RayRunner
+
+    alone = RayRunner(workers=1)
+    there, _ = run(alone, standin, asks(20), Pictures(deadly=["i1", "i9"]), batch_size=4)
+    assert {key for key, cell in there.items() if cell.failed} == {"k1", "k9"}
+    assert len(there) == 20
+
+
 def test_an_error_that_concerns_every_ask_is_raised_as_it_is(runner, tmp_path):
     from shared.errors import InfiMmrError
 
