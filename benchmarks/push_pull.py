@@ -58,16 +58,20 @@ def main() -> None:
     options = parser.parse_args()
     before = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory(prefix="push-pull-", dir=options.folder) as scratch:
-        result: dict[str, object] = before if options.only_version else {"machine": machine()}
-        if not options.only_version:
-            result["folders"] = folders(Path(scratch), options.gigabytes, options.rounds)
-            result["bucket"] = bucket(Path(scratch), options.bucket_gigabytes, options.rounds)
+        result: dict[str, object] = before | {"machine": machine()}
         if options.version:
             result["real_rows"] = real_rows(Path(scratch), open_dataset(options.version, options.store))
-        elif "real_rows" in before:
-            result["real_rows"] = before["real_rows"]
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+        if not options.only_version:
+            result["folders"] = folders(Path(scratch), options.gigabytes, options.rounds)
+            write(result)
+            result["bucket"] = bucket(Path(scratch), options.bucket_gigabytes, options.rounds)
+        write(result)
+    sys.stdout.write(RESULT.read_text())
+
+
+def write(result: dict[str, object]) -> None:
+    """Write what is known so far; load averages tell how busy the machine was."""
+    RESULT.write_text(json.dumps(result | {"load_average": os.getloadavg()}, indent=1) + "\n")
 
 
 def folders(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
@@ -146,8 +150,11 @@ def real_rows(scratch: Path, version: DatasetVersion) -> dict[str, object]:
         again(here, scratch, version.files(), seed)
         started = time.monotonic()
         done = transfer(f"sample@v{seed}", here, there)
+    seconds = time.monotonic() - started
     sound = open_dataset("sample@v2", there).verify().ok
-    return {"rows": version.manifest.rows} | changed(done, time.monotonic() - started, sound=sound)
+    shutil.rmtree(scratch / "here")
+    shutil.rmtree(scratch / "there")
+    return {"rows": version.manifest.rows} | changed(done, seconds, sound=sound)
 
 
 def again(store: Store, scratch: Path, files: list[Path], seed: int = 2) -> None:
