@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.extra]
+pytestmark = [pytest.mark.slow, pytest.mark.extra, pytest.mark.timeout(3600)]
 
 SETTINGS = [
     "train.max_steps=2",
