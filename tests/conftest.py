@@ -12,7 +12,7 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick tests before the slow ones, so that a broken basic shows within a minute."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: any(item.get_closest_marker(mark) for mark in ("slow", "nightly")))
 
 
 @pytest.fixture(scope="session")

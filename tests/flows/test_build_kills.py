@@ -88,6 +88,7 @@ def test_killed_at_many_moments_without_a_model(tmp_path):
     assert not (store / "scratch").exists(), "what killed builds left behind is swept"
 
 
+@pytest.mark.nightly
 def test_killed_within_every_model_step(tmp_path):
     words = ("virl39k-captioned", "--set", "source.mini.rows=36", "--set", "steps.decontaminate_embeddings.canaries=1")
     smaller = ("--set", "steps.type_images.engine.batch_size=8", "--set", "steps.caption_images.engine.batch_size=8")

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 # Minutes on an idle machine; the limit is for one that is busy with other things.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 STEPS = 4
 SETTINGS = [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.extra, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.nightly, pytest.mark.extra, pytest.mark.timeout(3600)]
 
 SETTINGS = [
     "train.max_steps=2",

@@ -19,7 +19,7 @@ from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
 from shared.vlm import EngineSpec, Sampling
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 _spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
 _module = importlib.util.module_from_spec(_spec)

@@ -52,7 +52,7 @@ def test_the_readme_names_every_file_of_the_three_packages():
     assert missing == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(2700)
 def test_every_command_of_the_readme_runs(tmp_path):
     workplace = tmp_path / "checkout"

