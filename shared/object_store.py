@@ -16,7 +16,6 @@ from __future__ import annotations
 import configparser
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -71,17 +70,12 @@ class ObjectStore(Store):
             return bytes(obstore.get_range(self._bucket, checked_path(path), start=start, length=length))
 
     def pieces(self, path: str, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
-        """Yield a file's bytes in order, a few ranges ahead. Raises `NotInStoreError`."""
-        total = self.size(path)
-        starts = range(0, total, piece_bytes)
-        with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-            pending = [pool.submit(self.get_range, path, s, min(piece_bytes, total - s)) for s in starts[:_IN_FLIGHT]]
-            for upcoming in range(len(starts)):
-                piece = pending.pop(0).result()
-                if upcoming + _IN_FLIGHT < len(starts):
-                    start = starts[upcoming + _IN_FLIGHT]
-                    pending.append(pool.submit(self.get_range, path, start, min(piece_bytes, total - start)))
-                yield piece
+        """Yield a file's bytes in order from one request. Raises `NotInStoreError`."""
+        import obstore
+
+        with self._calls(path):
+            for piece in obstore.get(self._bucket, checked_path(path)).stream(min_chunk_size=piece_bytes):
+                yield bytes(piece)
 
     def head(self, path: str) -> Entry | None:
         """Return a file's size and time, or None where it is absent."""
