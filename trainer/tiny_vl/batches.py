@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
+import queue as queue_module
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -360,7 +362,14 @@ def stream(maker: BatchMaker, first: int, last: int, schedule: Schedule) -> Iter
 def _draw_ahead(
     maker: BatchMaker, first: int, last: int, schedule: Schedule, queue: multiprocessing.Queue[tuple[int, Batch]]
 ) -> None:
+    parent = os.getppid()
     for step in range(first, last):
         mix = schedule.mix(step)
         batch = maker.embedding(step, mix) if schedule.is_embedding(step) else maker.training(step, mix)
-        queue.put((step, batch))
+        while True:
+            try:
+                queue.put((step, batch), timeout=20)
+                break
+            except queue_module.Full:
+                if os.getppid() != parent:  # the training was killed: nobody will ever take this batch
+                    return
