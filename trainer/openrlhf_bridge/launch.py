@@ -28,6 +28,7 @@ from typing import IO, Literal
 from shared.errors import InfiMmrError
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.compiled_operators import keep_operators, lend_operators
 from trainer.openrlhf_bridge.private_ray import LOOPBACK
 from trainer.openrlhf_bridge.progress import Event, Fatal, Trouble, events
 
@@ -37,6 +38,9 @@ OBJECT_STORE_BYTES = 256 * 1024**2
 LOCAL_CPUS = 3
 """Ray's CPU slots of a local instance: one bundle for the GPU actors, one for OpenRLHF's trainer, one spare."""
 GRACE_SECONDS = 10.0
+SCRATCH = "mmr-"
+OWNER = "owner"
+"""File in a scratch folder that holds the launcher's process id."""
 TRACEBACK_SECONDS = 3.0
 """What a failed actor gets to print its traceback before the run is ended."""
 
@@ -88,6 +92,7 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
     paths = [str(Path(__file__).parents[2])]
     if not spec.ray_address:
         values |= LOOPBACK
+        values["TORCH_EXTENSIONS_DIR"] = str(scratch / "operators")
     if spec.device == "cpu":
         values |= cpu_compat.environment()
         paths.insert(0, values["PYTHONPATH"])
@@ -124,9 +129,12 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
     """
     tag = uuid.uuid4().hex
     # Unix sockets allow 107 characters: Ray's folder must be short, so it is not inside the run folder.
-    scratch = Path(tempfile.mkdtemp(prefix="mmr-"))
+    sweep_scratch()
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    (scratch / OWNER).write_text(str(os.getpid()), encoding="utf-8")
     trouble = ""
     try:
+        lend_operators(scratch, spec.device)
         with (
             _interruptible(),
             (spec.folder / "openrlhf.log").open("a", encoding="utf-8") as log,
@@ -141,7 +149,16 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
             return Ending(returncode(), trouble)
     finally:
         end_processes(tag)
+        keep_operators(scratch, spec.device)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep_scratch() -> None:
+    """Remove scratch folders of launchers that were killed outright and could not do it themselves."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*/{OWNER}"):
+        with contextlib.suppress(OSError, ValueError):
+            if not Path(f"/proc/{int(owner.read_text(encoding='utf-8'))}").exists():
+                shutil.rmtree(owner.parent, ignore_errors=True)
 
 
 def _copied(lines: Iterator[str], log: IO[str]) -> Iterator[str]:
