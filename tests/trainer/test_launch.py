@@ -17,6 +17,7 @@ from trainer.openrlhf_bridge.launch import (
     ray_keywords,
     run,
     run_environment,
+    sweep_scratch,
     tagged_processes,
 )
 
@@ -83,6 +84,18 @@ def test_a_driver_that_fails_ends_with_its_status_its_last_error_and_no_scratch_
     assert "no_such_keyword" in ending.trouble
     assert "no_such_keyword" in (tmp_path / "openrlhf.log").read_text()
     assert not list(tmp_path.glob("mmr-*"))
+
+
+def test_scratch_folders_of_killed_launchers_are_removed_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name, owner in (("mmr-dead", gone.pid), ("mmr-alive", os.getpid()), ("other", gone.pid)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "owner").write_text(str(owner))
+    (tmp_path / "mmr-unknown").mkdir()
+    sweep_scratch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mmr-alive", "mmr-unknown", "other"]
 
 
 def test_a_driver_without_its_launcher_does_not_start(tmp_path):
