@@ -45,7 +45,7 @@ def file_hashes(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        info = path.stat()
+        info = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat, and 39,000 files are common
     except OSError:
         return None
     return info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino

@@ -12,9 +12,10 @@ import hashlib
 import io
 import os
 import re
+import stat
 import warnings
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.errors import InfiMmrError
@@ -191,15 +192,34 @@ def safe_join(root: Path | str, relative: str, links: Path | None = None) -> Pat
     """
     if _URL.match(relative):
         raise PathRefused("remote_url", relative)
-    pure = PurePosixPath(relative)
-    if not relative or "\0" in relative or "\\" in relative or pure.is_absolute() or ".." in pure.parts:
+    parts = [part for part in relative.split("/") if part not in {"", "."}]
+    if not parts or "\0" in relative or "\\" in relative or relative.startswith("/") or ".." in parts:
         raise PathRefused("path_escape", relative)
-    base = os.path.realpath(root)
-    try:
-        real = os.path.realpath(f"{base}/{relative}")
-    except (OSError, ValueError) as error:
-        raise PathRefused("path_escape", relative) from error
-    homes = [base] if links is None else [base, os.path.realpath(links)]
+    base = _real_folder(str(root))
+    place = base
+    for part in parts:
+        place = f"{place}/{part}"
+        try:
+            linked = stat.S_ISLNK(os.lstat(place).st_mode)
+        except FileNotFoundError:
+            break
+        except (OSError, ValueError) as error:
+            raise PathRefused("path_escape", relative) from error
+        if linked:
+            return _followed(base, relative, links)
+    return Path("/".join([base, *parts]))
+
+
+@functools.cache
+def _real_folder(root: str) -> str:
+    """Return the folder with its own symlinks followed; once per folder, since a source asks for each of its files."""
+    return os.path.realpath(root)
+
+
+def _followed(base: str, relative: str, links: Path | None) -> Path:
+    """Follow the symlinks of a name and look where it ends."""
+    real = os.path.realpath(f"{base}/{relative}")
+    homes = [base] if links is None else [base, _real_folder(str(links))]
     if real != base and not any(real.startswith(home.rstrip("/") + "/") for home in homes):
         raise PathRefused("path_escape", relative)
     return Path(real)
