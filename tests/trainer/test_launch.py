@@ -114,10 +114,10 @@ def test_a_driver_without_its_launcher_does_not_start(tmp_path):
 def test_two_private_ray_instances_live_side_by_side(tmp_path):
     # Only Ray, no OpenRLHF: both start with free ports and folders of their own while the other is up.
     code = (
-        "import json, sys, ray, time\n"
+        "import json, sys\n"
         "from trainer.openrlhf_bridge.private_ray import start_private\n"
         "start_private(json.loads(sys.argv[1]))\n"
-        "print(ray.get_runtime_context().gcs_address, flush=True)\n"
+        "import ray; print(ray.get_runtime_context().gcs_address, flush=True)\n"
         "sys.stdin.readline()\n"
     )
     import json
