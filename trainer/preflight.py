@@ -21,7 +21,7 @@ from trainer.phase import Phase
 PINNED = {"openrlhf": "0.11.2", "deepspeed": "0.19.6"}
 """Versions that the bridge was written for."""
 CPU_BASE_GIB = 6.5
-"""Measured resident memory of the run's processes on a CPU before any weight: driver, OpenRLHF's trainer, policy,
+"""Estimated resident memory of the run's processes on a CPU before any weight: driver, OpenRLHF's trainer, policy,
 reference, rollout actor and vLLM's engine (about 1.1 GiB each), and 1 GiB of KV cache, less what they share."""
 CPU_BYTES_PER_WEIGHT = 2 + 2 + 2 + 4 + 4 + 8
 """vLLM, reference and policy in bfloat16, its gradients, master weights and Adam's two moments in float32."""
