@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CPU_KV_CACHE_BYTES = 2**30
 """KV cache on a CPU unless VLLM_CPU_KVCACHE_SPACE says otherwise: 262,144 tokens of the bundled model in float32."""
 
+CPU_STEP_TOKENS = 4096
+"""Prompt tokens of one step on a CPU: vLLM's own default there."""
+
 
 class VllmEngine:
     """A vLLM engine that writes text.
@@ -117,14 +120,18 @@ class VllmEngine:
             if is_out_of_memory(error):
                 message = f"{self.spec.model} ran out of memory with {len(asks)} asks"
                 raise EngineOutOfMemoryError(message, "A smaller batch_size may help.") from error
-            if type(error).__name__ in {"EngineDeadError", "EngineGenerateError"}:
-                message = f"the engine of {self.spec.model} died [{log_tail()}]"
+            if type(error).__name__ in {"EngineDeadError", "EngineGenerateError"} or self._unfinished():
+                message = f"the engine of {self.spec.model} died: {type(error).__name__}: {error} [{log_tail()}]"
                 raise EngineDiedError(message, f"The whole log is {log_path()}.") from error
             if len(asks) == 1:
                 return [(asks[0][0], Answer.refusal(f"{type(error).__name__}: {error}"))]
             middle = len(asks) // 2
             return self._ask(asks[:middle]) + self._ask(asks[middle:])
         return [(index, _answer(output)) for (index, _, _), output in zip(asks, outputs, strict=True)]
+
+    def _unfinished(self) -> bool:
+        """Whether asks are left inside: a refused batch leaves none, a step that failed does and cannot go on."""
+        return bool(self._llm.llm_engine.has_unfinished_requests())
 
     def _parameters(self, sampling: Sampling) -> Any:
         from vllm import SamplingParams
@@ -158,6 +165,8 @@ def _engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     if cuda_seen():
         return arguments | {"gpu_memory_utilization": spec.gpu_memory_utilization}
     arguments |= {"enforce_eager": True, "skip_mm_profiling": True, "enable_prefix_caching": False}
+    # A prompt cut in two makes vLLM wind back the ask's random generator, which torch's CPU generator refuses.
+    arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(CPU_STEP_TOKENS, spec.max_model_len)}
     if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
     return arguments

@@ -11,6 +11,7 @@ from PIL import Image
 
 from shared.schema import IMAGE_TYPES
 from shared.vlm import EngineSpec, Sampling, build_conversation, open_engine
+from shared.vlm.failures import EngineDiedError
 from shared.vlm.room import engine_starts
 
 pytestmark = pytest.mark.slow
@@ -86,6 +87,30 @@ def test_a_seed_makes_a_drawn_answer_repeatable(engine, asks) -> None:
     assert engine.chat(asks[:4], drawn) == engine.chat(asks[:4], drawn)
     other = engine.chat(asks[:4], Sampling(max_tokens=20, temperature=1.0, seed=8))
     assert other != engine.chat(asks[:4], drawn)
+
+
+def test_drawn_answers_about_pictures_arrive_when_prompts_exceed_one_step(engine, asks) -> None:
+    # 60 prompts of about 300 tokens: vLLM takes 4,096 a step and would cut one in two, which seeds do not survive
+    long = [
+        [*ask[:-1], {**ask[-1], "content": [*ask[-1]["content"], {"type": "text", "text": " 7" * 240}]}] for ask in asks
+    ]
+    drawn = [Sampling(temperature=1.0, seed=n % 8, max_tokens=12) for n in range(len(long))]
+    answers = engine.chat(long, drawn)
+    assert all(answer.tokens for answer in answers), [answer.refused for answer in answers]
+    assert engine.chat(long, drawn) == answers
+
+
+def test_a_step_that_fails_in_the_middle_asks_for_a_new_engine(engine, asks, monkeypatch) -> None:
+    def step(*_: object, **__: object) -> None:
+        raise RuntimeError("the kernel is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._llm.llm_engine, "step", step)
+        with pytest.raises(EngineDiedError, match="the kernel is gone"):
+            engine.chat(asks[:4], GREEDY)
+    left = engine._llm.llm_engine
+    left.abort_request(list(left.output_processor.request_states), internal=True)
+    assert len(engine.chat(asks[:4], GREEDY)) == 4
 
 
 def test_a_banned_token_is_never_drawn(engine) -> None:
