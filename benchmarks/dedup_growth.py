@@ -30,8 +30,8 @@ def run_one(data: str) -> None:
     """Search the texts of a file."""
     import polars as pl
 
-    from data_engine.minhash import Shingling, bands_for, describe
-    from data_engine.similar_texts import clusters, similar_pairs
+    from data_engine.duplicates.minhash import Shingling, bands_for, describe
+    from data_engine.duplicates.similar_texts import clusters, similar_pairs
 
     texts = pl.read_parquet(data)["text"].rechunk()
     shingling, bands = Shingling("ascii_words", 5), bands_for(0.8)

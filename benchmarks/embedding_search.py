@@ -48,7 +48,7 @@ def run_one(method: str, rows: int, items: int) -> None:
 
         product_of = product
     else:
-        from data_engine.embedding_search import nearest
+        from data_engine.decontamination.embedding_search import nearest
 
         nearest(left[:100], right[:100], method)  # type: ignore[arg-type]
 

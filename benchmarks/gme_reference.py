@@ -52,7 +52,7 @@ def draw_pairs() -> list[tuple[list[bytes], str]]:
 
 
 def save(path: Path, checkpoint: str, pairs: list[tuple[list[bytes], str]], vectors: Any) -> None:
-    """Write the format of `data_engine.embed.read_reference` with safetensors and numpy only."""
+    """Write the format of `data_engine.decontamination.embed.read_reference` with safetensors and numpy only."""
     import numpy as np
     from safetensors.numpy import save_file
 

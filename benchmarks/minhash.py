@@ -67,8 +67,8 @@ def true_pairs(texts: list[str]) -> Pairs:
 
 def ours(texts: pl.Series) -> Pairs:
     """Our kernels: verified pairs, and pairs of texts with equal tokens."""
-    from data_engine.minhash import Shingling, bands_for, describe
-    from data_engine.similar_texts import similar_pairs
+    from data_engine.duplicates.minhash import Shingling, bands_for, describe
+    from data_engine.duplicates.similar_texts import similar_pairs
 
     shingling = Shingling("ascii_words", SIZE)
     table = describe(texts, shingling, bands_for(THRESHOLD))

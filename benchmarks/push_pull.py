@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from benchmarks.machine import machine
 from benchmarks.s3_server import s3_server
 from benchmarks.sample_versions import draft, row
-from data_engine.catalogue import transfer
+from data_engine.sharing.catalogue import transfer
 from shared.dataset_version import DatasetVersion, open_dataset, publish
 from shared.dataset_version.blobs import PARALLEL_FILES
 from shared.schema import ROW_SCHEMA

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_engine.annotations import AnnotationTable
+from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
-from data_engine.staging import within_reach
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.prompts import prompt, prompt_names

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from data_engine.ingest import ledger_frame
+from data_engine.intake.ingest import ledger_frame
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from data_engine.assemble import Assembled
-    from data_engine.image_places import ImagePlaces
-    from data_engine.ingest import Ingested
     from data_engine.inputs import Inputs
+    from data_engine.intake.image_places import ImagePlaces
+    from data_engine.intake.ingest import Ingested
     from data_engine.progress import Progress
     from data_engine.recipe import Recipe
     from data_engine.steps.base import BenchmarkItems, StepContext, StepResult
@@ -146,7 +146,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     started: float,
 ) -> BuildReport:
     from data_engine.findings import keep_findings
-    from data_engine.image_places import ImagePlaces
+    from data_engine.intake.image_places import ImagePlaces
     from data_engine.scratch import scratch_folder
     from data_engine.shards import write_ledger
     from shared.dataset_version import publish
@@ -175,7 +175,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
 
 
 def _read_source(work: _Work) -> Ingested:
-    from data_engine.ingest import ingest
+    from data_engine.intake.ingest import ingest
 
     settings = work.recipe.source
     with _told(work.recipe.name, "source"), _timed(work, "source"):

@@ -1,18 +1,16 @@
 """The command `data-engine`: parse, then hand over. Nothing heavy is imported before the arguments are parsed.
 
 People's output goes to stderr; with `--json` stdout is one JSON object and nothing else. Exit codes: 0 done, 1 failed,
-2 wrong usage.
+2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
-from shared.errors import InfiMmrError
+from shared.command import run_command
 
 app = typer.Typer(
     name="data-engine",
@@ -150,43 +148,10 @@ def _request(  # noqa: PLR0917 - the same options once more
     )
 
 
-def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
-    """Run a command's work, print its JSON where asked, and turn expected failures into one line and an exit code.
-
-    With JSON, whatever libraries print to stdout meanwhile goes to stderr.
-    """
-    import json
-    import os
-
-    out = None
-    if as_json:
-        sys.stdout.flush()
-        out = os.dup(1)
-        os.dup2(2, 1)
-    try:
-        answer: dict[str, Any] = work()
-        code = 0
-    except InfiMmrError as error:
-        typer.echo(f"error: {error}", err=True)
-        answer, code = {"error": error.message, "next": error.next_step}, error.exit_code
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues where it was", err=True)
-        answer, code = {"error": "stopped", "next": "The same command continues where it was"}, 1
-    finally:
-        if out is not None:
-            sys.stdout.flush()
-            os.dup2(out, 1)
-            os.close(out)
-    if as_json:
-        typer.echo(json.dumps(answer, ensure_ascii=False))
-    if code:
-        raise typer.Exit(code)
-
-
 def _register_sharing() -> None:
-    from data_engine import cli_share
+    from data_engine.sharing import commands
 
-    cli_share.register(app)
+    commands.register(app)
 
 
 _register_sharing()

@@ -23,8 +23,8 @@ from data_engine.sources.places import find_place
 from shared.fingerprint import bytes_hash, fingerprint
 
 if TYPE_CHECKING:
-    from data_engine.image_places import ImagePlaces
-    from data_engine.ingest import Ingested
+    from data_engine.intake.image_places import ImagePlaces
+    from data_engine.intake.ingest import Ingested
     from data_engine.progress import Progress
     from data_engine.steps.base import BenchmarkItems
     from shared.store import Store
@@ -151,7 +151,7 @@ def read_benchmarks(
     inputs: Inputs, places: ImagePlaces, store: Store, progress: Progress
 ) -> tuple[list[BenchmarkItems], dict[str, Ingested]]:
     """Read the items of every benchmark; their pictures join `places`."""
-    from data_engine.ingest import ingest
+    from data_engine.intake.ingest import ingest
     from data_engine.steps.base import BenchmarkItems
 
     items, read = [], {}

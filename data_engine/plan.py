@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data_engine.build import BuildRequest
-    from data_engine.ingest import Ingested
     from data_engine.inputs import Inputs
+    from data_engine.intake.ingest import Ingested
     from data_engine.progress import Progress, Task
     from data_engine.runners import Ask, Cell, RunnerName
     from data_engine.steps.base import ImageSource, StepContext, StepResult
@@ -130,9 +130,9 @@ def plan_build(request: BuildRequest, progress: Progress) -> dict[str, Any]:
 
 
 def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
-    from data_engine.image_places import ImagePlaces
-    from data_engine.ingest import ingest
     from data_engine.inputs import read_benchmarks
+    from data_engine.intake.image_places import ImagePlaces
+    from data_engine.intake.ingest import ingest
     from data_engine.scratch import scratch_folder
     from data_engine.steps.base import StepContext, image_hashes_of
 
@@ -202,8 +202,8 @@ def _ask_embeddings(settings: Any, context: StepContext) -> int:
     """Rows, items and the planted copies by which the step measures itself."""
     import polars as pl
 
-    from data_engine import canaries
-    from data_engine.embed import embed_rows
+    from data_engine.decontamination import canaries
+    from data_engine.decontamination.embed import embed_rows
 
     reused = embed_rows(context, settings.engine, context.rows, context.images).reused
     for benchmark in context.benchmarks:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.image_places import ImagePlaces
+    from data_engine.intake.image_places import ImagePlaces
     from data_engine.progress import Task
 
 _IMAGE_BYTES = "images.list.element.bytes"

@@ -13,6 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
+from shared.command import run_command
+
+RESUME = "the same command with --resume"
+
 app = typer.Typer(
     name="trainer",
     help="Train, evaluate and report: the three-phase GRPO curriculum of Infi-MMR.",
@@ -51,21 +55,25 @@ def phase(  # noqa: PLR0917 - typer turns each parameter into an option
     as_json: JsonOption = False,
 ) -> None:
     """Train one phase."""
-    from trainer.commands import train_phase
 
-    train_phase(
-        name,
-        profile=profile,
-        dataset=dataset,
-        start=start,
-        output=output,
-        max_steps=max_steps,
-        resume=resume,
-        overrides=overrides or [],
-        store=store,
-        device=device,
-        as_json=as_json,
-    )
+    def work() -> dict[str, Any]:
+        from trainer.commands import train_phase
+
+        return train_phase(
+            name,
+            profile=profile,
+            dataset=dataset,
+            start=start,
+            output=output,
+            max_steps=max_steps,
+            resume=resume,
+            overrides=overrides or [],
+            store=store,
+            device=device,
+            as_json=as_json,
+        )
+
+    run_command(work, as_json=as_json, resume=RESUME)
 
 
 @app.command()
@@ -86,22 +94,26 @@ def curriculum(  # noqa: PLR0917 - likewise
     as_json: JsonOption = False,
 ) -> None:
     """Train phases in a row, with evaluation between them; resumable at any point."""
-    from trainer.commands import train_curriculum
 
-    train_curriculum(
-        phases,
-        profile=profile,
-        start=start,
-        output=output,
-        max_steps=max_steps,
-        eval_limit=eval_limit,
-        evaluate=evaluate_phases,
-        resume=resume,
-        overrides=overrides or [],
-        store=store,
-        device=device,
-        as_json=as_json,
-    )
+    def work() -> dict[str, Any]:
+        from trainer.commands import train_curriculum
+
+        return train_curriculum(
+            phases,
+            profile=profile,
+            start=start,
+            output=output,
+            max_steps=max_steps,
+            eval_limit=eval_limit,
+            evaluate=evaluate_phases,
+            resume=resume,
+            overrides=overrides or [],
+            store=store,
+            device=device,
+            as_json=as_json,
+        )
+
+    run_command(work, as_json=as_json, resume=RESUME)
 
 
 @app.command()
@@ -122,20 +134,24 @@ def plan(  # noqa: PLR0917 - likewise
     as_json: JsonOption = False,
 ) -> None:
     """Resolved configuration, OpenRLHF's arguments, memory, steps, tokens and GPU-hours, before anything starts."""
-    from trainer.commands import show_plan
 
-    show_plan(
-        name,
-        profile=profile,
-        gpus=gpus,
-        gpu=gpu,
-        rows=rows,
-        start=start,
-        max_steps=max_steps,
-        overrides=overrides or [],
-        store=store,
-        as_json=as_json,
-    )
+    def work() -> dict[str, Any]:
+        from trainer.commands import show_plan
+
+        return show_plan(
+            name,
+            profile=profile,
+            gpus=gpus,
+            gpu=gpu,
+            rows=rows,
+            start=start,
+            max_steps=max_steps,
+            overrides=overrides or [],
+            store=store,
+            as_json=as_json,
+        )
+
+    run_command(work, as_json=as_json)
 
 
 @app.command()
@@ -167,27 +183,9 @@ def _mount_rooms(words: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the `trainer` command."""
-    from shared.errors import InfiMmrError
-
     words = sys.argv[1:] if arguments is None else arguments
     _mount_rooms(words)
-    try:
-        app(words, standalone_mode=True)
-    except InfiMmrError as error:
-        fail(error, as_json="--json" in words)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command with --resume continues\n")
-        raise SystemExit(130) from None
-
-
-def fail(error: Any, *, as_json: bool) -> None:
-    """Print an expected failure and leave with its exit code."""
-    sys.stderr.write(f"error: {error}\n")
-    if as_json:
-        import json
-
-        sys.stdout.write(json.dumps({"error": error.message, "next": error.next_step}) + "\n")
-    raise SystemExit(error.exit_code)
+    app(words)
 
 
 if __name__ == "__main__":

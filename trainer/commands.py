@@ -1,4 +1,4 @@
-"""The work behind the commands `phase`, `curriculum` and `plan`: options in, files and one JSON object out."""
+"""The work behind the commands `phase`, `curriculum` and `plan`: options in, files and one document out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def train_phase(
     store: str | None,
     device: str,
     as_json: bool,
-) -> None:
+) -> dict[str, Any]:
     """`trainer phase`."""
     from trainer.display import LiveDisplay
     from trainer.phase_run import PhaseRequest, checkpoint_of, run_phase
@@ -86,10 +86,9 @@ def train_phase(
         "attempts": len(record.attempts),
         "results": record.results,
     }
-    if as_json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
+    if not as_json:
         say(f"phase {name}: {record.steps} steps on {record.dataset['label']}; checkpoint {result['checkpoint']}")
+    return result
 
 
 def train_curriculum(
@@ -106,7 +105,7 @@ def train_curriculum(
     store: str | None,
     device: str,
     as_json: bool,
-) -> None:
+) -> dict[str, Any]:
     """`trainer curriculum`."""
     from trainer.curriculum import CurriculumRequest, load_phases, phase_list, run_curriculum, table_text
     from trainer.display import LiveDisplay
@@ -130,10 +129,9 @@ def train_curriculum(
     )
     with LiveDisplay(f"curriculum {phases}") as display:
         content = run_curriculum(request, display, tell=say)
-    if as_json:
-        sys.stdout.write(json.dumps({**content, "output": str(folder)}) + "\n")
-    else:
+    if not as_json:
         say(table_text(content) if evaluate else f"finished: {folder}")
+    return {**content, "output": str(folder)}
 
 
 def _ray_address() -> str:
@@ -152,7 +150,7 @@ def show_plan(
     overrides: list[str],
     store: str | None,
     as_json: bool,
-) -> None:
+) -> dict[str, Any]:
     """`trainer plan`."""
     from trainer.plan import make_plan, plan_text
 
@@ -160,7 +158,6 @@ def show_plan(
     phase: Phase = load_phase(name, chosen.name, _overrides(overrides, start=start, max_steps=max_steps))
     say(chosen.why)
     plan: dict[str, Any] = make_plan(phase, gpus=gpus, gpu=gpu, rows=rows, store=store)
-    if as_json:
-        sys.stdout.write(json.dumps(plan) + "\n")
-    else:
+    if not as_json:
         sys.stdout.write(plan_text(plan) + "\n")
+    return plan

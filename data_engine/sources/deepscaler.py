@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_engine.file_hashes import file_hashes
+from data_engine.intake.file_hashes import file_hashes
 from data_engine.sources.base import Rejection, SourceRow, choices_in_question, plain_answer, unbox
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.virl39k import mend_text

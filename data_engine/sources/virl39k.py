@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_engine.file_hashes import cache_folder, file_hashes
+from data_engine.intake.file_hashes import cache_folder, file_hashes
 from data_engine.sources.base import (
     BytesImage,
     FileImage,

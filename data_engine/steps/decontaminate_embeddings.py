@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from data_engine import canaries
 from data_engine.annotations import AnnotationTable
-from data_engine.embed import HeldImages, embed_rows, parity
-from data_engine.embedding_search import Backend, nearest
+from data_engine.decontamination import canaries
+from data_engine.decontamination.embed import HeldImages, embed_rows, parity
+from data_engine.decontamination.embedding_search import Backend, nearest
 from data_engine.steps.base import StepContext, StepResult
 from shared.config import Strict
 from shared.errors import InfiMmrError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.embed import Embedded
+    from data_engine.decontamination.embed import Embedded
     from data_engine.steps.base import BenchmarkItems, ImageSource
 
 NAME = "decontaminate_embeddings"

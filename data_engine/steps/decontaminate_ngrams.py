@@ -5,7 +5,8 @@ Writes, one row per row id, rule and benchmark: `id` (str), `rule` (str: `ngram_
 (float, 0 to 1: share of the item in the overlap), `removes` (bool: False for a near miss, that is equal words about
 another picture), `evidence` (str, JSON: both texts with matching spans, `number_only`, `images`).
 Record: `coverage` (benchmark -> rule -> items that the rule can see), `canaries` (kind -> planted, found, recall).
-Source: Infi-MMR, data decontamination, first stage. Rules and tokens: `data_engine/benchmark_overlap.py`.
+Source: Infi-MMR, data decontamination, first stage.
+Rules and tokens: `data_engine/decontamination/benchmark_overlap.py`.
 
 Equal words about another picture are another problem: the rules that compare whole texts only note a row whose pictures
 are known to be others, and texts of fewer than `generic_tokens` tokens ("Find x") count only where the pictures are the
@@ -21,14 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from data_engine import canaries
 from data_engine.annotations import AnnotationTable
-from data_engine.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
-from data_engine.image_identity import VERSION as PRINT_VERSION
-from data_engine.image_identity import ImagePrint, image_print, relation
+from data_engine.decontamination import canaries
+from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
+from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
+from data_engine.duplicates.image_identity import ImagePrint, image_print, relation
 from data_engine.steps.base import StepContext, StepResult
-from data_engine.text_cells import hashed_problems, image_prints, problem_keys, text_key
 from data_engine.text_hash import VERSION
+from data_engine.text_hash.text_cells import hashed_problems, image_prints, problem_keys, text_key
 from shared.config import Strict
 from shared.fingerprint import bytes_hash, fingerprint
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.benchmark_overlap import HashedTexts
+    from data_engine.decontamination.benchmark_overlap import HashedTexts
     from data_engine.steps.base import BenchmarkItems
 
 NAME = "decontaminate_ngrams"

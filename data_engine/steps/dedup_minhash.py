@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from data_engine import canaries
-from data_engine.benchmark_overlap import EXCERPT, FORMS, Problems
-from data_engine.duplicates import Duplicate, Rows, Rules, find_duplicates
-from data_engine.image_identity import MAX_BITS, MAX_CELL, image_print
-from data_engine.minhash import NUM_PERM, SCHEME, SEED, Shingling, bands_for, describe
+from data_engine.decontamination import canaries
+from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
+from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicates
+from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print
+from data_engine.duplicates.minhash import NUM_PERM, SCHEME, SEED, Shingling, bands_for, describe
 from data_engine.steps.base import StepContext, StepResult
-from data_engine.text_cells import image_prints, signed_texts
+from data_engine.text_hash.text_cells import image_prints, signed_texts
 from shared.config import Strict
 from shared.fingerprint import bytes_hash
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.image_identity import ImagePrint
-    from data_engine.minhash import Bands
+    from data_engine.duplicates.image_identity import ImagePrint
+    from data_engine.duplicates.minhash import Bands
 
 NAME = "dedup_minhash"
 

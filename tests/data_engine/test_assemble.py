@@ -5,7 +5,7 @@ import json
 import polars as pl
 
 from data_engine.assemble import assemble
-from data_engine.ingest import rows_frame
+from data_engine.intake.ingest import rows_frame
 from data_engine.recipe import AssembleSettings
 from data_engine.steps.base import StepResult
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from data_engine.build import BuildRequest, build
-from data_engine.ingest import ingest
+from data_engine.intake.ingest import ingest
 from data_engine.progress import QuietProgress
 from data_engine.runners.local import LocalRunner
 from shared.dataset_version import list_datasets, open_dataset
@@ -61,7 +61,7 @@ def test_two_builds_into_two_empty_stores_are_the_same_bytes(recipe, tmp_path):
 
 def test_a_second_build_finds_the_version_and_reads_no_row(recipe, tmp_path, monkeypatch):
     first = run(recipe, tmp_path / "store")
-    monkeypatch.setattr("data_engine.ingest.ingest", lambda *_, **__: pytest.fail("nothing is read again"))
+    monkeypatch.setattr("data_engine.intake.ingest.ingest", lambda *_, **__: pytest.fail("nothing is read again"))
     second = run(recipe, tmp_path / "store")
     assert second.found
     assert second.version.manifest == first.version.manifest
@@ -237,7 +237,7 @@ def test_a_version_without_rows_is_a_version_with_a_warning(tmp_path):
 
 
 def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):
-    from data_engine import file_hashes as memory
+    from data_engine.intake import file_hashes as memory
 
     monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "x.bin"
@@ -251,7 +251,7 @@ def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):
 
 
 def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
-    from data_engine import file_hashes as memory
+    from data_engine.intake import file_hashes as memory
 
     monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(memory, "_YOUNG_SECONDS", 0.0)
@@ -271,4 +271,4 @@ def test_the_published_version_opens_by_name(recipe, tmp_path):
 
 def test_ingest_is_what_build_calls():
     """The patch above must bite: the name is looked up when the build runs."""
-    assert ingest.__module__ == "data_engine.ingest"
+    assert ingest.__module__ == "data_engine.intake.ingest"

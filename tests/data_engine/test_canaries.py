@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from data_engine import canaries
-from data_engine.canaries import KINDS, Canary, Original, plant, recall
-from data_engine.image_identity import image_print, relation
+from data_engine.decontamination import canaries
+from data_engine.decontamination.canaries import KINDS, Canary, Original, plant, recall
+from data_engine.duplicates.image_identity import image_print, relation
 from shared.errors import InfiMmrError
 
 

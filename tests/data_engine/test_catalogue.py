@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.sample_versions import draft, ledger_row, publish_sample, row, write_ledger, write_rows
-from data_engine.catalogue import list_versions, tag
 from data_engine.cli import app
-from data_engine.diff import compare
-from data_engine.gc import collect
+from data_engine.sharing.catalogue import list_versions, tag
+from data_engine.sharing.diff import compare
+from data_engine.sharing.gc import collect
 from shared.dataset_version import open_dataset, publish
 from shared.dataset_version.leases import Lease, publishing
 from shared.dataset_version.names import blob_path

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_engine import benchmark_overlap
-from data_engine.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
+from data_engine.decontamination import benchmark_overlap
+from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
 from data_engine.text_hash import NgramIndex, Windows, hash_words, ngram_hashes
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

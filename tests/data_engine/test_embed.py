@@ -9,7 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_engine.embed import PARITY_COSINE, content_key, embed_rows, parity, read_reference, write_reference
+from data_engine.decontamination.embed import (
+    PARITY_COSINE,
+    content_key,
+    embed_rows,
+    parity,
+    read_reference,
+    write_reference,
+)
 from shared.errors import InfiMmrError
 from shared.images import decode_rgb
 from shared.vlm import EngineSpec, open_engine

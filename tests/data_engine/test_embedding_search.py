@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_engine import embedding_search
-from data_engine.embedding_search import nearest
+from data_engine.decontamination import embedding_search
+from data_engine.decontamination.embedding_search import nearest
 
 
 def unit(rows, width, seed):

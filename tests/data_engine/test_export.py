@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from benchmarks.sample_versions import draft, publish_sample, row, write_rows
-from data_engine.export import card, croissant, export, is_hub_id
+from data_engine.sharing.export import card, croissant, export, is_hub_id
 from shared.dataset_version import publish
 from shared.errors import InfiMmrError
 

@@ -7,7 +7,14 @@ import io
 import pytest
 from PIL import Image, ImageDraw
 
-from data_engine.image_identity import ImagePrint, image_print, read_prints, relation, same_picture, same_pictures
+from data_engine.duplicates.image_identity import (
+    ImagePrint,
+    image_print,
+    read_prints,
+    relation,
+    same_picture,
+    same_pictures,
+)
 
 
 def chart(*, heights=(30, 70, 50), size=(240, 180), form="PNG", **options):

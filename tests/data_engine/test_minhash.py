@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_engine import minhash, similar_texts
-from data_engine.minhash import Shingling, bands_for, describe, signatures
-from data_engine.similar_texts import similar_pairs
+from data_engine.duplicates import minhash, similar_texts
+from data_engine.duplicates.minhash import Shingling, bands_for, describe, signatures
+from data_engine.duplicates.similar_texts import similar_pairs
 from data_engine.text_hash.reference import ngram_hash, words
 
 FIVE = Shingling("ascii_words", 5)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sample_versions import draft, ledger_row, publish_sample, row, write_ledger, write_rows
-from data_engine.preview import read_evidence, render, write_preview
-from data_engine.preview_charts import counted, histogram
+from data_engine.sharing.preview import read_evidence, render, write_preview
+from data_engine.sharing.preview_charts import counted, histogram
 from shared.dataset_version import DatasetVersion, publish
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>"\'</style></script>'

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from data_engine.image_places import ImagePlaces
-from data_engine.ingest import ledger_frame, rows_frame
+from data_engine.intake.image_places import ImagePlaces
+from data_engine.intake.ingest import ledger_frame, rows_frame
 from data_engine.shards import shard_count, shard_of, write_ledger, write_shards
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, file_hash

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from data_engine.image_places import ImagePlaces
-from data_engine.ingest import ingest
+from data_engine.intake.image_places import ImagePlaces
+from data_engine.intake.ingest import ingest
 from data_engine.sources.base import Rejection, SourceRow, choices_in_question, fit_image_tags, pass_rate, unbox
 from data_engine.sources.benchmarks import Benchmark
 from data_engine.sources.deepscaler import DeepScaler

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from data_engine.intake.staging import StoredImages, picture_path, within_reach
 from data_engine.runners import Ask
-from data_engine.staging import StoredImages, picture_path, within_reach
 from shared.store import NotInStoreError, Store
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shared.command import run_command
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,7 +66,15 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
     def work(progress: Callable[[str, int, int], None]) -> dict[str, Any]:
         return _work(checkpoint, outputs, benchmarks, source or [], output, compare, settings, store, progress)
 
-    _guarded(work, as_json)
+    def shown() -> dict[str, Any]:
+        document = _with_progress(work)
+        if not as_json:
+            from trainer.evaluation.show import print_document
+
+            print_document(document)
+        return document
+
+    run_command(shown, as_json=as_json)
 
 
 def _work(  # noqa: PLR0917 - the command's options, handed on
@@ -114,31 +124,6 @@ def default_folder(checkpoint: str | None, outputs: Path | None) -> Path:
     if (place.parent / "run.json").is_file():
         return place.parent
     return Path("evaluations") / (place.name or "checkpoint")
-
-
-def _guarded(work: Callable[[Callable[[str, int, int], None]], dict[str, Any]], as_json: bool) -> None:
-    """Run, print, and turn expected failures into one line and an exit code."""
-    import json
-    import sys
-
-    from shared.errors import InfiMmrError
-
-    try:
-        document = _with_progress(work)
-    except InfiMmrError as error:
-        sys.stderr.write(f"error: {error}\n")
-        if as_json:
-            sys.stdout.write(json.dumps({"error": error.message, "next": error.next_step}, ensure_ascii=False) + "\n")
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; answers so far are stored, the same command continues\n")
-        raise typer.Exit(130) from None
-    if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-    else:
-        from trainer.evaluation.show import print_document
-
-        print_document(document)
 
 
 def _with_progress(work: Callable[[Callable[[str, int, int], None]], dict[str, Any]]) -> dict[str, Any]:

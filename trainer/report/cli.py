@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from shared.command import run_command
 
 
 def register(app: typer.Typer) -> None:
@@ -21,32 +24,26 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
 ) -> None:
     """Put runs beside each other and beside the paper's Table 1: scores, differences, curves, rollouts."""
-    import json
-    import sys
 
-    from shared.errors import InfiMmrError
-    from trainer.report.build import build, render
-    from trainer.report.collect import collect
-    from trainer.report.text import print_report
+    def work() -> dict[str, Any]:
+        from trainer.report.build import build, render
+        from trainer.report.collect import collect
+        from trainer.report.text import print_report
 
-    try:
         found = collect(runs, rollouts if html is not None else 0)
         built = build(found, title)
         if html is not None:
             _write(html, render(built))
-    except InfiMmrError as error:
-        sys.stderr.write(f"error: {error}\n")
-        if as_json:
-            sys.stdout.write(json.dumps({"error": error.message, "next": error.next_step}, ensure_ascii=False) + "\n")
-        raise typer.Exit(error.exit_code) from None
-    if as_json:
-        rows = {row["name"]: {c["name"]: cell["value"] for c, cell in zip(built.columns, row["cells"], strict=True)}
-                for row in built.table}  # fmt: skip
-        sys.stdout.write(json.dumps({"html": str(html) if html else None, "accuracy": rows}, ensure_ascii=False) + "\n")
-        return
-    print_report(built, found)
-    if html is not None:
-        sys.stderr.write(f"page: {html}\n")
+        if not as_json:
+            print_report(built, found)
+            if html is not None:
+                sys.stderr.write(f"page: {html}\n")
+        names = [column["name"] for column in built.columns]
+        scores = {row["name"]: [cell["value"] for cell in row["cells"]] for row in built.table}
+        accuracy = {name: dict(zip(names, values, strict=True)) for name, values in scores.items()}
+        return {"html": str(html) if html else None, "accuracy": accuracy}
+
+    run_command(work, as_json=as_json)
 
 
 def _write(path: Path, text: str) -> None:

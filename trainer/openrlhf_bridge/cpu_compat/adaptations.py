@@ -7,6 +7,7 @@ are imported here only inside functions: this file must stay free to import.
 from __future__ import annotations
 
 import importlib.machinery
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,6 +198,18 @@ def _plain_linear(module: Any) -> None:
     module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
 
 
+def _all_cores(module: Any) -> None:
+    original = module.BaseModelActor._setup_distributed  # noqa: SLF001 - the name is OpenRLHF's
+
+    def _setup_distributed(self: Any, strategy: Any) -> None:
+        import torch
+
+        original(self, strategy)
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    module.BaseModelActor._setup_distributed = _setup_distributed  # noqa: SLF001 - likewise
+
+
 def _cpu_mesh(module: Any) -> None:
     original = module.init_device_mesh
 
@@ -244,6 +257,13 @@ ADAPTATIONS = (
         ("dispatch_cpu_unquantized_gemm", "cpu_unquantized_gemm"),
         "vLLM repacks Linear weights at load on a CPU: pushed weights would crash or never be used",
         _plain_linear,
+    ),
+    Adaptation(
+        "all cores",
+        "openrlhf.trainer.ray.launcher",
+        ("BaseModelActor._setup_distributed",),
+        "the run's one thread is for vLLM; policy and reference work while it waits, and may use every core",
+        _all_cores,
     ),
     Adaptation(
         "device mesh",

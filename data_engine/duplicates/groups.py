@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from data_engine.image_identity import MAX_BITS, MAX_CELL, ImagePrint, distance, same_picture
-from data_engine.similar_texts import clusters, similar_pairs
+from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, ImagePrint, distance, same_picture
+from data_engine.duplicates.similar_texts import clusters, similar_pairs
 from data_engine.text_hash.reference import words
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.minhash import Shingling, TextTable
+    from data_engine.duplicates.minhash import Shingling, TextTable
     from data_engine.text_hash.words import Offsets
 
 KEEPERS = 64

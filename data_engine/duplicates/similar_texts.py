@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_engine.minhash import Shingling
+from data_engine.duplicates.minhash import Shingling
 from data_engine.text_hash import iterate_words
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
 
-    from data_engine.minhash import TextTable
+    from data_engine.duplicates.minhash import TextTable
     from data_engine.text_hash.words import Hashes, Offsets
 
     Scores = npt.NDArray[np.float64]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from data_engine.annotations import AnnotationTable
-from data_engine.benchmark_overlap import FORMS, HashedTexts, Problems, hash_problems
-from data_engine.image_identity import VERSION as PRINT_VERSION
-from data_engine.image_identity import ImagePrint, read_prints
-from data_engine.minhash import SCHEME, SEED, Bands, Shingling, TextTable, band_keys, describe
+from data_engine.decontamination.benchmark_overlap import FORMS, HashedTexts, Problems, hash_problems
+from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
+from data_engine.duplicates.image_identity import ImagePrint, read_prints
+from data_engine.duplicates.minhash import SCHEME, SEED, Bands, Shingling, TextTable, band_keys, describe
 from data_engine.text_hash import VERSION, Windows
 from shared.fingerprint import fingerprint
 

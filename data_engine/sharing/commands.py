@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shared.command import run_command
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
@@ -40,15 +41,15 @@ def list_command(store: StoreOption = None, json: JsonOption = False) -> None:
     """List the versions in a store."""
 
     def work() -> dict[str, Any]:
-        from data_engine import share_output
-        from data_engine.catalogue import list_versions
+        from data_engine.sharing import output
+        from data_engine.sharing.catalogue import list_versions
 
         opened = _store(store)
         entries = list_versions(opened)
-        share_output.say_list(opened.url, entries)
+        output.say_list(opened.url, entries)
         return {"store": opened.url, "versions": entries}
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
 
 
 def show_command(
@@ -60,27 +61,27 @@ def show_command(
     """Show a version: counts, sources, models, decontamination; or its ledger."""
 
     def work() -> dict[str, Any]:
-        from data_engine import share_output
-        from data_engine.catalogue import describe, ledger_lines
+        from data_engine.sharing import output
+        from data_engine.sharing.catalogue import describe, ledger_lines
         from shared.dataset_version import open_dataset
 
         if ledger and json:
             # One line per row as it comes, not one object; only a failure is one.
             try:
-                share_output.print_lines(ledger_lines(open_dataset(dataset, _store(store))))
+                output.print_lines(ledger_lines(open_dataset(dataset, _store(store))))
             except InfiMmrError as error:
                 typer.echo(json_module.dumps({"error": error.message, "next": error.next_step}))
                 raise
             return {}
         version = open_dataset(dataset, _store(store))
         if ledger:
-            share_output.say_ledger(version.label, ledger_lines(version))
+            output.say_ledger(version.label, ledger_lines(version))
             return {}
         found = describe(version)
-        share_output.say_version(found)
+        output.say_version(found)
         return found
 
-    _run(work, as_json=json and not ledger)
+    run_command(work, as_json=json and not ledger)
 
 
 def diff_command(
@@ -93,16 +94,16 @@ def diff_command(
     """Say what changed between two versions: rows, by which step and rule, in which columns, configuration."""
 
     def work() -> dict[str, Any]:
-        from data_engine import share_output
-        from data_engine.diff import compare
+        from data_engine.sharing import output
+        from data_engine.sharing.diff import compare
         from shared.dataset_version import open_dataset
 
         opened = _store(store)
         found = compare(open_dataset(a, opened), open_dataset(b, opened), samples=samples)
-        share_output.say_diff(found)
+        output.say_diff(found)
         return found
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
 
 
 def verify_command(
@@ -116,15 +117,15 @@ def verify_command(
 
     def work() -> dict[str, Any]:
         nonlocal sound
-        from data_engine import share_output
+        from data_engine.sharing import output
         from shared.dataset_version import open_dataset
 
         report = open_dataset(dataset, _store(store)).verify(images=images)
         sound = report.ok
-        share_output.say_report(report)
+        output.say_report(report)
         return report.as_json()
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
     if not sound:
         raise typer.Exit(1)
 
@@ -139,14 +140,14 @@ def tag_command(
     """Point a tag to a version. `latest` is the highest number unless you set it."""
 
     def work() -> dict[str, Any]:
-        from data_engine import catalogue
+        from data_engine.sharing import catalogue
 
         done = (catalogue.untag if delete else catalogue.tag)(dataset, tag, _store(store))
         now, before = done["version"] or "nothing", done["before"] or "nothing"
         typer.echo(f"{done['dataset']}@{tag} is {now} (was {before})", err=True)
         return done
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
 
 
 def gc_command(
@@ -161,14 +162,14 @@ def gc_command(
     """Remove what no version reaches; never what is being written."""
 
     def work() -> dict[str, Any]:
-        from data_engine import share_output
-        from data_engine.gc import collect
+        from data_engine.sharing import output
+        from data_engine.sharing.gc import collect
 
         done = collect(_store(store), dry_run=dry_run, minimum_age=minimum_age)
-        share_output.say_collected(done)
+        output.say_collected(done)
         return done
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
 
 
 def push_command(
@@ -207,14 +208,14 @@ def export_command(
     """Write a folder that `datasets` opens and the Hub shows, or upload it."""
 
     def work() -> dict[str, Any]:
-        from data_engine.export import export
+        from data_engine.sharing.export import export
         from shared.dataset_version import open_dataset
 
         done = export(open_dataset(dataset, _store(store)), to)
         typer.echo(f"{done['dataset']}@{done['version']}: {len(done['files'])} files in {done['to']}", err=True)
         return done
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
 
 
 def preview_command(
@@ -227,7 +228,7 @@ def preview_command(
     """Write one self-contained HTML page about a version."""
 
     def work() -> dict[str, Any]:
-        from data_engine.preview import write_preview
+        from data_engine.sharing.preview import write_preview
         from shared.dataset_version import open_dataset
 
         version = open_dataset(dataset, _store(store))
@@ -235,36 +236,30 @@ def preview_command(
         typer.echo(f"{version.label}: {done['path']}", err=True)
         return done
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
 
 
 def _transfer(
     dataset: str, url: str, *, push: bool, annotations: bool, whole: bool, check: bool, store: str | None, json: bool
 ) -> None:
     def work() -> dict[str, Any]:
-        from data_engine import share_output
-        from data_engine.catalogue import transfer
+        from data_engine.sharing import output
+        from data_engine.sharing.catalogue import transfer
         from shared.store import Store
 
         here, there = _store(store), Store.open(url)
         source, target = (here, there) if push else (there, here)
         done = transfer(dataset, source, target, annotations=annotations, whole=whole, check=check)
-        share_output.say_transfer(done)
+        output.say_transfer(done)
         return done
 
-    _run(work, as_json=json)
+    run_command(work, as_json=json)
 
 
 def _store(option: str | None) -> Store:
     from shared.store import Store, default_store_url
 
     return Store.open(default_store_url(option))
-
-
-def _run(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
-    from data_engine.cli import run_command
-
-    run_command(work, as_json=as_json)
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_engine.cli_output import human_bytes
-from data_engine.export import canary_rows, coverage_rows
-from data_engine.preview_charts import Chart, counted, histogram
+from data_engine.sharing.export import canary_rows, coverage_rows
+from data_engine.sharing.preview_charts import Chart, counted, histogram
 from shared.folder_store import folder_error
 from shared.images import ImageRefused, decode_rgb
 

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from data_engine.file_hashes import file_hashes
-from data_engine.image_places import ImagePlaces
+from data_engine.intake.file_hashes import file_hashes
+from data_engine.intake.image_places import ImagePlaces
 from data_engine.sources.base import BytesImage, FileImage, Rejection, Source, SourceRow
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_engine.annotations import AnnotationTable
+from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
-from data_engine.staging import within_reach
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 

@@ -1,0 +1,1 @@
+"""Which rows come from a benchmark: shared n-grams, exact matches, nearest embeddings; and planted canaries."""

@@ -1,0 +1,60 @@
+"""The frame of every command of both programs: run, print one JSON object where asked, turn failures into exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. People's output goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shared.errors import InfiMmrError
+
+INTERRUPTED = 130
+"""The shell's own code for a program ended by Ctrl-C: 128 + SIGINT."""
+
+
+def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, resume: str = "the same command") -> None:
+    """Do a command's work. With JSON, its document is all that stdout gets: what libraries print goes to stderr.
+
+    `resume` says what continues an interrupted command.
+
+    Raises:
+        SystemExit: the work failed or was interrupted; the one line about it is on stderr by then.
+
+    """
+    code = 0
+    with _stdout_kept(as_json):
+        try:
+            document = work()
+        except InfiMmrError as error:
+            sys.stderr.write(f"error: {error}\n")
+            document, code = {"error": error.message, "next": error.next_step}, error.exit_code
+        except KeyboardInterrupt:
+            sys.stderr.write(f"interrupted; {resume} continues where it was\n")
+            document, code = {"error": "interrupted", "next": f"{resume} continues where it was"}, INTERRUPTED
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    if code:
+        raise SystemExit(code)
+
+
+@contextmanager
+def _stdout_kept(keep: bool) -> Iterator[None]:
+    """Point stdout at stderr meanwhile; the descriptor itself, because compiled libraries print past Python."""
+    if not keep:
+        yield
+        return
+    sys.stdout.flush()
+    out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(out, 1)
+        os.close(out)
