@@ -49,7 +49,7 @@ ANSWER_FIELDS = ("answer", "final_answer", "Answer", "gold", "ground_truth", "ex
 CHOICE_FIELDS = ("options", "choices", "Options", "candidates")
 IMAGE_FIELDS = ("images", "decoded_image", "image", "image_path", "img_path")
 ID_FIELDS = ("pid", "sample_index", "unique_id", "question_id", "id", "qid", "ID", "index", "idx")
-CATEGORY_FIELDS = ("subject", "subfield", "category", "domain")
+CATEGORY_FIELDS = ("subfield", "subject", "category", "domain")  # OlympiadBench calls every subject "Math"
 EXTRA_FIELDS = (
     "level", "subject", "subfield", "question_type", "problem_version", "problem_index", "question_for_eval",
     "query_cot", "precision", "unit", "answer_type", "error", "is_multiple_answer", "context", "modality",
@@ -85,7 +85,7 @@ def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Itera
             if record is None:
                 yield _bad_row(f"{file.stem}-line-{index + 1}", "unreadable")
                 continue
-            yield _row(name, record, index, file, images=images)
+            yield read_record(name, record, file, index, images=images)
 
 
 def fields_taken(name: str, path: str | Path) -> dict[str, str]:
@@ -175,7 +175,15 @@ def _json_line(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _row(name: str, record: Mapping[str, Any], index: int, file: Path, *, images: bool) -> BenchmarkRow:
+def read_record(
+    name: str, record: Mapping[str, Any], file: Path, index: int = 0, *, images: bool = True
+) -> BenchmarkRow:
+    """The item that one record of `file` is; `index` is its place there, and its id where the record names none.
+
+    Raises:
+        InfiMmrError: the record has no question field.
+
+    """
     source_id = _first_text(record, ID_FIELDS) or str(index)
     question_field = next((field for field in QUESTION_FIELDS if field in record), None)
     if question_field is None and "Body" not in record:

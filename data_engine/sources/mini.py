@@ -20,9 +20,10 @@ from typing import Any
 
 from pydantic import Field
 
-from data_engine.sources.base import BytesImage, Rejection, SourceRow
+from data_engine.sources.base import Rejection, SourceRow
 from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.deepscaler import text_row
+from data_engine.sources.mini_benchmarks import benchmark_item, item_problem
 from data_engine.sources.virl39k import virl_row
 from shared.config import Strict
 from shared.errors import UsageError, did_you_mean
@@ -118,28 +119,6 @@ class Mini:
         return problem, problem.key
 
 
-def benchmark_item(name: str, index: int) -> SourceRow:
-    """Item number `index` of a benchmark's small set."""
-    from shared.mini_world import draw
-
-    problem = draw(f"mini-{name}", index)
-    tag = "<image>\n" if problem.image_png else ""
-    extra: dict[str, Any] = {"level": problem.grade, "kind": problem.kind}
-    extra["question_type"] = "multi-choice" if problem.choices else "free-form"
-    # The question already lists its options, as MathVerse's do: a prompt must not list them again.
-    extra["choices_in_question"] = bool(problem.choices)
-    return SourceRow(
-        source_id=problem.key,
-        question=tag + problem.question,
-        answer=problem.answer,
-        answer_raw=problem.answer,
-        choices=problem.choices,
-        images=(BytesImage(problem.image_png, f"images/{problem.key}.png"),) if problem.image_png else (),
-        category=problem.kind,
-        extra=extra,
-    )
-
-
 def _virl_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
     """One record with ViRL39K's columns."""
     question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
@@ -164,9 +143,7 @@ def _text_record(problem: Any, key: str, *, edited: bool = False, numbers: int =
 
 
 def _planted_copy(name: str, index: int, shape: Any, *, renumbered: bool) -> dict[str, Any]:
-    from shared.mini_world import draw
-
-    problem = draw(f"mini-{name}", index)
+    problem = item_problem(name, index)
     record: dict[str, Any] = shape(problem, f"from-{problem.key}", numbers=7 if renumbered else 0)
     for image in record.get("image", []):
         image["bytes"] = repacked(image["bytes"])
@@ -200,5 +177,5 @@ def _code_hash() -> str:
     import shared.mini_world
 
     folder = Path(shared.mini_world.__file__).parent
-    files = sorted(folder.glob("*.py"))
-    return fingerprint([[file.name, bytes_hash(file.read_bytes())] for file in [*files, Path(__file__)]])
+    files = [*sorted(folder.glob("*.py")), Path(__file__), Path(__file__).with_name("mini_benchmarks.py")]
+    return fingerprint([[file.name, bytes_hash(file.read_bytes())] for file in files])

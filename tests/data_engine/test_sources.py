@@ -309,6 +309,62 @@ def test_mini_has_a_set_for_every_benchmark():
         assert any(row.images for row in rows) == (name not in {"math500", "olympiadbench"})
 
 
+def test_mini_mathverse_asks_each_problem_in_five_versions_of_one_picture_and_answer():
+    rows = list(Mini("mathverse", MiniSettings(rows=40)).rows())
+    problems = {}
+    for row in rows:
+        problems.setdefault(row.extra["problem_index"], {})[row.extra["problem_version"]] = row
+    assert len(problems) == 8
+    assert {row.extra["question_type"] for row in rows} == {"multi-choice", "free-form"}
+    for versions in problems.values():
+        assert set(versions) == {"Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only"}
+        assert len({(row.answer, row.choices, row.images[0].data) for row in versions.values()}) == 1
+        plain = versions["Vision Dominant"].question
+        assert all(row.extra["question_for_eval"] == plain.removeprefix("<image>\n") for row in versions.values())
+        own = versions["Vision Only"].question
+        assert own != plain
+        assert own.partition("Choices:")[2] == plain.partition("Choices:")[2]
+        lengths = [len(versions[f"{name}"].question) for name in ("Text Dominant", "Text Lite", "Vision Dominant")]
+        assert lengths == sorted(lengths, reverse=True)
+        assert lengths[0] > lengths[-1]
+
+
+def test_mini_mathvista_has_every_answer_type_with_its_precision():
+    rows = list(Mini("mathvista", MiniSettings(rows=400)).rows())
+    assert {row.extra["answer_type"] for row in rows} == {"integer", "float", "list", "text"}
+    for row in rows:
+        if row.extra["question_type"] == "multi_choice":
+            assert row.answer in row.choices
+        elif row.extra["answer_type"] == "float":
+            assert row.answer.endswith(".0")
+            assert row.extra["precision"] == 1
+        elif row.extra["answer_type"] == "integer":
+            assert int(row.answer) == float(row.answer)
+
+
+def test_mini_olympiadbench_has_units_tolerances_and_several_answers():
+    rows = list(Mini("olympiadbench", MiniSettings(rows=40)).rows())
+    assert {row.extra["subset"] for row in rows} == {"OE_TO_maths_en_COMP"}
+    several = [row for row in rows if row.extra["is_multiple_answer"]]
+    assert 1 < len(several) < 5
+    assert all(len(row.answer.split(", ")) == 2 for row in several)
+    assert {row.extra["unit"] for row in rows if "unit" in row.extra} <= {"apples", "coins", "cups", "stones"}
+    assert [row.answer for row in rows if row.extra.get("error") == "1e-2"] == ["151.5"]
+
+
+def test_the_mini_items_that_training_sets_copy_are_items_of_the_benchmark():
+    for name in ("mathverse", "mathvista", "olympiadbench", "mathvision", "math500"):
+        rows = list(Mini(name, MiniSettings(rows=40)).rows())
+        planted = {row.extra["planted"].split("/")[1].split()[0]: row
+                   for row in Mini("virl39k", MiniSettings(rows=12, copies=8)).rows()
+                   if row.extra.get("planted", "").startswith(f"copy_of:{name}/") and "exact" in row.extra["planted"]
+                   }  # fmt: skip
+        by_key = {row.source_id: row for row in rows}
+        assert len(planted) == 8
+        for key, row in planted.items():
+            assert row.question == by_key[key].question
+
+
 def test_real_rows_all_arrive_or_have_a_reason(real_data, tmp_path):
     source = Virl39k(place(real_data / "virl_like"))
     found = read(source, tmp_path, limit=600)
