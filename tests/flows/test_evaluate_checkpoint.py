@@ -148,7 +148,7 @@ def test_a_checkpoint_without_its_files_is_told_before_anything_starts(files, sa
         evaluate_checkpoint(folder, ["math500"], str(tmp_path / "store"), sources={"math500": str(sums)})
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_bundled_checkpoint_is_evaluated_through_vllm_and_found_again(tmp_path):
     rows = []

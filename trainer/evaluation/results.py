@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.answers import Verdict
 from shared.errors import InfiMmrError
@@ -50,10 +50,10 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
         "no_answer": sum(entry.outcome.status is Status.NO_ANSWER for entry in counted),
         "unread_golds": sum(entry.outcome.reason == Verdict.UNPARSABLE_GOLD.value for entry in counted),
         **_lengths(first),
-        "by_kind": _groups(counted, lambda item: item.kind),
+        "by_kind": _groups(task, counted, lambda item: item.kind),
     }
     for name, group in task.groups.items():
-        table = _groups(counted, group)
+        table = _groups(task, counted, group)
         if table:
             result[name] = table
     if task.official is not None:
@@ -72,16 +72,26 @@ def _headline(values: Sequence[float], strata: Sequence[str | None] | None) -> f
     return mean([mean(group) for group in groups.values()])
 
 
-def _groups(counted: Sequence[Scored], group: Callable[[Item], str | None]) -> dict[str, dict[str, float]]:
-    tables: dict[str, list[float]] = defaultdict(list)
+def _groups(task: Task, counted: Sequence[Scored], group: Callable[[Item], str | None]) -> dict[str, dict[str, Any]]:
+    """Accuracy per group of items. Groups may be small: the exact interval says what a standard error of 0 does not."""
+    tables: dict[str, list[Scored]] = defaultdict(list)
     for entry in counted:
         name = group(entry.item)
         if name is not None:
-            tables[str(name)].append(float(entry.correct))
-    return {
-        name: {"n": len(values), "accuracy": mean(values), "stderr": standard_error(values)}
-        for name, values in sorted(tables.items())
-    }
+            tables[str(name)].append(entry)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, entries in sorted(tables.items()):
+        values = [float(entry.correct) for entry in entries]
+        clusters = [task.cluster(entry.item) if task.cluster else entry.item.key for entry in entries]
+        # Items of one cluster may all agree: as many independent items as there are clusters is the cautious count.
+        independent = len(set(clusters))
+        rows[name] = {
+            "n": len(values),
+            "accuracy": mean(values),
+            "stderr": standard_error(values, clusters),
+            "interval95": list(exact_interval(round(mean(values) * independent), independent)),
+        }
+    return rows
 
 
 def _lengths(entries: Sequence[Scored]) -> dict[str, Any]:
@@ -228,6 +238,9 @@ def read_result(folder: Path) -> dict[str, Any]:
 def compare(first: Path, second: Path) -> dict[str, dict[str, Any]]:
     """Paired test of two results, per benchmark, on the items that both scored (first outputs).
 
+    Items that share a key but not their question and gold (another version of the benchmark) are no pairs: they are
+    left out and counted in `other_items`.
+
     Raises:
         InfiMmrError: a folder without results, or no item in common.
 
@@ -235,27 +248,38 @@ def compare(first: Path, second: Path) -> dict[str, dict[str, Any]]:
     scores = [_statuses(folder) for folder in (first, second)]
     tests: dict[str, dict[str, Any]] = {}
     for benchmark in sorted({key[0] for key in scores[0]} & {key[0] for key in scores[1]}):
-        common = sorted(key for key in scores[0].keys() & scores[1].keys() if key[0] == benchmark)
+        shared = sorted(key for key in scores[0].keys() & scores[1].keys() if key[0] == benchmark)
+        common = [key for key in shared if scores[0][key].asked == scores[1][key].asked]
         if common:
-            pairs = [[table[key][0] for key in common] for table in scores]
-            clusters = [scores[0][key][1] for key in common]
-            tests[benchmark] = asdict(mcnemar(pairs[0], pairs[1], clusters))
+            pairs = [[table[key].correct for key in common] for table in scores]
+            clusters = [scores[0][key].cluster for key in common]
+            test = asdict(mcnemar(pairs[0], pairs[1], clusters))
+            tests[benchmark] = {**test, "other_items": len(shared) - len(common)}
     if not tests:
         message = f"{first} and {second} share no scored item"
         raise InfiMmrError(message, "Compare evaluations of the same benchmarks")
     return tests
 
 
-def _statuses(folder: Path) -> dict[tuple[str, str], tuple[bool, str]]:
+class _Status(NamedTuple):
+    correct: bool
+    cluster: str
+    asked: tuple[str, str]
+
+
+def _statuses(folder: Path) -> dict[tuple[str, str], _Status]:
     import pyarrow.parquet as pq
 
     path = folder / OUTPUTS_FILE
     if not path.is_file():
         message = f"{folder} holds no {OUTPUTS_FILE}"
         raise InfiMmrError(message, "Name a folder that `trainer evaluate` wrote")
-    table = pq.read_table(path, columns=["benchmark", "item", "sample", "status", "cluster"]).to_pylist()
+    columns = ["benchmark", "item", "sample", "status", "cluster", "question", "gold"]
+    table = pq.read_table(path, columns=columns).to_pylist()
     return {
-        (row["benchmark"], row["item"]): (row["status"] == Status.CORRECT.value, row["cluster"])
+        (row["benchmark"], row["item"]): _Status(
+            row["status"] == Status.CORRECT.value, row["cluster"], (row["question"], row["gold"])
+        )
         for row in table
         if row["sample"] == 0 and row["status"] != Status.UNSCORED.value
     }

@@ -64,5 +64,6 @@ def _comparison(document: Mapping[str, Any]) -> Iterator[str]:
     for name, test in compared["tests"].items():
         yield (
             f"{task(name).title} against {compared['folder']}: {100 * test['difference']:+.2f} ± "
-            f"{100 * test['stderr']:.2f} points on {test['n']} items, McNemar p = {test['p_value']:.3g}"
+            f"{100 * test['stderr']:.2f} points on {test['n']} items, {test['test']} p = {test['p_value']:.3g}"
+            + (f"; {test['other_items']} items asked otherwise, left out" if test["other_items"] else "")
         )

@@ -108,7 +108,7 @@ class PairedTest:
     """Two results on the same items.
 
     `only_first` and `only_second` count items that just one of them got right; `difference` is second minus first,
-    `stderr` its paired standard error, `p_value` McNemar's exact two-sided one.
+    `stderr` its paired standard error, `p_value` the two-sided one of `test`.
     """
 
     n: int
@@ -117,10 +117,14 @@ class PairedTest:
     difference: float
     stderr: float
     p_value: float
+    test: str
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> PairedTest:
     """McNemar's exact test: given the discordant items, each side wins one with probability one half.
+
+    Where items share clusters (versions of one problem) that does not hold, and the p value is the normal one of the
+    difference over its cluster-robust standard error (Miller 2024, section 4.2).
 
     Raises:
         ValueError: the two sequences differ in length.
@@ -132,6 +136,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], clusters: Sequence[Ha
     differences = [float(b) - float(a) for a, b in pairs]
     discordant = only_first + only_second
     p_value = min(1.0, 2 * _binomial_cdf(min(only_first, only_second), discordant, 0.5)) if discordant else 1.0
-    return PairedTest(
-        len(pairs), only_first, only_second, mean(differences), standard_error(differences, clusters), p_value
-    )
+    error, test = standard_error(differences, clusters), "McNemar"
+    if clusters is not None and len(set(clusters)) < len(pairs) and error > 0:
+        p_value, test = math.erfc(abs(mean(differences)) / error / math.sqrt(2)), "clustered z"
+    return PairedTest(len(pairs), only_first, only_second, mean(differences), error, p_value, test)

@@ -54,8 +54,10 @@ class Item:
 
     @property
     def level(self) -> str | None:
-        """Difficulty as the benchmark tells it."""
-        value = self.extra.get("level")
+        """Difficulty as the benchmark tells it: MATH500's and MathVision's level, MathVista's school grade."""
+        metadata = self.extra.get("metadata")
+        grade = metadata.get("grade") if isinstance(metadata, Mapping) else None
+        value = self.extra.get("level", grade)
         return None if value is None else str(value)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from trainer.evaluation.tasks import OTHERS, task
 from trainer.report import paper
-from trainer.report.charts import Series, interval_bar, line_chart
+from trainer.report.charts import Series, interval_bar, line_chart, share_bar
 from trainer.report.collect import CURVES, Run, differences
 from trainer.report.pictures import data_url
 
@@ -60,7 +60,7 @@ def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
         ],
         deltas=_deltas(evaluated, names),
         charts=_charts(runs),
-        details=[_detail(run, name) for run in evaluated for name in names if name in _benchmarks(run)],
+        details=[_detail(run, name) for name in names for run in evaluated if name in _benchmarks(run)],
         rollouts=_rollouts(runs),
         notes=notes,
         protocols=_protocols(evaluated, names),
@@ -101,10 +101,10 @@ def _deltas(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, An
             if one is None:
                 cells.append({"text": ""})
                 continue
-            p_value = f"McNemar p = {one['p_value']:.3g}" if one["paired"] else "unpaired"
+            p_value = f"p = {one['p_value']:.2g}" if one["paired"] else "unpaired"
             cells.append({
-                "text": f"{one['points']:+.2f}".replace("-", "−"), "error": f"{one['stderr']:.2f}", "hint": p_value,
-                "paired": one["paired"],
+                "text": f"{one['points']:+.2f}".replace("-", "−"), "error": f"{one['stderr']:.2f}",
+                "p": p_value, "hint": one["test"] or "two independent standard errors",
                 "bar": interval_bar(one["points"], one["stderr"], max(widest, 1e-9)),
             })  # fmt: skip
         rows.append({"name": f"{first.name} → {second.name}", "cells": cells})
@@ -133,8 +133,9 @@ def _detail(run: Run, name: str) -> dict[str, Any]:
         {
             "title": key.removeprefix("by_").replace("_", " "),
             "rows": [
-                {"name": group, "n": row["n"], "text": f"{100 * row['accuracy']:.1f}",
-                 "error": f"{100 * row['stderr']:.1f}", "width": f"{100 * row['accuracy']:.1f}"}
+                {"name": group, "n": row["n"], "text": f"{100 * row['accuracy']:.0f}",
+                 "interval": "–".join(f"{100 * bound:.0f}" for bound in row.get("interval95", ())),
+                 "bar": share_bar(row["accuracy"], row.get("interval95"))}
                 for group, row in value.items()
             ],
         }
@@ -231,6 +232,7 @@ def _rollouts(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 "verdict": row.get("verdict") or "", "reward": row.get("reward"), "format": row.get("format"),
                 "exact": row.get("exact"), "type_match": row.get("type_match"), "truncated": bool(row.get("truncated")),
                 "length": row.get("tokens") or len(str(row.get("output") or "")),
+                "unit": "tokens" if row.get("tokens") else "characters",
                 "images": [urls[digest] for digest in row["image_hashes"]],
             })  # fmt: skip
     return rows

@@ -131,6 +131,20 @@ def interval_bar(points: float, stderr: float, widest: float) -> str:
     )
 
 
+def share_bar(accuracy: float, interval: Sequence[float] | None) -> str:
+    """An accuracy between 0 and 1 as a bar, with its interval as a whisker where there is one."""
+    width, height = 100, 12
+    parts = [
+        f'<svg class="share" viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">',
+        f'<rect class="room" width="{width}" height="{height}"/>',
+        f'<rect class="filled" width="{width * accuracy:.1f}" height="{height}"/>',
+    ]
+    if interval:
+        low, high = (width * bound for bound in interval)
+        parts.append(f'<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="6" y2="6"/>')
+    return "".join(parts) + "</svg>"
+
+
 def sparkline(values: Sequence[float], width: int = 32) -> str:
     """The curve in one line of text, for the terminal."""
     blocks = "▁▂▃▄▅▆▇█"

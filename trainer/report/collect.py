@@ -189,6 +189,7 @@ def differences(first: Run, second: Run) -> dict[str, dict[str, Any]]:
             "points": 100 * (b["accuracy"] - a["accuracy"]),
             "stderr": 100 * (test["stderr"] if test else apart),
             "p_value": test["p_value"] if test else None,
+            "test": test["test"] if test else None,
             "paired": bool(test),
         }
     return found

@@ -18,6 +18,8 @@ ROWS: dict[str, tuple[float, float, float, float, float]] = {
     "Infi-MMR-3B (after MRE)": (65.5, 43.68, 27.04, 21.33, 67.2),
 }
 """Accuracy in percent, columns as in `COLUMNS`. The paper gives no standard errors."""
+SHORT = {"Qwen2.5-VL-3B": "base", "Infi-MMR FRA": "FRA", "Infi-MMR CMRA": "CMRA", "Infi-MMR-3B (after MRE)": "MRE"}
+"""Names of the rows in the terminal, where 80 characters must do."""
 
 GENERAL_NOTE = (
     "The paper scores with the benchmarks' own protocols, some of which ask a language model to extract or judge "

@@ -12,6 +12,7 @@ from rich.text import Text
 from trainer.report.build import Report
 from trainer.report.charts import sparkline
 from trainer.report.collect import CURVES, Run
+from trainer.report.paper import SHORT
 
 
 def print_report(report: Report, runs: Sequence[Run], console: Console | None = None) -> None:
@@ -35,10 +36,10 @@ def print_report(report: Report, runs: Sequence[Run], console: Console | None = 
 
 
 def _table(title: str, report: Report) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", overflow="fold")  # names give way, numbers do not: 80 characters must do
     for column in report.columns:
-        table.add_column(column["title"], justify="right")
+        table.add_column(column["title"], justify="right", no_wrap=True)
     return table
 
 
@@ -48,9 +49,9 @@ def _scores(report: Report, console: Console) -> None:
         table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
     table.add_section()
     for row in report.paper_rows:
-        table.add_row(f"paper: {row['name']}", *row["cells"], style="dim")
+        table.add_row(f"paper {SHORT[row['name']]}", *row["cells"], style="dim")
     console.print(table)
 
 
 def _cell(cell: dict[str, str]) -> str:
-    return f"{cell['text']} ± {cell['error']}" if cell["text"] else ""
+    return f"{cell['text']} ±{cell['error']}" if cell["text"] else ""

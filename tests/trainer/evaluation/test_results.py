@@ -96,3 +96,28 @@ def test_agreement_with_an_accuracy_measured_during_training():
     result = {"accuracy": 0.5, "stderr": 0.05, "n": 100}
     assert agrees(result, 0.54)
     assert not agrees(result, 0.56)
+
+
+def test_small_groups_have_an_exact_interval_where_the_standard_error_says_nothing():
+    entries = [plain(item, f"\\boxed{{{item.key}}}") for item in items(4)]
+    row = summarise(task("math500"), scored(entries))["by_subject"]["even"]
+    assert (row["n"], row["accuracy"], row["stderr"]) == (2, 1.0, 0.0)
+    assert row["interval95"] == [pytest.approx(0.025**0.5), 1.0]
+
+
+def test_versions_of_one_problem_count_once_in_the_interval_of_their_group():
+    some = [Item("mathverse", str(n), "q", "1", "integer", category="lines", extra={
+        "problem_version": f"version {n % 5}", "problem_index": str(n // 5), "question_type": "free-form"})
+        for n in range(10)]  # fmt: skip
+    row = summarise(task("mathverse"), scored([plain(item, r"\boxed{1}") for item in some]))["by_subject"]["lines"]
+    assert (row["n"], row["interval95"][0]) == (10, pytest.approx(0.025**0.5))
+
+
+def test_items_asked_otherwise_are_no_pairs(tmp_path):
+    some = items(6)
+    for name, asked in (("a", some), ("b", [Item("math500", i.key, f"{i.question} Now.", i.answer, i.kind)
+                                            if i.key in "01" else i for i in some])):  # fmt: skip
+        entries = scored([plain(item, f"\\boxed{{{item.key}}}") for item in asked])
+        write_results(tmp_path / name, {"checkpoint": name, "benchmarks": {}}, output_rows(entries))
+    test = compare(tmp_path / "a", tmp_path / "b")["math500"]
+    assert (test["n"], test["other_items"]) == (4, 2)

@@ -69,3 +69,13 @@ def test_mcnemar_counts_discordant_items_and_gives_the_exact_p_value():
 def test_equal_results_differ_by_nothing_with_certainty():
     test = mcnemar([True, False, True], [True, False, True])
     assert (test.difference, test.stderr, test.p_value) == (0.0, 0.0, 1.0)
+
+
+def test_versions_of_one_problem_are_not_taken_for_independent_wins():
+    first, second = [False] * 20, [True] * 10 + [False] * 10
+    alone = mcnemar(first, second)
+    together = mcnemar(first, second, [number // 5 for number in range(20)])
+    assert (alone.test, together.test) == ("McNemar", "clustered z")
+    assert alone.p_value == pytest.approx(2 / 2**10)
+    assert together.p_value > 10 * alone.p_value
+    assert mcnemar(first, second, list(range(20))).test == "McNemar"

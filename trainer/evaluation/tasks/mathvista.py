@@ -10,7 +10,7 @@ from decimal import Decimal
 from shared.benchmark_golds import LETTERS
 from trainer.evaluation import official
 from trainer.evaluation.scorers import same_text, score_choice, score_number, score_value
-from trainer.evaluation.task import Item, Outcome, Plan, Task, by_subject
+from trainer.evaluation.task import Item, Outcome, Plan, Task, by_level, by_subject
 
 
 def _score(item: Item, answer: str) -> Outcome | Plan:
@@ -36,6 +36,7 @@ TASK = Task(
     official=official.mathvista,
     groups={
         "by_subject": by_subject,
+        "by_level": by_level,
         "by_type": lambda item: str(item.extra.get("answer_type") or item.extra.get("question_type") or item.kind),
     },
     protocol="Rules instead of the official language-model extraction; no nearest option.",
