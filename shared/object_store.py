@@ -71,11 +71,19 @@ class ObjectStore(Store):
 
     def pieces(self, path: str, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
         """Yield a file's bytes in order from one request. Raises `NotInStoreError`."""
+        for view in self._stream(path, piece_bytes):
+            yield bytes(view)
+
+    def views(self, path: str) -> Iterator[memoryview]:
+        """Yield a file's bytes in order from one request, uncopied. Raises `NotInStoreError`."""
+        return self._stream(path, READ_BYTES)
+
+    def _stream(self, path: str, piece_bytes: int) -> Iterator[memoryview]:
         import obstore
 
         with self._calls(path):
             for piece in obstore.get(self._bucket, checked_path(path)).stream(min_chunk_size=piece_bytes):
-                yield bytes(piece)
+                yield memoryview(piece)
 
     def head(self, path: str) -> Entry | None:
         """Return a file's size and time, or None where it is absent."""
@@ -112,11 +120,11 @@ class ObjectStore(Store):
         """Write a file, replacing it as a whole; long ones in parallel parts."""
         self._put(path, data)
 
-    def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+    def put_pieces(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a file from its pieces; long ones in parallel parts."""
         self._put(path, iter(pieces))
 
-    def _put(self, path: str, content: bytes | Path | Iterator[bytes]) -> None:
+    def _put(self, path: str, content: bytes | Path | Iterator[bytes | memoryview]) -> None:
         import obstore
 
         with self._calls(path):

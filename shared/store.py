@@ -153,7 +153,7 @@ class Store(ABC):
         `durable=False` spares the flush to the disk for what is worth nothing after a power cut.
         """
 
-    def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+    def put_pieces(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a file from its pieces, replacing it as a whole, holding only a few pieces at a time."""
         self.put(path, b"".join(pieces))
 
@@ -189,6 +189,13 @@ class Store(ABC):
                 message = f"{path} in {self.url} became shorter while it was read"
                 raise InfiMmrError(message, "Read it again")
             yield piece
+
+    def views(self, path: str) -> Iterator[bytes | memoryview]:
+        """Yield a file's bytes in order, each piece good only until the next is asked for. Raises `NotInStoreError`.
+
+        For who hashes or writes each piece and keeps none: where a store can, no piece costs memory of its own.
+        """
+        yield from self.pieces(path)
 
     def _absent(self, path: str) -> NotInStoreError:
         return NotInStoreError(f"{path} is not in the store {self.url}", "Look at its name and at --store")

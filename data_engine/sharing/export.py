@@ -22,7 +22,7 @@ from shared.dataset_version.blobs import has_blob
 from shared.dataset_version.manifest import manifest_bytes
 from shared.dataset_version.names import blob_path
 from shared.errors import InfiMmrError
-from shared.folder_store import copy_pieces, file_pieces, folder_error
+from shared.folder_store import copy_pieces, file_views, folder_error
 from shared.schema import COLUMNS
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def write_folder(version: DatasetVersion, folder: Path) -> list[str]:
         source = local.store.local_path(blob_path(shard.sha256))
         if source is None or not has_blob(local.store, shard.sha256, shard.bytes, check_bytes=False):
             raise InfiMmrError(f"shard {shard.file} of {version.label} is missing", "data-engine verify says more")
-        if copy_pieces(file_pieces(source), target) != (shard.sha256, shard.bytes):
+        if copy_pieces(file_views(source), target) != (shard.sha256, shard.bytes):
             raise InfiMmrError(f"shard {shard.file} of {version.label} is damaged", "Pull the version again")
         names.append(name)
     texts = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.dataset_version.names import blob_path, is_version, map_path
 from shared.errors import InfiMmrError
-from shared.folder_store import FolderStore, copy_pieces, file_pieces, sync_folder
+from shared.folder_store import FolderStore, copy_pieces, file_pieces, file_views, sync_folder
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
@@ -32,17 +32,20 @@ def put_blob(store: Store, source: Path) -> tuple[str, int, bool]:
     """
     if isinstance(store, FolderStore):
         with store.temporary() as temporary:
-            sha256, size = copy_pieces(file_pieces(source), temporary)
+            sha256, size = copy_pieces(file_views(source), temporary)
             return sha256, size, _adopt_blob(store, temporary, sha256, size)
-    sha256, size = hash_pieces(file_pieces(source))
+    sha256, size = hash_pieces(file_views(source))
     new = not has_blob(store, sha256, size)
     if new:
         send_blob(store, file_pieces(source), sha256, size)
     return sha256, size, new
 
 
-def send_blob(store: Store, pieces: Iterable[bytes], sha256: str, size: int) -> None:
-    """Write a blob from its pieces, refusing any other bytes than `sha256` and `size` promise."""
+def send_blob(store: Store, pieces: Iterable[bytes | memoryview], sha256: str, size: int) -> None:
+    """Write a blob from its pieces, refusing any other bytes than `sha256` and `size` promise.
+
+    A folder keeps no piece, so `Store.views` will do; a bucket's client holds several, which must then be `bytes`.
+    """
     if isinstance(store, FolderStore):
         with store.temporary() as temporary:
             _must_be(copy_pieces(pieces, temporary), sha256, size, "arrived")
@@ -51,7 +54,7 @@ def send_blob(store: Store, pieces: Iterable[bytes], sha256: str, size: int) -> 
     digest = hashlib.sha256()
     sent = 0
 
-    def counted() -> Iterator[bytes]:
+    def counted() -> Iterator[bytes | memoryview]:
         nonlocal sent
         for piece in pieces:
             digest.update(piece)
@@ -81,7 +84,7 @@ def has_blob(store: Store, sha256: str, size: int, *, check_bytes: bool | None =
     if entry is not None and entry.size != size:
         return False
     try:
-        return not check_bytes or hash_pieces(blob_pieces(store, sha256)) == (sha256, size)
+        return not check_bytes or hash_blob(store, sha256) == (sha256, size)
     except NotInStoreError:
         return False
 
@@ -100,6 +103,13 @@ def blob_pieces(store: Store, sha256: str) -> Iterator[bytes]:
     return mapped_pieces(store, sha256)
 
 
+def hash_blob(store: Store, sha256: str) -> tuple[str, int]:
+    """Return the sha256 and the size of the bytes that are there under this name. Raises `NotInStoreError`."""
+    if store.is_folder or store.exists(blob_path(sha256)):
+        return hash_pieces(store.views(blob_path(sha256)))
+    return hash_pieces(blob_pieces(store, sha256))
+
+
 def read_blob(store: Store, sha256: str, size: int) -> bytes:
     """Return a small blob's bytes, verified. Raises `InfiMmrError` where they are damaged."""
     data = b"".join(blob_pieces(store, sha256))
@@ -107,7 +117,7 @@ def read_blob(store: Store, sha256: str, size: int) -> bytes:
     return data
 
 
-def hash_pieces(pieces: Iterable[bytes]) -> tuple[str, int]:
+def hash_pieces(pieces: Iterable[bytes | memoryview]) -> tuple[str, int]:
     """Return the sha256 and the size of some pieces together."""
     digest = hashlib.sha256()
     size = 0
@@ -150,5 +160,5 @@ def link_over(store: FolderStore, source: Path, target: Path) -> None:
             os.link(source, beside)
         except OSError:
             beside.touch()
-            copy_pieces(file_pieces(source), beside)
+            copy_pieces(file_views(source), beside)
         beside.replace(target)

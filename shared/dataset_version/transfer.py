@@ -30,7 +30,7 @@ from shared.dataset_version.names import blob_path, pack_path
 from shared.dataset_version.publish import claim, manifests, take_back
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
-from shared.folder_store import file_pieces
+from shared.folder_store import file_views
 from shared.store import StoreFullError
 
 if TYPE_CHECKING:
@@ -139,14 +139,15 @@ def _send(source: Store, target: Store, shard: Shard, plan: DeltaPlan | None, br
         travelled = sum(run.length for run in read_map(source, shard.sha256) if run.sha256 not in near)
         send_blob(target, mapped_pieces(source, shard.sha256, target), shard.sha256, shard.bytes)
     else:
-        send_blob(target, source.pieces(blob_path(shard.sha256)), shard.sha256, shard.bytes)
+        path = blob_path(shard.sha256)
+        send_blob(target, source.views(path) if target.is_folder else source.pieces(path), shard.sha256, shard.bytes)
     brought.append(shard.sha256)
     return travelled
 
 
 def _send_map(file: Path, target: Store, shard: Shard, runs: list[Run]) -> None:
     """Bring a shard into a bucket as its new bytes and a map."""
-    if hash_pieces(file_pieces(file)) != (shard.sha256, shard.bytes):
+    if hash_pieces(file_views(file)) != (shard.sha256, shard.bytes):
         raise InfiMmrError(f"shard {shard.sha256[:12]} is damaged in the source", "Verify the version that is pushed")
     pack, size = hash_pieces(new_ranges(file, runs))
     if size:

@@ -95,12 +95,12 @@ def _file(version: DatasetVersion, shard: Shard, *, images: bool) -> tuple[list[
                 blob.touch()
                 found = copy_pieces(blob_pieces(version.store, shard.sha256), blob)
             else:
-                found = hash_pieces(version.store.pieces(blob_path(shard.sha256)))
+                found = hash_pieces(version.store.views(blob_path(shard.sha256)))
                 link = f"{version_folder(version.name, version.version)}/{shard.file}"
                 linked = version.store.local_path(link)
                 if linked is None or not linked.is_file():
                     wrong("the version's folder lacks it")
-                elif not linked.samefile(blob) and hash_pieces(version.store.pieces(link)) != (
+                elif not linked.samefile(blob) and hash_pieces(version.store.views(link)) != (
                     shard.sha256,
                     shard.bytes,
                 ):
