@@ -2,8 +2,8 @@
 
 The memory is one SQLite file in the user's cache folder (`INFI_MMR_CACHE`, else `XDG_CACHE_HOME/infi-mmr`, else
 `~/.cache/infi-mmr`). It only saves time: where it cannot be written, files are read. A file counts as unchanged while
-size, inode, modification and change time are; a file younger than two seconds is never remembered, because a second
-write could share its times.
+size, inode, modification and change time are; a file younger than two seconds when its reading began is never
+remembered, because a later write could share its times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from shared.fingerprint import file_hash
 
-_YOUNG_SECONDS = 2.0
+YOUNG_SECONDS = 2.0
+"""Age below which times do not tell whether a file changed: some file systems keep them as coarsely as 2 s (FAT)."""
 
 
 def cache_folder() -> Path:
@@ -30,15 +31,18 @@ def cache_folder() -> Path:
 
 def file_hashes(paths: Iterable[Path]) -> dict[Path, str]:
     """sha256 (64 hex digits) of each file; a file that does not exist or cannot be read is absent from the result."""
+    oldest = time.time_ns() - int(YOUNG_SECONDS * 1e9)
     wanted = list(dict.fromkeys(paths))
     stamps = {path: stamp for path in wanted if (stamp := _stamp(path)) is not None}
-    memory = _open_memory()
+    memory = open_memory()
     known = _recall(memory, stamps) if memory is not None else {}
     unknown = [path for path in stamps if path not in known]
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 1)) as pool:
         fresh = {path: digest for path, digest in zip(unknown, pool.map(_hash, unknown), strict=True) if digest}
     if memory is not None:
-        _remember(memory, {path: digest for path, digest in fresh.items() if _stamp(path) == stamps[path]}, stamps)
+        settled = {path: stamp for path, stamp in stamps.items() if max(stamp[1:3]) < oldest}
+        lasting = {path: fresh[path] for path in fresh if path in settled and _stamp(path) == settled[path]}
+        _remember(memory, lasting, stamps)
         memory.close()
     return {**known, **fresh}
 
@@ -58,7 +62,8 @@ def _hash(path: Path) -> str:
         return ""
 
 
-def _open_memory() -> sqlite3.Connection | None:
+def open_memory() -> sqlite3.Connection | None:
+    """Open the memory, made where it is missing; None where that cannot be done."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +72,7 @@ def _open_memory() -> sqlite3.Connection | None:
             "CREATE TABLE IF NOT EXISTS files"
             " (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, hash TEXT)"
         )
+        memory.execute("CREATE TABLE IF NOT EXISTS listings (key TEXT PRIMARY KEY, value TEXT)")
     except (OSError, sqlite3.Error):
         return None
     return memory
@@ -91,8 +97,7 @@ def _recall(memory: sqlite3.Connection, stamps: dict[Path, tuple[int, int, int, 
 def _remember(
     memory: sqlite3.Connection, fresh: dict[Path, str], stamps: dict[Path, tuple[int, int, int, int]]
 ) -> None:
-    oldest = time.time_ns() - int(_YOUNG_SECONDS * 1e9)
-    rows = [(str(path), *stamps[path], digest) for path, digest in fresh.items() if max(stamps[path][1:3]) < oldest]
+    rows = [(str(path), *stamps[path], digest) for path, digest in fresh.items()]
     try:
         with memory:
             memory.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)

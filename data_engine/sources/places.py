@@ -119,4 +119,9 @@ def unpacked(archive: Path, digest: str, cache: Path) -> Path:
 def files_revision(names_and_hashes: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """Return the fingerprint (64 digits) over relative names and content hashes, and the short form for lineage."""
     digest = fingerprint([list(pair) for pair in sorted(names_and_hashes)])
-    return digest, f"sha256:{digest[:16]}"
+    return digest, short_revision(digest)
+
+
+def short_revision(digest: str) -> str:
+    """Return the form of a content's fingerprint that lineage shows."""
+    return f"sha256:{digest[:16]}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.intake.file_hashes import cache_folder, file_hashes
+from data_engine.intake.folder_listing import list_files, recall, remember
 from data_engine.sources.base import (
     BytesImage,
     FileImage,
@@ -26,14 +27,17 @@ from data_engine.sources.base import (
     unbox,
     words_of,
 )
-from data_engine.sources.places import Place, files_revision, unpacked
+from data_engine.sources.places import Place, files_revision, short_revision, unpacked
 from shared.benchmark_golds import mend_gold
 from shared.errors import InfiMmrError
+from shared.fingerprint import fingerprint
 from shared.images import PathRefused, safe_join
 
 HUB_PATTERNS = ("39Krelease.parquet", "images/*", "images/**", "images.zip")
 _NEEDED = {"question", "answer", "image"}
 _BATCH_ROWS = 256
+_CONTENT_VERSION = 1
+"""Raised when the fingerprint of a folder is made otherwise from the same files."""
 
 
 class Virl39k:
@@ -55,6 +59,7 @@ class Virl39k:
         self._links = place.links
         self.location = place.location
         self.licence = licence
+        self._settled = True
         self._fingerprint, short = self._content()
         self.revision = place.commit or short
         self.taken = f"{', '.join(file.name for file in self._files)} with columns {', '.join(sorted(self._columns()))}"
@@ -71,41 +76,75 @@ class Virl39k:
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per parquet row, in file order."""
-        for position, record in enumerate(self._records(None)):
+        for position, record in enumerate(self._records()):
             yield virl_row(record, position, self._root, self._links)
+        if not self._settled:
+            # The folder was too fresh to be remembered when it was opened; its files were hashed again meanwhile.
+            self._content()
 
     def _columns(self) -> set[str]:
         import pyarrow.parquet as pq
 
         return set(pq.read_schema(self._files[0]).names)
 
-    def _records(self, columns: list[str] | None) -> Iterator[dict[str, Any]]:
+    def _records(self) -> Iterator[dict[str, Any]]:
         import pyarrow.parquet as pq
 
         for file in self._files:
             try:
                 with pq.ParquetFile(file) as table:
-                    for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                    for batch in table.iter_batches(batch_size=_BATCH_ROWS):
                         yield from batch.to_pylist()
             except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-                raise InfiMmrError(f"source virl39k: {file.name} cannot be read ({error})", "Fetch it again") from error
+                raise _unreadable(file, error) from error
 
     def _content(self) -> tuple[str, str]:
         if self._commit:
             # The commit names every byte of the hub's files.
             return files_revision([(self.location, self._commit)])
         named = [(file.name, self._hashes[file]) for file in self._files]
+        names = self._picture_names()
+        listing = list_files(self._root, names)
+        key = fingerprint([_CONTENT_VERSION, named, listing.stamp]) if listing is not None else ""
+        if key and (known := recall(key)):
+            self._settled = True
+            return known, short_revision(known)
         pictures: dict[str, Path] = {}
-        for record in self._records(["image"]):
-            for image in _image_values(record.get("image")):
-                if isinstance(image, str):
-                    try:
-                        pictures[image] = safe_join(self._root, image, self._links)
-                    except PathRefused:
-                        continue
+        for name in names:
+            try:
+                pictures[name] = safe_join(self._root, name, self._links)
+            except PathRefused:
+                continue
         hashes = file_hashes(pictures.values())
-        named += [(name, hashes.get(path, "missing")) for name, path in pictures.items()]
-        return files_revision(named)
+        content, short = files_revision(
+            [*named, *((name, hashes.get(path, "missing")) for name, path in pictures.items())]
+        )
+        self._settled = listing is None or listing.settled
+        if listing is not None and listing.settled and list_files(self._root, names) == listing:
+            remember(key, content)
+        return content, short
+
+    def _picture_names(self) -> list[str]:
+        """Names of the pictures that lie in files, each once."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names: dict[str, None] = {}
+        for file in self._files:
+            try:
+                with pq.ParquetFile(file) as table:
+                    for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=["image"]):
+                        column = batch.column("image")
+                        # A thousand lists become values one list at a time, but one flat column at once.
+                        flat = column.flatten() if isinstance(column, pa.ListArray | pa.LargeListArray) else column
+                        names.update(dict.fromkeys(filter(None, map(_file_name, flat.to_pylist()))))
+            except (OSError, ValueError) as error:
+                raise _unreadable(file, error) from error
+        return list(names)
+
+
+def _unreadable(file: Path, error: Exception) -> InfiMmrError:
+    return InfiMmrError(f"source virl39k: {file.name} cannot be read ({error})", "Fetch it again")
 
 
 def parquet_files(path: Path, needed: set[str], *, prefer: str, what: str) -> list[Path]:
@@ -193,6 +232,13 @@ def _image_values(value: object) -> list[Any]:
     if value is None or value == "":
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _file_name(value: object) -> str:
+    """Name of the file that `_image` would read for this value; empty where it reads none."""
+    if isinstance(value, dict):
+        return "" if value.get("bytes") else str(value.get("path") or "")
+    return value if isinstance(value, str) else ""
 
 
 def _image(value: object, root: Path, links: Path | None) -> FileImage | BytesImage:

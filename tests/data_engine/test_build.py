@@ -244,7 +244,7 @@ def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):
     file.write_bytes(b"x" * 1000)
     old = file.stat().st_mtime - 100
     os.utime(file, (old, old))
-    monkeypatch.setattr(memory, "_YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(memory, "YOUNG_SECONDS", 0.0)
     first = memory.file_hashes([file])
     monkeypatch.setattr(memory, "_hash", lambda path: pytest.fail(f"{path} was read again"))
     assert memory.file_hashes([file, tmp_path / "absent"]) == first
@@ -254,7 +254,7 @@ def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
     from data_engine.intake import file_hashes as memory
 
     monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(memory, "_YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(memory, "YOUNG_SECONDS", 0.0)
     file = tmp_path / "x.bin"
     file.write_bytes(b"a" * 10)
     first = memory.file_hashes([file])
