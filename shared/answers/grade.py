@@ -9,6 +9,7 @@ second.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,11 @@ def _is_bracketed_letter(gold: str) -> bool:
     return bool(re.fullmatch(r"\s*\(\s*[A-Ja-j]\s*\)\s*", gold))
 
 
+PAIRS_PER_WORKER = 32
+"""Symbolic pairs for which another worker is loaded: loading takes the CPU time of some 700 pairs (facts), but a pair
+may also take all of its deadline, and then a second worker saves as much wall time."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """A pair that only the symbolic layer can settle."""
@@ -159,30 +165,38 @@ def grade_output(output: str, gold: str, **options: Any) -> Grade:
 def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]], pool: GraderPool | None = None) -> list[Grade]:
     """Grade pairs, each `(pred, gold)` or a mapping with `pred`, `gold` and options of `grade`.
 
-    Symbolic pairs run in parallel.
-
-    Loading the workers (some seconds, once per process) is not part of any pair's deadline here.
+    Symbolic pairs run in parallel. The workers load (some seconds each, once per process) beside the pairs that need
+    none, as many as the symbolic pairs are worth, and no pair's deadline pays for it.
     """
     arguments: list[dict[str, Any]] = [
         dict(p) if isinstance(p, Mapping) else {"pred": p[0], "gold": p[1]} for p in pairs
     ]
     deadlines = [float(a.pop("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)) for a in arguments]
-    first = [
-        _settle(a["pred"], a["gold"], a.get("kind"), a.get("choices"), tolerance=a.get("tolerance"), unit=a.get("unit"))
-        for a in arguments
-    ]
     workers = pool or default_pool()
-    if any(isinstance(item, _Pending) for item in first):
-        workers.warm_up()  # a batch waits for its workers once, so that no pair of it pays with its deadline
+    first: list[Grade | _Pending] = []
+    with ThreadPoolExecutor(1) as loading:
+        pending = 0
+        for a in arguments:
+            options = {"tolerance": a.get("tolerance"), "unit": a.get("unit")}
+            first.append(_settle(a["pred"], a["gold"], a.get("kind"), a.get("choices"), **options))
+            if isinstance(first[-1], _Pending):
+                pending += 1
+                if pending % PAIRS_PER_WORKER == 1 and pending <= PAIRS_PER_WORKER * workers.workers:
+                    loading.submit(workers.warm_up, workers=pending // PAIRS_PER_WORKER + 1)
+    used = min(workers.workers, -(-pending // PAIRS_PER_WORKER))
 
-    def finish(item: Grade | _Pending, seconds: float) -> Grade:
-        return item if isinstance(item, Grade) else _finish(item, workers.compare(item.gold, item.pred, seconds))
+    def finish(item: _Pending, seconds: float) -> Grade:
+        settled = workers.compare(item.gold, item.pred, seconds)
+        if settled is Settlement.TIMEOUT and used == 1:
+            with contextlib.suppress(OSError):  # the one worker was replaced: the next pair must not pay for loading
+                workers.warm_up(workers=1)
+        return _finish(item, settled)
 
-    with ThreadPoolExecutor(workers.workers) as threads:
+    with ThreadPoolExecutor(max(used, 1)) as threads:
         waiting = {
             i: threads.submit(finish, item, deadlines[i]) for i, item in enumerate(first) if isinstance(item, _Pending)
         }
-        return [waiting[i].result() if i in waiting else finish(item, 0.0) for i, item in enumerate(first)]
+        return [item if isinstance(item, Grade) else waiting[i].result() for i, item in enumerate(first)]
 
 
 def _finish(pending: _Pending, settled: Settlement) -> Grade:

@@ -159,21 +159,23 @@ class GraderPool:
             worker.end()
         return worker
 
-    def warm_up(self, timeout_seconds: float = 120.0) -> bool:
-        """Start all workers and wait until they are loaded, so that no first pair pays for it.
+    def warm_up(self, timeout_seconds: float = 120.0, workers: int | None = None) -> bool:
+        """Start workers (all unless told how many) and wait until they are loaded, so that no first pair pays for it.
 
         False if one was not in time.
         """
+        wanted = self.workers if workers is None else min(workers, self.workers)
         deadline = time.monotonic() + timeout_seconds
         with self._loading:  # two callers that each held half of the places would wait for each other
             places: list[_Worker | None] = [self._free.get() for _ in range(self.workers)]
+            places.sort(key=lambda place: place is None)  # running ones first
             ready = []
             try:
-                for i, place in enumerate(places):
+                for i, place in enumerate(places[:wanted]):
                     places[i] = place or self._start()
-                ready = [place is not None and place.wait_ready(deadline) for place in places]
+                ready = [place is not None and place.wait_ready(deadline) for place in places[:wanted]]
             finally:
-                for place in places:
+                for place in reversed(places):  # the loaded ones on top: the last put is the first taken
                     self._free.put(place)
             if any(ready):
                 self._loaded.set()

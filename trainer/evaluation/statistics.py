@@ -68,22 +68,35 @@ def _bisect(function: object) -> float:
 
 
 def _binomial_cdf(k: int, n: int, p: float) -> float:
-    """P(X <= k) of a binomial; the shorter tail is summed, in logarithms."""
+    """P(X <= k) of a binomial: the incomplete beta function I(1 - p; n - k, k + 1)."""
     if k < 0 or p >= 1:
         return 0.0 if k < n else 1.0
     if k >= n or p <= 0:
         return 1.0
-    if k > n // 2:
-        return 1 - _binomial_cdf(n - k - 1, n, 1 - p)
-    log_p, log_q = math.log(p), math.log1p(-p)
-    constant = math.lgamma(n + 1)
-    return min(
-        1.0,
-        math.fsum(
-            math.exp(constant - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_p + (n - i) * log_q)
-            for i in range(k + 1)
-        ),
-    )
+    return _incomplete_beta(1 - p, n - k, k + 1)
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """Regularised incomplete beta function for 0 < x < 1 (continued fraction, DLMF 8.17.22, by Lentz's method)."""
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _incomplete_beta(1 - x, b, a)  # where the fraction converges fast
+    front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    tiny = 1e-300
+    d = 1 - (a + b) * x / (a + 1)
+    d = 1 / (d if abs(d) > tiny else tiny)
+    c, fraction = 1.0, d
+    for m in range(1, 10_000):
+        for factor in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d, c = 1 + factor * d, 1 + factor / c
+            d = 1 / (d if abs(d) > tiny else tiny)
+            c = c if abs(c) > tiny else tiny
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return math.exp(front) * fraction / a
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:

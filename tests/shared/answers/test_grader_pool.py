@@ -85,6 +85,14 @@ def test_a_batch_keeps_its_order_and_mixes_layers(pool):
     assert [g.correct for g in grade_many(pairs, pool=pool)] == [True, True, False, False]
 
 
+def test_a_few_symbolic_pairs_load_one_worker_and_a_stuck_one_costs_the_next_pair_nothing():
+    pairs = [("12", "12"), {"pred": "12", "gold": ENDLESS, "timeout_seconds": 1.0}, (r"\frac13", INTEGRAL)]
+    with GraderPool(workers=2) as fresh:
+        grades = grade_many(pairs, pool=fresh)
+        assert (len(fresh._all), fresh.replaced) == (1, 1)
+    assert [g.verdict for g in grades] == [Verdict.CORRECT, Verdict.TIMEOUT, Verdict.CORRECT]
+
+
 DAEMON_SCRIPT = r"""
 import multiprocessing
 from shared.answers import grade
