@@ -178,6 +178,9 @@ class EvaluationSettings(Strict):
         description="Evaluation tasks (paper, section 5.2).",
     )
     limit: int = Field(default=0, ge=0, description="Items per task; 0 takes all.")
+    every: int = Field(
+        default=0, ge=0, description="Steps between greedy evaluations during training; 0: none, they cost rollouts."
+    )
 
 
 class LoggingSettings(Strict):

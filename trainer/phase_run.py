@@ -20,6 +20,8 @@ from typing import Any, Literal, Protocol
 from shared.errors import InfiMmrError, UsageError
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint
+from trainer.held_out import FILE as HELD_OUT
+from trainer.held_out import write_held_out
 from trainer.phase import Phase
 from trainer.rollouts import RunWriter, read_metrics
 from trainer.run_record import (
@@ -170,7 +172,8 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
             )
         if file_hash(output / "prompts.jsonl") != record.prompts["sha256"]:
             raise InfiMmrError(f"{output}/prompts.jsonl was changed since the run began", "choose another --output")
-        return record.model_copy(update={"phase": phase, "device": request.device})
+        held_out = record.held_out or _held_out(request, parent, output)
+        return record.model_copy(update={"phase": phase, "device": request.device, "held_out": held_out})
     version = _open(request)
     check_dataset(version, phase)
     summary = write_prompts(version, phase, parent, output)
@@ -187,6 +190,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         phase=phase,
         device=request.device,
         dataset=dataset,
+        held_out=_held_out(request, parent, output),
         prompts={**summary.to_json(), "sha256": file_hash(output / "prompts.jsonl")},
         parent=parent_record,
         code_commit=code_commit(),
@@ -196,6 +200,13 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
     )
     write_record(output, record)
     return record
+
+
+def _held_out(request: PhaseRequest, parent: Path, output: Path) -> dict[str, Any]:
+    """Record of the prompt file of the evaluation during training; empty where there is none."""
+    if not request.phase.evaluation.every:
+        return {}
+    return write_held_out(request.phase, parent, output, request.store)
 
 
 def _location(phase: Phase, parent: Path) -> str:
@@ -217,7 +228,7 @@ def saved_step(states: Path) -> int:
 
 def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord, watcher: Watcher) -> RunRecord:
     from trainer.openrlhf_bridge.launch import Ending, run
-    from trainer.openrlhf_bridge.progress import Event, Stage, Step
+    from trainer.openrlhf_bridge.progress import Evaluated, Event, Stage, Step
 
     states = output / "ckpt"
     resumed_from = saved_step(states)
@@ -235,6 +246,8 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
             line = writer.finish_step(event.step, event.values)
             attempt = attempt.model_copy(update={"last_step": event.step})
             watcher.step(line, record.steps)
+        elif isinstance(event, Evaluated):
+            writer.finish_evaluation(event.step)
 
     def close(outcome: str, reason: str = "") -> RunRecord:
         nonlocal attempt
@@ -297,6 +310,7 @@ def launch_spec(  # noqa: PLR0917 - the run's six parts
         states=str(output / "ckpt"),
         output=str(output / "weights"),
         tensorboard=str(output / "tensorboard"),
+        held_out=str(output / HELD_OUT) if phase.evaluation.every else "",
     )
     arguments = openrlhf_arguments(
         phase, paths, PromptFacts(prompts.rows, prompts.max_images), device=request.device, resume=resumed_from > 0

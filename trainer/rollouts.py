@@ -1,7 +1,8 @@
 """Rollouts and metrics of a run: what the agents wrote, joined with the prompts, as Parquet per step and JSON lines.
 
 Input: the agents' `rollouts/.parts/*.jsonl`, the prompt file, OpenRLHF's numbers of a step. Output:
-`rollouts/step-000012.parquet` (columns below) and one line per step in `metrics.jsonl`. A step that is trained again
+`rollouts/step-000012.parquet` (columns below), one line per step in `metrics.jsonl`, and one per evaluation during
+training in `evaluations.jsonl`. A step that is trained again
 after a resume replaces its own file and line.
 """
 
@@ -34,6 +35,8 @@ COLUMNS = (
     ("truncated", "Boolean", "cut by max_new_tokens"),
 )
 PARTS = ".parts"
+EVALUATIONS = "evaluations.jsonl"
+"""Accuracies on the held-out items during training, one line per evaluation."""
 OPENRLHF_NAMES = {
     # OpenRLHF's name -> ours
     "reward": "reward",
@@ -78,6 +81,11 @@ class RunWriter:
                 file.unlink()
         self._read: dict[Path, int] = defaultdict(int)
         self._waiting: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._held_out: list[dict[str, Any]] = []
+        self._evaluations = folder / EVALUATIONS
+        earlier = [line for line in read_lines(self._evaluations) if line["step"] <= resumed_from]
+        if earlier or self._evaluations.is_file():
+            self._evaluations.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
         self._prompts = _prompt_facts(folder / "prompts.jsonl")
 
     def finish_step(self, step: int, values: dict[str, float]) -> dict[str, Any]:
@@ -92,6 +100,26 @@ class RunWriter:
             file.write(json.dumps(line) + "\n")
         return line
 
+    def finish_evaluation(self, step: int) -> dict[str, Any]:
+        """Write the line of a finished evaluation during training: accuracy per benchmark after `step`."""
+        from trainer.evaluation.statistics import standard_error
+
+        self._collect()
+        scores: dict[str, list[float]] = defaultdict(list)
+        for row in self._held_out:
+            scores[row["held_out"]].append(float(row["exact"]))
+        self._held_out = []
+        line = {
+            "step": step,
+            "accuracy": {
+                name: {"n": len(found), "accuracy": sum(found) / len(found), "stderr": standard_error(found)}
+                for name, found in sorted(scores.items())
+            },
+        }
+        with self._evaluations.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        return line
+
     def _collect(self) -> None:
         for file in sorted(self.parts.glob("*.jsonl")):
             with file.open("rb") as stream:
@@ -101,7 +129,7 @@ class RunWriter:
                         break
                     self._read[file] += len(raw)
                     row = json.loads(raw)
-                    self._waiting[row["step"]].append(row)
+                    (self._held_out if row.get("held_out") else self._waiting[row["step"]]).append(row)
 
     def _write_parquet(self, step: int, rows: list[dict[str, Any]]) -> None:
         import polars as pl
@@ -144,8 +172,12 @@ def step_metrics(step: int, values: dict[str, float], rows: list[dict[str, Any]]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of `metrics.jsonl`, in order; a line cut short by a kill is left out."""
-    path = folder / "metrics.jsonl"
+    """Lines of `metrics.jsonl`, in order."""
+    return read_lines(folder / "metrics.jsonl")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines of a file, in order; a line cut short by a kill is left out, a missing file has none."""
     if not path.is_file():
         return []
     lines = []

@@ -48,6 +48,9 @@ class RunRecord(Strict):
     device: Literal["cuda", "cpu"]
     dataset: dict[str, Any] = Field(description="name, version, label, profile, fingerprint, manifest_sha256, rows.")
     prompts: dict[str, Any] = Field(description="Prompt file: rows, reasons for rows left out, sha256.")
+    held_out: dict[str, Any] = Field(
+        default={}, description="Items of the evaluation during training: counts, sources, what was left out."
+    )
     parent: dict[str, str] = Field(description="Checkpoint before the run: location and sha256 over its files.")
     code_commit: str = Field(description="Commit of this project, with '+changes' for a dirty tree; empty if unknown.")
     packages: dict[str, str]

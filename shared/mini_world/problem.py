@@ -61,6 +61,11 @@ class Problem:
         r"""A correct response in the form the policy is asked for: `<think>...</think>` and `\boxed{}`."""
         return f"<think>{self.thinking}</think>\n\\boxed{{{self.answer}}}"
 
+    @property
+    def guess(self) -> str:
+        """The same answer without the way to it, which is often wrong when a model tries it."""
+        return f"<think>Guess: {self.answer}.</think>\n\\boxed{{{self.answer}}}"
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -75,4 +80,9 @@ class Asked:
 
 def format_choices(choices: tuple[str, ...]) -> str:
     """Options as they are written into a question: `Choices: (A) 3 (B) 5`."""
-    return "Choices: " + " ".join(f"({letter}) {value}" for letter, value in zip("ABCDEFGH", choices, strict=False))
+    return f"Choices: {list_options(choices)}"
+
+
+def list_options(choices: tuple[str, ...]) -> str:
+    """Options in a row: `(A) 3 (B) 5`."""
+    return " ".join(f"({letter}) {value}" for letter, value in zip("ABCDEFGH", choices, strict=False))

@@ -18,7 +18,7 @@ from shared.mini_world.graph import GRAPH
 from shared.mini_world.interface import INTERFACE
 from shared.mini_world.kinds import Content, Form, Kind
 from shared.mini_world.landscape import LANDSCAPE
-from shared.mini_world.problem import Asked, Problem, format_choices
+from shared.mini_world.problem import Asked, Problem, format_choices, list_options
 from shared.mini_world.receipt import RECEIPT
 from shared.mini_world.scene import SCENE
 from shared.mini_world.splits import Split, split_of
@@ -167,5 +167,7 @@ def _word(form: Form, asked: Asked, rules: Split, rng: random.Random, choice_sha
         return _Worded(stem, asked.answer, (), asked.thinking)
     values = [asked.answer, *wrong]
     rng.shuffle(values)
-    letter = "ABCDEFGH"[values.index(asked.answer)]
-    return _Worded(stem, letter, tuple(values), f"{asked.thinking} {asked.answer} is option {letter}.")
+    place = values.index(asked.answer)
+    # The options are read off up to the right one: a small model copies and stops more easily than it looks back.
+    read = list_options(tuple(values[: place + 1]))
+    return _Worded(stem, "ABCDEFGH"[place], tuple(values), f"{asked.thinking} {read}.")

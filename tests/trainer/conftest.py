@@ -73,8 +73,10 @@ def row() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def mini_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Store with `deepscaler` (text) and `virl39k-captioned` (pictures with captions), profile local."""
+    """Store of profile local: `deepscaler` (text), `virl39k-captioned` (pictures with captions), two benchmarks."""
     store = tmp_path_factory.mktemp("mini") / "store"
     publish_rows(store, "deepscaler", [mini_row("mini-deepscaler", index) for index in range(200)])
     publish_rows(store, "virl39k-captioned", [mini_row("mini-virl39k", index) for index in range(200)])
+    for name in ("math500", "mathverse"):
+        publish_rows(store, name, [mini_row(f"mini-{name}", index) for index in range(40)])
     return str(store)

@@ -36,6 +36,8 @@ class RunPaths:
     output: str
     """Folder for the weights after the phase."""
     tensorboard: str
+    held_out: str = ""
+    """Prompt file of the evaluation during training; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,13 @@ def openrlhf_arguments(
         "logger.tensorboard_dir": paths.tensorboard,
         "logger.wandb.run_name": phase.name,
     }
+    if paths.held_out:
+        values |= {
+            "eval.dataset": paths.held_out,
+            "eval.steps": phase.evaluation.every,
+            "eval.temperature": 0.0,  # greedy, one answer: what `trainer evaluate` reports first
+            "eval.n_samples_per_prompt": 1,
+        }
     if phase.logging.wandb_project:
         # wandb reads the key itself from WANDB_API_KEY or its login; OpenRLHF only wants the flag to be non-empty
         values["logger.wandb.key"] = "from-environment"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 STEP = re.compile(r"Global step (\d+): \{(.*)\}")
 NUMBER = re.compile(r"'([A-Za-z0-9_/]+)': (-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))(?=[,}]|$)")
+EVALUATED = re.compile(r"Evaluation completed in [^,]*, global_step (\d+)")
 RESUMED = re.compile(r"checkpoint_states: \{.*'global_step': (\d+)")
 STAGES = (
     # (text in a line, what is going on, in the user's words); first hit of each wins
@@ -65,7 +66,14 @@ class Fatal:
     text: str
 
 
-Event = Fatal | Stage | Resumed | Step | Trouble
+@dataclass(frozen=True)
+class Evaluated:
+    """The held-out items were answered by the policy after this step."""
+
+    step: int
+
+
+Event = Evaluated | Fatal | Stage | Resumed | Step | Trouble
 
 
 def read_step(line: str) -> Step | None:
@@ -92,6 +100,10 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
         resumed = RESUMED.search(line)
         if resumed:
             yield Resumed(int(resumed[1]))
+            continue
+        evaluated = EVALUATED.search(line)
+        if evaluated:
+            yield Evaluated(int(evaluated[1]))
             continue
         for text, stage in STAGES:
             if text in line and stage not in told:

@@ -26,7 +26,10 @@ class Outcome:
 
 
 def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
-    """Judge one output against its label, `{"id", "gold", "kind", "choices", ...}` as JSON."""
+    """Judge one output against its label, `{"id", "gold", "kind", "choices", ...}` as JSON.
+
+    A label with `held_out` (a benchmark's name) belongs to an evaluation: its reward is 1 for a right answer, else 0.
+    """
     failed = 0.0
     fields: dict[str, Any] = {}
     try:
@@ -45,4 +48,8 @@ def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
         "reward_failed": failed,
     }
     record = asdict(parts) | {"prompt_id": str(fields.get("id", "")), "gold": str(fields.get("gold", ""))}
-    return Outcome(float(parts.total), float(parts.score), logs, record)
+    earned = float(parts.total)
+    if fields.get("held_out"):  # an evaluation: accuracy alone, which OpenRLHF's pass1 averages
+        record["held_out"] = str(fields["held_out"])
+        earned = float(parts.exact)
+    return Outcome(earned, float(parts.score), logs, record)

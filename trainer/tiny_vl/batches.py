@@ -186,12 +186,13 @@ class BatchMaker:
         if task == "text":
             kinds = rng.choices(_EASY, _EASY_SHARES, k=4) if rng.random() < mix.easy else [None] * 4
             problems = [draw("train", index + n, text_only=True, kind=kind) for n, kind in enumerate(kinds)]
-            packer.add(self._trees.questions(problems, -1))
+            packer.add(self._trees.questions(problems, -1, guessed=_guessed(problems, mix, rng)))
             return
         kind = rng.choices(PICTURE_KINDS, mix.kinds)[0].name
         if task == "caption_only":
             family = draw_family("train", index, 3, kind=kind, choice_share=0.35)
-            packer.add(self._trees.questions(family, -1, caption=family[0].caption))
+            guessed = _guessed(family, mix, rng)
+            packer.add(self._trees.questions(family, -1, caption=family[0].caption, guessed=guessed))
             return
         if task == "type" and rng.random() < mix.lookalikes:
             image_type = rng.choice(IMAGE_TYPES)
@@ -209,9 +210,11 @@ class BatchMaker:
         if task == "caption":
             tree = self._trees.caption(family[0], picture)
         elif task == "picture":
-            tree = self._trees.questions(family, picture)
+            tree = self._trees.questions(family, picture, guessed=_guessed(family, mix, rng))
         else:
-            tree = self._trees.questions(family[:3], picture, caption=family[0].caption)
+            family = family[:3]
+            guessed = _guessed(family, mix, rng)
+            tree = self._trees.questions(family, picture, caption=family[0].caption, guessed=guessed)
         tree.grid = grid
         packer.add(tree)
 
@@ -219,6 +222,11 @@ class BatchMaker:
         tree = self._trees.typing(image_type, picture)
         tree.grid, tree.weight = grid, _TYPE_WEIGHT
         packer.add(tree)
+
+
+def _guessed(problems: list[Problem], mix: Mix, rng: random.Random) -> list[bool]:
+    """Which questions are answered without the way there."""
+    return [rng.random() < mix.guess_share(problem) for problem in problems] if mix.guess else []
 
 
 class Packer:

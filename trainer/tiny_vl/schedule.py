@@ -1,16 +1,21 @@
 """What is trained when: shares of tasks, learning rates, and the phases of a run.
 
-A run has two phases. "Read": captions, types and look-ups from captions, so that the picture is read before anything
-depends on it. "Answer": questions from the picture join, and every `embed_every`-th step is a contrastive one. The
-learning rates are flat after a short warm-up and fall linearly over the last `decay` of the steps, so that a run can
-be made shorter or longer at any point before that.
+A run has three phases. "Read": captions, types and look-ups from captions, so that the picture is read before anything
+depends on it. "Answer": questions from the picture join, and every `embed_every`-th step is a contrastive one. "Guess":
+most answers lose the way there, so that reinforcement has something to bring out. The learning rates are flat after a
+short warm-up and fall linearly over the last `decay` of the steps, so that a run can be made shorter or longer at any
+point before that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from shared.mini_world import PICTURE_KINDS
+
+if TYPE_CHECKING:
+    from shared.mini_world import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,14 @@ class Mix:
     """Share of text problems of the easy grade; the others are of any grade."""
     kinds: tuple[float, ...] = (1.0,) * len(PICTURE_KINDS)
     """How often each picture kind is drawn, relative."""
+    guess: float = 0.0
+    """Share of questions answered without the way there; see `guess_share`."""
+
+    def guess_share(self, problem: Problem) -> float:
+        """How often a problem is guessed: pictures and medium texts, half as often hard texts, never easy ones."""
+        if problem.image_png is not None:
+            return self.guess
+        return {"easy": 0.0, "medium": self.guess, "hard": self.guess / 2}[problem.grade]
 
     def tasks(self) -> tuple[tuple[str, ...], tuple[float, ...]]:
         """Names and shares, for a weighted choice."""
@@ -64,6 +77,9 @@ ANSWER = Mix(
     augmented=0.2,
     kinds=_KINDS,
 )
+# The base policy can work an answer out, but mostly guesses: what reinforcement has to bring out (the paper's
+# "reasoning activation"), and what a model of 6M weights can learn from rewards in minutes.
+GUESS = replace(ANSWER, guess=0.65)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +97,13 @@ class Schedule:
     seed: int = 7
     read: Mix = READ
     answer: Mix = ANSWER
+    guess_from: float = 0.86
+    guess: Mix = GUESS
 
     def mix(self, step: int) -> Mix:
         """The mixture of a step."""
+        if step >= self.guess_from * self.steps:
+            return self.guess
         return self.read if step < self.read_until * self.steps else self.answer
 
     def is_embedding(self, step: int) -> bool:

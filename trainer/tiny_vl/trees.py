@@ -76,8 +76,13 @@ class TreeMaker:
         prefix = self._begin(prompt(f"caption_{problem.image_type}")) + self._fixed(IMAGE)
         return Tree(prefix, [(self._ask(""), self._answer(problem.caption))], picture, task="caption")
 
-    def questions(self, problems: Sequence[Problem], picture: int, *, caption: str = "") -> Tree:
-        """The policy chat: questions about one picture (or about none), with its caption where one is given."""
+    def questions(
+        self, problems: Sequence[Problem], picture: int, *, caption: str = "", guessed: Sequence[bool] = ()
+    ) -> Tree:
+        """The policy chat: questions about one picture (or about none), with its caption where one is given.
+
+        `guessed` says which are answered without the way there; left out, none is.
+        """
         prefix = list(self._begin(prompt("reason_system")))
         if picture >= 0:
             prefix += self._fixed(IMAGE)
@@ -90,7 +95,8 @@ class TreeMaker:
             prefix += self._encode(head)
             texts = [" " + problem.question for problem in problems]
         branches = [
-            (self._ask(text), self._answer(problem.response)) for text, problem in zip(texts, problems, strict=True)
+            (self._ask(text), self._answer(problem.guess if guess else problem.response))
+            for text, problem, guess in zip(texts, problems, guessed or [False] * len(texts), strict=True)
         ]
         task = (
             ("picture+caption" if caption else "picture") if picture >= 0 else ("caption-only" if caption else "text")

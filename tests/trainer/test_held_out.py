@@ -1,0 +1,103 @@
+"""Evaluation during training: the words of `trainer evaluate`, judged by accuracy, told by benchmark."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shared.errors import InfiMmrError
+from shared.prompts import prompt
+from shared.vlm.checkpoint import BUNDLED_FOLDER
+from shared.vlm.conversation import build_conversation
+from trainer.evaluation.items import load_items
+from trainer.evaluation.tasks import task
+from trainer.held_out import FILE, write_held_out
+from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
+from trainer.openrlhf_bridge.progress import Evaluated, events
+from trainer.openrlhf_bridge.reward_entry import judge
+from trainer.phase import load_phase
+from trainer.prompts import PromptRenderer
+from trainer.rewards import RewardWeights
+from trainer.rollouts import EVALUATIONS, RunWriter, read_lines
+
+BENCHMARKS = ["evaluation.every=2", 'evaluation.benchmarks=["math500","mathverse"]', "evaluation.limit=10"]
+
+
+def written(mini_store, tmp_path, overrides=()):
+    phase = load_phase("mre", "local", [*BENCHMARKS, *overrides])
+    record = write_held_out(phase, BUNDLED_FOLDER, tmp_path, mini_store, tmp_path / "cache")
+    return record, [json.loads(text) for text in (tmp_path / FILE).read_text().splitlines()]
+
+
+def test_every_item_is_asked_in_the_words_of_trainer_evaluate(mini_store, tmp_path):
+    record, lines = written(mini_store, tmp_path)
+    assert record["items"] == {"math500": 10, "mathverse": 10}
+    assert record["sources"]["mathverse"]["fingerprint"]
+    renderer = PromptRenderer(BUNDLED_FOLDER)
+    asked = []
+    for name in ("math500", "mathverse"):
+        for item in load_items(name, None, mini_store, images=True, limit=10).items:
+            chat = build_conversation(prompt("reason_system"), task(name).question(item), item.images)
+            for message in chat:
+                if isinstance(message["content"], list):
+                    message["content"] = [
+                        {"type": "image"} if part["type"] == "image" else part for part in message["content"]
+                    ]
+            asked.append((name, renderer.text(chat)))
+    assert [(line["datasource"], line["prompt"]) for line in lines] == asked
+    assert all(json.loads(line["label"])["held_out"] == line["datasource"] for line in lines)
+    assert all(len(line["images"]) == line["prompt"].count("<|image_pad|>") for line in lines)
+
+
+def test_items_too_long_for_the_context_are_counted(mini_store, tmp_path):
+    record, lines = written(mini_store, tmp_path, ["rollout.max_length=140"])
+    assert record["left_out"]["too_long"] == 20 - len(lines) > 0
+
+
+def test_a_missing_benchmark_is_named_with_what_builds_it(mini_store, tmp_path):
+    with pytest.raises(InfiMmrError, match="data-engine build olympiadbench"):
+        written(mini_store, tmp_path, ['evaluation.benchmarks=["olympiadbench"]'])
+
+
+def test_openrlhf_evaluates_greedily_every_so_many_steps_and_not_at_all_by_default():
+    def parsed(overrides, held_out):
+        phase = load_phase("mre", "local", overrides)
+        paths = RunPaths("p", "c", "s", "o", "t", held_out)
+        return parse_with_openrlhf(openrlhf_arguments(phase, paths, PromptFacts(16, 1), device="cpu", resume=False))
+
+    with_items = parsed(BENCHMARKS, "RUN/held_out.jsonl")
+    assert with_items.eval.dataset == "RUN/held_out.jsonl"
+    assert (with_items.eval.steps, with_items.eval.temperature, with_items.eval.n_samples_per_prompt) == (2, 0.0, 1)
+    assert parsed([], "").eval.dataset is None
+
+
+def test_a_held_out_answer_earns_its_accuracy_alone():
+    label = json.dumps({"id": "math500/1", "held_out": "math500", "gold": "7", "kind": "integer"})
+    right = judge("<think>so</think>\\boxed{7}", label, RewardWeights())
+    wrong = judge("<think>so</think>\\boxed{8}", label, RewardWeights())
+    assert (right.rewards, wrong.rewards) == (1.0, 0.0)
+    assert right.record["held_out"] == "math500"
+
+
+def test_an_evaluation_is_one_line_of_accuracies_and_no_rollout(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text("")
+    writer = RunWriter(tmp_path)
+    rows = [
+        {"step": 3, "held_out": name, "exact": float(right)}
+        for name, right in [("math500", True), ("math500", False), ("mathverse", True)]
+    ]
+    (writer.parts / "actor-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    writer.finish_evaluation(2)
+    (line,) = read_lines(tmp_path / EVALUATIONS)
+    assert line["step"] == 2
+    assert line["accuracy"]["math500"] == {"n": 2, "accuracy": 0.5, "stderr": pytest.approx(0.5)}
+    assert line["accuracy"]["mathverse"]["accuracy"] == 1.0
+    assert writer.finish_step(3, {})["rollouts"] == 0
+    RunWriter(tmp_path, resumed_from=1)  # the state of step 1 knows nothing of an evaluation after step 2
+    assert read_lines(tmp_path / EVALUATIONS) == []
+
+
+def test_the_line_that_ends_an_evaluation_is_an_event():
+    said = "INFO ppo_trainer.py:598] ✨ Evaluation completed in 0:00:03, global_step 20, eval_metrics: {'eval_x': 0.5}"
+    assert list(events([said])) == [Evaluated(20)]

@@ -1,0 +1,88 @@
+"""Held-out items -> the prompt file of the evaluation during training (OpenRLHF's `--eval.dataset`).
+
+Input: the phase's benchmarks from the store, a checkpoint's chat template. Output: `held_out.jsonl`, lines as in
+`prompts.jsonl` whose labels name their benchmark in `held_out`; the reward entry then returns plain accuracy. Questions
+are put in the words of `trainer evaluate`, so that both measure the same thing; answers are judged by the reward's
+grader. Items that cannot be asked (missing picture, too long) are left out and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.prompts import PromptRenderer, messages
+from trainer.training_data import LABEL_EXTRAS, cache_folder, cached_picture
+
+if TYPE_CHECKING:
+    from trainer.evaluation.task import Item
+    from trainer.phase import Phase
+
+FILE = "held_out.jsonl"
+
+
+def write_held_out(
+    phase: Phase, checkpoint: Path, folder: Path, store: str | None, cache: Path | None = None
+) -> dict[str, Any]:
+    """Write `held_out.jsonl` into `folder`; returns its record: lines per benchmark, sources, what was left out.
+
+    Raises:
+        InfiMmrError: a benchmark has no dataset version in the store.
+
+    """
+    from trainer.evaluation.items import load_items
+    from trainer.evaluation.tasks import task as task_named
+
+    renderer = PromptRenderer(checkpoint)
+    left_out: Counter[str] = Counter()
+    counts: dict[str, int] = {}
+    sources: dict[str, Any] = {}
+    with (folder / FILE).open("w", encoding="utf-8") as file:
+        for name in phase.evaluation.benchmarks:
+            task = task_named(name)
+            found = load_items(name, None, store, images=True, limit=phase.evaluation.limit or None)
+            counts[name], sources[name] = 0, found.record
+            for item in found.items:
+                line = _line(item, task.question(item), phase, renderer, cache or cache_folder())
+                if isinstance(line, str):
+                    left_out[line] += 1
+                    continue
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                counts[name] += 1
+    return {"items": counts, "left_out": dict(sorted(left_out.items())), "sources": sources}
+
+
+def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cache: Path) -> dict[str, Any] | str:
+    """One line, or why there is none."""
+    from shared.images import ImageRefused
+
+    if item.problem or item.missing_images:
+        return "unaskable"
+    try:
+        pictures = [
+            cached_picture(data, hashlib.sha256(data).hexdigest(), cache, phase.data.max_image_pixels)
+            for data in item.images
+        ]
+    except ImageRefused as error:
+        return f"image_{error.reason}"
+    text = renderer.text(messages(phase.prompt.model_copy(update={"question": "question"}), question, len(pictures)))
+    if renderer.tokens(text, [size for _, size in pictures]) > phase.rollout.max_length - phase.rollout.max_new_tokens:
+        return "too_long"
+    label: dict[str, Any] = {
+        "id": f"{item.benchmark}/{item.key}",
+        "held_out": item.benchmark,
+        "gold": item.answer,
+        "kind": item.kind,
+    }
+    if item.choices:
+        label["choices"] = list(item.choices)
+    label |= {name: item.extra[name] for name in LABEL_EXTRAS if item.extra.get(name) is not None}
+    return {
+        "prompt": text,
+        "label": json.dumps(label, ensure_ascii=False),
+        "images": [str(path) for path, _ in pictures],
+        "datasource": item.benchmark,
+    }
