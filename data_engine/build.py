@@ -314,6 +314,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     assembled: Assembled,
     counts: list[StepCount],
 ) -> ManifestDraft:
+    from data_engine.pins import unpinned
     from shared.dataset_version import Input, ManifestDraft, Prompt
 
     def entry(source: Any, rows: int) -> Input:
@@ -327,7 +328,11 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
 
     records = [dict(result.record) for result in results.values()]
     prompts = {prompt["name"]: prompt["sha256"] for record in records for prompt in record.get("prompts", [])}
-    warnings = [*read.warnings, *(text for other in benchmark_reads.values() for text in other.warnings)]
+    warnings = [
+        *unpinned(work.inputs),
+        *read.warnings,
+        *(text for other in benchmark_reads.values() for text in other.warnings),
+    ]
     warnings += [f"source {work.inputs.source.name}: {count} mended: {mend}" for mend, count in read.mends.items()]
     warnings += [text for result in results.values() for text in result.warnings]
     if assembled.rows.height == 0:

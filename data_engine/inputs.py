@@ -20,7 +20,8 @@ from data_engine.sources import virl39k as virl39k_reader
 from data_engine.sources.base import Source
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.sources.places import find_place
-from shared.fingerprint import bytes_hash, fingerprint
+from shared.errors import InfiMmrError
+from shared.fingerprint import bytes_hash, file_hash, fingerprint
 
 if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from data_engine.steps.base import BenchmarkItems
     from shared.store import Store
 
+_FILES = {"reference"}
+"""Settings that name other files: their contents count."""
 _PROMPTS = ("prompt", "prompts")
 """Settings that name prompt files: their texts count, not their names."""
 
@@ -99,7 +102,16 @@ def step_identity(settings: Any) -> dict[str, Any]:
         values["prompts"] = {kind: bytes_hash(load_prompt(settings.prompt_of(kind)).encode()) for kind in IMAGE_TYPES}
     elif hasattr(settings, "prompt"):
         values["prompt"] = bytes_hash(load_prompt(settings.prompt).encode())
+    for key in _FILES & values.keys():
+        values[key] = _content(values[key]) if values[key] else None
     return values
+
+
+def _content(path: str) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise InfiMmrError(f"{path} cannot be read ({error.strerror})", "Name a file that is there") from error
 
 
 def _named(values: dict[str, Any], source: Source) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.mini import MiniSettings
-from shared.config import Strict, build_model, merge, parse_override, read_toml
+from shared.config import NO_IDENTITY, Strict, build_model, merge, parse_override, read_toml
 from shared.errors import UsageError, did_you_mean
 
 STEP_ORDER = (
@@ -186,6 +186,7 @@ def load_recipe(
     changes = _command_line(source, limit, benchmarks)
     for text in overrides:
         changes = merge(changes, parse_override(text))
+    changes = _own_revisions(changes)
     profiles = table.get("profile", {})
     if isinstance(profiles, dict) and isinstance(profiles.get(profile, {}), dict):
         table["profile"] = {**profiles, profile: merge(profiles.get(profile, {}), changes)}
@@ -221,6 +222,19 @@ def _command_line(source: str | None, limit: int | None, benchmarks: Sequence[st
     return changes
 
 
+def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
+    """Give whatever names another place or model without a revision the main one: a recipe's commit is not its commit.
+
+    Args:
+        changes: Overrides as a table.
+
+    """
+    own = {key: _own_revisions(value) if isinstance(value, dict) else value for key, value in changes.items()}
+    if isinstance(own.get("location") or own.get("model"), str):
+        own.setdefault("revision", "main")
+    return own
+
+
 def _check(settings: Any, file: str) -> None:
     source: SourceSettings = settings.source
     if source.reader == "benchmark" and not source.benchmark:
@@ -240,13 +254,15 @@ def _check(settings: Any, file: str) -> None:
 
 
 def without_places(value: Any) -> Any:
-    """Turn settings into JSON values in which no path of this machine is left: models become their identity."""
+    """Turn settings into JSON values in which no place and no hardware is left: models become their identity."""
     from shared.vlm.spec import EngineSpec
 
     if isinstance(value, EngineSpec):
         return value.identity()
     if isinstance(value, pydantic.BaseModel):
-        return {name: without_places(getattr(value, name)) for name in type(value).model_fields}
+        fields = type(value).model_fields.items()
+        counted = [name for name, field in fields if field.json_schema_extra != NO_IDENTITY]
+        return {name: without_places(getattr(value, name)) for name in counted}
     if isinstance(value, Mapping):
         return {str(key): without_places(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

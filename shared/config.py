@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 PROFILES = ("full", "local")
 
 
+NO_IDENTITY: dict[str, Any] = {"identity": False}
+"""Mark of a field that says where or on what something runs: `Field(..., json_schema_extra=NO_IDENTITY)`. Such a field
+changes neither fingerprints nor stored keys."""
+
+
 class Strict(pydantic.BaseModel):
     """Base of every configuration model: unknown keys are errors, instances do not change."""
 

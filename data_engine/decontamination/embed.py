@@ -1,8 +1,8 @@
 """Embeddings of rows (pictures and words together), cached as annotations, and their parity with reference vectors.
 
-Input: rows with `question` and `image_hashes`. Output: float32 vectors [rows, dim], L2-normalised, in the rows' order.
-A vector is stored under the hash of what was embedded (words and picture hashes), so equal content is computed once and
-a vector never depends on what else a build holds.
+Input: rows with `question` and `image_hashes`. Output: float32 vectors, L2-normalised, which stay on the store until
+somebody asks for those of some rows. A vector is stored under the hash of what was embedded (words and picture hashes),
+so equal content is computed once and a vector never depends on what else a build holds.
 
 Parity: thresholds such as cosine 0.95 were chosen for the reference implementation's vectors. `parity` embeds the pairs
 of a reference file again and compares; below 0.999 it warns, loudly and in the manifest.
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.annotations import AnnotationTable
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
+from data_engine.stored_cells import StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import polars as pl
+    import pyarrow as pa
 
     from data_engine.steps.base import ImageSource, StepContext
     from shared.vlm.spec import EngineSpec
@@ -39,10 +40,10 @@ PARITY_COSINE = 0.999
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors of rows.
+    """Rows whose vectors are on the store.
 
     Attributes:
-        vectors: float32 [rows, dim], in the rows' order; zeros where a row failed (its cosine with anything is 0).
+        cells: Where the vectors are.
         keys: Content key of each row.
         failures: Row number -> reason.
         computed: Distinct contents embedded now.
@@ -51,12 +52,40 @@ class Embedded:
 
     """
 
-    vectors: np.ndarray
+    cells: StoredCells
     keys: list[str]
     failures: dict[int, str]
     computed: int
     reused: int
     warnings: list[str]
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """All of them, float32 [rows, dim], read from the store now."""
+        return self.part(0, len(self.keys))
+
+    def part(self, first: int, last: int) -> np.ndarray:
+        """Vectors of rows `first` to `last` (not included), float32 [rows, dim], read from the store now.
+
+        In the rows' order; zeros where a row failed (its cosine with anything is 0).
+        """
+        keys = self.keys[first:last]
+        known = self.cells.columns(keys)
+        return np.zeros((len(keys), 0), np.float32) if known is None else vectors_of(known, keys)
+
+
+def vectors_of(cells: pa.Table, keys: Sequence[str]) -> np.ndarray:
+    """Vectors of `keys`, float32 [keys, dim], from a table with `key` and `vector`; zeros for keys it does not have."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = cells.column("vector").combine_chunks()
+    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+    index = np.asarray(pc.index_in(pa.array(keys, pa.string()), value_set=cells.column("key")).fill_null(-1))
+    vectors = np.zeros((len(keys), flat.shape[1]), np.float32)
+    vectors[index >= 0] = flat[index[index >= 0]]
+    return vectors
 
 
 def content_key(text: str, image_hashes: Sequence[str]) -> str:
@@ -73,18 +102,33 @@ def embed_rows(
     description: str = "embed rows",
 ) -> Embedded:
     """Embed `question` with the pictures of `image_hashes` for each row; only contents never embedded are computed."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    return embed_frames(context, engine, [(rows, images)], description=description)[0]
 
-    texts = [str(text) for text in rows["question"].to_list()]
-    pictures = [tuple(hashes or ()) for hashes in rows["image_hashes"].to_list()]
-    keys = [content_key(text, hashes) for text, hashes in zip(texts, pictures, strict=True)]
-    table = AnnotationTable(
-        context.store, STEP, fingerprint({"engine": engine.identity()}), about={"step": STEP, "engine": engine.record()}
-    )
-    missing = set(table.missing(keys))
-    first = {key: row for row, key in reversed(list(enumerate(keys))) if key in missing}
-    asks = [Ask(key, texts[row], "", pictures[row]) for key, row in sorted(first.items())]
+
+def embed_frames(
+    context: StepContext,
+    engine: EngineSpec,
+    frames: Sequence[tuple[pl.DataFrame, ImageSource]],
+    *,
+    description: str = "embed rows",
+) -> list[Embedded]:
+    """`embed_rows` for several frames, each with its own pictures, asked in one go: engines start once.
+
+    What two frames share counts as computed for the first and as reused for the others.
+    """
+    import pyarrow as pa
+
+    about = {"step": STEP, "engine": engine.record()}
+    table = StoredCells(context.store, STEP, fingerprint({"engine": engine.identity()}), about=about)
+    keys, asks, new = [], {}, []
+    for rows, _ in frames:
+        texts = [str(text) for text in rows["question"].to_list()]
+        pictures = [tuple(hashes or ()) for hashes in rows["image_hashes"].to_list()]
+        keys.append([content_key(text, hashes) for text, hashes in zip(texts, pictures, strict=True)])
+        first = {key: row for row, key in reversed(list(enumerate(keys[-1])))}
+        fresh = [key for key in table.missing(keys[-1]) if key not in asks]
+        asks.update({key: Ask(key, texts[first[key]], "", pictures[first[key]]) for key in fresh})
+        new.append(fresh)
     failed: dict[str, str] = {}
 
     def sink(cells: list[Cell]) -> None:
@@ -97,26 +141,38 @@ def embed_rows(
 
     warnings: list[str] = []
     if asks:
-        images = within_reach(context, images, asks)
-        task = context.progress.task(description, len(asks))
-        warnings = context.runner.ask(engine, asks, sink, images=images, task=task)
+        ordered = [asks[key] for key in sorted(asks)]
+        images = within_reach(context, FirstOf([images for _, images in frames]), ordered)
+        task = context.progress.task(description, len(ordered))
+        warnings = context.runner.ask(engine, ordered, sink, images=images, task=task)
         task.done()
-    known = table.columns(keys)
-    if known is None or known.num_rows == 0:
-        vectors = np.zeros((len(keys), 0), np.float32)
-    else:
-        width = known.column("vector").type.list_size
-        flat = known.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        places = pc.index_in(pa.array(keys, pa.string()), value_set=known.column("key").combine_chunks())
-        index = np.asarray(places.fill_null(-1))
-        vectors = flat.reshape(-1, width)[index]
-        vectors[index < 0] = 0.0
-    failures = {row: failed[key] for row, key in enumerate(keys) if key in failed}
-    if failures:
-        first_reason = next(iter(failures.values()))
-        warnings = [*warnings, f"{description}: {len(failures)} rows could not be embedded, first: {first_reason}"]
-    distinct = len(set(keys))
-    return Embedded(vectors, keys, failures, len(asks) - len(failed), distinct - len(asks), warnings)
+    made = []
+    for some, fresh in zip(keys, new, strict=True):
+        failures = {row: failed[key] for row, key in enumerate(some) if key in failed}
+        if failures:
+            first_reason = next(iter(failures.values()))
+            warnings = [*warnings, f"{description}: {len(failures)} rows could not be embedded, first: {first_reason}"]
+        lost = sum(key in failed for key in fresh)
+        made.append(Embedded(table, some, failures, len(fresh) - lost, len(set(some)) - len(fresh), warnings))
+        warnings = []
+    return made
+
+
+class FirstOf:
+    """Pictures of several sources, each looked for in their order; as small to pickle as they are."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self.sources = list({id(source): source for source in sources}.values())
+
+    def get(self, sha256: str) -> bytes:
+        """Original bytes of the picture; where none has it, what the first source said is raised."""
+        refused: Exception | None = None
+        for source in self.sources:
+            try:
+                return source.get(sha256)
+            except (InfiMmrError, KeyError, OSError) as error:
+                refused = refused or error
+        raise refused or KeyError(sha256)
 
 
 def write_reference(
@@ -172,29 +228,38 @@ class Parity:
         lowest: Lowest cosine over the pairs; None where there was nothing to compare with.
         pairs: Number of pairs.
         warnings: Empty where all is well.
+        note: Why nothing was compared; empty where something was.
 
     """
 
     lowest: float | None
     pairs: int
     warnings: list[str]
+    note: str = ""
 
     def record(self) -> dict[str, Any]:
         """JSON values for the manifest."""
-        return {"lowest_cosine": self.lowest, "pairs": self.pairs, "required": PARITY_COSINE, "warnings": self.warnings}
+        values = {"lowest_cosine": self.lowest, "pairs": self.pairs, "required": PARITY_COSINE}
+        return {**values, "warnings": self.warnings, "note": self.note}
 
 
 def parity(context: StepContext, engine: EngineSpec, reference: Path | None) -> Parity:
-    """Compare the embedder with stored reference vectors; what it computes is stored like any row's vector."""
+    """Compare the embedder with stored reference vectors; what it computes is stored like any row's vector.
+
+    A checkpoint that follows a reference implementation (`pooling = "gme"`) and has no vectors to be compared with gets
+    a warning. One that is embedded as its own architecture has it is its own reference: that is noted in the record.
+    """
     import polars as pl
 
     name = engine.model.rsplit("/", 1)[-1]
+    if reference is None and engine.pooling == "model":
+        return Parity(None, 0, [], note=f"{name} is embedded as its architecture has it: there is no other to compare")
     if reference is None:
         warning = (
             f"no reference vectors for {name}: whether its cosines mean what the threshold assumes was not checked "
             "(benchmarks/gme_reference.py writes them)"
         )
-        return Parity(None, 0, [warning])
+        return Parity(None, 0, [warning], note=warning)
     checkpoint, pairs, expected = read_reference(reference)
     pictures = {bytes_hash(picture): picture for images, _ in pairs for picture in images}
     rows = pl.DataFrame(

@@ -8,7 +8,10 @@ cores; an approximate index saves nothing at this size and may miss the one hit 
 numpy's BLAS, row block by item block: `ROWS` x `ITEMS` cosines are 8 MB and stay in a core's cache long enough for the
 maximum to be taken. With a GPU (faiss-gpu of the `gpu` group) faiss does the same exact product there.
 
-Not covered: making the vectors (`embed`), thresholds (`assemble`).
+A matrix product rounds differently on other numbers of rows and threads. So of items within `EQUAL` of the best the
+first is taken, and its cosine is summed again in float64: machines and batch sizes agree.
+
+Not covered: making the vectors (`embed`), who searches for which rows (`search_rows`), thresholds (`assemble`).
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ ROWS = 512
 ITEMS = 4096
 """Rows and items of one product; 8 MB of cosines."""
 
+EQUAL = 1e-6
+"""Cosines that differ by less are equal: about ten roundings of float32."""
+
 Backend = Literal["auto", "numpy", "faiss"]
 
 
@@ -39,8 +45,8 @@ def nearest(rows: Vectors, items: Vectors, backend: Backend = "auto") -> tuple[P
         backend: `auto` takes faiss where it drives a GPU, else numpy.
 
     Returns:
-        Index of the item with the highest cosine (of items equal within rounding, any), int64 [rows]; and that cosine,
-        float32 [rows].
+        Index of the item with the highest cosine, int64 [rows] (with numpy the first of those within `EQUAL` of it);
+        and its cosine, float32 [rows].
 
     Raises:
         ValueError: No items, or vectors of different widths.
@@ -50,7 +56,8 @@ def nearest(rows: Vectors, items: Vectors, backend: Backend = "auto") -> tuple[P
         message = f"cannot compare {rows.shape} rows with {items.shape} items: same width and at least one item needed"
         raise ValueError(message)
     if backend == "faiss" or (backend == "auto" and _faiss_gpus()):
-        return _nearest_faiss(rows, items)
+        best = _nearest_faiss(rows, items)
+        return best, _cosines(rows, items, best)
     best = np.zeros(len(rows), np.int64)
     score = np.full(len(rows), -np.inf, np.float32)
     product = np.empty((min(ROWS, len(rows)), min(ITEMS, len(items))), np.float32)
@@ -64,12 +71,21 @@ def nearest(rows: Vectors, items: Vectors, backend: Backend = "auto") -> tuple[P
                 np.matmul(block, some.T, out=cosines)
             else:
                 cosines = block @ some.T
-            place = cosines.argmax(axis=1)
-            value = cosines[np.arange(len(block)), place]
-            better = value > score[inside]
+            value = cosines.max(axis=1)
+            place = (cosines >= value[:, None] - np.float32(EQUAL)).argmax(axis=1)
+            better = value > score[inside] + np.float32(EQUAL)
             score[inside][better] = value[better]
             best[inside][better] = place[better] + start
-    return best, score
+    return best, _cosines(rows, items, best)
+
+
+def _cosines(rows: Vectors, items: Vectors, best: Places) -> Vectors:
+    """Cosine of each row with its item, summed in float64."""
+    score = np.empty(len(rows), np.float32)
+    for first in range(0, len(rows), ROWS):
+        part = slice(first, first + ROWS)
+        score[part] = np.einsum("rd,rd->r", rows[part].astype(np.float64), items[best[part]].astype(np.float64))
+    return score
 
 
 def _faiss_gpus() -> int:
@@ -81,12 +97,13 @@ def _faiss_gpus() -> int:
     return int(count()) if count is not None else 0
 
 
-def _nearest_faiss(rows: Vectors, items: Vectors) -> tuple[Places, Vectors]:
+def _nearest_faiss(rows: Vectors, items: Vectors) -> Places:
     import faiss
 
     index = faiss.IndexFlatIP(items.shape[1])
     if _faiss_gpus():
         index = faiss.index_cpu_to_all_gpus(index)
     index.add(np.ascontiguousarray(items, np.float32))
-    score, place = index.search(np.ascontiguousarray(rows, np.float32), 1)
-    return place[:, 0].astype(np.int64), score[:, 0]
+    _, place = index.search(np.ascontiguousarray(rows, np.float32), 1)
+    best: Places = place[:, 0].astype(np.int64)
+    return best

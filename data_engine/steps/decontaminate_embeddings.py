@@ -3,9 +3,10 @@
 Writes, one row per row id and benchmark: `id` (str), `benchmark` (str), `benchmark_revision` (str), `item` (str, the
 nearest item's id), `score` (float, its cosine, -1 to 1), `evidence` (str, JSON: both texts and pictures where the score
 reaches `evidence_from`, else `{}`). The best item is kept at any score, so that a changed threshold (0.95 in the paper,
-set in `assemble`) needs no new embedding and no new comparison.
+set in `assemble`) needs no new embedding and no new comparison. Vectors stay on the store: workers of the runner read
+them and search, so that neither they nor this process hold them all.
 Failures: rows that could not be embedded.
-Record: `models`, `parity` (lowest cosine with the reference's vectors), `coverage` (benchmark -> items embedded),
+Record: `models` (with `parity`: lowest cosine with the reference's vectors), `coverage` (benchmark -> items embedded),
 `canaries` (kind -> planted, found at the recipe's threshold, recall).
 Source: Infi-MMR, data decontamination, second stage (GME embeddings, cosine above 0.95).
 Not covered: the threshold's decision (assemble), shared text (decontaminate_ngrams).
@@ -23,11 +24,16 @@ from pydantic import Field
 
 from data_engine.annotations import AnnotationTable
 from data_engine.decontamination import canaries
-from data_engine.decontamination.embed import HeldImages, embed_rows, parity
-from data_engine.decontamination.embedding_search import Backend, nearest
+from data_engine.decontamination.embed import FirstOf, HeldImages, embed_frames, parity
+from data_engine.decontamination.embedding_search import Backend
+from data_engine.decontamination.search_rows import nearest_items
 from data_engine.steps.base import StepContext, StepResult
-from shared.config import Strict
+<<<<<<< main
+from shared.config import NO_IDENTITY, Strict
 from shared.errors import InfiMmrError
+=======
+from shared.config import Strict
+>>>>>>> mine
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.spec import EngineSpec
 
@@ -37,10 +43,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.decontamination.embed import Embedded
+    from data_engine.decontamination.embedding_search import Places
     from data_engine.steps.base import BenchmarkItems, ImageSource
 
 NAME = "decontaminate_embeddings"
-CELL_VERSION = "nearest/1"
+CELL_VERSION = "nearest/2"
 
 DEFAULT_THRESHOLD = 0.95
 """The paper's; a recipe's `assemble.cosine_threshold` overrules it for counting canaries."""
@@ -57,7 +64,11 @@ class Settings(Strict):
         default=None, description="Safetensors file of reference vectors for the parity check; None: not checked."
     )
     evidence_from: float = Field(default=0.85, ge=-1, le=1, description="Cosine from which both texts are kept.")
-    backend: Backend = Field(default="auto", description="'auto' takes faiss where it drives a GPU, else numpy.")
+    backend: Backend = Field(
+        default="auto",
+        description="'auto' takes faiss where it drives a GPU, else numpy; no part of a build's identity.",
+        json_schema_extra=NO_IDENTITY,
+    )
     canaries: int = Field(default=8, ge=0, description="Planted copies per kind of edit and benchmark; 0: none.")
 
 
@@ -66,90 +77,142 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
 
     started = time.monotonic()
-    warnings: list[str] = []
-    rows = embed_rows(context, settings.engine, context.rows, context.images, description="embed rows")
+    benchmarks = [benchmark for benchmark in context.benchmarks if benchmark.rows.height]
+    copies = [_planted(benchmark, settings.canaries) for benchmark in benchmarks]
+    frames = [
+        (context.rows, context.images),
+        *((benchmark.rows, benchmark.images) for benchmark in benchmarks),
+        *((frame, images) for _, frame, images in copies),
+    ]
+    rows, *others = embed_frames(context, settings.engine, frames, description="embed rows and items")
+    items, planted = others[: len(benchmarks)], others[len(benchmarks) :]
     checked = parity(context, settings.engine, Path(settings.reference) if settings.reference else None)
-    warnings += [*rows.warnings, *checked.warnings]
-    computed, reused = rows.computed, rows.reused
-    frames, coverage, planted = [_frame([])], {}, []
-    for benchmark in context.benchmarks:
-        if benchmark.rows.height == 0:
-            continue
-        description = f"embed {benchmark.name}"
-        items = embed_rows(context, settings.engine, benchmark.rows, benchmark.images, description=description)
-        computed, reused = computed + items.computed, reused + items.reused
-        warnings += items.warnings
-        coverage[benchmark.name] = {
-            NAME: {"items": benchmark.rows.height, "embedded": benchmark.rows.height - len(items.failures)}
+    warnings = [*rows.warnings, *(warning for one in others for warning in one.warnings), *checked.warnings]
+    compared = [_Compared(context, settings, *one) for one in zip(benchmarks, items, strict=True)]
+    _search(context, settings, rows, compared)
+    coverage = {
+        one.benchmark.name: {
+            NAME: {"items": one.benchmark.rows.height, "embedded": one.benchmark.rows.height - len(one.items.failures)}
         }
-        frames.append(_compare(context, settings, benchmark, rows, items))
-        planted.extend(_canaries(context, settings, benchmark, items))
+        for one in compared
+    }
+    outcomes = [
+        outcome
+        for one, (kinds, _, _), embedded in zip(compared, copies, planted, strict=True)
+        for outcome in one.canaries(kinds, embedded)
+    ]
     ids = context.rows["id"].to_list()
     failures = {"id": [ids[row] for row in rows.failures], "reason": list(rows.failures.values())}
     return StepResult(
-        annotations=pl.concat(frames).sort("id", "benchmark"),
-        computed=computed,
-        reused=reused,
+        annotations=pl.concat([_frame([]), *(one.found(rows) for one in compared)]).sort("id", "benchmark"),
+        computed=rows.computed + sum(one.computed for one in items),
+        reused=rows.reused + sum(one.reused for one in items),
         seconds=time.monotonic() - started,
         failures=pl.DataFrame(failures, schema={"id": pl.String, "reason": pl.String}) if rows.failures else None,
         warnings=warnings,
         record={
-            "models": [{"step": NAME, **settings.engine.record()}],
-            "parity": checked.record(),
+            "models": [{"step": NAME, **settings.engine.record(), "parity": checked.record()}],
             "coverage": coverage,
-            "canaries": {NAME: canaries.recall(planted)},
+            "canaries": {NAME: canaries.recall(outcomes)},
         },
     )
 
 
-def _compare(
-    context: StepContext, settings: Settings, benchmark: BenchmarkItems, rows: Embedded, items: Embedded
-) -> pl.DataFrame:
-    """Best item of one benchmark for every row; rows that were compared before are read."""
+class _Compared:
+    """One benchmark, its items embedded, and the best item of each row as far as known."""
+
+    def __init__(self, context: StepContext, settings: Settings, benchmark: BenchmarkItems, items: Embedded) -> None:
+        import pyarrow as pa
+
+        self.context, self.settings, self.benchmark, self.items = context, settings, benchmark, items
+        about = {
+            "step": NAME,
+            "version": CELL_VERSION,
+            "engine": settings.engine.identity(),
+            "benchmark": benchmark.name,
+            "items": fingerprint([benchmark.rows["id"].to_list(), items.keys, sorted(items.failures)]),
+        }
+        schema = pa.schema([("item", pa.int64()), ("score", pa.float64())])
+        self.table = AnnotationTable(context.store, NAME, fingerprint(about), schema, about)
+
+    def missing(self, rows: Embedded) -> Places:
+        """First row of each embedded content that was never compared, ascending."""
+        wanted = set(self.table.missing(rows.keys))
+        first = {key: row for row, key in reversed(list(enumerate(rows.keys))) if key in wanted}
+        return np.array(sorted(row for row in first.values() if row not in rows.failures), np.int64)
+
+    def found(self, rows: Embedded) -> pl.DataFrame:
+        """Best item for every row."""
+        context, benchmark = self.context, self.benchmark
+        known = self.table.lookup(rows.keys)
+        item_ids, ids = benchmark.rows["id"].to_list(), context.rows["id"].to_list()
+        found = []
+        for row, key in enumerate(rows.keys):
+            cell = known.get(key)
+            if cell is None:
+                continue
+            near = cell["score"] >= self.settings.evidence_from
+            evidence = _evidence(context.rows, row, benchmark.rows, cell["item"]) if near else {}
+            found.append(
+                {
+                    "id": ids[row],
+                    "benchmark": benchmark.name,
+                    "benchmark_revision": benchmark.revision,
+                    "item": item_ids[cell["item"]],
+                    "score": round(cell["score"], 6),
+                    "evidence": json.dumps(evidence, ensure_ascii=False, sort_keys=True),
+                }
+            )
+        return _frame(found)
+
+    def canaries(self, kinds: Sequence[str], copies: Embedded) -> list[tuple[str, bool]]:
+        """Say of each planted copy's kind whether it reaches the threshold."""
+        if not kinds:
+            return []
+        asked = np.array([row for row in range(len(kinds)) if row not in copies.failures], np.int64)
+        backend = self.settings.backend
+        [(_, score)] = nearest_items(self.context.runner, copies, [asked], [self.items], backend=backend)
+        reached = dict(zip(asked.tolist(), score.tolist(), strict=True))
+        threshold = float(self.context.recipe.get("assemble", {}).get("cosine_threshold", DEFAULT_THRESHOLD))
+        return [(kind, reached.get(row, 0.0) >= threshold) for row, kind in enumerate(kinds)]
+
+
+def _planted(benchmark: BenchmarkItems, per_kind: int) -> tuple[list[str], pl.DataFrame, ImageSource]:
+    """Copies of a benchmark's items: their kinds, their rows, and where their pictures are."""
+    import polars as pl
+
+    columns = [benchmark.rows[name].to_list() for name in ("id", "question", "choices", "image_hashes")]
+    originals = [
+        canaries.Original(i, q or "", tuple(c or ()), tuple(p or ())) for i, q, c, p in zip(*columns, strict=True)
+    ]
+    made = list(canaries.plant(originals, benchmark.images.get, per_kind)) if per_kind else []
+    own = {bytes_hash(data): data for copy in made for data in copy.images}
+    frame = pl.DataFrame(
+        {
+            "question": [copy.question for copy in made],
+            "image_hashes": [list(canaries.image_hashes(copy, originals)) for copy in made],
+        },
+        schema={"question": pl.String, "image_hashes": pl.List(pl.String)},
+    )
+    return [copy.kind for copy in made], frame, FirstOf([HeldImages(own), benchmark.images])
+
+
+def _search(context: StepContext, settings: Settings, rows: Embedded, compared: Sequence[_Compared]) -> None:
+    """Compare rows with all benchmarks in one pass and store what was found."""
     import pyarrow as pa
 
-    about = {
-        "step": NAME,
-        "version": CELL_VERSION,
-        "engine": settings.engine.identity(),
-        "benchmark": benchmark.name,
-        "items": fingerprint([benchmark.rows["id"].to_list(), items.keys, sorted(items.failures)]),
-    }
-    schema = pa.schema([("item", pa.int64()), ("score", pa.float64())])
-    table = AnnotationTable(context.store, NAME, fingerprint(about), schema, about)
-    wanted = set(table.missing(rows.keys))
-    first = {
-        key: row for row, key in reversed(list(enumerate(rows.keys))) if key in wanted and row not in rows.failures
-    }
-    places = sorted(first.values())
-    if places:
-        best, score = nearest(rows.vectors[places], items.vectors, settings.backend)
+    wanted = [one.missing(rows) for one in compared]
+    task = context.progress.task("compare vectors", max((len(some) for some in wanted), default=0))
+    items = [one.items for one in compared]
+    found = nearest_items(context.runner, rows, wanted, items, backend=settings.backend, task=task)
+    task.done()
+    for one, some, (best, score) in zip(compared, wanted, found, strict=True):
         cells = {
-            "key": [rows.keys[row] for row in places],
+            "key": pa.array([rows.keys[row] for row in some.tolist()], pa.string()),
             "item": pa.array(best),
             "score": pa.array(score.astype(np.float64)),
         }
-        table.append_table(pa.table(cells))
-    known = table.lookup(rows.keys)
-    item_ids, ids = benchmark.rows["id"].to_list(), context.rows["id"].to_list()
-    found = []
-    for row, key in enumerate(rows.keys):
-        cell = known.get(key)
-        if cell is None:
-            continue
-        near = cell["score"] >= settings.evidence_from
-        evidence = _evidence(context.rows, row, benchmark.rows, cell["item"]) if near else {}
-        found.append(
-            {
-                "id": ids[row],
-                "benchmark": benchmark.name,
-                "benchmark_revision": benchmark.revision,
-                "item": item_ids[cell["item"]],
-                "score": round(cell["score"], 6),
-                "evidence": json.dumps(evidence, ensure_ascii=False, sort_keys=True),
-            }
-        )
-    return _frame(found)
+        one.table.append_table(pa.table(cells))
 
 
 def _evidence(rows: pl.DataFrame, row: int, items: pl.DataFrame, item: int) -> dict[str, Any]:
@@ -160,52 +223,6 @@ def _evidence(rows: pl.DataFrame, row: int, items: pl.DataFrame, item: int) -> d
         }
 
     return {"row": shown(rows, row), "item": shown(items, item)}
-
-
-def _canaries(
-    context: StepContext, settings: Settings, benchmark: BenchmarkItems, items: Embedded
-) -> list[tuple[str, bool]]:
-    """Plant copies of the items, embed them, say of each kind and copy whether it reaches the threshold."""
-    import polars as pl
-
-    if not settings.canaries:
-        return []
-    columns = [benchmark.rows[name].to_list() for name in ("id", "question", "choices", "image_hashes")]
-    originals = [
-        canaries.Original(i, q or "", tuple(c or ()), tuple(p or ())) for i, q, c, p in zip(*columns, strict=True)
-    ]
-    made = list(canaries.plant(originals, benchmark.images.get, settings.canaries))
-    if not made:
-        return []
-    own = {bytes_hash(data): data for copy in made for data in copy.images}
-    frame = pl.DataFrame(
-        {
-            "question": [copy.question for copy in made],
-            "image_hashes": [list(canaries.image_hashes(copy, originals)) for copy in made],
-        },
-        schema={"question": pl.String, "image_hashes": pl.List(pl.String)},
-    )
-    description = f"embed planted copies of {benchmark.name}"
-    embedded = embed_rows(
-        context, settings.engine, frame, _Both(HeldImages(own), benchmark.images), description=description
-    )
-    _, score = nearest(embedded.vectors, items.vectors, settings.backend)
-    threshold = float(context.recipe.get("assemble", {}).get("cosine_threshold", DEFAULT_THRESHOLD))
-    return [(copy.kind, bool(value >= threshold)) for copy, value in zip(made, score.tolist(), strict=True)]
-
-
-class _Both:
-    """Pictures of planted copies first, those of the benchmark behind them; small to pickle as both are."""
-
-    def __init__(self, first: ImageSource, second: ImageSource) -> None:
-        self.first, self.second = first, second
-
-    def get(self, sha256: str) -> bytes:
-        """Original bytes of the picture."""
-        try:
-            return self.first.get(sha256)
-        except InfiMmrError:
-            return self.second.get(sha256)
 
 
 def _frame(found: Sequence[dict[str, Any]]) -> pl.DataFrame:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / BUNDLED
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _LOADED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -30,6 +31,20 @@ _LOADED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 def is_folder(model: str) -> bool:
     """Whether `model` names a folder (or the bundled checkpoint) rather than a hub id."""
     return model == BUNDLED or Path(model).is_dir() or not _HUB_ID.fullmatch(model)
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision names one commit for good, rather than a branch or tag that may move."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def fetched_commit(spec: EngineSpec) -> str:
+    """Commit of a hub checkpoint as it lies in this machine's hub cache; empty where it was not fetched here."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(spec.model, "config.json", revision=spec.revision)
+    name = Path(found).parent.name if isinstance(found, str) else ""
+    return name if is_commit(name) else ""
 
 
 def checkpoint_folder(spec: EngineSpec) -> Path:

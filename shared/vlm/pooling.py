@@ -62,7 +62,9 @@ class PoolingEngine:
                 raise InfiMmrError(message, "Name a checkpoint of the Qwen2-VL family.") from error
         self._device = "cuda" if cuda_seen() else "cpu"
         if self._device == "cpu":
-            torch.set_num_threads(1)  # sums then have one order, whatever the machine or the worker's settings
+            # Sums then have one order, whatever the machine or the worker's settings. By torch's own function: a CPU
+            # worker of vLLM in this process replaces the public one by one that warns on stderr and does nothing.
+            torch._C.set_num_threads(1)  # noqa: SLF001
         self._model: Any = whole.model.to(self._device).eval()
         self._processor: Any = processor
         self._tail = len(processor.tokenizer(EMBEDDING_TAIL)["input_ids"])

@@ -29,7 +29,9 @@ class EngineSpec(Strict):
     """One checkpoint and the way it is driven."""
 
     model: str = Field(description=f"Hub id, folder, or '{BUNDLED}' for the bundled checkpoint.")
-    revision: str | None = Field(default=None, description="Commit hash on the hub; None for a folder.")
+    revision: str | None = Field(
+        default=None, description="Commit on the hub (a branch may move); None for its main branch, or for a folder."
+    )
     runner: Literal["generate", "pooling"] = Field(default="generate", description="Whether it writes text or embeds.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Number type of weights and activations; 'auto' takes the checkpoint's own."
@@ -64,6 +66,20 @@ class EngineSpec(Strict):
     attempts: int = Field(
         default=5, gt=0, description="Tries per request to an endpoint, with growing pauses between them."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folders_have_no_revision(cls, values: Any) -> Any:
+        """Drop the hub's revision where `model` is a folder: a profile that names another model keeps the rest.
+
+        With remote code it stays: it says whose code was read.
+        """
+        from shared.vlm.checkpoint import is_folder
+
+        if not isinstance(values, dict) or values.get("trust_remote_code") or values.get("endpoint"):
+            return values
+        model = values.get("model")
+        return {**values, "revision": None} if isinstance(model, str) and is_folder(model) else values
 
     @model_validator(mode="after")
     def _remote_code_needs_a_revision(self) -> EngineSpec:

@@ -126,10 +126,17 @@ def test_parity_with_other_positions_warns_loudly(world, tmp_path):
     assert "gme@1" in checked.warnings[0]
 
 
-def test_without_reference_vectors_the_manifest_says_that_nothing_was_checked(world):
-    checked = parity(world[0], ENGINE, None)
+def test_without_reference_vectors_a_checkpoint_that_follows_a_reference_warns(world):
+    checked = parity(world[0], ENGINE.model_copy(update={"pooling": "gme"}), None)
     assert checked.record()["lowest_cosine"] is None
     assert "not checked" in checked.warnings[0]
+    assert checked.record()["note"] == checked.warnings[0]
+
+
+def test_a_checkpoint_that_is_its_own_reference_is_noted_and_warns_nobody(world):
+    checked = parity(world[0], ENGINE.model_copy(update={"pooling": "model"}), None)
+    assert checked.warnings == []
+    assert "no other to compare" in checked.record()["note"]
 
 
 def test_a_reference_file_survives_the_trip_and_a_broken_one_is_named(tmp_path):

@@ -99,6 +99,9 @@ def test_a_hub_dataset_is_read_at_the_commit_that_its_branch_names(hub, tmp_path
     assert rows["source_revision"].to_list() == [COMMIT]
     assert rows["image_hashes"].list.len().to_list() == [1]
     assert not [path for path in asked if path.endswith("secret.bin")], "only the reader's files are fetched"
+    sentence = f"source is not pinned: acme/rows at 'main' may change; this build read commit {COMMIT}"
+    assert done.stderr.count(sentence) == 1
+    assert f"--set source.revision={COMMIT}" in done.stderr
     before = len(asked)
     again = build(tmp_path, endpoint)
     assert json.loads(again.stdout)["fingerprint"] == report["fingerprint"]

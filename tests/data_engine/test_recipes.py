@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from data_engine import recipe as recipes
-from data_engine.inputs import open_inputs
+from data_engine.inputs import Inputs, open_inputs
+from data_engine.pins import unpinned
 from data_engine.recipe import STEP_ORDER, load_recipe, recipe_names, without_places
 from data_engine.sources.benchmarks import BENCHMARKS
 from shared.config import PROFILES
-from shared.errors import UsageError
+from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import canonical_json
 
 FOLDER = Path(recipes.__file__).parent / "recipes"
@@ -133,3 +136,118 @@ def test_models_count_by_content_and_not_by_place():
     values = without_places(steps["type_images"])
     assert values["engine"]["checkpoint"].startswith("sha256:")
     assert "model" not in values["engine"]
+
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+NOT_PINNED = {"MathLLMs/MathVision", "U4R/OmniCaptioner"}
+"""Whose commit no source states that a comment could name; everything else of the shipped recipes is pinned."""
+
+
+def pins(settings):
+    """(hub id, revision) of everything that a recipe reads from the hub."""
+    recipe = settings.settings
+    yield recipe.source.location, recipe.source.revision
+    for benchmark in recipe.benchmarks.values():
+        yield benchmark.location, benchmark.revision
+    for _, step in settings.steps():
+        if hasattr(step, "engine"):
+            yield step.engine.model, step.engine.revision
+
+
+def test_shipped_recipes_read_the_hub_at_commits_and_agree_on_them():
+    found = {}
+    for name in recipe_names():
+        for place, revision in pins(load_recipe(name, "full")):
+            found.setdefault(place, set()).add(revision)
+    assert {place for place, revisions in found.items() if revisions & {"main", None}} == NOT_PINNED
+    for place in found.keys() - NOT_PINNED:
+        (revision,) = found[place]
+        assert COMMIT.fullmatch(revision), place
+
+
+def test_another_place_or_model_on_the_command_line_does_not_keep_the_recipes_commit():
+    words = ["steps.type_images.engine.model=org/other", "benchmarks.math500.location=org/items"]
+    recipe = load_recipe("virl39k", "full", source="org/rows", overrides=words)
+    assert recipe.source.revision == "main"
+    assert recipe.benchmarks["math500"].revision == "main"
+    assert dict(recipe.steps())["type_images"].engine.revision == "main"
+    pinned = load_recipe("virl39k", "full", overrides=[*words[:1], "steps.type_images.engine.revision=v1"])
+    assert dict(pinned.steps())["type_images"].engine.revision == "v1"
+    assert dict(load_recipe("virl39k", "local").steps())["type_images"].engine.revision is None
+
+
+def test_what_may_move_is_said_with_the_commit_that_was_read_and_how_to_pin_it(tmp_path, monkeypatch):
+    rows = tmp_path / "rows.json"
+    rows.write_text('[{"problem": "1+1?", "answer": "2"}]')
+    inputs = open_inputs(load_recipe("deepscaler", "local", source=str(rows)))
+    assert unpinned(inputs) == [], "a folder and a bundled model do not move"
+    moving = load_recipe("deepscaler", "local", source="org/rows", overrides=[f"{ENGINE}.model=org/model"])
+    source = SimpleNamespace(revision="b" * 40)
+    monkeypatch.setattr("data_engine.pins.fetched_commit", lambda _: "c" * 40)
+    said = unpinned(Inputs(moving, source, {}))
+    assert [line.split(" is not pinned")[0] for line in said] == ["source", ENGINE]
+    assert f"commit {'b' * 40} (pin it with --set source.revision={'b' * 40})" in said[0]
+    assert f"--set {ENGINE}.revision={'c' * 40}" in said[1]
+    served = load_recipe(
+        "deepscaler", "local", overrides=[f"{ENGINE}.model=org/model", f"{ENGINE}.endpoint=http://h/v1"]
+    )
+    assert unpinned(Inputs(served, inputs.source, {})) == []
+
+
+ENGINE = "steps.decontaminate_embeddings.engine"
+HARDWARE_AND_PLACES = [
+    f"{ENGINE}.batch_size=7",
+    f"{ENGINE}.concurrency=3",
+    f"{ENGINE}.timeout_seconds=9",
+    f"{ENGINE}.attempts=2",
+    f"{ENGINE}.tensor_parallel_size=2",
+    f"{ENGINE}.gpu_memory_utilization=0.5",
+    f"{ENGINE}.api_key_env=OTHER_KEY",
+    "steps.decontaminate_embeddings.backend=numpy",
+    "steps.type_images.engine.batch_size=1",
+]
+IDENTITY = [
+    f"{ENGINE}.dtype=bfloat16",
+    f"{ENGINE}.max_pixels=12600",
+    f"{ENGINE}.min_pixels=784",
+    f"{ENGINE}.max_model_len=512",
+    f"{ENGINE}.pooling=gme",
+    f"{ENGINE}.model=org/other",
+    "steps.type_images.prompt=caption_chart",
+    "steps.type_images.max_tokens=4",
+    "steps.caption_images.sampling.temperature=0.2",
+    "steps.caption_images.prompts.chart=caption_table",
+    "assemble.cosine_threshold=0.9",
+]
+
+
+def key_of(*overrides):
+    return open_inputs(load_recipe("virl39k-captioned", "local", overrides=overrides)).build_key()
+
+
+@pytest.mark.parametrize("change", HARDWARE_AND_PLACES)
+def test_places_and_hardware_change_no_builds_key(change):
+    assert key_of(change) == key_of()
+
+
+@pytest.mark.parametrize("change", IDENTITY)
+def test_what_is_asked_of_which_model_changes_the_builds_key(change):
+    assert key_of(change) != key_of()
+
+
+def test_another_address_of_the_same_model_is_the_same_build():
+    model = f"{ENGINE}.model=org/model"
+    assert key_of(model, f"{ENGINE}.endpoint=http://one/v1") == key_of(model, f"{ENGINE}.endpoint=http://two/v1")
+
+
+def test_reference_vectors_count_by_content(tmp_path):
+    here, there = tmp_path / "here.safetensors", tmp_path / "there" / "again.safetensors"
+    there.parent.mkdir()
+    here.write_bytes(b"vectors")
+    there.write_bytes(b"vectors")
+    key = "steps.decontaminate_embeddings.reference"
+    assert key_of(f"{key}={here}") == key_of(f"{key}={there}") != key_of()
+    there.write_bytes(b"others!")
+    assert key_of(f"{key}={here}") != key_of(f"{key}={there}")
+    with pytest.raises(InfiMmrError, match="cannot be read"):
+        key_of(f"{key}={tmp_path / 'absent.safetensors'}")

@@ -124,6 +124,15 @@ def test_the_engine_keeps_to_its_log(engine, asks, capfd) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_embedding_beside_the_writer_is_quiet_and_counts_on_one_thread(engine, capfd) -> None:
+    import torch
+
+    with open_engine(SPEC.model_copy(update={"runner": "pooling"})) as beside:
+        assert beside.embed([([], "one and one")]).shape[0] == 1
+    assert capfd.readouterr() == ("", "")
+    assert torch.get_num_threads() == 1
+
+
 def test_the_same_checkpoint_is_started_once(engine) -> None:
     before = engine_starts()
     with open_engine(SPEC.model_copy(update={"batch_size": 4, "max_pixels": 12544})) as again:
