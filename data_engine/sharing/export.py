@@ -1,4 +1,4 @@
-"""Export a version as a folder that `datasets.load_dataset` opens and the Hub shows, or straight to the Hub.
+"""Export a version as a folder that `datasets.load_dataset` opens and the Hub shows (`hub` uploads the same files).
 
     README.md       the card: YAML (configurations, features, licence), counts, decontamination, licences, citation
     data/*.parquet  the shards, byte for byte
@@ -22,10 +22,12 @@ from shared.dataset_version.blobs import has_blob
 from shared.dataset_version.manifest import manifest_bytes
 from shared.dataset_version.names import blob_path
 from shared.errors import InfiMmrError
-from shared.folder_store import copy_pieces, file_views, folder_error
+from shared.folder_store import copy_file, folder_error
 from shared.schema import COLUMNS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shared.dataset_version import DatasetVersion, Manifest, Shard
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -53,7 +55,9 @@ def export(version: DatasetVersion, to: str) -> dict[str, Any]:
         InfiMmrError: the folder has files already, the disk is full, no token, or the Hub refuses.
     """
     if is_hub_id(to):
-        return _to_hub(version, to.removeprefix("hf://"))
+        from data_engine.sharing.hub import upload
+
+        return upload(version, to.removeprefix("hf://"))
     target = Path(to).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InfiMmrError(f"{target} is not empty", "Export to a new folder")
@@ -74,27 +78,38 @@ def export(version: DatasetVersion, to: str) -> dict[str, Any]:
 
 def write_folder(version: DatasetVersion, folder: Path) -> list[str]:
     """Write all files of the export into an existing folder; return their relative names."""
-    local = version.local
     names = []
-    for shard in version.manifest.files():
-        name = exported_name(version.manifest, shard)
+    for name, shard, source in exported_shards(version.local):
         target = folder / name
         target.parent.mkdir(exist_ok=True)
         target.touch()
-        source = local.store.local_path(blob_path(shard.sha256))
-        if source is None or not has_blob(local.store, shard.sha256, shard.bytes, check_bytes=False):
-            raise InfiMmrError(f"shard {shard.file} of {version.label} is missing", "data-engine verify says more")
-        if copy_pieces(file_views(source), target) != (shard.sha256, shard.bytes):
+        with source.open("rb") as file:
+            arrived = copy_file(file.fileno(), target)
+        if arrived != (shard.sha256, shard.bytes):
             raise InfiMmrError(f"shard {shard.file} of {version.label} is damaged", "Pull the version again")
         names.append(name)
-    texts = {
-        "README.md": card(version.manifest),
-        "croissant.json": json.dumps(croissant(version.manifest), indent=2, ensure_ascii=False) + "\n",
-        "manifest.json": manifest_bytes(version.manifest).decode(),
-    }
+    texts = exported_texts(version.manifest)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [*names, *texts]
+
+
+def exported_shards(local: DatasetVersion) -> Iterator[tuple[str, Shard, Path]]:
+    """Yield each shard of a version in a folder with its name in the export and its local file, not yet verified."""
+    for shard in local.manifest.files():
+        source = local.store.local_path(blob_path(shard.sha256))
+        if source is None or not has_blob(local.store, shard.sha256, shard.bytes, check_bytes=False):
+            raise InfiMmrError(f"shard {shard.file} of {local.label} is missing", "data-engine verify says more")
+        yield exported_name(local.manifest, shard), shard, source
+
+
+def exported_texts(manifest: Manifest) -> dict[str, str]:
+    """Return the files of an export that tell about the shards, by name."""
+    return {
+        "README.md": card(manifest),
+        "croissant.json": json.dumps(croissant(manifest), indent=2, ensure_ascii=False) + "\n",
+        "manifest.json": manifest_bytes(manifest).decode(),
+    }
 
 
 def exported_name(manifest: Manifest, shard: Shard) -> str:
@@ -245,36 +260,6 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
         "citeAs": " ".join(_CITATION.split()),
         "distribution": [*files, group],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "rows", "name": "rows", "field": fields}],
-    }
-
-
-def _to_hub(version: DatasetVersion, hub_id: str) -> dict[str, Any]:
-    import tempfile
-
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if huggingface_hub.get_token() is None:
-        raise InfiMmrError(
-            f"no token for the Hub, so nothing was sent to {hub_id}", "Set HF_TOKEN, or export to ./FOLDER"
-        )
-    api = huggingface_hub.HfApi()
-    with tempfile.TemporaryDirectory(prefix="infi-mmr-export-") as scratch:
-        files = write_folder(version, Path(scratch))
-        try:
-            api.create_repo(hub_id, repo_type="dataset", private=True, exist_ok=True)
-            done = api.upload_folder(
-                repo_id=hub_id, folder_path=scratch, repo_type="dataset", commit_message=version.label
-            )
-        except (HfHubHTTPError, OSError) as error:
-            code = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
-            raise InfiMmrError(f"the Hub refused {hub_id} ({code})", "Check the token's rights and the name") from None
-    return {
-        "dataset": version.name,
-        "version": version.version,
-        "to": f"hf://{hub_id}",
-        "files": files,
-        "commit": done.oid,
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.dataset_version.names import blob_path, is_version, map_path
 from shared.errors import InfiMmrError
-from shared.folder_store import FolderStore, copy_pieces, file_pieces, file_views, sync_folder
+from shared.folder_store import FolderStore, copy_file, copy_pieces, file_pieces, file_views, sync_folder
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
@@ -68,6 +68,13 @@ def send_blob(store: Store, pieces: Iterable[bytes | memoryview], sha256: str, s
     if (digest.hexdigest(), sent) != (sha256, size) or arrived != size:
         store.delete(path)
         _must_be((digest.hexdigest(), min(sent, arrived)), sha256, size, "arrived")
+
+
+def copy_blob(source: FolderStore, target: FolderStore, sha256: str, size: int) -> None:
+    """Copy a blob from folder to folder; the bytes that arrived are hashed, and any others refused."""
+    with source.reading(blob_path(sha256)) as descriptor, target.temporary() as temporary:
+        _must_be(copy_file(descriptor, temporary), sha256, size, "arrived")
+        _adopt_blob(target, temporary, sha256, size)
 
 
 def has_blob(store: Store, sha256: str, size: int, *, check_bytes: bool | None = None) -> bool:

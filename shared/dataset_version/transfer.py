@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.dataset_version.blobs import PARALLEL_FILES, has_blob, hash_pieces, send_blob
+from shared.dataset_version.blobs import PARALLEL_FILES, copy_blob, has_blob, hash_pieces, send_blob
 from shared.dataset_version.delta import (
     BLOB,
     NEW,
@@ -30,7 +30,7 @@ from shared.dataset_version.names import blob_path, pack_path
 from shared.dataset_version.publish import claim, manifests, take_back
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
-from shared.folder_store import file_views
+from shared.folder_store import FolderStore, file_views
 from shared.store import StoreFullError
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def _send(source: Store, target: Store, shard: Shard, plan: DeltaPlan | None, br
         near = {sha256 for sha256 in here if target.exists(blob_path(sha256))}
         travelled = sum(run.length for run in read_map(source, shard.sha256) if run.sha256 not in near)
         send_blob(target, mapped_pieces(source, shard.sha256, target), shard.sha256, shard.bytes)
+    elif isinstance(source, FolderStore) and isinstance(target, FolderStore):
+        copy_blob(source, target, shard.sha256, shard.bytes)
     else:
         path = blob_path(shard.sha256)
         send_blob(target, source.views(path) if target.is_folder else source.pieces(path), shard.sha256, shard.bytes)

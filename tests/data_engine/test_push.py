@@ -18,6 +18,7 @@ from data_engine.sharing.gc import collect
 from shared.dataset_version import list_datasets, open_dataset, publish, set_tag
 from shared.dataset_version.names import blob_path, map_path
 from shared.errors import InfiMmrError
+from shared.folder_store import FolderStore
 from shared.object_store import ObjectStore
 from shared.store import NotInStoreError, Store
 
@@ -147,18 +148,18 @@ def test_a_transfer_that_was_cut_off_goes_on_with_what_is_missing(
     here = Store.open(tmp_path / "here")
     version = publish_sample(here, tmp_path / "built")
     last = version.manifest.shards[-1].sha256
-    plain = transfers.send_blob
+    plain = transfers.copy_blob
 
-    def cut_off(store: Store, pieces: object, sha256: str, size: int) -> None:
+    def cut_off(source: FolderStore, target: FolderStore, sha256: str, size: int) -> None:
         if sha256 == last:
             raise InfiMmrError("the network is gone", "Run it again")
-        plain(store, pieces, sha256, size)
+        plain(source, target, sha256, size)
 
-    monkeypatch.setattr(transfers, "send_blob", cut_off)
+    monkeypatch.setattr(transfers, "copy_blob", cut_off)
     with pytest.raises(InfiMmrError, match="network is gone"):
         transfer("sample", here, folder)
     assert list_datasets(folder) == []
-    monkeypatch.setattr(transfers, "send_blob", plain)
+    monkeypatch.setattr(transfers, "copy_blob", plain)
     done = transfer("sample", here, folder)
     assert done["files_sent"] == 1
     assert open_dataset("sample", folder).verify().ok

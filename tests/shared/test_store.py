@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import mmap
 import os
 import pickle
+import random
 import resource
 import threading
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InfiMmrError
-from shared.folder_store import FolderStore
+from shared.folder_store import FolderStore, copy_file
 from shared.store import NotInStoreError, Store, StoreFullError, StorePathError, default_store_url, shown_url
 
 OUTSIDE = [
@@ -153,3 +156,41 @@ def test_creation_works_where_the_file_system_has_no_hard_links(
     assert store.put_new("a", b"first")
     assert not store.put_new("a", b"second")
     assert store.get("a") == b"first"
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) + 1])
+@pytest.mark.parametrize("stretch", [mmap.ALLOCATIONGRANULARITY, 1 << 18, 32 << 20])
+def test_a_copied_file_holds_the_bytes_that_its_hash_tells(
+    store: FolderStore, tmp_path: Path, size: int, stretch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.folder_store._WRITE_OUT_BYTES", stretch)
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "source").write_bytes(data)
+    with (tmp_path / "source").open("rb") as source, store.temporary() as target:
+        assert copy_file(source.fileno(), target) == (hashlib.sha256(data).hexdigest(), size)
+        assert target.read_bytes() == data
+
+
+@pytest.mark.parametrize("behaviour", ["refuses", "stops early"])
+def test_a_file_is_copied_where_the_kernel_cannot_copy_it(
+    store: FolderStore, tmp_path: Path, behaviour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = os.copy_file_range
+
+    def cannot(source: int, target: int, count: int, at: int, to: int) -> int:
+        if behaviour == "refuses":
+            raise OSError(errno.EXDEV, "another file system")
+        return plain(source, target, min(count, 1000), at, to) if at < 3000 else 0
+
+    monkeypatch.setattr(os, "copy_file_range", cannot)
+    data = random.Random(1).randbytes(3_000_000)
+    (tmp_path / "source").write_bytes(data)
+    with (tmp_path / "source").open("rb") as source, store.temporary() as target:
+        assert copy_file(source.fileno(), target) == (hashlib.sha256(data).hexdigest(), len(data))
+        assert target.read_bytes() == data
+
+
+def test_views_and_pieces_are_the_same_bytes(store: FolderStore) -> None:
+    data = random.Random(2).randbytes(2_500_000)
+    store.put("a", data)
+    assert b"".join(store.pieces("a")) == b"".join(bytes(view) for view in store.views("a")) == data
