@@ -38,6 +38,9 @@ MANY_SEGMENTS = 256
 SMALL_SEGMENT_BYTES = 16 * 2**20
 """Segments below this are merged; larger ones are left alone, so that old cells are not rewritten over and over."""
 
+MERGED_BYTES = 64 * 2**20
+"""Segments are merged up to about this size."""
+
 
 class AnnotationTable:
     """The known cells of one step in one context.
@@ -120,23 +123,37 @@ class AnnotationTable:
         name = self._put(table)
         if name not in self._segments:
             self._segments.add(name)
-            self._add(table)
+            self._add(table, name)
 
     def compact(self, *, at_least: int = 2) -> int:
-        """Merge small segments into one; returns how many were merged. Readers see every cell at every moment."""
+        """Merge small segments, `MERGED_BYTES` at a time so that memory stays bounded; returns how many were merged.
+
+        Readers see every cell at every moment.
+        """
         entries = [entry for entry in self._list() if entry[1] < SMALL_SEGMENT_BYTES]
         if len(entries) < at_least:
             return 0
+        group: list[str] = []
+        groups, total = [group], 0
+        for name, size in entries:
+            if group and total + size > MERGED_BYTES:
+                group, total = [], 0
+                groups.append(group)
+            group.append(name)
+            total += size
         try:
-            merged = _settle([self._read(name) for name, _ in entries])
+            for names in groups:
+                self._merge(names)
         except NotInStoreError:  # another builder is merging the same segments: leave it to them
             return 0
-        kept = self._put(merged)
-        for name, _ in entries:
-            if name != kept:
-                self.store.delete(f"{self.folder}/{name}")
         self.refresh()
         return len(entries)
+
+    def _merge(self, names: Sequence[str]) -> None:
+        kept = self._put(_settle([self._read(name) for name in names]))
+        for name in names:
+            if name != kept:
+                self.store.delete(f"{self.folder}/{name}")
 
     def refresh(self) -> None:
         """Forget what was read, so that cells which others stored meanwhile are seen."""
@@ -168,19 +185,27 @@ class AnnotationTable:
         if sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
             self.compact()
             entries = self._list()
+        names = [name for name, _ in entries]
         try:
-            with ThreadPoolExecutor(max_workers=8) as readers:  # an object store answers many small reads at once
-                tables = list(readers.map(self._read, [name for name, _ in entries]))
+            self._add_all(names)
         except NotInStoreError:  # another builder merged it between our listing and our reading
+            self.refresh()
             self._load()
             return
-        if tables:
-            self._segments = {name for name, _ in entries}
-            self._add(_settle(tables))
+        self._segments = set(names)
 
-    def _add(self, table: pa.Table) -> None:
+    def _add_all(self, names: Sequence[str]) -> None:
+        """Take up the segments that are there."""
+        with ThreadPoolExecutor(max_workers=8) as readers:  # an object store answers many small reads at once
+            tables = list(readers.map(self._read, names))
+        if tables:
+            self._add(_settle(tables), "")
+
+    def _add(self, table: pa.Table, name: str) -> None:
+        """Take up one more table, which lies in segment `name`."""
         import pyarrow as pa
 
+        del name
         whole = table if self._table is None else pa.concat_tables([self._table, table])
         keys = table.column("key").to_pylist()
         start = whole.num_rows - len(keys)
@@ -232,11 +257,12 @@ def _settle(tables: Sequence[pa.Table]) -> pa.Table:
     for row in range(1, len(keys) + 1):
         if row < len(keys) and keys[row] == keys[start]:
             continue
-        keep.append(start if row == start + 1 else start + _smallest(whole.slice(start, row - start).to_pylist()))
+        keep.append(start if row == start + 1 else start + smallest_value(whole.slice(start, row - start).to_pylist()))
         start = row
     return whole if len(keep) == len(keys) else whole.take(keep)
 
 
-def _smallest(values: list[dict[str, Any]]) -> int:
+def smallest_value(values: Sequence[dict[str, Any]]) -> int:
+    """Which of several values of one key is taken: that with the smallest sha256 of its canonical JSON."""
     hashes = [hashlib.sha256(json.dumps(v, sort_keys=True, default=str).encode()).digest() for v in values]
     return hashes.index(min(hashes))

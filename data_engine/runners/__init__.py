@@ -102,9 +102,10 @@ class Runner(Protocol):
         partitions: int | None = None,
         task: Task | None = None,
     ) -> Iterator[pa.Table]:
-        """`function` of each partition, where all rows of equal `by` are in one partition; in no promised order.
+        """`function` of each partition, where all rows of equal `by` are in one partition.
 
-        Rows of a partition come sorted by all their columns, so that results do not depend on the machine.
+        Neither partitions nor the rows of one come in a promised order, nor is their number promised: `function` must
+        give the same for equal keys whatever else is there, and the caller puts what comes back in order.
         """
 
     def close(self) -> None:

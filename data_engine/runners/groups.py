@@ -1,4 +1,4 @@
-"""Splitting rows so that equal keys meet in one part, and a row order that no machine can change."""
+"""Splitting rows so that equal keys meet in one part."""
 
 from __future__ import annotations
 
@@ -19,24 +19,12 @@ def partition(tables: Iterable[pa.Table], by: str, parts: int) -> Iterator[pa.Ta
     if not given:
         return
     whole = pa.concat_tables(given)
+    if parts == 1:
+        yield whole
+        return
     keys = pl.Series(whole.column(by))
     part = (keys.hash(seed=0) % parts).to_numpy()
     for number in range(parts):
         rows = (part == number).nonzero()[0]
         if len(rows):
             yield whole.take(rows)
-
-
-def sorted_rows(table: pa.Table) -> pa.Table:
-    """`table` sorted by all its sortable columns (numbers, strings, binary), left to right."""
-    import pyarrow as pa
-
-    kinds = (
-        pa.types.is_integer,
-        pa.types.is_floating,
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_binary,
-    )
-    names = [field.name for field in table.schema if any(kind(field.type) for kind in kinds)]
-    return table.sort_by([(name, "ascending") for name in names]) if names else table

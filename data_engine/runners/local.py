@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners import in_batches
-from data_engine.runners.groups import partition, sorted_rows
+from data_engine.runners.groups import partition
 from data_engine.runners.work import Worker
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from data_engine.runners import Ask, Cell, RunnerName
     from data_engine.steps.base import ImageSource
     from shared.vlm.spec import EngineSpec, Sampling
-
-PARTITIONS = 8
-"""Parts of `map_groups` unless told otherwise; the result does not depend on it."""
 
 
 class LocalRunner:
@@ -84,9 +81,9 @@ class LocalRunner:
         partitions: int | None = None,
         task: Task | None = None,
     ) -> Iterator[pa.Table]:
-        """Apply `function` to each partition of `by`; see `Runner.map_groups`."""
-        for part in partition(tables, by, partitions or PARTITIONS):
-            yield function(sorted_rows(part))
+        """Apply `function` to all rows at once unless more partitions are asked for; see `Runner.map_groups`."""
+        for part in partition(tables, by, partitions or 1):
+            yield function(part)
             if task is not None:
                 task.advance(part.num_rows)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners import Ask, Cell
@@ -54,6 +55,9 @@ LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 
 PARTITIONS = 8
 """Parts of `map_groups` unless told otherwise."""
+
+FEW_ROWS = 2**14
+"""Rows that `map_groups` does not send round a cluster: a shuffle takes seconds to start."""
 
 
 DEADLY = "it ended every worker it was given to"
@@ -143,13 +147,19 @@ class RayRunner:
         broadcast: Any = None,
         task: Task | None = None,
     ) -> Iterator[pa.Table]:
-        """Apply `function` to each table on the cluster, in order; see `Runner.map_batches`."""
+        """Apply `function` to each table on the cluster, in order; see `Runner.map_batches`.
+
+        A single table is worked on here: there is nothing to share out.
+        """
+        remaining = iter(tables)
+        first = list(islice(remaining, 2))
+        if len(first) < 2:
+            yield from LocalRunner().map_batches(function, first, broadcast=broadcast, task=task)
+            return
         ray = self._connect()
         mapped = Mapped(function, None if broadcast is None else [ray.put(broadcast)])
-        references = [ray.put(table) for table in tables]
-        if references:
-            data = _dataset(references, keep_order=True)
-            yield from _tables(data.map_batches(mapped, batch_size=None, batch_format="pyarrow"), task)
+        data = _dataset([ray.put(table) for table in chain(first, remaining)], keep_order=True)
+        yield from _tables(data.map_batches(mapped, batch_size=None, batch_format="pyarrow"), task)
 
     def map_groups(
         self,
@@ -161,12 +171,18 @@ class RayRunner:
         task: Task | None = None,
     ) -> Iterator[pa.Table]:
         """Shuffle rows by a hash of `by` and apply `function` to each partition; see `Runner.map_groups`."""
+        remaining = iter(tables)
+        first: list[pa.Table] = []
+        while sum(table.num_rows for table in first) <= FEW_ROWS:
+            following = next(remaining, None)
+            if following is None:
+                yield from LocalRunner().map_groups(function, first, by=by, partitions=partitions, task=task)
+                return
+            first.append(following)
         ray = self._connect()
-        mapped = Mapped(function, None, sort=True)
-        references = [ray.put(table) for table in tables]
-        if references:
-            data = _dataset(references).repartition(partitions or PARTITIONS, keys=[by])
-            yield from _tables(data.map_batches(mapped, batch_size=None, batch_format="pyarrow"), task)
+        data = _dataset([ray.put(table) for table in chain(first, remaining)])
+        data = data.repartition(partitions or PARTITIONS, keys=[by])
+        yield from _tables(data.map_batches(Mapped(function, None), batch_size=None, batch_format="pyarrow"), task)
 
     def close(self) -> None:
         """Stop the Ray that was started here; a cluster that was joined goes on."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners.groups import sorted_rows
 from data_engine.runners.ray_cells import asks_of, cell_table, error_table
 from data_engine.runners.work import Worker
 from shared.errors import InfiMmrError
@@ -47,17 +46,14 @@ class AskWorker:
 class Mapped:
     """A function of tables as Ray Data calls it; a broadcast value is fetched from the node's shared memory."""
 
-    def __init__(self, function: Callable[..., pa.Table], broadcast: list[Any] | None, *, sort: bool = False) -> None:
+    def __init__(self, function: Callable[..., pa.Table], broadcast: list[Any] | None) -> None:
         self._function = function
         self._broadcast = broadcast
-        self._sort = sort
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Result of one table."""
         import ray
 
-        if self._sort:
-            table = sorted_rows(table)
         if self._broadcast is None:
             return self._function(table)
         return self._function(table, ray.get(self._broadcast[0]))

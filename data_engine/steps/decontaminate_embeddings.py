@@ -28,12 +28,7 @@ from data_engine.decontamination.embed import FirstOf, HeldImages, embed_frames,
 from data_engine.decontamination.embedding_search import Backend
 from data_engine.decontamination.search_rows import nearest_items
 from data_engine.steps.base import StepContext, StepResult
-<<<<<<< main
 from shared.config import NO_IDENTITY, Strict
-from shared.errors import InfiMmrError
-=======
-from shared.config import Strict
->>>>>>> mine
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.spec import EngineSpec
 

@@ -11,6 +11,9 @@ Rules and tokens: `data_engine/decontamination/benchmark_overlap.py`.
 Equal words about another picture are another problem: the rules that compare whole texts only note a row whose pictures
 are known to be others, and texts of fewer than `generic_tokens` tokens ("Find x") count only where the pictures are the
 same. Overlaps of n-grams remove whatever the pictures are.
+
+Rows are hashed and compared batch by batch by the runner's workers, each of which has the benchmark's index; what
+pictures say is decided here, about the few rows that match.
 Not covered: paraphrases and pictures alone (decontaminate_embeddings).
 """
 
@@ -25,6 +28,7 @@ from pydantic import Field
 from data_engine.annotations import AnnotationTable
 from data_engine.decontamination import canaries
 from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
+from data_engine.decontamination.match_texts import find_matches
 from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
 from data_engine.duplicates.image_identity import ImagePrint, image_print, relation
 from data_engine.steps.base import StepContext, StepResult
@@ -76,7 +80,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     """Compare `context.rows` with every benchmark of `context.benchmarks`."""
     started = time.monotonic()
     rows = Problems.of(context.rows)
-    hashed = hashed_problems(context.store, rows, settings.n, settings.character_n)
+    hashed = hashed_problems(context, rows, settings.n, settings.character_n)
     pictures = [tuple(row or ()) for row in context.rows["image_hashes"].to_list()]
     ids = context.rows["id"].to_list()
     task = context.progress.task("compare texts", len(context.benchmarks))
@@ -113,7 +117,7 @@ class _Search:
         self.items = Problems.of(benchmark.rows)
         self.ids = benchmark.rows["id"].to_list()
         self.pictures = [tuple(row or ()) for row in benchmark.rows["image_hashes"].to_list()]
-        hashed = hashed_problems(context.store, self.items, settings.n, settings.character_n)
+        hashed = hashed_problems(context, self.items, settings.n, settings.character_n)
         self.index = BenchmarkIndex(self.items, hashed.value, settings.n, settings.character_n)
         content = [[i, k, list(p)] for i, k, p in zip(self.ids, problem_keys(self.items), self.pictures, strict=True)]
         self.about = {
@@ -180,13 +184,13 @@ class _Search:
         pictures: Sequence[tuple[str, ...]],
         own: dict[str, ImagePrint] | None = None,
     ) -> list[list[dict[str, Any]]]:
-        matches = list(self.index.find(rows, hashed))
+        matches = list(find_matches(self.context.runner, self.index, rows, hashed))
         # Only pictures of matching rows and items are ever decoded.
         seen = dict(own or {})
         theirs_seen = {sha256 for match in matches for sha256 in self.pictures[match.item]}
-        seen |= image_prints(self.context.store, theirs_seen, self.benchmark.images).value
+        seen |= image_prints(self.context, theirs_seen, self.benchmark.images).value
         ours_seen = {sha256 for match in matches for sha256 in pictures[match.row]} - set(seen)
-        seen |= image_prints(self.context.store, ours_seen, self.context.images).value
+        seen |= image_prints(self.context, ours_seen, self.context.images).value
         best: dict[tuple[int, str], tuple[tuple[int, float], dict[str, Any]]] = {}
         for match in matches:
             ours = [seen[sha256] for sha256 in pictures[match.row]]

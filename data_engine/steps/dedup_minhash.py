@@ -6,6 +6,9 @@ gold answers differ), `evidence` (str, JSON: both texts, how the pictures agree,
 Rows that repeat nothing have no entry.
 Record: `duplicates` (scheme, bands and their recall at the threshold), `canaries` (kind -> planted, found, recall).
 
+Texts are signed, put into buckets by key and checked pair by pair by the runner's workers; pictures are compared here,
+among rows of near texts.
+
 Which one stays: a row whose answer is verified, then the better source, then the smaller id. Every duplicate was
 compared directly with the row that stays.
 Not covered: paraphrases; the same figure drawn anew; cropped pictures (the canaries say how many are found).
@@ -74,7 +77,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     shingling = Shingling("unicode_words", settings.shingle)
     bands = bands_for(settings.threshold, settings.recall, settings.num_perm)
     texts = _texts(problems)
-    signed = signed_texts(context.store, texts, shingling, bands)
+    signed = signed_texts(context, texts, shingling, bands)
     columns = context.rows
     rows = Rows(
         texts,
@@ -86,12 +89,12 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     printed = [0, 0]
 
     def read_prints(hashes: Iterable[str]) -> Mapping[str, ImagePrint]:
-        known = image_prints(context.store, hashes, context.images)
+        known = image_prints(context, hashes, context.images)
         printed[0], printed[1] = known.computed, known.reused
         return known.value
 
     rules = Rules(settings.threshold, settings.same_numbers, settings.max_bits, settings.max_cell)
-    found, cut = find_duplicates(rows, read_prints, shingling, rules)
+    found, cut = find_duplicates(rows, read_prints, shingling, rules, context.runner)
     warnings = [f"{NAME}: {cut} crowds of near texts were too large and mixed to be compared in full"] if cut else []
     ids = context.rows["id"].to_list()
     entries = [_entry(duplicate, ids, problems, rows.answers) for duplicate in found]
@@ -196,7 +199,7 @@ def _canaries(
         own = {bytes_hash(data): image_print(bytes_hash(data), data) for copy in some for data in copy.images}
 
         def read_prints(hashes: Iterable[str], own: dict[str, ImagePrint] = own) -> dict[str, ImagePrint]:
-            return {**image_prints(context.store, set(hashes) - set(own), context.images).value, **own}
+            return {**image_prints(context, set(hashes) - set(own), context.images).value, **own}
 
         both = Rows(
             texts,

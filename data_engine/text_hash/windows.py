@@ -47,6 +47,11 @@ class Windows:
         source = np.repeat(self.offsets[:-1][texts] - offsets[:-1], counts) + np.arange(offsets[-1])
         return Windows(self.hashes[source], offsets)
 
+    def part(self, first: int, last: int) -> Windows:
+        """Windows of texts `first` to `last` (not included), without copying the hashes."""
+        begin, end = self.offsets[first], self.offsets[last]
+        return Windows(self.hashes[begin:end], self.offsets[first : last + 1] - begin)
+
 
 def ngram_hashes(tokens: Tokens, n: int, *, short: bool = False) -> Windows:
     """Hash every window of `n` tokens of every text.

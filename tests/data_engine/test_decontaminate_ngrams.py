@@ -72,8 +72,8 @@ def test_a_new_benchmark_is_compared_with_stored_hashes_only(run, step_world, mo
     hashed = []
     real = decontaminate_ngrams.hashed_problems
 
-    def spy(store, problems, n, character_n):
-        known = real(store, problems, n, character_n)
+    def spy(context, problems, n, character_n):
+        known = real(context, problems, n, character_n)
         hashed.append((len(problems), known.computed))
         return known
 

@@ -1,0 +1,104 @@
+"""Cells that stay on the store: found again like those of an annotation table, without being in memory."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data_engine import annotations, stored_cells
+from data_engine.annotations import AnnotationTable
+from data_engine.stored_cells import StoredCells, read_cells
+from shared.store import NotInStoreError, Store
+
+HERE = ("embeddings", "c" * 64)
+
+
+def vectors(keys, value=1.0, width=4):
+    flat = np.full(len(keys) * width, value, np.float32) + np.repeat(np.arange(len(keys)), width).astype(np.float32)
+    return pa.table({"key": keys, "vector": pa.FixedSizeListArray.from_arrays(pa.array(flat), width)})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(tmp_path / "store")
+
+
+def test_cells_of_many_files_come_in_the_order_asked_for(store):
+    table = StoredCells(store, *HERE)
+    table.append_table(vectors(["a", "b"], 10))
+    table.append_table(vectors(["c"], 20))
+    for one in (table, StoredCells(store, *HERE)):
+        assert one.missing(["x", "c", "a"]) == ["x"]
+        found = one.columns(["c", "b", "unknown", "c", "a"])
+        assert found["key"].to_pylist() == ["c", "b", "a"]
+        assert [vector[0] for vector in found["vector"].to_pylist()] == [20.0, 11.0, 10.0]
+        assert one.lookup(["b"])["b"]["vector"][0] == 11.0
+        assert len(one) == 3
+    assert found.schema == AnnotationTable(store, *HERE).columns(["a"]).schema
+
+
+def test_nothing_known_is_nothing(store):
+    assert StoredCells(store, *HERE).columns(["a"]) is None
+    assert StoredCells(store, *HERE).lookup(["a"]) == {}
+    assert StoredCells(store, *HERE).places(["a"]) == [""]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((1.0, 2.0, 3.0))))
+def test_two_values_of_one_key_are_settled_as_an_annotation_table_does(store, order):
+    table = StoredCells(store, *HERE)
+    for value in order:
+        StoredCells(store, *HERE).append_table(vectors(["k"], value))
+        table.refresh()
+    expected = AnnotationTable(store, *HERE).lookup(["k"])
+    assert StoredCells(store, *HERE).lookup(["k"]) == expected
+    assert table.lookup(["k"]) == expected
+    writer = StoredCells(store, *HERE)
+    writer.append_table(vectors(["k", "l"], 9.0))
+    assert writer.lookup(["k"]) == AnnotationTable(store, *HERE).lookup(["k"])
+
+
+def test_cells_are_found_after_another_builder_merged_their_files(store):
+    table = StoredCells(store, *HERE)
+    for key in "abc":
+        table.append_table(vectors([key]))
+    AnnotationTable(store, *HERE).compact()
+    found = read_cells((store, *HERE), ["c", "a"], table.places(["c", "a"]))
+    assert found["key"].to_pylist() == ["c", "a"]
+
+
+def test_a_file_that_is_gone_for_good_is_told(store):
+    table = StoredCells(store, *HERE)
+    table.append_table(vectors(["a"]))
+    store.delete(f"{table.folder}/{table.places(['a'])[0]}")
+    with pytest.raises(NotInStoreError):
+        read_cells((store, *HERE), ["a"], table.places(["a"]))
+
+
+def test_small_files_are_merged_in_groups(store, monkeypatch):
+    monkeypatch.setattr(annotations, "MERGED_BYTES", 4000)
+    table = StoredCells(store, *HERE)
+    for number in range(12):
+        table.append_table(vectors([f"k{number:02}"], number, 64))
+    assert table.compact() == 12
+    files = [entry for entry in store.list(table.folder) if entry.path.endswith(".parquet")]
+    assert 1 < len(files) < 12
+    keys = [f"k{number:02}" for number in range(12)]
+    assert [row[0] for row in table.columns(keys)["vector"].to_pylist()] == list(range(12))
+
+
+def test_opening_reads_the_keys_and_leaves_the_values(store, monkeypatch):
+    StoredCells(store, *HERE).append_table(vectors([f"k{n}" for n in range(100)], 1, 1536))
+    read = []
+    real = stored_cells._Ranges.read
+
+    def spy(self, size=-1):
+        data = real(self, size)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(stored_cells._Ranges, "read", spy)
+    assert len(StoredCells(store, *HERE)) == 100
+    assert sum(read) < 100 * 1536
