@@ -114,13 +114,12 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
         step = f"Build them with `data-engine build {name}`, or name a file with --source {name}=PATH"
         raise InfiMmrError(message, step) from error
     columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]
-    items: list[Item] = []
-    for row in _version_rows(version.files(), [*columns, *(["images"] if images else [])]):
-        if limit is not None and len(items) >= limit:
-            break
-        items.append(_item_of_version(name, row))
-    # Shards order rows by hash: results read best in the benchmark's own order.
-    items.sort(key=lambda item: (len(item.key), item.key))
+    # Shards order rows by hash: results read best in the benchmark's own order, and its first items are meant by limit.
+    keys = sorted((row["source_id"] for row in _version_rows(version.files(), ["source_id"])), key=_own_order)
+    wanted = set(keys[:limit])
+    rows = _version_rows(version.files(), [*columns, *(["images"] if images else [])])
+    items = [_item_of_version(name, row) for row in rows if row["source_id"] in wanted]
+    items.sort(key=lambda item: _own_order(item.key))
     manifest = version.manifest
     record = {
         "from": "dataset version",
@@ -132,6 +131,11 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
         "mended_golds": sum("mends" in item.extra for item in items),
     }
     return ItemSet(items, record)
+
+
+def _own_order(key: str) -> tuple[int, str]:
+    """Sorts `2` before `10`, as the benchmarks number their items."""
+    return len(key), key
 
 
 def _version_rows(files: Sequence[Path], columns: list[str]) -> Iterator[dict[str, Any]]:

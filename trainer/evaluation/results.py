@@ -39,7 +39,9 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
     if task.cluster:  # the exact interval holds for independent items only
         low, high = max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error)
     reasons = Counter(entry.outcome.reason or "unknown" for entry in first if not entry.scored)
+    subsets = sorted({task.subset(entry.item) or "unknown" for entry in first}) if task.subset else []
     result: dict[str, Any] = {
+        **({"subset": ", ".join(subsets)} if subsets else {}),
         "n": len(counted),
         "accuracy": accuracy,
         "stderr": error,

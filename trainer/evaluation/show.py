@@ -45,6 +45,8 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
 def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
     for name, result in document["benchmarks"].items():
         title = task(name).title
+        if result.get("subset"):
+            yield f"{title}: subset {result['subset']}"
         if result["unscored"]:
             reasons = ", ".join(f"{reason} {count}" for reason, count in result["unscored_reasons"].items())
             yield f"{title}: unscored {result['unscored']} ({reasons})"

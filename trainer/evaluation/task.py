@@ -120,6 +120,7 @@ class Task:
         question: Text put to the model, with `<image>` where the pictures stand.
         answer_of: Takes the answer out of an output; None where it holds none.
         groups: Tables of accuracy beside `by_kind`.
+        subset: The part of the benchmark that an item belongs to, where it has several; named in every result.
         stratum: The headline is the mean over these groups' accuracies (MathVerse's versions); None: over items.
         cluster: Items that share a problem, whose scores are not independent.
         protocol: One sentence on how this differs from the published protocol.
@@ -135,6 +136,7 @@ class Task:
     question: Callable[[Item], str] = plain_question
     answer_of: Callable[[Item, str], str | None] = lambda _item, output: final_answer(output)
     groups: Groups = field(default_factory=lambda: {"by_subject": by_subject, "by_level": by_level})
+    subset: Callable[[Item], str | None] | None = None
     stratum: Callable[[Item], str | None] | None = None
     cluster: Callable[[Item], str] | None = None
 

@@ -102,6 +102,8 @@ def _deltas(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, An
                 cells.append({"text": ""})
                 continue
             p_value = f"p = {one['p_value']:.2g}" if one["paired"] else "unpaired"
+            if one["other_items"]:
+                p_value = "other items"
             cells.append({
                 "text": f"{one['points']:+.2f}".replace("-", "−"), "error": f"{one['stderr']:.2f}",
                 "p": p_value, "hint": one["test"] or "two independent standard errors",
@@ -208,7 +210,7 @@ def _protocols(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str,
         results = [_benchmarks(run)[name] for run in evaluated if name in _benchmarks(run)]
         if not results:
             continue
-        subsets = sorted({subset for result in results for subset in result.get("by_subset", {})})
+        subsets = sorted({result["subset"] for result in results if result.get("subset")})
         counts = sorted({result["n"] + result["unscored"] for result in results})
         text = task(name).protocol + (f" Subset: {', '.join(subsets)}." if subsets else "")
         rows.append({"title": task(name).title, "text": text, "count": ", ".join(str(count) for count in counts)})

@@ -171,7 +171,10 @@ def _pictures(path: Path, wanted: set[str]) -> dict[str, Path]:
 
 
 def differences(first: Run, second: Run) -> dict[str, dict[str, Any]]:
-    """Second minus first per benchmark, in percent: paired where both outputs are at hand, else from the two errors."""
+    """Second minus first per benchmark, in percent: paired where both outputs are at hand, else from the two errors.
+
+    `other_items` says that the two were asked different items, so that only their accuracies can be compared.
+    """
     paired: dict[str, dict[str, Any]] = {}
     if all((run.folder / OUTPUTS_FILE).is_file() for run in (first, second)):
         try:
@@ -183,6 +186,8 @@ def differences(first: Run, second: Run) -> dict[str, dict[str, Any]]:
     for name in results[0].keys() & results[1].keys():
         a, b = results[0][name], results[1][name]
         test = paired.get(name)
+        other_items = bool(test and test["other_items"])
+        test = None if other_items else test
         apart = (a["stderr"] ** 2 + b["stderr"] ** 2) ** 0.5
         found[name] = {
             # The headline's own difference: for MathVerse a mean over versions, not over items.
@@ -191,5 +196,6 @@ def differences(first: Run, second: Run) -> dict[str, dict[str, Any]]:
             "p_value": test["p_value"] if test else None,
             "test": test["test"] if test else None,
             "paired": bool(test),
+            "other_items": other_items,
         }
     return found

@@ -121,3 +121,11 @@ def test_items_asked_otherwise_are_no_pairs(tmp_path):
         write_results(tmp_path / name, {"checkpoint": name, "benchmarks": {}}, output_rows(entries))
     test = compare(tmp_path / "a", tmp_path / "b")["math500"]
     assert (test["n"], test["other_items"]) == (4, 2)
+
+
+def test_the_subset_is_named_in_the_result():
+    some = [Item("olympiadbench", str(n), "q", "1", "integer", extra={"subset": f"OE_MM_maths_en_{name}"})
+            for n, name in enumerate(("COMP", "COMP", "CEE"))]  # fmt: skip
+    result = summarise(task("olympiadbench"), scored([plain(item, r"\boxed{1}") for item in some]))
+    assert result["subset"] == "OE_MM_maths_en_CEE, OE_MM_maths_en_COMP"
+    assert "subset" not in summarise(task("math500"), scored([plain(items(1)[0], "x")]))

@@ -1,7 +1,10 @@
 import io
 import json
 import re
+import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer import Typer
@@ -47,6 +50,18 @@ def test_paired_differences_equal_the_difference_of_the_headlines(curriculum):
         results = [run.evaluation["benchmarks"][name]["accuracy"] for run in (base, fra)]
         assert one["points"] == pytest.approx(100 * (results[1] - results[0]))
         assert 0 < one["stderr"] < 20
+
+
+def test_a_difference_between_other_items_is_not_paired(curriculum, tmp_path):
+    base, fra, *_ = collect([curriculum], 0)
+    folder = shutil.copytree(fra.folder, tmp_path / "fra")
+    table = pq.read_table(folder / "outputs.parquet").to_pylist()
+    asked = [{**row, "question": f"{row['question']} Now."} if row["item"].endswith("-7") else row for row in table]
+    pq.write_table(pa.Table.from_pylist(asked), folder / "outputs.parquet")
+    (other,) = collect([folder], 0)
+    assert {one["paired"] for one in differences(base, fra).values()} == {True}
+    assert {(one["paired"], one["other_items"]) for one in differences(base, other).values()} == {(False, True)}
+    assert "other items" in render(build([base, other]))
 
 
 def test_the_page_needs_no_network_and_escapes_what_models_wrote(curriculum):

@@ -37,6 +37,7 @@ TASK = Task(
     score=_score,
     official=official.olympiadbench,
     answer_of=_answer_of,
+    subset=lambda item: item.extra.get("subset"),
     groups={
         "by_subset": lambda item: item.extra.get("subset"),
         "by_subject": by_subject,
