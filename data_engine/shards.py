@@ -10,7 +10,9 @@ Layout, with reasons (facts/data-engine, "Parquet with images"):
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,15 +63,24 @@ def write_shards(
     count = shard_count(rows.height, total, shard_bytes)
     place = pl.Series("shard", [shard_of(identity, count) for identity in rows["id"].to_list()], dtype=pl.Int64)
     files = []
-    for number in range(count):
-        part = rows.filter(place == number).sort("id")
-        file = folder / f"{name}-{number:05d}-of-{count:05d}.parquet"
-        _write_shard(part, images, file, row_group_bytes, task)
-        files.append(file)
+    # Reading and checking pictures lets go of Python's lock: the pictures of one row group are fetched on every core.
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as readers:
+        for number in range(count):
+            part = rows.filter(place == number).sort("id")
+            file = folder / f"{name}-{number:05d}-of-{count:05d}.parquet"
+            _write_shard(part, images, file, row_group_bytes, readers, task)
+            files.append(file)
     return files
 
 
-def _write_shard(rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_bytes: int, task: Task | None) -> None:
+def _write_shard(  # noqa: PLR0917 - what one shard is made of
+    rows: pl.DataFrame,
+    images: ImagePlaces,
+    file: Path,
+    row_group_bytes: int,
+    readers: ThreadPoolExecutor,
+    task: Task | None,
+) -> None:
     import pyarrow.parquet as pq
 
     texts = [column.name for column in COLUMNS if column.name != "images"]
@@ -84,7 +95,7 @@ def _write_shard(rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_
         store_schema=True,
     ) as writer:
         for start, length in _groups(rows, images, row_group_bytes):
-            table = _table(rows.slice(start, length), images)
+            table = _table(rows.slice(start, length), images, readers)
             writer.write_table(table, row_group_size=max(1, length))
             if task is not None:
                 task.advance(length)
@@ -110,16 +121,18 @@ def _groups(rows: pl.DataFrame, images: ImagePlaces, row_group_bytes: int) -> It
         yield start, rows.height - start
 
 
-def _table(rows: pl.DataFrame, images: ImagePlaces) -> pa.Table:
+def _table(rows: pl.DataFrame, images: ImagePlaces, readers: ThreadPoolExecutor) -> pa.Table:
     import pyarrow as pa
 
     plain = rows.drop("image_names").to_arrow(compat_level=None)
     columns: list[Any] = []
     for field in ROW_SCHEMA:
         if field.name == "images":
+            hashes = rows["image_hashes"].to_list()
+            data = readers.map(images.get, [sha256 for row in hashes for sha256 in row])
             pictures = [
-                [{"bytes": images.get(sha256), "path": path} for sha256, path in zip(hashes, names, strict=True)]
-                for hashes, names in zip(rows["image_hashes"].to_list(), rows["image_names"].to_list(), strict=True)
+                [{"bytes": next(data), "path": path} for _, path in zip(row, names, strict=True)]
+                for row, names in zip(hashes, rows["image_names"].to_list(), strict=True)
             ]
             columns.append(pa.array(pictures, type=field.type))
         else:
