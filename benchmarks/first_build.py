@@ -3,9 +3,9 @@
     python benchmarks/first_build.py [--scratch FOLDER]
 
 Runs the very command of the README into an empty store, with an empty cache, twice, and `--help` five times. Writes
-benchmarks/results/first_build.json: seconds on the wall and of processor time, per step, the share of the steps that ask
-a model, and the load of the machine beside it. Checked: the first build ends within five minutes, most of it model work;
-the second computes nothing. Installation and the first import of freshly installed files are not covered.
+benchmarks/results/first_build.json: seconds on the wall and of processor time, per step, the share of the steps that
+ask a model, and the load of the machine beside it. Checked: the first build ends within five minutes, most of it model
+work; the second computes nothing. Installation and the first import of freshly installed files are not covered.
 """
 
 from __future__ import annotations
