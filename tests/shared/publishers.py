@@ -6,12 +6,14 @@ publishers.py kill URL FOLDER N   N processes publish new content again and agai
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,11 +21,16 @@ import pyarrow.parquet as pq
 
 from shared.dataset_version import ManifestDraft, publish
 
-OWN_FILES = 1500
+for late in ("obstore", "obstore.store", "shared.object_store", "shared.folder_store", "shared.dataset_version.blobs"):
+    # What a publication imports late is here before the fork: a child's time is that of its publication.
+    importlib.import_module(late)
+
+OWN_FILES = 600
+DATASETS = 10
 
 
-def content(number: int) -> ManifestDraft:
-    return ManifestDraft(name="raced", profile="local", recipe={"number": number})
+def content(number: int, name: str = "raced") -> ManifestDraft:
+    return ManifestDraft(name=name, profile="local", recipe={"number": number})
 
 
 def race(url: str, files: list[Path], processes: int) -> None:
@@ -45,22 +52,27 @@ def kill(url: str, files: list[Path], times: int) -> None:
     chance = random.Random(7)
     in_child(lambda: write_own_files(files[0], OWN_FILES))
     own = sorted(files[0].parent.glob("own-*.parquet"))
-    # The second of two publications: a child's first one also imports what is imported late.
-    in_child(lambda: [publish(url, content(-1 - again), files) for again in range(2)])
-    started = time.monotonic()
-    in_child(lambda: publish(url, content(-3), files))
-    usual = time.monotonic() - started
     for number in range(times):
+        # The time is that of a publication now, on a machine as busy as it is now, and with as many versions there.
+        if number % 20 == 0:
+            started = time.monotonic()
+            in_child(partial(publish, url, content(-1 - number, killed_name(number)), files))
+            usual = time.monotonic() - started
         child = os.fork()
         if child == 0:
             for attempt in range(1000):
-                extra = own[(number * 7 + attempt) % len(own)]
-                publish(url, content(number * 1000 + attempt), [*files, extra])
+                extra = own[(number * 3 + attempt) % len(own)]
+                publish(url, content(number * 1000 + attempt, killed_name(number)), [*files, extra])
             os._exit(0)
         # Some die before their first version is there, others between or within later ones.
-        time.sleep(chance.random() * 2.5 * usual)
+        time.sleep(chance.random() * 1.5 * usual)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def killed_name(number: int) -> str:
+    """Several datasets: each publication reads all manifests of its own, which should not become what is timed."""
+    return f"killed-{number % DATASETS}"
 
 
 def in_child(work: Callable[[], object]) -> None:
