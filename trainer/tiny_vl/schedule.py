@@ -86,7 +86,7 @@ GUESS = replace(ANSWER, guess=0.65)
 class Schedule:
     """What is done at each step, and how strongly."""
 
-    steps: int = 2200
+    steps: int = 3000
     read_until: float = 0.33
     decay: float = 0.34
     warmup: int = 60
