@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-# Minutes on an idle machine; the limit is for one that is busy with other things.
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
+# About five minutes on two idle cores; the limit is for a machine that is busy with other things.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 STEPS = 4
 SETTINGS = [
@@ -35,6 +35,8 @@ SETTINGS = [
     "train.weight_decay=20.0",
     "train.warmup_ratio=0.0",
     "train.rollout_correction=token",
+    "evaluation.every=2",
+    'evaluation.benchmarks=["math500","mathverse"]',
 ]
 MEMORY_LIMIT = 14 * 1024**3
 
@@ -211,6 +213,32 @@ def test_rollouts_metrics_and_tensorboard_are_written(finished_run):
         assert not table["output"].str.contains("<|image_pad|>", literal=True).any()
     assert list((output / "tensorboard").rglob("events.out.tfevents.*"))
     assert not (output / "ckpt").exists()  # states are only for resuming
+
+
+def test_evaluation_during_training_agrees_with_trainer_evaluate(finished_run, mini_store, tmp_path):
+    lines = [json.loads(text) for text in (finished_run["output"] / "evaluations.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, STEPS]
+    words = [
+        sys.executable,
+        "-m",
+        "trainer.cli",
+        "evaluate",
+        "--checkpoint",
+        str(finished_run["output"] / "checkpoint"),
+    ]
+    words += ["--benchmarks", "math500,mathverse", "--store", mini_store, "--output", str(tmp_path), "--json"]
+    words += ["--max-tokens", "48", "--max-model-len", "512", "--dtype", "bfloat16"]  # as the rollouts are made
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == 0, ran.stderr
+    for name, after in json.loads(ran.stdout)["benchmarks"].items():
+        during = lines[-1]["accuracy"][name]
+        assert during["n"] == after["n"] == 40
+        # A step of one item is the finest difference; where nearly all or none are right the error is below it.
+        assert abs(during["accuracy"] - after["accuracy"]) <= max(after["stderr"], 1 / after["n"]), (
+            name,
+            during,
+            after,
+        )
 
 
 def test_memory_stays_below_14_gigabytes(finished_run):
