@@ -1,11 +1,12 @@
-"""Does the driver's memory stay flat from 1,000 to 100,000 rows with pictures, and what does Ray cost per ask?
+"""Does the driver's memory stay flat from 1,000 to 100,000 rows with pictures, and what does Ray cost per row and step?
 
-Runs the step `type_images` on drawn rows (one picture each, 20 KB of noise behind a PNG's magic bytes) with the local
-runner and with Ray (two workers on this machine). Where an engine would stand, something answers at once: it is no
-model, so that what is measured is the runner, the annotation store and the pictures' way, and 100,000 asks are cheap.
+Runs every judging step on drawn rows (40 words and one picture of 20 KB each, noise behind a PNG's magic bytes; 15% of
+the texts are copies of others) with the local runner and with Ray (two workers on this machine). Where an engine would
+stand, something answers at once (a type, a caption of 200 letters, a drawn vector of 256 numbers): it is no model, so
+that what is measured is the runner, the annotation store, the search and the pictures' way, and 100,000 asks are cheap.
 
-Reported per size and runner: seconds, peak memory of the driver above its start (private memory, without Ray's shared
-segment), microseconds per ask.
+Reported per size and runner: seconds per step, peak memory of the driver above its start (private memory: Ray's shared
+segment is left out), microseconds per row. The rows themselves are drawn before the start and are not counted.
 
     python benchmarks/ray_runner.py [SIZE ...]     writes benchmarks/results/ray_runner.json
 """
@@ -19,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +33,10 @@ sys.path.insert(0, str(ROOT))
 
 SIZES = (1_000, 10_000, 100_000)
 IMAGE_BYTES = 20_000
+WIDTH = 256
+ITEMS = 1_000
 LIMIT_MB = 200
+MODEL = "none/answers-at-once"
 
 
 class AnswersAtOnce:
@@ -41,11 +46,17 @@ class AnswersAtOnce:
         self.spec = spec
 
     def chat(self, conversations: Sequence[Any], sampling: Any) -> list[Any]:
-        """One answer each."""
+        """One answer each: a type where few tokens are asked for, else a caption."""
         from shared.vlm import Answer
 
-        del sampling
-        return [Answer("chart", 1, 1, "stop") for _ in conversations]
+        text = "chart" if sampling.max_tokens < 64 else "a chart with bars " * 11
+        return [Answer(text, 1, 1, "stop") for _ in conversations]
+
+    def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
+        """A unit vector drawn from each text."""
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") for _, text in pairs]
+        vectors = np.stack([np.random.default_rng(seed).standard_normal(WIDTH, np.float32) for seed in seeds])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -71,89 +82,170 @@ class DrawnImages:
         return b"\x89PNG\r\n\x1a\n" + hashlib.shake_128(sha256.encode()).digest(IMAGE_BYTES)
 
 
-def measure(runner_name: str, rows: int) -> dict[str, float]:
-    """One run in this process: seconds and peak private memory above the start."""
+def drawn_rows(count: int, seed: int) -> Any:
+    """Rows in the row schema as far as the steps read it."""
     import polars as pl
-    import psutil
+    from drawn_texts import draw
+
+    return pl.DataFrame(
+        {
+            "id": [f"r{n:07}" for n in range(count)],
+            "question": "<image>" + draw(count, seed, words=40),
+            "choices": [[] for _ in range(count)],
+            "answer": [str(n % 1000) for n in range(count)],
+            "source": ["drawn"] * count,
+            "image_hashes": [[hashlib.sha256(f"{seed} {n}".encode()).hexdigest()] for n in range(count)],
+        },
+        schema_overrides={"choices": pl.List(pl.String)},
+    ).with_columns(pl.col("question").cast(pl.String))
+
+
+def steps() -> dict[str, Any]:
+    """Settings of each step, in the order in which a build runs them."""
+    from data_engine.steps import (
+        caption_images,
+        decontaminate_embeddings,
+        decontaminate_ngrams,
+        dedup_minhash,
+        type_images,
+        verify_answers,
+    )
+    from shared.vlm import EngineSpec
+
+    engine = EngineSpec(model=MODEL, revision="0", batch_size=128)
+    pooling = EngineSpec(model=MODEL, revision="0", batch_size=128, runner="pooling")
+    return {
+        "verify_answers": (verify_answers, verify_answers.Settings()),
+        "type_images": (type_images, type_images.Settings(engine=engine)),
+        "caption_images": (caption_images, caption_images.Settings(engine=engine)),
+        "decontaminate_ngrams": (decontaminate_ngrams, decontaminate_ngrams.Settings(canaries=0)),
+        "decontaminate_embeddings": (
+            decontaminate_embeddings,
+            decontaminate_embeddings.Settings(engine=pooling, canaries=0),
+        ),
+        "dedup_minhash": (dedup_minhash, dedup_minhash.Settings(canaries=0)),
+    }
+
+
+class Watched:
+    """Highest private memory of this process while it goes on."""
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process = psutil.Process()
+        self.peak = self.now()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def now(self) -> int:
+        """Bytes now."""
+        return int(self._process.memory_full_info().uss)
+
+    def restart(self) -> int:
+        """Give the peak so far and begin anew."""
+        peak = max(self.peak, self.now())
+        self.peak = self.now()
+        return peak
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.25):
+            self.peak = max(self.peak, self.now())
+
+
+def measure(runner_name: str, rows: int) -> dict[str, Any]:
+    """One run in this process: seconds and peak private memory above the start, step by step."""
     from ray import cloudpickle
 
     from data_engine.progress import QuietProgress
     from data_engine.runners import Ask, Cell, open_runner
-    from data_engine.steps import type_images
-    from data_engine.steps.base import StepContext
+    from data_engine.steps.base import BenchmarkItems, StepContext, StepResult
     from shared.store import Store
-    from shared.vlm import EngineSpec, Sampling
+    from shared.vlm import Sampling
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    engine = EngineSpec(model="none/answers-at-once", revision="0", batch_size=128)
     runner = open_runner(runner_name, workers=2)
-    # Everything is imported and started before memory and time count: Ray, its actors, the client.
-    runner.ask(
-        engine, [Ask("warm", "<image>", images=("00",))], list[Cell].clear, images=drawn_images(), sampling=Sampling()
-    )
-    hashes = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(rows)]
-    frame = pl.DataFrame(
-        {
-            "id": [f"r{n}" for n in range(rows)],
-            "question": ["How many? " * 20] * rows,
-            "image_hashes": [[h] for h in hashes],
-        }
-    )
-    del hashes
-    process = psutil.Process()
-    start = process.memory_full_info().uss
-    peak, going = [start], threading.Event()
-
-    def watch() -> None:
-        while not going.wait(0.5):
-            peak[0] = max(peak[0], process.memory_full_info().uss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    todo = steps()
+    # Everything is imported and started before memory and time count: Ray, its actors, the client, the grader.
+    engine = todo["type_images"][1].engine.model_copy(update={"batch_size": 1})
+    warm = [Ask(f"warm{n}", "<image>", images=("00",)) for n in range(8)]
+    runner.ask(engine, warm, list[Cell].clear, images=drawn_images(), sampling=Sampling())
+    frame = drawn_rows(rows, 1)
+    benchmarks = [BenchmarkItems("drawn", "drawn", "1", drawn_rows(ITEMS, 2), DrawnImages())]
+    found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        context = StepContext(Store.open(folder), "local", runner, {}, QuietProgress(), frame, DrawnImages())
-        began = time.perf_counter()
-        result = type_images.run(context, type_images.Settings(engine=engine))
-        seconds = time.perf_counter() - began
-    going.set()
-    watcher.join()
+        for number, size in enumerate((200, rows)):  # a small build first: what is loaded once does not count
+            store = Store.open(Path(folder) / str(number))
+            results: dict[str, StepResult] = {}
+            watched = Watched()
+            start = watched.now()
+            for name, (module, settings) in todo.items():
+                context = StepContext(
+                    store, "local", runner, {}, QuietProgress(), frame.head(size), DrawnImages(), benchmarks, results
+                )
+                results[name] = module.run(context, settings)
+                peak = (watched.restart() - start) / 2**20
+                found[name] = {"seconds": round(results[name].seconds, 2), "driver_mb": round(peak, 1)}
+                assert results[name].failures is None
+            watched.close()
+        assert results["type_images"].computed == results["caption_images"].computed == rows
     runner.close()
-    assert result.computed == rows
-    return {"seconds": round(seconds, 2), "driver_mb": round((peak[0] - start) / 2**20, 1)}
+    return found
 
 
 def main() -> None:
     """Each measurement in a process of its own, then the table."""
+    import machine
+
     sizes = [int(size) for size in sys.argv[1:]] or list(SIZES)
-    found = []
+    runs: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
     for rows in sizes:
         for runner in ("local", "ray"):
             command = [sys.executable, __file__, "--one", runner, str(rows)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            one = {"runner": runner, "rows": rows, **json.loads(done.stdout.splitlines()[-1])}
-            one["microseconds_per_ask"] = round(one["seconds"] / rows * 1e6)
-            found.append(one)
-            print(one, flush=True)
-    by = {(one["runner"], one["rows"]): one for one in found}
-    largest, smallest = max(sizes), min(sizes)
-    growth = by["ray", largest]["driver_mb"] - by["ray", smallest]["driver_mb"]
-    overhead = (by["ray", largest]["seconds"] - by["local", largest]["seconds"]) / largest
-    import machine
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            runs[runner, rows] = json.loads(done.stdout.splitlines()[-1])
+            print(runner, rows, runs[runner, rows], flush=True)
+    smallest, largest = min(sizes), max(sizes)
 
+    def peak(runner: str, rows: int) -> float:
+        return max(step["driver_mb"] for step in runs[runner, rows].values())
+
+    def per_row(runner: str, step: str) -> float:
+        return runs[runner, largest][step]["seconds"] / largest
+
+    growth = peak("ray", largest) - peak("ray", smallest)
+    model_steps = ("type_images", "caption_images", "decontaminate_embeddings")
     made = {
         "machine": machine.machine(),
         "load_average_at_end": round(os.getloadavg()[0], 1),
-        "what": "type_images on drawn rows, one 20 KB picture each, answered at once without a model",
-        "runs": found,
+        "what": (
+            "all judging steps on drawn rows with a picture of 20 KB each; engines are stand-ins that answer at once, "
+            "so that seconds are those of runner, store and search, not of a model"
+        ),
+        "items": ITEMS,
+        "vector_width": WIDTH,
+        "runs": [{"runner": runner, "rows": rows, "steps": found} for (runner, rows), found in runs.items()],
+        "driver_peak_mb": {f"{runner} {rows}": peak(runner, rows) for runner, rows in runs},
         "driver_growth_mb": round(growth, 1),
         "driver_growth_limit_mb": LIMIT_MB,
-        "ray_minus_local_seconds_per_ask": round(overhead, 6),
-        "driver_overhead_seconds_per_ask": by["ray", largest]["seconds"] / largest,
+        "microseconds_per_row": {
+            step: {runner: round(per_row(runner, step) * 1e6) for runner in ("local", "ray")}
+            for step in runs["ray", largest]
+        },
+        "driver_overhead_seconds_per_ask": round(
+            sum(per_row("ray", step) for step in model_steps) / len(model_steps), 6
+        ),
     }
     results = Path(__file__).parent / "results" / "ray_runner.json"
     results.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps({name: value for name, value in made.items() if name != "runs"}, indent=1))
-    assert growth < LIMIT_MB, "the driver's memory grows with the number of rows"
+    assert growth < LIMIT_MB, f"the driver's memory grows by {growth:.0f} MB from {smallest} to {largest} rows"
 
 
 if __name__ == "__main__":

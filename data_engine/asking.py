@@ -19,7 +19,7 @@ from shared.fingerprint import bytes_hash, fingerprint
 from shared.prompts import prompt, prompt_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import polars as pl
     import pyarrow as pa
@@ -136,12 +136,16 @@ def ask_about_images(
         for index, found in rows.items():
             tables[index].append(found)
 
-    asks = [group.ask(key) for group, hashes in zip(groups, missing, strict=True) for key in hashes]
+    def asks() -> Iterator[Ask]:
+        """Made as they are asked, so that they are never all in memory."""
+        return (group.ask(key) for group, hashes in zip(groups, missing, strict=True) for key in hashes)
+
+    count = sum(len(hashes) for hashes in missing)
     warnings: list[str] = []
-    if asks:
-        images = within_reach(context, context.images, asks)
-        task = context.progress.task(step, len(asks))
-        warnings = context.runner.ask(engine, asks, sink, images=images, sampling=sampling, task=task)
+    if count:
+        images = within_reach(context, context.images, asks())
+        task = context.progress.task(step, count)
+        warnings = context.runner.ask(engine, asks(), sink, images=images, sampling=sampling, task=task)
         task.done()
     known = [table.columns(list(group.images)) for table, group in zip(tables, groups, strict=True)]
     frames = [pl.DataFrame(pl.from_arrow(table)).rename({"key": "image_hash"}) for table in known if table is not None]
@@ -150,8 +154,8 @@ def ask_about_images(
     return Asked(
         cells=pl.concat(frames).sort("image_hash") if frames else _empty(values),
         failures=pl.DataFrame(sorted(failed), schema=["image_hash", "reason"], orient="row") if failed else None,
-        computed=len(asks) - len(failed),
-        reused=sum(len(set(group.images)) for group in groups) - len(asks),
+        computed=count - len(failed),
+        reused=sum(len(set(group.images)) for group in groups) - count,
         warnings=warnings,
     )
 

@@ -24,7 +24,7 @@ from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import polars as pl
@@ -120,15 +120,23 @@ def embed_frames(
 
     about = {"step": STEP, "engine": engine.record()}
     table = StoredCells(context.store, STEP, fingerprint({"engine": engine.identity()}), about=about)
-    keys, asks, new = [], {}, []
-    for rows, _ in frames:
-        texts = [str(text) for text in rows["question"].to_list()]
-        pictures = [tuple(hashes or ()) for hashes in rows["image_hashes"].to_list()]
-        keys.append([content_key(text, hashes) for text, hashes in zip(texts, pictures, strict=True)])
-        first = {key: row for row, key in reversed(list(enumerate(keys[-1])))}
-        fresh = [key for key in table.missing(keys[-1]) if key not in asks]
-        asks.update({key: Ask(key, texts[first[key]], "", pictures[first[key]]) for key in fresh})
-        new.append(fresh)
+    keys: list[list[str]] = []
+    new: list[list[str]] = []
+    place: dict[str, tuple[int, int]] = {}  # of each missing key: a frame and row that has it
+    contents = [rows.select("question", "image_hashes") for rows, _ in frames]
+    for number, rows in enumerate(contents):
+        keys.append([content_key(str(text), pictures or ()) for text, pictures in rows.iter_rows()])
+        new.append([key for key in table.missing(keys[-1]) if key not in place])
+        wanted = set(new[-1])
+        place.update({key: (number, row) for row, key in enumerate(keys[-1]) if key in wanted})
+
+    def asks() -> Iterator[Ask]:
+        """In the order of their keys, made as they are asked, so that they are never all in memory."""
+        for key in sorted(place):
+            number, row = place[key]
+            text, pictures = contents[number].row(row)
+            yield Ask(key, str(text), "", tuple(pictures or ()))
+
     failed: dict[str, str] = {}
 
     def sink(cells: list[Cell]) -> None:
@@ -140,11 +148,10 @@ def embed_frames(
             table.append_table(pa.table({"key": [key for key, _ in good], "vector": column}))
 
     warnings: list[str] = []
-    if asks:
-        ordered = [asks[key] for key in sorted(asks)]
-        images = within_reach(context, FirstOf([images for _, images in frames]), ordered)
-        task = context.progress.task(description, len(ordered))
-        warnings = context.runner.ask(engine, ordered, sink, images=images, task=task)
+    if place:
+        images = within_reach(context, FirstOf([images for _, images in frames]), asks())
+        task = context.progress.task(description, len(place))
+        warnings = context.runner.ask(engine, asks(), sink, images=images, task=task)
         task.done()
     made = []
     for some, fresh in zip(keys, new, strict=True):

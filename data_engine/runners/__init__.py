@@ -9,10 +9,11 @@ Not covered: what is asked (steps), how an engine works (shared/vlm), where cell
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
 
@@ -123,7 +124,8 @@ def open_runner(name: RunnerName, *, workers: int | None = None) -> Runner:
     return LocalRunner()
 
 
-def in_batches(asks: Sequence[Ask], size: int) -> Iterator[Sequence[Ask]]:
-    """Consecutive batches of at most `size` asks."""
-    for start in range(0, len(asks), size):
-        yield asks[start : start + size]
+def in_batches(asks: Iterable[Ask], size: int) -> Iterator[list[Ask]]:
+    """Consecutive batches of at most `size` asks, made as they are needed."""
+    remaining = iter(asks)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -38,22 +38,24 @@ class LocalRunner:
         task: Task | None = None,
     ) -> list[str]:
         """Answer every ask, batch by batch in the order given; see `Runner.ask`."""
-        batches = list(in_batches(list(asks), engine.batch_size))
-        if not batches:
+        batches = in_batches(asks, engine.batch_size)
+        batch = next(batches, None)
+        if batch is None:
             return []
+        if task is not None:
+            task.note(f"starting {engine.model.rsplit('/', 1)[-1]}")
         worker = Worker(engine, images, sampling)
         try:
-            reading = worker.read(batches[0])
-            for number, batch in enumerate(batches):
-                following = worker.read(batches[number + 1]) if number + 1 < len(batches) else {}
-                if task is not None and number == 0:
-                    task.note(f"starting {engine.model.rsplit('/', 1)[-1]}")
+            reading = worker.read(batch)
+            while batch is not None:
+                following = next(batches, None)
+                next_reading = worker.read(following or [])
                 cells = worker.answer(batch, reading)
                 sink(cells)
                 if task is not None:
                     task.note(worker.warnings[-1] if worker.warnings else "")
                     task.advance(len(cells))
-                reading = following
+                batch, reading = following, next_reading
         finally:
             worker.close()
         return worker.warnings

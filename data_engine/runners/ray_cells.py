@@ -7,13 +7,12 @@ the first row), `error` and `next_step` (an error that concerns every ask, on th
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from data_engine.runners import Ask, Cell
+from data_engine.runners import Ask, Cell, in_batches
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ CELLS = pa.schema(
 def ask_tables(asks: Iterable[Ask], size: int) -> list[pa.Table]:
     """Tables of at most `size` asks each, in order: one table is one batch of a worker."""
     tables = []
-    remaining = iter(asks)
-    while batch := list(islice(remaining, size)):
+    for batch in in_batches(asks, size):
         columns = [
             [ask.key for ask in batch],
             [ask.text for ask in batch],

@@ -7,25 +7,42 @@ in test_ray_builds.py.
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
+from PIL import Image
 
+from data_engine.progress import QuietProgress
 from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
+from data_engine.steps.base import BenchmarkItems, StepContext
+from shared.store import Store
 from shared.vlm import EngineSpec, Sampling
 
 pytestmark = pytest.mark.nightly
 
-_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
+
+def loaded(name, path):
+    """A file of the repository that is no package's module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_module = loaded("standin", "tests/shared/vlm/standin.py")
+_world = loaded("step_world", "tests/data_engine/conftest.py")
+_drawn = loaded("drawn_texts", "benchmarks/drawn_texts.py")
 
 GREEDY = Sampling(max_tokens=4)
+POOLING = EngineSpec(model="tiny-vl", runner="pooling")
 
 
 NODE = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
@@ -192,3 +209,76 @@ def test_a_node_killed_in_the_middle_costs_only_what_it_had_not_finished(cluster
     assert killed.wait(30)
     assert there == local
     assert len(standin.requests) - before < 400 + 100
+
+
+class Drawn:
+    """Pictures drawn from their own name, by whoever reads them."""
+
+    def get(self, sha256):
+        rng = np.random.default_rng(int(sha256, 16))
+        out = io.BytesIO()
+        coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+        coarse.resize((64, 48), Image.Resampling.BICUBIC).save(out, "PNG")
+        return out.getvalue()
+
+
+def drawn_rows(count):
+    """Texts of which some are copies of others, some with options, one in three with one of 400 pictures."""
+    texts = _drawn.draw(count, words=40, copies=0.3).to_list()
+    rows = [
+        (f"r{n:05}", text, ["one", f"option {n % 7}"] if n % 5 == 0 else [], [] if n % 3 else [f"{n % 400:x}"])
+        for n, text in enumerate(texts)
+    ]
+    return _world.frame(rows)
+
+
+def embedded(store, rows, seed):
+    """Put unit vectors of `rows` into the store, as if an engine had been asked."""
+    from data_engine.decontamination.embed import STEP, content_key
+    from data_engine.stored_cells import StoredCells
+    from shared.fingerprint import fingerprint
+
+    keys = [content_key(text, images) for text, images in rows.select("question", "image_hashes").iter_rows()]
+    keys = list(dict.fromkeys(keys))
+    vectors = np.random.default_rng(seed).standard_normal((len(keys), 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cells = StoredCells(store, STEP, fingerprint({"engine": POOLING.identity()}))
+    for start in range(0, len(keys), 500):
+        part = slice(start, start + 500)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors[part].ravel()), 32)
+        cells.append_table(pa.table({"key": keys[part], "vector": column}))
+
+
+def test_text_steps_find_the_same_there_and_here(runner, tmp_path):
+    from data_engine.steps import decontaminate_embeddings, decontaminate_ngrams, dedup_minhash
+
+    rows = drawn_rows(9_000)
+    items = rows.sample(600, seed=1).with_columns(id="i" + pl.col("id"))
+    benchmarks = [
+        BenchmarkItems("one", "drawn/one", "1", items.head(400), Drawn()),
+        BenchmarkItems("two", "drawn/two", "1", items.tail(200), Drawn()),
+    ]
+    found = []
+    for one in (LocalRunner(), runner):
+        store = Store.open(tmp_path / one.name)
+        embedded(store, rows, 1)
+        embedded(store, items, 2)
+        context = StepContext(store, "local", one, {}, QuietProgress(), rows, Drawn(), benchmarks)
+        found.append(
+            [
+                decontaminate_ngrams.run(context, decontaminate_ngrams.Settings(canaries=2)),
+                dedup_minhash.run(context, dedup_minhash.Settings(canaries=2)),
+                decontaminate_embeddings.run(
+                    context, decontaminate_embeddings.Settings(engine=POOLING, canaries=0, evidence_from=0.5)
+                ),
+            ]
+        )
+    for here, there in zip(*found, strict=True):
+        assert here.annotations.equals(there.annotations)
+        assert here.annotations.height > 100
+        assert (here.computed, here.reused, here.record) == (there.computed, there.reused, there.record)
+    trees = [
+        {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+        for root in (tmp_path / "local", tmp_path / "ray")
+    ]
+    assert trees[0] == trees[1]  # every stored cell too
