@@ -127,7 +127,8 @@ class TrainSettings(Strict):
     kl_coefficient: float = Field(
         default=0.001,
         ge=0,
-        description="Beta of equation 1; the paper states none, 0.001 is EasyR1's GRPO example. 0 needs no reference.",
+        description="Beta of equation 1; the paper states none, 0.001 is that of verl's GRPO examples (EasyR1's have "
+        "0.01). 0 needs no reference.",
     )
     kl_estimator: Literal["k3", "k2"] = Field(default="k3", description="k3 is the estimator of GRPO's paper.")
     loss_aggregation: Literal["seq-mean-token-mean", "token-mean"] = Field(
