@@ -57,12 +57,10 @@ def phase(  # noqa: PLR0917 - typer turns each parameter into an option
     """Train one phase."""
 
     def work() -> dict[str, Any]:
-        from trainer.commands import train_phase
+        from trainer.commands import RunOptions, train_phase
 
-        return train_phase(
-            name,
+        options = RunOptions(
             profile=profile,
-            dataset=dataset,
             start=start,
             output=output,
             max_steps=max_steps,
@@ -72,6 +70,7 @@ def phase(  # noqa: PLR0917 - typer turns each parameter into an option
             device=device,
             as_json=as_json,
         )
+        return train_phase(name, dataset, options)
 
     run_command(work, as_json=as_json, resume=RESUME)
 
@@ -96,22 +95,20 @@ def curriculum(  # noqa: PLR0917 - likewise
     """Train phases in a row, with evaluation between them; resumable at any point."""
 
     def work() -> dict[str, Any]:
-        from trainer.commands import train_curriculum
+        from trainer.commands import RunOptions, train_curriculum
 
-        return train_curriculum(
-            phases,
+        options = RunOptions(
             profile=profile,
             start=start,
             output=output,
             max_steps=max_steps,
-            eval_limit=eval_limit,
-            evaluate=evaluate_phases,
             resume=resume,
             overrides=overrides or [],
             store=store,
             device=device,
             as_json=as_json,
         )
+        return train_curriculum(phases, eval_limit, options, evaluate=evaluate_phases)
 
     run_command(work, as_json=as_json, resume=RESUME)
 

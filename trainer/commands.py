@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,30 +50,38 @@ def _overrides(
     return found
 
 
-def train_phase(
-    name: str,
-    *,
-    profile: str,
-    dataset: str | None,
-    start: str | None,
-    output: Path | None,
-    max_steps: int | None,
-    resume: bool,
-    overrides: list[str],
-    store: str | None,
-    device: str,
-    as_json: bool,
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that `trainer phase` and `trainer curriculum` share."""
+
+    profile: str
+    start: str | None
+    output: Path | None
+    max_steps: int | None
+    resume: bool
+    overrides: Sequence[str]
+    store: str | None
+    device: str
+    as_json: bool
+
+
+def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str, Any]:
     """`trainer phase`."""
     from trainer.display import LiveDisplay
     from trainer.phase_run import PhaseRequest, checkpoint_of, run_phase
 
-    chosen = pick_profile(profile)
-    phase = load_phase(name, chosen.name, _overrides(overrides, dataset=dataset, start=start, max_steps=max_steps))
+    chosen = pick_profile(options.profile)
+    words = _overrides(options.overrides, dataset=dataset, start=options.start, max_steps=options.max_steps)
+    phase = load_phase(name, chosen.name, words)
     say(chosen.why)
-    folder = output or Path("runs") / f"{name}-{chosen.name}"
+    folder = options.output or Path("runs") / f"{name}-{chosen.name}"
     request = PhaseRequest(
-        phase, folder, resume=resume, store=store, device=pick_device(device), ray_address=_ray_address()
+        phase,
+        folder,
+        resume=options.resume,
+        store=options.store,
+        device=pick_device(options.device),
+        ray_address=_ray_address(),
     )
     with LiveDisplay(f"phase {name}") as display:
         record = run_phase(request, display)
@@ -86,50 +95,36 @@ def train_phase(
         "attempts": len(record.attempts),
         "results": record.results,
     }
-    if not as_json:
+    if not options.as_json:
         say(f"phase {name}: {record.steps} steps on {record.dataset['label']}; checkpoint {result['checkpoint']}")
     return result
 
 
-def train_curriculum(
-    phases: str,
-    *,
-    profile: str,
-    start: str | None,
-    output: Path | None,
-    max_steps: int | None,
-    eval_limit: int | None,
-    evaluate: bool,
-    resume: bool,
-    overrides: list[str],
-    store: str | None,
-    device: str,
-    as_json: bool,
-) -> dict[str, Any]:
+def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *, evaluate: bool) -> dict[str, Any]:
     """`trainer curriculum`."""
     from trainer.curriculum import CurriculumRequest, load_phases, phase_list, run_curriculum, table_text
     from trainer.display import LiveDisplay
 
-    chosen = pick_profile(profile)
+    chosen = pick_profile(options.profile)
     names = phase_list(phases)
-    words = _overrides(overrides, start=start, max_steps=max_steps)
+    words = _overrides(options.overrides, start=options.start, max_steps=options.max_steps)
     if eval_limit:
         words.append(f"evaluation.limit={eval_limit}")
     loaded = load_phases(names, chosen.name, words)
     say(chosen.why)
-    folder = output or Path("runs") / f"curriculum-{phases.replace(',', '-')}-{chosen.name}"
+    folder = options.output or Path("runs") / f"curriculum-{phases.replace(',', '-')}-{chosen.name}"
     request = CurriculumRequest(
         loaded,
         folder,
-        resume=resume,
+        resume=options.resume,
         evaluate=evaluate,
-        store=store,
-        device=pick_device(device),
+        store=options.store,
+        device=pick_device(options.device),
         ray_address=_ray_address(),
     )
     with LiveDisplay(f"curriculum {phases}") as display:
         content = run_curriculum(request, display, tell=say)
-    if not as_json:
+    if not options.as_json:
         say(table_text(content) if evaluate else f"finished: {folder}")
     return {**content, "output": str(folder)}
 
