@@ -166,8 +166,10 @@ def card(manifest: Manifest) -> str:
         "",
         "Items of each benchmark that each rule could see at all:",
         "",
-        *_table(["benchmark", "step", "what", "value"], list(coverage_rows(manifest.decontamination))),
     ]
+    for step, names, rows in coverage_tables(manifest.decontamination):
+        lines += [f"{_cell(step)}:", ""] if step else []
+        lines += _table(["benchmark", *map(_cell, names)], rows)
     if manifest.canaries:
         lines += ["Planted copies that were found again:", ""]
         lines += _table(["where", "kind", "found", "planted"], list(canary_rows(manifest.canaries)))
@@ -177,14 +179,21 @@ def card(manifest: Manifest) -> str:
     return "\n".join([*lines, "## Citation", "", "```bibtex", _CITATION, "```", ""])
 
 
-def coverage_rows(decontamination: dict[str, Any]) -> list[list[Any]]:
-    """Return (benchmark, step, what, value) of a manifest's coverage, whatever its depth."""
-    rows = []
+def coverage_tables(decontamination: dict[str, Any]) -> list[tuple[str, list[str], list[list[Any]]]]:
+    """Return, for each step, its name, the names of its counts, and a row of them for each benchmark (name first)."""
+    steps: dict[str, dict[str, dict[str, Any]]] = {}
     for benchmark, value in decontamination.items():
         for step, counts in value.items() if isinstance(value, dict) else ():
-            pairs = counts.items() if isinstance(counts, dict) else [("", counts)]
-            rows += [[benchmark, step, what, number] for what, number in pairs]
-    return rows
+            if isinstance(counts, dict):
+                steps.setdefault(step, {}).setdefault(benchmark, {}).update(counts)
+            else:
+                steps.setdefault("", {}).setdefault(benchmark, {})[step] = counts
+    tables = []
+    for step, benchmarks in steps.items():
+        names = list(dict.fromkeys(name for counts in benchmarks.values() for name in counts))
+        rows = [[benchmark, *(counts.get(name, "") for name in names)] for benchmark, counts in benchmarks.items()]
+        tables.append((step, names, rows))
+    return tables
 
 
 def canary_rows(canaries: dict[str, Any], where: str = "") -> list[list[Any]]:

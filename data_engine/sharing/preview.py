@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_engine.cli_output import human_bytes
-from data_engine.sharing.export import canary_rows, coverage_rows
+from data_engine.sharing.export import canary_rows, coverage_tables
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from shared.folder_store import folder_error
 from shared.images import ImageRefused, decode_rgb
@@ -89,8 +89,8 @@ def render(version: DatasetVersion, *, rows: int = 200) -> tuple[str, dict[str, 
         size=human_bytes(manifest.bytes),
         charts=charts(version),
         funnel=funnel(version),
-        coverage=coverage_rows(manifest.decontamination),
-        canaries=canary_rows(manifest.canaries),
+        coverage=coverage_tables(manifest.decontamination),
+        canaries=canary_table(manifest.canaries),
         removed=removed,
         rules=sorted(rules),
         rows=samples,
@@ -150,6 +150,14 @@ def funnel(version: DatasetVersion) -> list[dict[str, Any]]:
     return steps
 
 
+def canary_table(canaries: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return where planted copies were looked for, and for each kind of edit how many were found there."""
+    found = {(kind, where): f"{found} of {planted}" for where, kind, found, planted in canary_rows(canaries)}
+    places = list(dict.fromkeys(where for _, where in found))
+    kinds = list(dict.fromkeys(kind for kind, _ in found))
+    return places, [[kind, *(found.get((kind, where), "") for where in places)] for kind in kinds]
+
+
 def removed_rows(ledger: pl.DataFrame) -> list[Removed]:
     """Return the first rows of each rule, removed ones before near misses, highest scores first."""
     order = ledger.sort(["removed", "step", "rule", "score", "id"], descending=[True, False, False, True, False])
@@ -183,12 +191,27 @@ def read_evidence(evidence: dict[str, Any]) -> tuple[list[Side], list[tuple[str,
             pieces = _pieces(rest.pop(name))
             if pieces:
                 sides.append(Side(title, pieces))
-    facts = [
-        (name.replace("_", " "), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in rest.items()
-        if value not in (None, "", [], {})
-    ]
+    facts = [(name.replace("_", " "), _said(value)) for name, value in rest.items() if value not in (None, "", [], {})]
     return sides, facts
+
+
+def _said(value: Any) -> str:
+    """Return a fact of an evidence as a person reads it; another finding is where it was found, by which rule."""
+    match value:
+        case bool():
+            said = "yes" if value else "no"
+        case float():
+            said = f"{value:.3f}"
+        case list():
+            said = "; ".join(_said(part) for part in value)
+        case {"benchmark": benchmark, "item": item, "rule": rule}:
+            said = " ".join(_said(part) for part in (benchmark, item, rule, value.get("score")) if part is not None)
+            said += ", near miss" if value.get("removes") is False else ""
+        case dict():
+            said = ", ".join(f"{name} {_said(part)}" for name, part in value.items())
+        case _:
+            said = str(value)
+    return said
 
 
 def _pieces(value: Any) -> list[tuple[str, bool]]:

@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from benchmarks.sample_versions import draft, publish_sample, row, write_rows
-from data_engine.sharing.export import card, croissant, export, is_hub_id
+from data_engine.sharing.export import card, coverage_tables, croissant, export, is_hub_id
 from shared.dataset_version import publish
 from shared.errors import InfiMmrError
 
@@ -33,7 +33,13 @@ def test_the_card_has_configurations_licences_counts_and_decontamination(tmp_pat
     assert data["license"] == "mit"
     assert [config["config_name"] for config in data["configs"]] == ["default", "ledger"]
     assert data["dataset_info"][0]["splits"][0]["num_examples"] == 20
-    for text in ("decontaminate\\_ngrams | 22 | 20", "math500 | ngram\\_32", "| reworded | 3 | 4 |", "2505.23091"):
+    for text in (
+        "decontaminate\\_ngrams | 22 | 20",
+        "| benchmark | items | ngram\\_32 | exact\\_short |",
+        "| math500 | 500 | 219 | 281 |",
+        "| reworded | 3 | 4 |",
+        "2505.23091",
+    ):
         assert text in read.text
 
 
@@ -92,3 +98,15 @@ def test_without_a_token_nothing_is_sent_to_the_hub(tmp_path: Path, monkeypatch:
     assert not is_hub_id(str(tmp_path / "rows"))
     with pytest.raises(InfiMmrError, match="no token"):
         export(version, "team/rows")
+
+
+def test_the_coverage_is_a_table_for_each_step_and_a_row_for_each_benchmark() -> None:
+    coverage = {
+        "a": {"ngrams": {"items": 4, "seen": 3}},
+        "b": {"ngrams": {"items": 2, "unseen": 2}, "cosine": {"n": 1}},
+    }
+    assert coverage_tables(coverage) == [
+        ("ngrams", ["items", "seen", "unseen"], [["a", 4, 3, ""], ["b", 2, "", 2]]),
+        ("cosine", ["n"], [["b", 1]]),
+    ]
+    assert coverage_tables({}) == []

@@ -71,6 +71,8 @@ def test_the_page_shows_counts_funnel_evidence_rows_and_pictures(tmp_path: Path)
     for text in ("sample<span>@v1</span>", "decontaminate_ngrams", "ngram_32", "How much is 100 and 100?", "math500"):
         assert text in page
     assert "near miss, kept" in page
+    assert "<td>reworded</td><td class=\"n\">3 of 4</td>" in page
+    assert "<td>math500</td><td class=\"n\">500</td>" in page
     assert page.count("data:image/jpeg;base64,") == 8
     assert "a picture of noise number" in page
 
@@ -88,6 +90,16 @@ def test_the_matching_part_of_an_evidence_is_marked_at_its_place() -> None:
 )
 def test_an_odd_evidence_is_shown_as_it_is(evidence: dict[str, object]) -> None:
     read_evidence(evidence)
+
+
+def test_the_other_facts_of_an_evidence_are_words_and_no_json() -> None:
+    other = {"benchmark": "math500", "item": "m-3", "rule": "cosine", "score": 0.9561, "removes": False, "step": "d"}
+    _, facts = read_evidence({"question": "q", "also": [other, other | {"removes": True}], "number_only": False})
+    assert facts == [
+        ("also", "math500 m-3 cosine 0.956, near miss; math500 m-3 cosine 0.956"),
+        ("number only", "no"),
+    ]
+    assert read_evidence({"counts": {"a": 1, "b": [2, 3]}})[1] == [("counts", "a 1, b 2; 3")]
 
 
 def test_a_version_without_rows_has_a_page(tmp_path: Path) -> None:
