@@ -386,7 +386,22 @@ def _extra(name: str, record: Mapping[str, Any], file: Path) -> dict[str, Any]:
         extra["is_multiple_answer"] = extra["is_multiple_answer"].strip().lower() == "true"
     if name == "olympiadbench":
         extra["subset"] = _subset(record, file)
-    return extra
+    tolerance = stated_tolerance(extra)
+    return extra if tolerance is None else {**extra, "tolerance": tolerance}
+
+
+def stated_tolerance(extra: Mapping[str, Any]) -> float | None:
+    """The absolute error that an item itself allows; None where it states none.
+
+    OlympiadBench writes it as `error` (the first of several), MathVista as the decimals that a float must have right.
+    """
+    try:
+        if extra.get("answer_type") == "float" and extra.get("precision") is not None:
+            return float(f"5e{-int(float(extra['precision'])) - 1}")
+        value = float(str(extra.get("error", "")).split(",")[0])
+    except ValueError:
+        return None
+    return value if value > 0 else None
 
 
 def _subset(record: Mapping[str, Any], file: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.answers import perturb
+from shared.benchmark_files import read_record
 from shared.mini_world import draw
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of, load_items
@@ -17,6 +18,7 @@ from trainer.evaluation.scoring import score
 from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import PAPER, task
 from trainer.rewards import reward
+from trainer.training_data import LABEL_EXTRAS
 
 DATA = Path(__file__).parents[3].parent / "shared/data"
 FILES = {
@@ -24,6 +26,7 @@ FILES = {
     "mathverse": "bench/mathverse_testmini_text_only.json",
     "mathvision": "bench/mathvision_test_text.jsonl",
     "olympiadbench": "text/olympiadbench_oe_tp_maths_en.parquet",
+    "mathvista": "bench/mathvista_testmini_text.json",
 }
 
 
@@ -35,6 +38,7 @@ def compared(name, items):
         text = (item.answer, other, perturb(item.answer, item.kind))[place % 3]
         output = f"<think>So it is.</think>\n\\boxed{{{text}}}"
         label = {"gold": item.answer, "kind": item.kind, "choices": list(item.choices) or None}
+        label |= {name: item.extra[name] for name in LABEL_EXTRAS if item.extra.get(name) is not None}
         during.append(reward(output, label).score)
         outputs.append((item, 0, StoredAnswer(output, 9, 9, truncated=False)))
     return sum(during) / len(during), summarise(task(name), score(task(name), outputs))
@@ -56,3 +60,18 @@ def test_training_and_evaluation_agree_on_the_real_benchmarks(name, file):
     items = load_items(name, str(DATA / file), None, images=False, limit=300).items
     accuracy, result = compared(name, items)
     assert agrees(result, accuracy), (accuracy, result["accuracy"], result["stderr"])
+
+
+@pytest.mark.parametrize(("given", "right"), [("1.2", True), ("1.24", True), ("1.26", False), ("1.1", False)])
+def test_training_grants_the_error_that_an_item_states_as_evaluation_does(given, right):
+    records = {
+        "mathvista": {"pid": "1", "question": "How long?", "answer": "1.2", "answer_type": "float", "precision": 1.0},
+        "olympiadbench": {"id": "1", "question": "How long?", "final_answer": ["1.2"], "error": "5e-2"},
+    }
+    for name, record in records.items():
+        row = read_record(name, record, Path("items.jsonl"))
+        item = Item(name, "1", row["question"], row["answer"], "decimal", extra=row["extra"])
+        label = {"gold": row["answer"], "kind": "decimal", "tolerance": row["extra"]["tolerance"]}
+        output = f"<think>So.</think>\n\\boxed{{{given}}}"
+        (scored,) = score(task(name), [(item, 0, StoredAnswer(output, 9, 9, truncated=False))])
+        assert (bool(reward(output, label).score), scored.correct) == (right, right), name

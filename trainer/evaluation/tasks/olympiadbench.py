@@ -4,21 +4,14 @@ Each item's own tolerance, unit and number of answers count. The subset is named
 are multiples of 1/150, the size of OE_MM_maths_en_COMP, which is therefore what `full` evaluates.
 """
 
+from shared.benchmark_files import stated_tolerance
 from trainer.evaluation import official
 from trainer.evaluation.scorers import score_several, score_value
 from trainer.evaluation.task import Item, Outcome, Plan, Task, by_subject, every_answer, final_answer
 
 
-def _tolerance(item: Item) -> float | None:
-    try:
-        value = float(str(item.extra.get("error", "")).split(",")[0])
-    except ValueError:
-        return None
-    return value if value > 0 else None
-
-
 def _score(item: Item, answer: str) -> Outcome | Plan:
-    tolerance = _tolerance(item)
+    tolerance = stated_tolerance(item.extra)
     if item.extra.get("is_multiple_answer"):
         return score_several(item, answer, tolerance)
     unit = item.extra.get("unit")
