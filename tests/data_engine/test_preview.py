@@ -71,8 +71,8 @@ def test_the_page_shows_counts_funnel_evidence_rows_and_pictures(tmp_path: Path)
     for text in ("sample<span>@v1</span>", "decontaminate_ngrams", "ngram_32", "How much is 100 and 100?", "math500"):
         assert text in page
     assert "near miss, kept" in page
-    assert "<td>reworded</td><td class=\"n\">3 of 4</td>" in page
-    assert "<td>math500</td><td class=\"n\">500</td>" in page
+    assert '<td>reworded</td><td class="n">3 of 4</td>' in page
+    assert '<td>math500</td><td class="n">500</td>' in page
     assert page.count("data:image/jpeg;base64,") == 8
     assert "a picture of noise number" in page
 
