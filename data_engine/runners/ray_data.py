@@ -193,6 +193,9 @@ class RayRunner:
         self._started_here = False
 
     def _connect(self) -> Any:
+        # Started under `uv run`, Ray would send the working folder to every worker and build an environment there with
+        # another `uv run`. Nodes have the project installed; Ray reads the variable when it is imported.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         import ray
 
         if not ray.is_initialized():

@@ -138,27 +138,29 @@ class _Compared:
 
     def found(self, rows: Embedded) -> pl.DataFrame:
         """Best item for every row."""
+        import polars as pl
+
         context, benchmark = self.context, self.benchmark
-        known = self.table.lookup(rows.keys)
-        item_ids, ids = benchmark.rows["id"].to_list(), context.rows["id"].to_list()
-        found = []
-        for row, key in enumerate(rows.keys):
-            cell = known.get(key)
-            if cell is None:
-                continue
-            near = cell["score"] >= self.settings.evidence_from
-            evidence = _evidence(context.rows, row, benchmark.rows, cell["item"]) if near else {}
-            found.append(
-                {
-                    "id": ids[row],
-                    "benchmark": benchmark.name,
-                    "benchmark_revision": benchmark.revision,
-                    "item": item_ids[cell["item"]],
-                    "score": round(cell["score"], 6),
-                    "evidence": json.dumps(evidence, ensure_ascii=False, sort_keys=True),
-                }
-            )
-        return _frame(found)
+        known = self.table.columns(rows.keys)
+        if known is None or known.num_rows == 0:
+            return _frame([])
+        keys = pl.DataFrame({"id": context.rows["id"], "key": rows.keys}).with_row_index("row")
+        cells = pl.DataFrame(pl.from_arrow(known))
+        found = keys.join(cells, on="key", maintain_order="left").drop("key")
+        near = found.filter(pl.col("score") >= self.settings.evidence_from)
+        evidence = [
+            json.dumps(_evidence(context.rows, row, benchmark.rows, item), ensure_ascii=False, sort_keys=True)
+            for row, item in near.select("row", "item").iter_rows()
+        ]
+        shown = near.select("row", pl.Series("evidence", evidence, dtype=pl.String))
+        return found.join(shown, on="row", how="left", maintain_order="left").select(
+            "id",
+            benchmark=pl.lit(benchmark.name),
+            benchmark_revision=pl.lit(benchmark.revision),
+            item=benchmark.rows["id"].gather(found["item"]),
+            score=pl.col("score").round(6),
+            evidence=pl.col("evidence").fill_null("{}"),
+        )
 
     def canaries(self, kinds: Sequence[str], copies: Embedded) -> list[tuple[str, bool]]:
         """Say of each planted copy's kind whether it reaches the threshold."""

@@ -49,6 +49,9 @@ NAME = "decontaminate_ngrams"
 CELL_VERSION = "overlap/2"
 """Part of every cell's context: another rule, verification or form of evidence is another version."""
 
+ROWS_AT_ONCE = 2**15
+"""Rows whose texts and hashes are in this process's memory at once: about 60 MB."""
+
 _NEARNESS = ("same", "none", "unclear", "unknown", "different")
 """Of several items with the words of a row, the one with the likeliest pictures is named; then the more equal text."""
 
@@ -79,18 +82,20 @@ class Settings(Strict):
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Compare `context.rows` with every benchmark of `context.benchmarks`."""
     started = time.monotonic()
-    rows = Problems.of(context.rows)
-    hashed = hashed_problems(context, rows, settings.n, settings.character_n)
-    pictures = [tuple(row or ()) for row in context.rows["image_hashes"].to_list()]
-    ids = context.rows["id"].to_list()
+    keys = _keys(context.rows)
+    distinct = len(set(keys))
     task = context.progress.task("compare texts", len(context.benchmarks))
     found: list[dict[str, Any]] = []
     coverage, planted, computed, reused = {}, [], 0, 0
     for benchmark in context.benchmarks:
         search = _Search(context, settings, benchmark)
-        cells, fresh = search.cells(rows, hashed.value, pictures)
-        computed, reused = computed + fresh, reused + len(set(search.keys(rows, pictures))) - fresh
-        found.extend({"id": row_id, **hit} for row_id, hits in zip(ids, cells, strict=True) for hit in hits)
+        fresh = 0
+        for start in range(0, len(keys), ROWS_AT_ONCE):
+            rows = context.rows[start : start + ROWS_AT_ONCE]
+            cells, new = search.cells(rows, keys[start : start + ROWS_AT_ONCE])
+            fresh += new
+            found.extend({"id": row_id, **hit} for row_id, hits in zip(rows["id"], cells, strict=True) for hit in hits)
+        computed, reused = computed + fresh, reused + distinct - fresh
         coverage[benchmark.name] = {"revision": benchmark.revision, **search.index.coverage()}
         planted.extend(search.canaries())
         task.advance(1)
@@ -109,10 +114,25 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     )
 
 
+def _keys(rows: pl.DataFrame) -> list[str]:
+    """Content key of each row: its text and its pictures."""
+    keys: list[str] = []
+    for start in range(0, rows.height, ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        pictures = some["image_hashes"].to_list()
+        keys += [
+            text_key(key, *(images or ()))
+            for key, images in zip(problem_keys(Problems.of(some)), pictures, strict=True)
+        ]
+    return keys
+
+
 class _Search:
     """One benchmark, its items hashed and indexed."""
 
     def __init__(self, context: StepContext, settings: Settings, benchmark: BenchmarkItems) -> None:
+        import pyarrow as pa
+
         self.context, self.settings, self.benchmark = context, settings, benchmark
         self.items = Problems.of(benchmark.rows)
         self.ids = benchmark.rows["id"].to_list()
@@ -120,7 +140,7 @@ class _Search:
         hashed = hashed_problems(context, self.items, settings.n, settings.character_n)
         self.index = BenchmarkIndex(self.items, hashed.value, settings.n, settings.character_n)
         content = [[i, k, list(p)] for i, k, p in zip(self.ids, problem_keys(self.items), self.pictures, strict=True)]
-        self.about = {
+        about = {
             "step": NAME,
             "version": [CELL_VERSION, VERSION, PRINT_VERSION],
             "n": settings.n,
@@ -128,28 +148,21 @@ class _Search:
             "benchmark": benchmark.name,
             "items": fingerprint(content),
         }
+        schema = pa.schema([("matches", pa.string())])
+        self.table = AnnotationTable(context.store, NAME, fingerprint(about), schema, about)
 
-    def keys(self, rows: Problems, pictures: Sequence[tuple[str, ...]]) -> list[str]:
-        """Content key of each row: its text and its pictures."""
-        return [text_key(key, *images) for key, images in zip(problem_keys(rows), pictures, strict=True)]
-
-    def cells(
-        self, rows: Problems, hashed: HashedTexts, pictures: Sequence[tuple[str, ...]]
-    ) -> tuple[list[list[dict[str, Any]]], int]:
+    def cells(self, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[list[list[dict[str, Any]]], int]:
         """Matches of every row, from the store where known; and how many distinct rows were compared now."""
-        import pyarrow as pa
-
-        table = AnnotationTable(
-            self.context.store, NAME, fingerprint(self.about), pa.schema([("matches", pa.string())]), self.about
-        )
-        keys = self.keys(rows, pictures)
+        table = self.table
         known = {key: json.loads(cell["matches"]) for key, cell in table.lookup(keys).items()}
         missing = set(table.missing(keys))
         if missing:
             first = {key: row for row, key in reversed(list(enumerate(keys))) if key in missing}
             places = sorted(first.values())
-            some = hashed if len(places) == len(keys) else hashed.take(places)
-            made = self._compare(rows.take(places), some, [pictures[place] for place in places])
+            some = rows if len(places) == len(keys) else rows[places]
+            problems = Problems.of(some)
+            hashed = hashed_problems(self.context, problems, self.settings.n, self.settings.character_n)
+            made = self._compare(problems, hashed.value, [tuple(row or ()) for row in some["image_hashes"].to_list()])
             fresh = {keys[place]: hits for place, hits in zip(places, made, strict=True)}
             table.append([{"key": key, "matches": json.dumps(hits, ensure_ascii=False)} for key, hits in fresh.items()])
             known.update(fresh)

@@ -24,6 +24,7 @@ from data_engine.duplicates.image_identity import ImagePrint, read_prints
 from data_engine.duplicates.minhash import SCHEME, SEED, Bands, Shingling, TextTable, band_keys, describe
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask
+from data_engine.stored_cells import StoredCells
 from data_engine.text_hash import VERSION, Windows
 from shared.fingerprint import fingerprint
 
@@ -78,7 +79,7 @@ def hashed_problems(context: StepContext, problems: Problems, n: int, character_
 
     about = {"hashes": VERSION, "windows": "ngram64/1", "n": n, "character_n": character_n, "forms": FORMS}
     schema = pa.schema([*((name, pa.large_binary()) for name in _HASHES), ("tokens", pa.int64())])
-    table = AnnotationTable(context.store, "text_hashes", fingerprint(about), schema, about)
+    table = StoredCells(context.store, "text_hashes", fingerprint(about), schema, about)
     keys = problem_keys(problems)
     missing = _first_of(keys, table.missing(keys))
     batches = (problem_table(problems, part, key=[keys[row] for row in part]) for part in _parts(missing))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "virl39k-captioned"
 NODE = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
 MANY_BATCHES = ("--set", "steps.caption_images.engine.batch_size=4")
@@ -30,15 +32,18 @@ def patiently(start):
     return start()
 
 
-def build(store, *options, address=None):
-    """Build with the command line in a process of its own; gives its JSON."""
+def build(store, *options, address=None, under_uv=None):
+    """Build with the command line in a process of its own (in folder `under_uv` under `uv run`); gives its JSON."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     if address:
         environment["RAY_ADDRESS"] = address
     command = [sys.executable, "-m", "data_engine.cli", "build", RECIPE, "--profile", "local", "--json"]
-    done = subprocess.run(
-        [*command, "--store", str(store), *options], env=environment, capture_output=True, text=True, check=False
-    )
+    command += ["--store", str(store), *options]
+    if under_uv:  # a process whose command line is `uv run`, by which Ray knows it; uv itself may be absent
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+        (under_uv / "run").write_text(f"{shlex.join(command)}\nexit $?\n")
+        command = ["bash", "-c", "exec -a uv bash run"]
+    done = subprocess.run(command, env=environment, cwd=under_uv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
@@ -90,9 +95,9 @@ def test_a_build_on_a_running_cluster_that_loses_a_node_while_captioning_gives_t
     assert version(store, made) == local
 
 
-def test_a_build_on_a_ray_of_its_own_gives_the_same_bytes(local, tmp_path):
-    made = build(tmp_path, "--limit", "60", "--runner", "ray", *MANY_BATCHES)
-    assert version(tmp_path, made) == local
+def test_a_build_under_uv_run_on_a_ray_of_its_own_gives_the_same_bytes(local, tmp_path):
+    made = build(tmp_path / "store", "--limit", "60", "--runner", "ray", *MANY_BATCHES, under_uv=tmp_path)
+    assert version(tmp_path / "store", made) == local
 
 
 @pytest.mark.parametrize("rows", [100, None], ids=["100 rows", "all rows"])
