@@ -32,6 +32,8 @@ from shared.vlm import EngineSpec, Sampling, build_conversation, open_engine
 from trainer.tiny_vl.evaluate import SPLIT, Ask, asks, by_kind, facts_right, score, share
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.vlm import VisionLanguageEngine
 
 RESULTS = Path(__file__).parent / "results" / "tiny_vl.json"
@@ -39,6 +41,7 @@ REAL = Path(__file__).parents[1] / ".." / "shared" / "data" / "virl_like"
 # Sources of the real pictures whose type is beyond doubt. What else is there (puzzles, scenes) is left out.
 REAL_TYPES = {"chartqa": "chart", "tabmwp": "table", "geometry3k": "mathgeo", "solidgeo": "mathgeo", "mmvp": "natural"}
 ANSWER_TOKENS = 112
+EMBEDDINGS = "embeddings"
 FIRST = 50_000  # the trainer's own evaluation uses the problems below
 
 
@@ -262,32 +265,44 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=tiny_vl_path())
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all sample sizes")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--only", default="", help="lines to measure again, separated by semicolons; the others stay")
     options = parser.parse_args()
 
     def size(count: int) -> int:
         return max(12, math.ceil(count * options.scale / 12) * 12)
 
-    table: dict[str, Any] = {"machine": machine()}
+    lines: dict[str, Callable[[VisionLanguageEngine], dict[str, Any]]] = {
+        "typing": lambda engine: typing(engine, size(480)),
+        "captions": lambda engine: captions(engine, size(480)),
+        "text arithmetic, easy": lambda engine: answers(engine, "text-easy", size(240), 0.9, 1.0),
+        "text arithmetic, medium": lambda engine: answers(engine, "text-medium", size(240), 0.0, 1.0),
+        "text arithmetic, hard": lambda engine: answers(engine, "text-hard", size(240), 0.2, 0.6),
+        "questions with picture and caption": lambda engine: answers(engine, "picture+caption", size(360), 0.4, 0.7),
+        "questions from the picture": lambda engine: answers(engine, "picture", size(480), 0.3, 0.6),
+        "pass@8 from the picture": lambda engine: pass_at_8(engine, "picture", size(144)),
+        "pass@8 with caption": lambda engine: pass_at_8(engine, "picture+caption", size(72)),
+        "pass@8 hard text": lambda engine: pass_at_8(engine, "text-hard", size(72)),
+        "real pictures": lambda engine: real_pictures(engine, size(96)),
+        "generation": rate,
+    }
+    names = [*lines, EMBEDDINGS]
+    wanted = options.only.split(";") if options.only else names
+    if set(wanted) - set(names):
+        parser.error(f"--only knows: {', '.join(names)}")
+    known = json.loads(options.output.read_text()) if options.only and options.output.is_file() else {}
+    table: dict[str, Any] = {**known, "machine": machine()}
 
     def note(name: str, row: dict[str, Any]) -> None:
         table[name] = row
         print(name, json.dumps(row), flush=True)
 
-    spec = EngineSpec(model=str(options.checkpoint), max_model_len=2048)
-    with open_engine(spec) as engine:
-        note("typing", typing(engine, size(480)))
-        note("captions", captions(engine, size(480)))
-        note("text arithmetic, easy", answers(engine, "text-easy", size(240), 0.9, 1.0))
-        note("text arithmetic, medium", answers(engine, "text-medium", size(240), 0.0, 1.0))
-        note("text arithmetic, hard", answers(engine, "text-hard", size(240), 0.2, 0.6))
-        note("questions with picture and caption", answers(engine, "picture+caption", size(360), 0.4, 0.7))
-        note("questions from the picture", answers(engine, "picture", size(480), 0.3, 0.6))
-        note("pass@8 from the picture", pass_at_8(engine, "picture", size(144)))
-        note("pass@8 with caption", pass_at_8(engine, "picture+caption", size(72)))
-        note("pass@8 hard text", pass_at_8(engine, "text-hard", size(72)))
-        note("real pictures", real_pictures(engine, size(96)))
-        note("generation", rate(engine))
-    note("embeddings", embeddings(options.checkpoint, size(240)))
+    if set(wanted) & set(lines):
+        with open_engine(EngineSpec(model=str(options.checkpoint), max_model_len=2048)) as engine:
+            for name, measure in lines.items():
+                if name in wanted:
+                    note(name, measure(engine))
+    if EMBEDDINGS in wanted:
+        note(EMBEDDINGS, embeddings(options.checkpoint, size(240)))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 

@@ -3,7 +3,7 @@
 Same checkpoint, prompts, rollouts per prompt, lengths, loss (sequence means, KL) and optimiser steps. OpenRLHF runs
 through `trainer phase`; TRL has an environment of its own:
 
-    python -m venv PEER && PEER/bin/pip install trl==0.24.0 torch==2.13.0 torchvision pillow datasets
+    python -m venv PEER && PEER/bin/pip install trl==1.16.0 torch==2.13.0 torchvision pillow datasets
     python benchmarks/trainer_step.py --store STORE --peer PEER/bin/python --steps 6
 
 Without `--peer` only our side is measured, and the result says so. Start-up (and the end: saving, closing) is told
