@@ -147,8 +147,12 @@ def ask_about_images(
         task = context.progress.task(step, count)
         warnings = context.runner.ask(engine, asks(), sink, images=images, sampling=sampling, task=task)
         task.done()
-    known = [table.columns(list(group.images)) for table, group in zip(tables, groups, strict=True)]
-    frames = [pl.DataFrame(pl.from_arrow(table)).rename({"key": "image_hash"}) for table in known if table is not None]
+    frames = []
+    for table, group in zip(tables, groups, strict=True):
+        known = table.columns(list(group.images))
+        table.refresh()  # the frame has it now: one copy is enough
+        if known is not None:
+            frames.append(pl.DataFrame(pl.from_arrow(known)).rename({"key": "image_hash"}))
     if failed:
         warnings = [*warnings, f"{step}: {len(failed)} images failed, first: {failed[0][1]}"]
     return Asked(

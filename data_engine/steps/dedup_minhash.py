@@ -28,7 +28,7 @@ from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicate
 from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print
 from data_engine.duplicates.minhash import NUM_PERM, SCHEME, SEED, Shingling, bands_for, describe
 from data_engine.steps.base import StepContext, StepResult
-from data_engine.text_hash.text_cells import image_prints, signed_texts
+from data_engine.text_hash.text_cells import TEXTS_AT_ONCE, image_prints, signed_texts
 from shared.config import Strict
 from shared.fingerprint import bytes_hash
 
@@ -125,7 +125,11 @@ def _texts(problems: Problems) -> pl.Series:
     """The words that are compared: question without image tags, with lettered options."""
     import polars as pl
 
-    return pl.Series("text", [problems.form(row, FORMS - 1) for row in range(len(problems))], dtype=pl.String)
+    parts = [pl.Series("text", [], dtype=pl.String)]
+    for start in range(0, len(problems), TEXTS_AT_ONCE):
+        rows = range(start, min(start + TEXTS_AT_ONCE, len(problems)))
+        parts.append(pl.Series("text", [problems.form(row, FORMS - 1) for row in rows], dtype=pl.String))
+    return pl.concat(parts, rechunk=True)
 
 
 def _order(context: StepContext, settings: Settings) -> list[int]:

@@ -135,7 +135,7 @@ _HASHES = ("ngrams", "characters", "exact", "numberless")
 
 
 def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, bands: Bands) -> Known[TextTable]:
-    """`describe` with numbers, from the store where known."""
+    """`describe` with numbers, from the store where known; signatures stay there."""
     import pyarrow as pa
 
     num_perm = bands.count * bands.rows
@@ -148,22 +148,25 @@ def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, b
         "seed": SEED,
     }
     schema = pa.schema([("text", pa.uint64()), ("numbers", pa.uint64()), ("signature", pa.binary(num_perm * 4))])
-    table = AnnotationTable(context.store, "minhash_signatures", fingerprint(about), schema, about)
-    content = ["" if text is None else text for text in texts.to_list()]
-    keys = [text_key(text) for text in content]
+    table = StoredCells(context.store, "minhash_signatures", fingerprint(about), schema, about)
+    keys = [text_key(text or "") for text in texts]
     missing = _first_of(keys, table.missing(keys))
     batches = (
-        pa.table({"key": [keys[i] for i in part], "text": pa.array([content[i] for i in part], pa.large_string())})
+        pa.table({"key": [keys[i] for i in part], "text": texts.gather(part).fill_null("").to_arrow()})
         for part in _parts(missing)
     )
     _store(table, context.runner.map_batches(sign_batch, batches, broadcast=(shingling, bands)))
-    known = _in_order(table, keys)
-    packed = known.column("signature")
-    signed = np.frombuffer(packed.buffers()[1], np.uint32).reshape(-1, num_perm)[packed.offset :][: len(keys)]
-    signed = np.ascontiguousarray(signed.T)
-    described = TextTable(
-        known.column("text").to_numpy(), known.column("numbers").to_numpy(), band_keys(signed, bands), signed
-    )
+    parts = []
+    for start in range(0, len(keys), STORED_AT_ONCE):
+        known = _in_order(table, keys[start : start + STORED_AT_ONCE])
+        packed = known.column("signature")
+        signed = np.frombuffer(packed.buffers()[1], np.uint32).reshape(-1, num_perm)[packed.offset :][: len(packed)]
+        columns = [known.column(name).to_numpy() for name in ("text", "numbers")]
+        parts.append((*columns, band_keys(np.ascontiguousarray(signed.T), bands)))
+    if not parts:
+        none = np.empty(0, np.uint64)
+        parts.append((none, none, np.empty((bands.count, 0), np.uint64)))
+    described = TextTable(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
     return Known(described, len(missing), len(set(keys)) - len(missing))
 
 
