@@ -2,7 +2,7 @@
 
 Every number is an input below, with where it comes from, or follows from a formula in this file. GPU rates are
 rooflines of published hardware and model sizes times an assumed efficiency, because no machine of ours has such a GPU;
-the local rates and the driver's overhead per row are measured (results/ray_runner.json where it is there).
+the driver's time per ask and memory per row are measured (results/ray_runner.json where it is there).
 
     python benchmarks/cost_of_scale.py        writes benchmarks/results/cost_of_scale.json and .md
 """
@@ -55,15 +55,16 @@ def decode_seconds(tokens: float, context: float) -> float:
     return tokens * step / CAPTION_BATCH
 
 
-def cost(rows: int, overhead: float) -> dict[str, float]:
-    """Everything for `rows` rows; `overhead` is the driver's seconds per ask."""
+def cost(rows: int, overhead: float, driver_bytes: float) -> dict[str, float]:
+    """Everything for `rows` rows; `overhead` is the driver's seconds per ask, `driver_bytes` its memory per row."""
     images = rows * IMAGES_PER_ROW
     typing = prefill_seconds(TEXT_7B, TYPE_PROMPT_TOKENS, IMAGE_TOKENS) + decode_seconds(TYPE_ANSWER_TOKENS, 300)
     caption = prefill_seconds(TEXT_7B, CAPTION_PROMPT_TOKENS, IMAGE_TOKENS)
     caption += decode_seconds(CAPTION_ANSWER_TOKENS, 240 + CAPTION_ANSWER_TOKENS / 2)
     embed = prefill_seconds(TEXT_2B, QUESTION_TOKENS + 15, IMAGE_TOKENS * IMAGES_PER_ROW)
     asks = {"type": images, "caption": images, "embed": rows + BENCHMARK_ITEMS}
-    segments = sum(math.ceil(asks[step] / BATCHES[step]) for step in asks)
+    made = {step: math.ceil(asks[step] / BATCHES[step]) for step in asks}
+    segments = sum(made.values())
     image_bytes = rows * IMAGE_BYTES
     shards = math.ceil(image_bytes / SHARD_BYTES)
     return {
@@ -78,12 +79,13 @@ def cost(rows: int, overhead: float) -> dict[str, float]:
         "gpu_hours_embed": round(asks["embed"] * embed / 3600, 2),
         "shard_gb": round(image_bytes / 1e9, 1),
         "annotation_gb": round((images * (80 + 1300) + asks["embed"] * (VECTOR_BYTES + 70)) / 1e9, 2),
-        "store_reads": round(asks["type"] + asks["caption"] + images + shards),
+        "store_reads": round(asks["type"] + asks["caption"] + images + shards + made["embed"]),
         "store_writes": segments + 2 * shards + 2,
         "segment_listings": math.ceil(segments / LIST_PAGE),
         "driver_hours": round(sum(asks.values()) * overhead / 3600, 2),
         "driver_rows_gb": round(rows * 1200 / 1e9, 2),
-        "driver_vectors_gb": round(asks["embed"] * VECTOR_BYTES / 1e9, 2),
+        "driver_steps_gb": round(rows * driver_bytes / 1e9, 2),
+        "vectors_on_store_gb": round(asks["embed"] * VECTOR_BYTES / 1e9, 2),
         "exact_search_exaflop": round(2 * rows * BENCHMARK_ITEMS * 1536 / 1e18, 4),
     }
 
@@ -98,20 +100,20 @@ BREAKS = {
     ),
     "1 million": (
         (
-            "The driver's memory: rows without pictures take about 1.2 GB and the embeddings 6 GB, because "
-            "embed_rows returns one array. Change: search in the workers that embed (benchmark vectors "
-            "broadcast in blocks, only the best item of each row comes back), and keep vectors in float16."
+            "The source: unpacking and hashing 130 GB of pictures on one machine takes hours. Change: ingest per file "
+            "with map_batches."
         ),
         (
-            "Then the source: unpacking and hashing 130 GB of pictures on one machine takes hours. Change: "
-            "ingest per file with map_batches."
+            "Then the driver's memory, a few GB: the rows without pictures, and beside them what a step keeps per row "
+            "(keys, asks, answers); vectors, signatures and n-gram hashes stay on the store, where workers read them. "
+            "Change: hand rows to the steps in blocks, as the n-gram step does with texts."
         ),
     ),
     "100 million": (
         (
-            "One driver as the only writer of cells: tens of hours of bookkeeping, and millions of small "
-            "segments. Change: workers write their own segments (they are content-addressed and need no lock) "
-            "and report only counts; one segment per some thousand asks."
+            "One driver that holds all rows and is the only writer of cells: hundreds of GB, tens of hours of "
+            "bookkeeping, and millions of small segments. Change: workers write their own segments (they are "
+            "content-addressed and need no lock) and report only counts; one segment per some thousand asks."
         ),
         (
             "Listing and loading a whole annotation table to know what is missing. Change: partition a "
@@ -129,18 +131,19 @@ BREAKS = {
 def main() -> None:
     """Write both result files."""
     measured = RESULTS / "ray_runner.json"
-    overhead, source = 0.0005, "assumed 0.5 ms per ask"
+    overhead, driver_bytes, source = 0.0005, 3000.0, "assumed"
     if measured.exists():
-        found = json.loads(measured.read_text()).get("driver_overhead_seconds_per_ask")
-        if found:
-            overhead, source = float(found), "results/ray_runner.json, driver_overhead_seconds_per_ask"
-    table = {name: cost(rows, overhead) for name, rows in SIZES.items()}
+        found = json.loads(measured.read_text())
+        overhead, driver_bytes = found["driver_overhead_seconds_per_ask"], found["driver_bytes_per_row"]
+        source = "results/ray_runner.json"
+    table = {name: cost(rows, overhead, driver_bytes) for name, rows in SIZES.items()}
     inputs = {
         name: value for name, value in globals().items() if name.isupper() and isinstance(value, int | float | dict)
     }
     inputs = {name: value for name, value in inputs.items() if name not in {"BREAKS", "SIZES"}}
     made = {
-        "inputs": inputs | {"DRIVER_SECONDS_PER_ASK": overhead, "driver overhead from": source},
+        "inputs": inputs
+        | {"DRIVER_SECONDS_PER_ASK": overhead, "DRIVER_BYTES_PER_ROW": driver_bytes, "both from": source},
         "costs": table,
         "first_to_break": BREAKS,
     }

@@ -8,11 +8,14 @@ that what is measured is the runner, the annotation store, the search and the pi
 Reported per size and runner: seconds per step, peak memory of the driver above its start (private memory: Ray's shared
 segment is left out), microseconds per row. The rows themselves are drawn before the start and are not counted.
 
-    python benchmarks/ray_runner.py [SIZE ...]     writes benchmarks/results/ray_runner.json
+    python benchmarks/ray_runner.py [--only local|ray] [SIZE ...]     writes benchmarks/results/ray_runner.json
+
+With `--only` one runner is measured and the other's numbers stay as the file has them.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -203,14 +206,24 @@ def main() -> None:
     """Each measurement in a process of its own, then the table."""
     import machine
 
-    sizes = [int(size) for size in sys.argv[1:]] or list(SIZES)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sizes", nargs="*", type=int, default=list(SIZES))
+    parser.add_argument("--only", choices=("local", "ray"))
+    options = parser.parse_args()
+    sizes = options.sizes
+    results = Path(__file__).parent / "results" / "ray_runner.json"
     runs: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
+    if options.only and results.exists():
+        runs = {(run["runner"], run["rows"]): run["steps"] for run in json.loads(results.read_text())["runs"]}
     for rows in sizes:
-        for runner in ("local", "ray"):
+        for runner in (options.only,) if options.only else ("local", "ray"):
             command = [sys.executable, __file__, "--one", runner, str(rows)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             runs[runner, rows] = json.loads(done.stdout.splitlines()[-1])
             print(runner, rows, runs[runner, rows], flush=True)
+    if not all((runner, rows) in runs for runner in ("local", "ray") for rows in sizes):
+        results.write_text(json.dumps({"runs": _listed(runs)}, indent=1) + "\n")
+        return
     smallest, largest = min(sizes), max(sizes)
 
     def peak(runner: str, rows: int) -> float:
@@ -230,10 +243,11 @@ def main() -> None:
         ),
         "items": ITEMS,
         "vector_width": WIDTH,
-        "runs": [{"runner": runner, "rows": rows, "steps": found} for (runner, rows), found in runs.items()],
+        "runs": _listed(runs),
         "driver_peak_mb": {f"{runner} {rows}": peak(runner, rows) for runner, rows in runs},
         "driver_growth_mb": round(growth, 1),
         "driver_growth_limit_mb": LIMIT_MB,
+        "driver_bytes_per_row": round(growth * 2**20 / max(largest - smallest, 1)),
         "microseconds_per_row": {
             step: {runner: round(per_row(runner, step) * 1e6) for runner in ("local", "ray")}
             for step in runs["ray", largest]
@@ -242,10 +256,13 @@ def main() -> None:
             sum(per_row("ray", step) for step in model_steps) / len(model_steps), 6
         ),
     }
-    results = Path(__file__).parent / "results" / "ray_runner.json"
     results.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps({name: value for name, value in made.items() if name != "runs"}, indent=1))
     assert growth < LIMIT_MB, f"the driver's memory grows by {growth:.0f} MB from {smallest} to {largest} rows"
+
+
+def _listed(runs: dict[tuple[str, int], dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
+    return [{"runner": runner, "rows": rows, "steps": found} for (runner, rows), found in sorted(runs.items())]
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, b
     keys = [text_key(text or "") for text in texts]
     missing = _first_of(keys, table.missing(keys))
     batches = (
-        pa.table({"key": [keys[i] for i in part], "text": texts.gather(part).fill_null("").to_arrow()})
+        pa.table({"key": [keys[i] for i in part], "text": texts.gather(list(part)).fill_null("").to_arrow()})
         for part in _parts(missing)
     )
     _store(table, context.runner.map_batches(sign_batch, batches, broadcast=(shingling, bands)))
