@@ -111,7 +111,7 @@ def folders(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
     sound = open_dataset("sample@v2", there).verify().ok
     shutil.rmtree(scratch / "here")
     shutil.rmtree(scratch / "there")
-    more = {"of_plain_right_before": of_plain, "processor_seconds": processor, "load_before": load}
+    more = both_ways(seconds) | {"of_plain_right_before": of_plain, "processor_seconds": processor, "load_before": load}
     return summary(seconds, total, "copy") | more | changed(done, seconds_changed, sound=sound)
 
 
@@ -265,6 +265,15 @@ def summary(seconds: dict[str, list[float]], total: int, sends: str, receives: s
         "megabytes_per_second": {name: round(total / value / 1e6) for name, value in median.items()},
         "push_of_plain": round(median[sends] / median["push"], 3),
         "pull_of_plain": round(median[receives or sends] / median["pull"], 3),
+    }
+
+
+def both_ways(seconds: dict[str, list[float]]) -> dict[str, object]:
+    """Return the ratio for push and pull together: between two folders they are one operation, timed twice as often."""
+    copies, transfers = seconds["copy"], [*seconds["push"], *seconds["pull"]]
+    return {
+        "both_of_plain_by_total": round(sum(copies) / sum(transfers), 3),
+        "both_of_plain_by_median": round(statistics.median(copies) / statistics.median(transfers), 3),
     }
 
 
