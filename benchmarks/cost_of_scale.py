@@ -134,7 +134,8 @@ def main() -> None:
     overhead, driver_bytes, source = 0.0005, 3000.0, "assumed"
     if measured.exists():
         found = json.loads(measured.read_text())
-        overhead, driver_bytes = found["driver_overhead_seconds_per_ask"], found["driver_bytes_per_row"]
+        overhead = found.get("driver_overhead_seconds_per_ask", overhead)
+        driver_bytes = found.get("driver_bytes_per_row", driver_bytes)
         source = "results/ray_runner.json"
     table = {name: cost(rows, overhead, driver_bytes) for name, rows in SIZES.items()}
     inputs = {

@@ -73,10 +73,9 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
 
     started = time.monotonic()
-    problems = Problems.of(context.rows)
     shingling = Shingling("unicode_words", settings.shingle)
     bands = bands_for(settings.threshold, settings.recall, settings.num_perm)
-    texts = _texts(problems)
+    texts = _texts(context.rows)
     signed = signed_texts(context, texts, shingling, bands)
     columns = context.rows
     rows = Rows(
@@ -97,8 +96,8 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     found, cut = find_duplicates(rows, read_prints, shingling, rules, context.runner)
     warnings = [f"{NAME}: {cut} crowds of near texts were too large and mixed to be compared in full"] if cut else []
     ids = context.rows["id"].to_list()
-    entries = [_entry(duplicate, ids, problems, rows.answers) for duplicate in found]
-    planted = _canaries(context, settings.canaries, problems, rows, (shingling, bands, rules))
+    entries = [_entry(duplicate, ids, context.rows["question"], rows.answers) for duplicate in found]
+    planted = _canaries(context, settings.canaries, rows, (shingling, bands, rules)) if settings.canaries else []
     record = {
         "duplicates": {
             "scheme": SCHEME,
@@ -121,15 +120,21 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     )
 
 
-def _texts(problems: Problems) -> pl.Series:
+def _texts(rows: pl.DataFrame) -> pl.Series:
     """The words that are compared: question without image tags, with lettered options."""
     import polars as pl
 
     parts = [pl.Series("text", [], dtype=pl.String)]
-    for start in range(0, len(problems), TEXTS_AT_ONCE):
-        rows = range(start, min(start + TEXTS_AT_ONCE, len(problems)))
-        parts.append(pl.Series("text", [problems.form(row, FORMS - 1) for row in rows], dtype=pl.String))
-    return pl.concat(parts, rechunk=True)
+    for start in range(0, rows.height, TEXTS_AT_ONCE):
+        problems = Problems.of(rows[start : start + TEXTS_AT_ONCE])
+        parts.append(_forms(problems))
+    return pl.concat(parts)
+
+
+def _forms(problems: Problems) -> pl.Series:
+    import polars as pl
+
+    return pl.Series("text", [problems.form(row, FORMS - 1) for row in range(len(problems))], dtype=pl.String)
 
 
 def _order(context: StepContext, settings: Settings) -> list[int]:
@@ -148,14 +153,14 @@ def _order(context: StepContext, settings: Settings) -> list[int]:
     return rank
 
 
-def _entry(duplicate: Duplicate, ids: Sequence[str], problems: Problems, answers: Sequence[str]) -> dict[str, Any]:
+def _entry(duplicate: Duplicate, ids: Sequence[str], questions: pl.Series, answers: Sequence[str]) -> dict[str, Any]:
     ours, theirs = answers[duplicate.row], answers[duplicate.of]
     evidence = {
         "text": "equal" if duplicate.score == 1.0 else "near",
         "images": duplicate.images,
         "image_bits": duplicate.image_bits,
-        "row": problems.questions[duplicate.row][:EXCERPT],
-        "kept": problems.questions[duplicate.of][:EXCERPT],
+        "row": (questions[duplicate.row] or "")[:EXCERPT],
+        "kept": (questions[duplicate.of] or "")[:EXCERPT],
         "answers": [ours[:EXCERPT], theirs[:EXCERPT]],
     }
     return {
@@ -182,24 +187,25 @@ def _schema() -> dict[str, Any]:
 
 
 def _canaries(
-    context: StepContext, per_kind: int, problems: Problems, rows: Rows, how: tuple[Shingling, Bands, Rules]
+    context: StepContext, per_kind: int, rows: Rows, how: tuple[Shingling, Bands, Rules]
 ) -> list[tuple[str, bool]]:
     """Plant copies of rows beside their originals alone, and say of each whether it is found to repeat its original."""
     import polars as pl
 
     shingling, bands, rules = how
+    problems = Problems.of(context.rows)
     ids = context.rows["id"].to_list()
     originals = [
         canaries.Original(i, q, tuple(c), p)
         for i, q, c, p in zip(ids, problems.questions, problems.choices, rows.pictures, strict=True)
     ]
-    made = list(canaries.plant(originals, context.images.get, per_kind)) if per_kind else []
+    made = list(canaries.plant(originals, context.images.get, per_kind))
     outcome: list[tuple[str, bool]] = []
-    for number in range(0, len(made), max(per_kind, 1)):
+    for number in range(0, len(made), per_kind):
         some = made[number : number + per_kind]
         chosen = sorted({copy.original for copy in some})
         copies = Problems([copy.question for copy in some], [list(copy.choices) for copy in some])
-        texts = pl.concat([rows.texts.gather(chosen), _texts(copies)])
+        texts = pl.concat([rows.texts.gather(chosen), _forms(copies)])
         own = {bytes_hash(data): image_print(bytes_hash(data), data) for copy in some for data in copy.images}
 
         def read_prints(hashes: Iterable[str], own: dict[str, ImagePrint] = own) -> dict[str, ImagePrint]:
