@@ -53,6 +53,7 @@ def test_only_processes_with_the_runs_tag_are_ended_also_stubborn_ones():
 def test_the_cpu_adaptations_are_in_the_environment_without_cuda_only(tmp_path):
     cpu = run_environment(spec(tmp_path), "t", tmp_path)
     cuda = run_environment(spec(tmp_path, "cuda"), "t", tmp_path)
+    assert cpu["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == cuda["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"
     assert cpu["INFI_MMR_CPU_COMPAT"] == "1"
     assert "cpu_compat/site" in cpu["PYTHONPATH"]
     assert "INFI_MMR_CPU_COMPAT" not in cuda

@@ -78,6 +78,8 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
         SETTINGS: spec.agent.to_json(),
         "RAY_DEDUP_LOGS": "0",  # the progress lines must not be folded together
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Under `uv run` Ray would send the working folder to every worker and start another `uv run` there.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # a dead head ends the run after this, not after a minute
         "RAY_worker_niceness": "0",  # Ray's 15 lets anything else on the machine starve the training; use nice instead
         "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",  # as OpenRLHF sets it
