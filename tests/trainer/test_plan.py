@@ -62,7 +62,9 @@ def test_local_plan_knows_the_bundled_checkpoint_and_the_dataset(mini_store):
     assert plan["counts"]["steps"] == plan["configuration"]["train"]["max_steps"]
     assert plan["cluster"]["gpus"] == 0
     assert 5 < plan["memory_gib"]["total"] < 14
-    assert any("pass" in text for text in plan["warnings"])  # more steps than rows
+    assert plan["warnings"] == []
+    longer = make_plan(load_phase("mre", "local", ["train.max_steps=40"]), store=mini_store)
+    assert any("pass" in text for text in longer["warnings"])  # more prompts than rows
     text = plan_text(plan)
     assert "OpenRLHF arguments: --actor.model_name_or_path tiny-vl" in text
 
