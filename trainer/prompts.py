@@ -42,8 +42,12 @@ def messages(
     user = render(settings.question, **fields)
     conversation = build_conversation(prompt(settings.system), user, [_PICTURE] * pictures)
     for message in conversation:
-        if isinstance(message["content"], list):
+        if not isinstance(message["content"], list):
+            continue
+        if pictures:
             message["content"] = [{"type": "image"} if part["type"] == "image" else part for part in message["content"]]
+        else:  # templates of text models join strings and refuse parts
+            message["content"] = "".join(part["text"] for part in message["content"])
     return conversation
 
 

@@ -201,3 +201,9 @@ def test_picture_tokens_follow_qwens_rule_by_hand(size, tokens):
     # 1008 x 1008 = 36 x 36 tokens is above 1,280 x 784 pixels and shrinks to 35 x 35
     bounds = {"patch_size": 14, "merge_size": 2, "min_pixels": 12_544, "max_pixels": 1280 * 784}
     assert image_tokens(*size, bounds) == tokens
+
+
+def test_a_text_models_template_gets_strings_and_not_parts():
+    phase = load_phase("fra", "local", SMALL)
+    assert all(isinstance(message["content"], str) for message in messages(phase.prompt, "What is 2 + 2?", 0))
+    assert isinstance(messages(phase.prompt, "<image>What?", 1)[-1]["content"], list)
