@@ -1,11 +1,9 @@
 """The supervised training of tiny-vl in one run: captions first, then questions, pairs for embeddings at the end.
 
-Input: settings (steps, seed, mixes). Output: a folder with `checkpoint.safetensors` + `state.pt`-free resumable state,
-`progress.jsonl` (losses), and Hugging Face folders that any tool loads.
+Input: a `Schedule` (steps, seed, mixes). Output: a folder with `state.pt` (resumable, read with `weights_only`),
+`progress.jsonl` (losses), the tokenizer, and Hugging Face folders that any tool loads.
 
-Plan of a run (shares of the steps): warm-up 60 steps; phase "read" up to `read_until`: captions, types, look-ups from
-captions, some arithmetic; phase "answer": questions from the picture join, and every `embed_every`-th step is a
-contrastive one; the learning rates fall linearly to a twentieth over the last `decay` of the steps.
+The phases of a run, their mixes and the learning rates are told in `schedule.py`: "read", "answer", "guess".
 """
 
 from __future__ import annotations
