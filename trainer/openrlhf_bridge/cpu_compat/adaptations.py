@@ -130,7 +130,8 @@ class StoreBroadcast:
             tensor.copy_(group.broadcast(tensor, src))
             self._taken += 1
             return
-        group.broadcast(tensor, src)
+        # A parameter is a view into DeepSpeed's one flat buffer, and pickling a view writes all of that buffer.
+        group.broadcast(tensor.clone(), src)
         if len(group.entries) > KEPT_TENSORS:
             self._delete_taken()
 
