@@ -69,25 +69,22 @@ class AnnotationTable:
         self.folder = f"annotations/{step}/{context[:32]}"
         self._values = values
         self._about = about
-        self._table: pa.Table | None = None
-        self._index: dict[str, int] = {}
-        self._segments: set[str] = set()
+        self._told = False
+        self.refresh()
 
     def lookup(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Known cells among `keys`: key -> value columns. Unknown keys are absent from the result."""
-        self._load()
-        if self._table is None:
+        found = self.columns(list(keys))
+        if found is None:
             return {}
-        import pyarrow as pa
-
-        found = [(key, self._index[key]) for key in dict.fromkeys(keys) if key in self._index]
-        rows = self._table.drop_columns(["key"]).take(pa.array([row for _, row in found], pa.int64())).to_pylist()
-        return {key: row for (key, _), row in zip(found, rows, strict=True)}
+        rows = found.drop_columns(["key"]).to_pylist()
+        return dict(zip(found.column("key").to_pylist(), rows, strict=True))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Distinct keys that have no cell yet, in the order given."""
         self._load()
-        return [key for key in dict.fromkeys(keys) if key not in self._index]
+        wanted = list(dict.fromkeys(keys))
+        return [key for key, known in zip(wanted, self._known(wanted), strict=True) if not known]
 
     def columns(self, keys: Sequence[str]) -> pa.Table | None:
         """Bulk `lookup`: one row per distinct known key, in the order given, with `key` and the value columns.
@@ -98,9 +95,10 @@ class AnnotationTable:
         if self._table is None:
             return None if self._values is None else self._schema().empty_table()
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        places = [self._index[key] for key in dict.fromkeys(keys) if key in self._index]
-        return self._table.take(pa.array(places, pa.int64()))
+        wanted = pa.array(dict.fromkeys(keys), pa.string())
+        return self._table.take(pc.index_in(wanted, value_set=self._table.column("key")).drop_null())
 
     def append(self, cells: Sequence[Mapping[str, Any]]) -> None:
         """Store cells (`key` and value columns each); they are durable when this returns. Empty input does nothing."""
@@ -111,19 +109,23 @@ class AnnotationTable:
         self.append_table(pa.Table.from_pylist([dict(cell) for cell in cells], schema=self._schema()))
 
     def append_table(self, table: pa.Table) -> None:
-        """Store a table with `key` and the value columns; durable when this returns. Empty input does nothing."""
+        """Store a table with `key` and the value columns; durable when this returns. Empty input does nothing.
+
+        A table that was not read yet, or was refreshed, is not read for this and keeps nothing in memory.
+        """
         if table.num_rows == 0:
             return
-        self._load()
+        if self._values is None:
+            self._load()  # what is stored already says of which types the values are
         if self._values is None:
             self._values = table.drop_columns(["key"]).schema
         table = table.select(self._schema().names).cast(self._schema())
-        if self._about is not None and not self._segments:
+        if self._about is not None and not self._told:
             self.store.put_new(f"{self.folder}/about.json", _about_json(self._about))
+            self._told = True
         name = self._put(table)
-        if name not in self._segments:
-            self._segments.add(name)
-            self._add(table, name)
+        if self._loaded:
+            self._take_up(table, name)
 
     def compact(self, *, at_least: int = 2) -> int:
         """Merge small segments, `MERGED_BYTES` at a time so that memory stays bounded; returns how many were merged.
@@ -157,12 +159,14 @@ class AnnotationTable:
 
     def refresh(self) -> None:
         """Forget what was read, so that cells which others stored meanwhile are seen."""
-        self._table, self._index, self._segments = None, {}, set()
+        self._loaded = False
+        self._table: pa.Table | None = None
+        self._fresh: list[pa.Table] = []
 
     def __len__(self) -> int:
         """Number of known cells."""
         self._load()
-        return len(self._index)
+        return 0 if self._table is None else self._table.num_rows
 
     def _schema(self) -> pa.Schema:
         import pyarrow as pa
@@ -179,41 +183,42 @@ class AnnotationTable:
         )
 
     def _load(self) -> None:
-        if self._table is not None or self._segments:
-            return
-        entries = self._list()
-        if sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
-            self.compact()
+        """Read what is stored, where this was not done yet, and take in what was appended since."""
+        if not self._loaded:
             entries = self._list()
-        names = [name for name, _ in entries]
-        try:
-            self._add_all(names)
-        except NotInStoreError:  # another builder merged it between our listing and our reading
-            self.refresh()
-            self._load()
-            return
-        self._segments = set(names)
+            if sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
+                self.compact()
+                entries = self._list()
+            try:
+                self._read_all([name for name, _ in entries])
+            except NotInStoreError:  # another builder merged it between our listing and our reading
+                self.refresh()
+                self._load()
+            self._loaded = True
+        if self._fresh:
+            self._table = _distinct([self._table, *self._fresh] if self._table else self._fresh)
+            self._fresh = []
 
-    def _add_all(self, names: Sequence[str]) -> None:
-        """Take up the segments that are there."""
+    def _known(self, keys: Sequence[str]) -> list[bool]:
+        """Whether each key has a cell; the table is loaded."""
+        if self._table is None:
+            return [False] * len(keys)
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        known: list[bool] = pc.is_in(pa.array(keys, pa.string()), value_set=self._table.column("key")).to_pylist()
+        return known
+
+    def _read_all(self, names: Sequence[str]) -> None:
+        """Read the segments that are there."""
         with ThreadPoolExecutor(max_workers=8) as readers:  # an object store answers many small reads at once
             tables = list(readers.map(self._read, names))
-        if tables:
-            self._add(_settle(tables), "")
+        self._table = _distinct(tables) if tables else None
 
-    def _add(self, table: pa.Table, name: str) -> None:
-        """Take up one more table, which lies in segment `name`."""
-        import pyarrow as pa
-
+    def _take_up(self, table: pa.Table, name: str) -> None:
+        """Remember a table that was appended after loading and lies in segment `name`."""
         del name
-        whole = table if self._table is None else pa.concat_tables([self._table, table])
-        keys = table.column("key").to_pylist()
-        start = whole.num_rows - len(keys)
-        if any(key in self._index for key in keys):
-            whole = _settle([whole])
-            keys, start, self._index = whole.column("key").to_pylist(), 0, {}
-        self._table = whole
-        self._index.update(zip(keys, range(start, start + len(keys)), strict=True))
+        self._fresh.append(table)
 
     def _read(self, name: str) -> pa.Table:
         import pyarrow as pa
@@ -242,6 +247,15 @@ class AnnotationTable:
 
 def _about_json(about: Mapping[str, Any]) -> bytes:
     return json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _distinct(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table with each key once, in no promised order; nothing is copied where no key repeats."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = pa.concat_tables(tables)
+    return whole if pc.count_distinct(whole.column("key")).as_py() == whole.num_rows else _settle(tables)
 
 
 def _settle(tables: Sequence[pa.Table]) -> pa.Table:

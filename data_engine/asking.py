@@ -123,6 +123,9 @@ def ask_about_images(
     ]
     missing = [table.missing(group.images) for table, group in zip(tables, groups, strict=True)]
     table_of = {sha256: table for table, hashes in zip(tables, missing, strict=True) for sha256 in hashes}
+    for table, hashes in zip(tables, missing, strict=True):
+        if hashes:
+            table.refresh()  # what is appended stays on the store until all is answered
     failed: list[tuple[str, str]] = []
 
     def sink(cells: list[Cell]) -> None:
@@ -147,21 +150,30 @@ def ask_about_images(
         task = context.progress.task(step, count)
         warnings = context.runner.ask(engine, asks(), sink, images=images, sampling=sampling, task=task)
         task.done()
-    frames = []
-    for table, group in zip(tables, groups, strict=True):
-        known = table.columns(list(group.images))
-        table.refresh()  # the frame has it now: one copy is enough
-        if known is not None:
-            frames.append(pl.DataFrame(pl.from_arrow(known)).rename({"key": "image_hash"}))
+    table_of.clear()
+    missing.clear()
     if failed:
         warnings = [*warnings, f"{step}: {len(failed)} images failed, first: {failed[0][1]}"]
     return Asked(
-        cells=pl.concat(frames).sort("image_hash") if frames else _empty(values),
+        cells=_answered(tables, groups, values),
         failures=pl.DataFrame(sorted(failed), schema=["image_hash", "reason"], orient="row") if failed else None,
         computed=count - len(failed),
         reused=sum(len(set(group.images)) for group in groups) - count,
         warnings=warnings,
     )
+
+
+def _answered(tables: Sequence[AnnotationTable], groups: Sequence[Group], values: pa.Schema) -> pl.DataFrame:
+    """`image_hash` and the value columns of every image that has an answer, sorted by `image_hash`."""
+    import polars as pl
+
+    cells = pl.DataFrame(pl.from_arrow(values.empty_table())).insert_column(0, pl.Series("key", [], dtype=pl.String))
+    for table, group in zip(tables, groups, strict=True):
+        known = table.columns(group.images)
+        table.refresh()  # the frame has it now: one copy is enough
+        if known is not None:
+            cells = cells.vstack(pl.DataFrame(pl.from_arrow(known)))
+    return cells.rename({"key": "image_hash"}).sort("image_hash")
 
 
 def _table(
@@ -188,10 +200,3 @@ def _table(
         "sampling": sampling.model_dump(mode="json"),
     }
     return AnnotationTable(context.store, step, fingerprint(asked), values, about)
-
-
-def _empty(values: pa.Schema) -> pl.DataFrame:
-    import polars as pl
-
-    frame = pl.DataFrame(pl.from_arrow(values.empty_table()))
-    return frame.insert_column(0, pl.Series("image_hash", [], dtype=pl.String))

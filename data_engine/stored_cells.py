@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data_engine.annotations import AnnotationTable, smallest_value
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
@@ -26,34 +26,15 @@ if TYPE_CHECKING:
 class StoredCells(AnnotationTable):
     """As `AnnotationTable`; about 200 bytes of memory per cell, whatever its value."""
 
-    def __init__(
-        self,
-        store: Store,
-        step: str,
-        context: str,
-        values: pa.Schema | None = None,
-        about: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(store, step, context, values, about)
-        self._names: list[str] = []
-
     def places(self, keys: Iterable[str]) -> list[str]:
         """File (its name in the table's folder) of each key; empty for an unknown one."""
         self._load()
-        return [self._names[self._index[key]] if key in self._index else "" for key in keys]
-
-    def lookup(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Known cells among `keys`, read from the store."""
-        found = self.columns(list(keys))
-        if found is None:
-            return {}
-        rows = found.drop_columns(["key"]).to_pylist()
-        return dict(zip(found.column("key").to_pylist(), rows, strict=True))
+        return [self._names[self._file_of[key]] if key in self._file_of else "" for key in keys]
 
     def columns(self, keys: Sequence[str]) -> pa.Table | None:
         """One row per distinct known key, in the order given, read from the store; None where nothing is known."""
         self._load()
-        known = [key for key in dict.fromkeys(keys) if key in self._index]
+        known = [key for key in dict.fromkeys(keys) if key in self._file_of]
         if not known:
             return None if self._values is None else self._schema().empty_table()
         return read_cells((self.store, self.step, self.context), known, self.places(known))
@@ -61,9 +42,18 @@ class StoredCells(AnnotationTable):
     def refresh(self) -> None:
         """Forget what was read, so that cells which others stored meanwhile are seen."""
         super().refresh()
-        self._names = []
+        self._names: list[str] = []
+        self._file_of: dict[str, int] = {}
 
-    def _add_all(self, names: Sequence[str]) -> None:
+    def __len__(self) -> int:
+        """Number of known cells."""
+        self._load()
+        return len(self._file_of)
+
+    def _known(self, keys: Sequence[str]) -> list[bool]:
+        return [key in self._file_of for key in keys]
+
+    def _read_all(self, names: Sequence[str]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -80,22 +70,23 @@ class StoredCells(AnnotationTable):
         for name, (_, keys) in zip(names, found, strict=True):
             self._place(name, keys)
 
-    def _add(self, table: pa.Table, name: str) -> None:
-        self._place(name, table.column("key").to_pylist())
+    def _take_up(self, table: pa.Table, name: str) -> None:
+        if name not in self._names:
+            self._place(name, table.column("key").to_pylist())
 
     def _place(self, name: str, keys: Sequence[str]) -> None:
         number = len(self._names)
         self._names.append(name)
-        twice = [key for key in keys if self._index.get(key, number) != number]
-        before = {key: self._names[self._index[key]] for key in twice}
-        self._index.update(dict.fromkeys(keys, number))
+        twice = [key for key in keys if self._file_of.get(key, number) != number]
+        before = {key: self._names[self._file_of[key]] for key in twice}
+        self._file_of.update(dict.fromkeys(keys, number))
         if twice:
             here = (self.store, self.step, self.context)
             old = read_cells(here, twice, [before[key] for key in twice]).to_pylist()
             new = read_cells(here, twice, [name] * len(twice)).to_pylist()
             for key, *values in zip(twice, old, new, strict=True):
                 if smallest_value(values) == 0:
-                    self._index[key] = self._names.index(before[key])
+                    self._file_of[key] = self._names.index(before[key])
 
 
 def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequence[str]) -> pa.Table:

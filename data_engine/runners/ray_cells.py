@@ -16,7 +16,7 @@ from data_engine.runners import Ask, Cell, in_batches
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 ASKS = pa.schema(
     [
@@ -43,9 +43,8 @@ CELLS = pa.schema(
 )
 
 
-def ask_tables(asks: Iterable[Ask], size: int) -> list[pa.Table]:
+def ask_tables(asks: Iterable[Ask], size: int) -> Iterator[pa.Table]:
     """Tables of at most `size` asks each, in order: one table is one batch of a worker."""
-    tables = []
     for batch in in_batches(asks, size):
         columns = [
             [ask.key for ask in batch],
@@ -53,25 +52,13 @@ def ask_tables(asks: Iterable[Ask], size: int) -> list[pa.Table]:
             pa.array([ask.system for ask in batch]).dictionary_encode(),
             [list(ask.images) for ask in batch],
         ]
-        tables.append(pa.Table.from_arrays([pa.array(c) if isinstance(c, list) else c for c in columns], schema=ASKS))
-    return tables
+        yield pa.Table.from_arrays([pa.array(c) if isinstance(c, list) else c for c in columns], schema=ASKS)
 
 
 def asks_of(table: pa.Table) -> list[Ask]:
     """The asks of a table."""
     columns = [table.column(name).to_pylist() for name in ("key", "text", "system", "images")]
     return [Ask(key, text, system, tuple(images)) for key, text, system, images in zip(*columns, strict=True)]
-
-
-def without(tables: Iterable[pa.Table], done: Collection[str], *, singly: bool) -> list[pa.Table]:
-    """The asks that are not `done`: tables as they were without them, or one table per ask."""
-    import pyarrow.compute as pc
-
-    known = pa.array(list(done), pa.string())
-    left = [table.filter(pc.invert(pc.is_in(table.column("key"), value_set=known))) for table in tables]
-    if singly:
-        return [table.slice(row, 1) for table in left for row in range(table.num_rows)]
-    return [table for table in left if table.num_rows]
 
 
 def cell_table(cells: Sequence[Cell], note: str = "") -> pa.Table:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.runners import Ask, Cell
 from data_engine.runners.local import LocalRunner
-from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, without
+from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
 from shared.vlm.surroundings import quiet
@@ -62,6 +62,36 @@ FEW_ROWS = 2**14
 
 DEADLY = "it ended every worker it was given to"
 """Reason of an ask that failed so."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A table of asks that lies in Ray's shared memory, so that the driver holds none of them.
+
+    Attributes:
+        reference: Where it lies.
+        keys: How many asks it has.
+        first: Key of the first: answers come as whole tables, in the order of the asks, and so tell which they answer.
+
+    """
+
+    reference: Any
+    keys: int
+    first: str
+
+    @classmethod
+    def put(cls, table: pa.Table) -> _Batch:
+        """Share a table."""
+        import ray
+
+        return cls(ray.put(table), table.num_rows, table.column("key")[0].as_py())
+
+    def singly(self) -> list[_Batch]:
+        """Each ask as a batch of its own."""
+        import ray
+
+        table = ray.get(self.reference)
+        return [self] if self.keys == 1 else [self.put(table.slice(row, 1)) for row in range(self.keys)]
 
 
 @dataclass
@@ -117,26 +147,30 @@ class RayRunner:
         task: Task | None = None,
     ) -> list[str]:
         """Answer every ask on the cluster; see `Runner.ask`."""
-        waiting = ask_tables(asks, engine.batch_size)
-        if not waiting:
+        tables = ask_tables(asks, engine.batch_size)
+        some = list(islice(tables, FEW + 1))
+        if not some:
             return []
         ray = self._connect()
-        if len(waiting) <= FEW and not ray.cluster_resources().get("GPU"):
-            few = [ask for table in waiting for ask in asks_of(table)]
+        if len(some) <= FEW and not ray.cluster_resources().get("GPU"):
+            few = [ask for table in some for ask in asks_of(table)]
             return LocalRunner().ask(engine, few, sink, images=images, sampling=sampling, task=task)
+        waiting = [_Batch.put(table) for table in chain(some, tables)]
         setup = ray.put({"spec": engine, "images": images, "sampling": sampling})
         asking = _Asking(engine, setup, sink, task)
         for number in range(1, ROUNDS + 1):
             done, whole = self._round(asking, waiting)
-            waiting = without(waiting, done, singly=whole)
+            waiting = [batch for batch in waiting if batch.first not in done]
+            if whole:
+                waiting = [one for batch in waiting for one in batch.singly()]
             if not waiting or (whole and number > 1 and len(waiting) <= ALONE):
                 break
-            asking.warnings.append(f"{sum(table.num_rows for table in waiting)} asks were lost and are asked again")
+            asking.warnings.append(f"{sum(batch.keys for batch in waiting)} asks were lost and are asked again")
         else:
             message = f"{len(waiting)} batches of asks were lost with their workers {ROUNDS} times"
             raise InfiMmrError(message, "Look at the workers' logs (ray logs); finished answers are kept.")
-        lost = [table for table in waiting if not self._round(asking, [table])[0]]
-        asking.finish([Cell(table.column("key")[0].as_py(), None, DEADLY) for table in lost])
+        lost = [batch for batch in waiting if not self._round(asking, [batch])[0]]
+        asking.finish([Cell(batch.first, None, DEADLY) for batch in lost])
         return asking.warnings
 
     def map_batches(
@@ -204,14 +238,14 @@ class RayRunner:
             self._started_here = not address
         return ray
 
-    def _round(self, asking: _Asking, waiting: list[pa.Table]) -> tuple[set[str], bool]:
-        """One pass over `waiting`: keys that were answered, and whether the pass went through to its end.
+    def _round(self, asking: _Asking, waiting: list[_Batch]) -> tuple[set[str], bool]:
+        """One pass over `waiting`: first keys of the batches answered, and whether the pass went through to its end.
 
         Batches whose worker or node died are missing from the keys.
         """
         import ray
 
-        data = _dataset([ray.put(table) for table in waiting], losses=True)
+        data = _dataset([batch.reference for batch in waiting], losses=True)
         resources = ray.cluster_resources()
         size = min(self._pool_size(asking.engine, resources), len(waiting))
         # One batch in work and one ready, so that an actor never waits for the driver.
@@ -230,7 +264,7 @@ class RayRunner:
                 cells, notes = cells_of(table)
                 asking.warnings.extend(notes)
                 asking.finish(cells)
-                done.update(cell.key for cell in cells)
+                done.add(cells[0].key)
         except ray.exceptions.RayError as error:  # an answer lay on a lost node: the next round asks what is missing
             asking.warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
             return done, False

@@ -86,7 +86,8 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     asked = ask_about_images(
         context, NAME, engine=settings.engine, sampling=settings.sampling, groups=groups, values=values, to_value=_value
     )
-    cells = asked.cells.join(types, on="image_hash", how="left").sort("image_hash")
+    of_cells = types.join(asked.cells.select("image_hash"), on="image_hash", how="semi").sort("image_hash")
+    cells = asked.cells.with_columns(of_cells["image_type"])  # both are sorted: no caption is copied
     warnings = list(asked.warnings)
     cut = int((cells["finish_reason"] == "length").sum())
     empty = int((cells["caption"] == "").sum())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_engine.runners import Ask, Cell
-from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, without
+from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table
 from data_engine.runners.ray_data import RayRunner, _actor_options
 from shared.errors import InfiMmrError
 from shared.vlm import EngineSpec
@@ -15,19 +15,10 @@ ASKS = [Ask(f"k{n}", f"text <image> {n}", "be kind" if n % 2 else "", ("a" * 64,
 
 
 def test_asks_come_back_as_they_were_in_batches_of_the_asked_size():
-    tables = ask_tables(iter(ASKS), 4)
+    tables = list(ask_tables(iter(ASKS), 4))
     assert [table.num_rows for table in tables] == [4, 4, 2]
     assert [ask for table in tables for ask in asks_of(table)] == ASKS
-    assert ask_tables([], 4) == []
-
-
-def test_what_is_left_keeps_its_order_and_may_come_one_by_one():
-    tables = ask_tables(ASKS, 4)
-    done = {f"k{n}" for n in (0, 1, 2, 3, 5)}
-    together = without(tables, done, singly=False)
-    assert [[ask.key for ask in asks_of(table)] for table in together] == [["k4", "k6", "k7"], ["k8", "k9"]]
-    assert [table.num_rows for table in without(tables, done, singly=True)] == [1] * 5
-    assert without(tables, {ask.key for ask in ASKS}, singly=True) == []
+    assert list(ask_tables([], 4)) == []
 
 
 def test_chat_cells_failures_and_notes_come_back_as_they_were():
