@@ -263,8 +263,8 @@ class RayRunner:
             for table in _tables(answered, None):
                 cells, notes = cells_of(table)
                 asking.warnings.extend(notes)
-                asking.finish(cells)
                 done.add(cells[0].key)
+                asking.finish(cells)
         except ray.exceptions.RayError as error:  # an answer lay on a lost node: the next round asks what is missing
             asking.warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
             return done, False

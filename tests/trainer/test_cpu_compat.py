@@ -139,7 +139,8 @@ from openrlhf.trainer.ray.vllm_worker_wrap import WorkerWrap
 from openrlhf.utils.distributed_util import stateless_init_process_group
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0)); port = free.getsockname()[1]
-sent = [(f"w{number}", torch.randn(5, 7).to(torch.bfloat16)) for number in range(70)]
+flat = torch.randn(1_000_000).to(torch.bfloat16)     # DeepSpeed keeps all weights in one buffer: each is a view
+sent = [(f"w{number}", flat[35 * number:][:35].view(5, 7)) for number in range(70)]
 loads = []
 worker = WorkerWrap()
 worker.model_config = SimpleNamespace(dtype=torch.bfloat16)
@@ -151,12 +152,17 @@ group = stateless_init_process_group("127.0.0.1", port, 0, 2, None)
 thread.join()
 for push in range(2):
     for number, (name, weight) in enumerate(sent, start=1):
-        group.broadcast(weight + push, src=0, stream=None)
+        group.broadcast(weight, src=0, stream=None)
+        assert len(group._group.store.get(group._group.entries[-1][0])) < 4096     # its own bytes, not the buffer's
         worker.update_weight(name, torch.bfloat16, weight.shape, empty_cache=number == len(sent))
         assert len(loads) == push + (number == len(sent))
+    if push == 0:
+        first = [weight.clone() for _, weight in sent]
+        flat += 1
 for push, loaded in enumerate(loads):
     assert [name for name, _ in loaded] == [name for name, _ in sent]
-    assert all(torch.equal(got, weight + push) for (_, got), (_, weight) in zip(loaded, sent))
+    wanted = first if push == 0 else [weight for _, weight in sent]
+    assert all(torch.equal(got, weight) for (_, got), weight in zip(loaded, wanted))
 assert len(group._group.entries) <= 71          # what was taken is deleted from the store
 try:
     worker.update_weight("w", torch.float32, (1,), empty_cache=True)
