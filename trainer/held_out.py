@@ -27,7 +27,10 @@ FILE = "held_out.jsonl"
 def write_held_out(
     phase: Phase, checkpoint: Path, folder: Path, store: str | None, cache: Path | None = None
 ) -> dict[str, Any]:
-    """Write `held_out.jsonl` into `folder`; returns its record: lines per benchmark, sources, what was left out.
+    """Write `held_out.jsonl` into `folder`; returns its record.
+
+    That is: lines per benchmark, sources, what was left out, and the pictures of an item at most (vLLM must be ready
+    for them in a phase without pictures, too).
 
     Raises:
         InfiMmrError: a benchmark has no dataset version in the store.
@@ -40,6 +43,7 @@ def write_held_out(
     left_out: Counter[str] = Counter()
     counts: dict[str, int] = {}
     sources: dict[str, Any] = {}
+    max_images = 0
     with (folder / FILE).open("w", encoding="utf-8") as file:
         for name in phase.evaluation.benchmarks:
             task = task_named(name)
@@ -52,7 +56,9 @@ def write_held_out(
                     continue
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 counts[name] += 1
-    return {"items": counts, "left_out": dict(sorted(left_out.items())), "sources": sources}
+                max_images = max(max_images, len(item.images))
+    left = dict(sorted(left_out.items()))
+    return {"items": counts, "max_images": max_images, "left_out": left, "sources": sources}
 
 
 def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cache: Path) -> dict[str, Any] | str:

@@ -22,6 +22,7 @@ from trainer import preflight
 from trainer.checkpoint import finish_checkpoint
 from trainer.held_out import FILE as HELD_OUT
 from trainer.held_out import write_held_out
+from trainer.openrlhf_bridge.arguments import PromptFacts
 from trainer.phase import Phase
 from trainer.rollouts import RunWriter, read_metrics
 from trainer.run_record import (
@@ -36,7 +37,7 @@ from trainer.run_record import (
     read_record,
     write_record,
 )
-from trainer.training_data import PromptFile, check_dataset, read_prompt_file, write_prompts
+from trainer.training_data import check_dataset, read_prompt_file, write_prompts
 
 
 class Watcher(Protocol):
@@ -236,7 +237,9 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
     attempts = _settled(record.attempts, resumed_from)
     attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
     write_record(output, record.model_copy(update={"attempts": (*attempts, attempt)}))
-    spec = launch_spec(request, output, parent, read_prompt_file(output), writer.parts, resumed_from)
+    prompts, shown = read_prompt_file(output), record.held_out.get("max_images", 0)
+    facts = PromptFacts(prompts.rows, max(prompts.max_images, shown))
+    spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from)
 
     def hear(event: Event) -> None:
         nonlocal attempt
@@ -291,7 +294,7 @@ def _settled(attempts: tuple[Attempt, ...], resumed_from: int) -> tuple[Attempt,
 
 
 def launch_spec(  # noqa: PLR0917 - the run's six parts
-    request: PhaseRequest, output: Path, parent: Path, prompts: PromptFile, parts: Path, resumed_from: int
+    request: PhaseRequest, output: Path, parent: Path, prompts: PromptFacts, parts: Path, resumed_from: int
 ) -> Any:
     """Everything that the launcher needs; OpenRLHF's own parser has accepted the arguments.
 
@@ -300,7 +303,7 @@ def launch_spec(  # noqa: PLR0917 - the run's six parts
 
     """
     from trainer.openrlhf_bridge.agent_settings import AgentSettings
-    from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
+    from trainer.openrlhf_bridge.arguments import RunPaths, openrlhf_arguments, parse_with_openrlhf
     from trainer.openrlhf_bridge.launch import LaunchSpec
 
     phase = request.phase
@@ -312,9 +315,7 @@ def launch_spec(  # noqa: PLR0917 - the run's six parts
         tensorboard=str(output / "tensorboard"),
         held_out=str(output / HELD_OUT) if phase.evaluation.every else "",
     )
-    arguments = openrlhf_arguments(
-        phase, paths, PromptFacts(prompts.rows, prompts.max_images), device=request.device, resume=resumed_from > 0
-    )
+    arguments = openrlhf_arguments(phase, paths, prompts, device=request.device, resume=resumed_from > 0)
     parse_with_openrlhf(arguments)
     reward = phase.reward
     weights: dict[str, Any] = {

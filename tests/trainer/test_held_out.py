@@ -32,7 +32,7 @@ def written(mini_store, tmp_path, overrides=()):
 
 def test_every_item_is_asked_in_the_words_of_trainer_evaluate(mini_store, tmp_path):
     record, lines = written(mini_store, tmp_path)
-    assert record["items"] == {"math500": 10, "mathverse": 10}
+    assert (record["items"], record["max_images"]) == ({"math500": 10, "mathverse": 10}, 1)
     assert record["sources"]["mathverse"]["fingerprint"]
     renderer = PromptRenderer(BUNDLED_FOLDER)
     asked = []
