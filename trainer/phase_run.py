@@ -284,13 +284,17 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
 
 
 def _settled(attempts: tuple[Attempt, ...], resumed_from: int) -> tuple[Attempt, ...]:
-    """Earlier attempts; one that never said how it ended was killed, and what it lost is told."""
-    settled = []
-    reason = f"no end was recorded; continued after step {resumed_from}"
-    for attempt in attempts:
-        killed = attempt.outcome == "running"
-        settled.append(attempt.model_copy(update={"outcome": "killed", "reason": reason}) if killed else attempt)
-    return tuple(settled)
+    """Earlier attempts; the last one may have been killed without saying so, or saved steps that nobody heard of."""
+    if not attempts:
+        return ()
+    *earlier, last = attempts
+    if last.outcome == "running":
+        reason = f"no end was recorded; continued after step {resumed_from}"
+        last = last.model_copy(update={"outcome": "killed", "reason": reason})
+    if last.last_step < resumed_from:
+        reason = f"{last.reason}; steps up to {resumed_from} were saved after the last one that was heard of"
+        last = last.model_copy(update={"last_step": resumed_from, "reason": reason})
+    return (*earlier, last)
 
 
 def launch_spec(  # noqa: PLR0917 - the run's six parts

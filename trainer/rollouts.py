@@ -66,13 +66,15 @@ class RunWriter:
     """Collects and writes one run's rollouts and metrics."""
 
     def __init__(self, folder: Path, *, resumed_from: int = 0) -> None:
-        """Take a run folder; what an earlier attempt wrote about steps after `resumed_from` is dropped."""
+        """Take a run folder; what an earlier attempt wrote about steps after `resumed_from` is dropped.
+
+        Steps up to `resumed_from` that it trained and saved unheard (Ray's head was gone, and with it the log) are
+        written now.
+        """
         self._folder = folder
         self._rollouts = folder / "rollouts"
         self.parts = self._rollouts / PARTS
         self.parts.mkdir(parents=True, exist_ok=True)
-        for old in self.parts.glob("*.jsonl"):
-            old.unlink()
         self._metrics = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(folder) if line["step"] <= resumed_from]
         self._metrics.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
@@ -87,6 +89,7 @@ class RunWriter:
         if earlier or self._evaluations.is_file():
             self._evaluations.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
         self._prompts = _prompt_facts(folder / "prompts.jsonl")
+        self._restore(resumed_from)
 
     def finish_step(self, step: int, values: dict[str, float]) -> dict[str, Any]:
         """Write the Parquet file and the metrics line of a finished step; returns the line's values."""
@@ -119,6 +122,20 @@ class RunWriter:
         with self._evaluations.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return line
+
+    def _restore(self, resumed_from: int) -> None:
+        """Write steps of earlier attempts that nobody heard of, then forget the agents' files of these attempts."""
+        heard = {line["step"] for line in read_metrics(self._folder)}
+        unheard = [step for step in range(1, resumed_from + 1) if step not in heard]
+        logged = _logged_steps(self._folder / "tensorboard") if unheard else {}
+        for step in unheard:
+            if step in logged:
+                self.finish_step(step, logged[step])
+        for old in self.parts.glob("*.jsonl"):
+            old.unlink()
+        self._read.clear()
+        self._waiting.clear()
+        self._held_out.clear()
 
     def _collect(self) -> None:
         for file in sorted(self.parts.glob("*.jsonl")):
@@ -187,6 +204,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def _logged_steps(folder: Path) -> dict[int, dict[str, float]]:
+    """OpenRLHF's numbers of each step, from its own TensorBoard files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    steps: dict[int, dict[str, float]] = defaultdict(dict)
+    for place in sorted({file.parent for file in folder.rglob("events.out.tfevents.*")}):
+        events = EventAccumulator(str(place), size_guidance={"scalars": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            for event in events.Scalars(tag):
+                steps[event.step][tag.removeprefix("train/")] = event.value
+    return steps
 
 
 def _prompt_facts(path: Path) -> dict[str, tuple[str, list[str]]]:

@@ -1,6 +1,6 @@
 """Asks and cells as Arrow tables, the form in which they travel between driver and workers.
 
-Asks: `key`, `text`, `system` (dictionary-encoded: eight prompts, however many asks), `images` (list of sha256).
+Asks: `key`, `text` and `system` (dictionary-encoded: a few prompts, however many asks), `images` (list of sha256).
 Cells: `key`, `failed`, then `text`, `tokens`, `prompt_tokens`, `finish_reason`, or `vector`; `note` (a restart, on
 the first row), `error` and `next_step` (an error that concerns every ask, on the first row).
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ASKS = pa.schema(
     [
         ("key", pa.string()),
-        ("text", pa.string()),
+        ("text", pa.dictionary(pa.int32(), pa.string())),
         ("system", pa.dictionary(pa.int32(), pa.string())),
         ("images", pa.list_(pa.string())),
     ]
@@ -48,7 +48,7 @@ def ask_tables(asks: Iterable[Ask], size: int) -> Iterator[pa.Table]:
     for batch in in_batches(asks, size):
         columns = [
             [ask.key for ask in batch],
-            [ask.text for ask in batch],
+            pa.array([ask.text for ask in batch]).dictionary_encode(),
             pa.array([ask.system for ask in batch]).dictionary_encode(),
             [list(ask.images) for ask in batch],
         ]

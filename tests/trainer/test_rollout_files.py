@@ -90,3 +90,25 @@ def test_a_step_without_rollout_lines_still_has_a_file_with_the_columns(tmp_path
     writer = RunWriter(tmp_path)
     writer.finish_step(1, {"reward": 0.0})
     assert pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet").height == 0
+
+
+def test_steps_that_were_saved_unheard_are_written_from_tensorboard_and_the_agents_files(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    with SummaryWriter(str(tmp_path / "tensorboard" / "fra")) as log:
+        for step in (1, 2, 3, 4):
+            log.add_scalar("train/reward", step / 8, step)
+            write_part(writer, rollout(step), rollout(step, "r2"))
+    writer.finish_step(1, {"reward": 0.125})  # then the log was lost, and training went on to a state of step 3
+    again = RunWriter(tmp_path, resumed_from=3)
+    assert [(line["step"], line["reward"], line["rollouts"]) for line in read_metrics(tmp_path)] == [
+        (1, 0.125, 2),
+        (2, 0.25, 2),
+        (3, 0.375, 2),
+    ]
+    assert pl.read_parquet(tmp_path / "rollouts" / "step-000003.parquet")["prompt_id"].to_list() == ["r1", "r2"]
+    assert list(again.parts.iterdir()) == []
+    again.finish_step(4, {})
+    assert read_metrics(tmp_path)[-1]["rollouts"] == 0
