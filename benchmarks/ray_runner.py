@@ -180,6 +180,9 @@ def given_back() -> None:
 
 def measure(runner_name: str, rows: int) -> dict[str, Any]:
     """One run in this process: seconds and peak private memory above the start, step by step."""
+    from data_engine.allocators import give_back_freed_memory
+
+    give_back_freed_memory()  # as the command does
     from ray import cloudpickle
 
     from data_engine.progress import QuietProgress

@@ -70,6 +70,7 @@ class AnnotationTable:
         self._values = values
         self._about = about
         self._told = False
+        self._opened = False
         self.refresh()
 
     def lookup(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -99,6 +100,17 @@ class AnnotationTable:
 
         wanted = pa.array(dict.fromkeys(keys), pa.string())
         return self._table.take(pc.index_in(wanted, value_set=self._table.column("key")).drop_null())
+
+    def rows(self, keys: Sequence[str]) -> pa.Table | None:
+        """As `columns`, in no promised order, and without copying where every known cell is asked for."""
+        self._load()
+        if self._table is None:
+            return self.columns(keys)
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pc.is_in(self._table.column("key"), value_set=pa.array(keys, pa.string()))
+        return self._table if pc.all(wanted).as_py() else self._table.filter(wanted)
 
     def append(self, cells: Sequence[Mapping[str, Any]]) -> None:
         """Store cells (`key` and value columns each); they are durable when this returns. Empty input does nothing."""
@@ -186,9 +198,11 @@ class AnnotationTable:
         """Read what is stored, where this was not done yet, and take in what was appended since."""
         if not self._loaded:
             entries = self._list()
-            if sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
+            if not self._opened and sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
+                self._opened = True  # before: merging refreshes
                 self.compact()
                 entries = self._list()
+            self._opened = True
             try:
                 self._read_all([name for name, _ in entries])
             except NotInStoreError:  # another builder merged it between our listing and our reading
@@ -265,7 +279,10 @@ def _settle(tables: Sequence[pa.Table]) -> pa.Table:
 
     whole = pa.concat_tables(tables).combine_chunks()
     whole = whole.take(pc.sort_indices(whole.column("key")))
-    keys = whole.column("key").to_pylist()
+    keys = whole.column("key")
+    if not pc.any(pc.equal(keys[1:], keys[:-1])).as_py():
+        return whole
+    keys = keys.to_pylist()
     keep: list[int] = []
     start = 0
     for row in range(1, len(keys) + 1):
@@ -273,7 +290,7 @@ def _settle(tables: Sequence[pa.Table]) -> pa.Table:
             continue
         keep.append(start if row == start + 1 else start + smallest_value(whole.slice(start, row - start).to_pylist()))
         start = row
-    return whole if len(keep) == len(keys) else whole.take(keep)
+    return whole.take(keep)
 
 
 def smallest_value(values: Sequence[dict[str, Any]]) -> int:

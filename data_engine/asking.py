@@ -169,7 +169,7 @@ def _answered(tables: Sequence[AnnotationTable], groups: Sequence[Group], values
 
     cells = pl.DataFrame(pl.from_arrow(values.empty_table())).insert_column(0, pl.Series("key", [], dtype=pl.String))
     for table, group in zip(tables, groups, strict=True):
-        known = table.columns(group.images)
+        known = table.rows(group.images)
         table.refresh()  # the frame has it now: one copy is enough
         if known is not None:
             cells = cells.vstack(pl.DataFrame(pl.from_arrow(known)))

@@ -52,6 +52,9 @@ def build(  # noqa: PLR0917 - the contract's options
     """Build a dataset version, or find the one that stands there already."""
 
     def work() -> dict[str, Any]:
+        from data_engine.allocators import give_back_freed_memory
+
+        give_back_freed_memory()
         from data_engine.build import build as build_now
         from data_engine.cli_output import say_report
         from data_engine.progress import open_progress
