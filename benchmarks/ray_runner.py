@@ -16,6 +16,7 @@ With `--only` one runner is measured and the other's numbers stay as the file ha
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -166,21 +167,9 @@ class Watched:
             self.peak = max(self.peak, self.now())
 
 
-def given_back() -> None:
-    """Give freed memory back to the system: what drawing the rows left behind must not hide what the steps take."""
-    import ctypes
-    import gc
-
-    import pyarrow as pa
-
-    gc.collect()
-    pa.default_memory_pool().release_unused()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 def measure(runner_name: str, rows: int) -> dict[str, Any]:
     """One run in this process: seconds and peak private memory above the start, step by step."""
-    from data_engine.allocators import give_back_freed_memory
+    from data_engine.allocators import give_back_freed_memory, trim
 
     give_back_freed_memory()  # as the command does
     from ray import cloudpickle
@@ -205,7 +194,8 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
         for number, size in enumerate((200, rows)):  # a small build first: what is loaded once does not count
             store = Store.open(Path(folder) / str(number))
             results: dict[str, StepResult] = {}
-            given_back()
+            gc.collect()
+            trim()  # what drawing the rows left behind must not hide what the steps take
             watched = Watched()
             start = watched.now()
             for name, (module, settings) in todo.items():
@@ -213,6 +203,7 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
                     store, "local", runner, {}, QuietProgress(), frame.head(size), DrawnImages(), benchmarks, results
                 )
                 results[name] = module.run(context, settings)
+                trim()  # as the build does
                 peak = (watched.restart() - start) / 2**20
                 found[name] = {"seconds": round(results[name].seconds, 2), "driver_mb": round(peak, 1)}
                 assert results[name].failures is None

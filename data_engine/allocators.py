@@ -19,6 +19,16 @@ def give_back_freed_memory() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     if "MALLOC_ARENA_MAX" not in os.environ:
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent outside glibc
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, _ARENAS)
+        _glibc("mallopt", _M_ARENA_MAX, _ARENAS)
+
+
+def trim() -> None:
+    """Give back what is free now: holes between what is in use. Milliseconds; called after each step."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *arguments: int) -> None:
+    """Call a function of glibc's allocator; elsewhere do nothing."""
+    found = getattr(ctypes.CDLL(None), function, None)
+    if found is not None:
+        found(*arguments)

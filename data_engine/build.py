@@ -222,6 +222,7 @@ def _judge(
 ) -> dict[str, StepResult]:
     import dataclasses
 
+    from data_engine.allocators import trim
     from data_engine.recipe import step_module
     from data_engine.runners import open_runner
 
@@ -232,6 +233,7 @@ def _judge(
         for name, settings in work.recipe.steps():
             with _told(work.recipe.name, name), _timed(work, name):
                 results[name] = step_module(name).run(dataclasses.replace(context, results=results), settings)
+            trim()
     finally:
         runner.close()
     return results
