@@ -43,7 +43,7 @@ TEXTS_AT_ONCE = 2048
 """Texts of one batch: about 1 MB, ten milliseconds of hashing, far more than what a batch costs beside it."""
 
 STORED_AT_ONCE = 2**13
-"""Cells of texts stored and read together: 3 MB of signatures; a killed build loses a fraction of a second of hashing."""
+"""Cells of texts stored and read together: 3 MB of signatures, and a killed build loses little."""
 
 PRINTS_AT_ONCE = 256
 """Image prints made and stored together, so that a killed build loses at most as many."""
