@@ -230,6 +230,8 @@ class RayRunner:
         # Started under `uv run`, Ray would send the working folder to every worker and build an environment there with
         # another `uv run`. Nodes have the project installed; Ray reads the variable when it is imported.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        # Ray Data's own actors make Ray's core print an error about their arguments; stderr belongs to our progress.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         import ray
 
         if not ray.is_initialized():
