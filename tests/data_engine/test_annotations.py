@@ -173,3 +173,26 @@ def test_four_processes_appending_and_merging_at_once_lose_no_cell(tmp_path: Pat
     first, second = table(Store.open(tmp_path)), table(Store.open(tmp_path))
     assert first.missing(sorted(written)) == []
     assert first.lookup(sorted(written)) == second.lookup(sorted(written))
+
+
+def test_rows_are_those_of_columns_in_any_order_and_uncopied_where_all_are_asked_for(tmp_path: Path) -> None:
+    cells = table(Store.open(tmp_path))
+    cells.append([cell("b"), cell("a", None)])
+    cells.append([cell("c", "three")])
+    some = cells.rows(["c", "nothing", "b"])
+    assert some is not None
+    assert sorted(some.column("key").to_pylist()) == ["b", "c"]
+    assert cells.rows(["a", "b", "c"]) is cells._table
+    assert table(Store.open(tmp_path / "empty")).rows(["a"]).num_rows == 0  # type: ignore[union-attr]
+
+
+def test_what_a_refreshed_table_appends_is_read_from_the_store_only(tmp_path: Path) -> None:
+    cells = table(Store.open(tmp_path))
+    assert cells.missing(["a", "b"]) == ["a", "b"]
+    cells.refresh()
+    cells.append([cell("a")])
+    cells.append([cell("a", "another answer"), cell("b")])
+    assert cells._table is None
+    assert cells._fresh == []
+    assert cells.missing(["a", "b", "c"]) == ["c"]
+    assert len(cells) == 2
