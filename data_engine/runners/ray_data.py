@@ -293,7 +293,7 @@ def _start(address: str | None) -> None:
     for attempt in range(1, STARTS + 1):
         try:
             with quiet():
-                ray.init(address=address, **options)
+                ray.init(address=address or "local", **options)  # never some other Ray of this machine
         except Exception as error:  # Ray raises bare Exception where a node does not come up within its 30 s
             with quiet():
                 ray.shutdown()
