@@ -26,7 +26,7 @@ from data_engine.steps.base import BenchmarkItems, StepContext
 from shared.store import Store
 from shared.vlm import EngineSpec, Sampling
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.slow
 
 
 def loaded(name, path):
