@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from shared.answers.grade import answer_kind, grade
 from shared.answers.normalise import normalise
 from shared.answers.outcome import GoldCheck, Verdict
+from shared.answers.pool import GraderPool
 from shared.answers.reading import read
 from shared.answers.words import is_truth_word, letters_in
 
@@ -85,17 +87,34 @@ def _other_unit(text: str) -> str:
     return f"{number or '1'} \\text{{candela}}"
 
 
-def check_gold(gold: str, kind: str | None = None, choices: Sequence[str] | None = None) -> GoldCheck:
+PROCESSOR_SECONDS = 10.0
+"""Limit of one comparison: what a gold is called must not depend on how busy the machine is, so that the time spent
+computing counts."""
+PATIENCE_SECONDS = 600.0
+"""Wall time after which a comparison ends all the same: it only keeps a build from waiting for ever."""
+
+
+def check_gold(
+    gold: str, kind: str | None = None, choices: Sequence[str] | None = None, pool: GraderPool | None = None
+) -> GoldCheck:
     """Grade a gold against itself and a wrong neighbour.
 
     Reasons: empty_or_malformed, not_read, refuses_itself, accepts_neighbour, timeout,
     undecided.
     """
     known = kind or answer_kind(gold, choices)
-    itself = grade(gold, gold, kind=known, choices=choices)
+    judged = partial(
+        grade,
+        kind=known,
+        choices=choices,
+        timeout_seconds=PATIENCE_SECONDS,
+        processor_seconds=PROCESSOR_SECONDS,
+        pool=pool,
+    )
+    itself = judged(gold, gold)
     if itself.verdict is Verdict.UNPARSABLE_GOLD:
         return GoldCheck("unverifiable", "empty_or_malformed", known, "", self_accepts=False, refuses_neighbour=False)
-    neighbour = grade(perturb(gold, known, choices), gold, kind=known, choices=choices)
+    neighbour = judged(perturb(gold, known, choices), gold)
     reading = read(gold)
     parsed = normalise(gold) if reading is None else f"{reading.form}:{normalise(gold)}"
     reason = ""

@@ -138,6 +138,7 @@ def grade(
     tolerance: float | None = None,
     unit: str | None = None,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    processor_seconds: float = 0.0,
     pool: GraderPool | None = None,
 ) -> Grade:
     """Compare a model's answer with its gold.
@@ -145,12 +146,14 @@ def grade(
     `kind` is the gold's kind where the dataset knows it (else `answer_kind`); `choices` the texts of the options in
     order;
     `tolerance` an absolute error for numbers (OlympiadBench's `error`), replacing the one that the gold's digits imply;
-    `unit` the unit of a gold that is written without it. Never raises; see `Grade` for what comes back.
+    `unit` the unit of a gold that is written without it; `timeout_seconds` and `processor_seconds` (0: none) limit the
+    symbolic layer (`GraderPool.compare`). Never raises; see `Grade` for what comes back.
     """
     first = _settle(pred, gold, kind, choices, tolerance=tolerance, unit=unit)
     if isinstance(first, Grade):
         return first
-    return _finish(first, (pool or default_pool()).compare(first.gold, first.pred, timeout_seconds))
+    settled = (pool or default_pool()).compare(first.gold, first.pred, timeout_seconds, processor_seconds)
+    return _finish(first, settled)
 
 
 def grade_output(output: str, gold: str, **options: Any) -> Grade:

@@ -90,14 +90,15 @@ class _Worker:
             self.ready = self._line(deadline) == b"ready"
         return self.ready
 
-    def ask(self, gold: str, pred: str, deadline: float) -> Settlement | None:
-        """One pair; None when the worker did not answer in time or ended."""
+    def ask(self, gold: str, pred: str, deadline: float, processor_seconds: float) -> Settlement | None:
+        """One pair; None when the worker was not in time or ended, as it does after `processor_seconds` (0: never)."""
         stdin = self.process.stdin
         if stdin is None:
             return None
         seconds = max(0.1, deadline - time.monotonic())
+        request = {"gold": gold, "pred": pred, "seconds": seconds, "processor_seconds": processor_seconds}
         try:
-            stdin.write(json.dumps({"gold": gold, "pred": pred, "seconds": seconds}).encode() + b"\n")
+            stdin.write(json.dumps(request).encode() + b"\n")
         except OSError:
             return None
         line = self._line(deadline)
@@ -181,11 +182,13 @@ class GraderPool:
                 self._loaded.set()
             return all(ready)
 
-    def compare(self, gold: str, pred: str, timeout_seconds: float) -> Settlement:
+    def compare(self, gold: str, pred: str, timeout_seconds: float, processor_seconds: float = 0.0) -> Settlement:
         """Whether math-verify calls the pair equal.
 
         Ends within `timeout_seconds` of wall time, waiting for a free worker included. Only the first pairs of a pool
         also wait for its workers to load (some seconds, at most LOADING_SECONDS), which is no part of their deadline.
+        With `processor_seconds` the pair also ends once the worker has computed on it for so long: a limit that does
+        not depend on what else the machine does.
         """
         self._load_once()
         deadline = time.monotonic() + max(0.0, timeout_seconds)
@@ -200,7 +203,7 @@ class GraderPool:
                 if worker.process.poll() is None:
                     keep = worker  # still loading: the next pair finds it further on
                 return Settlement.TIMEOUT
-            settled = worker.ask(gold, pred, deadline)
+            settled = worker.ask(gold, pred, deadline, processor_seconds)
             keep = worker if settled is not None else None
             return settled or Settlement.TIMEOUT
         finally:

@@ -1,8 +1,8 @@
 r"""The process behind `pool`: compares pairs with math-verify, one JSON line in, one word out.
 
 Only here are sympy and math-verify imported. The address space is limited, and every request arms the default SIGALRM
-action,
-so that a worker whose parent has died does not go on for ever. Unreadable requests end the process.
+action, so that a worker whose parent has died does not go on for ever; a request with `processor_seconds` also that of
+SIGPROF, which counts the processor's time only. Unreadable requests end the process.
 
 Words: `same` and `different` only where the libraries decided; `unread_gold` and `unread_answer` where a side is no
 mathematics to them; `failed` where they ran out of memory or raised while comparing.
@@ -105,16 +105,19 @@ def main() -> None:
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(20_000)
     settle(r"\frac{1}{2}", "0.500000")  # builds the LaTeX grammar before the first deadline runs
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for end in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(end, signal.SIG_DFL)
     reply.write("ready\n")
     for line in sys.stdin:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, float(request["seconds"]) + 1.0)
+        signal.setitimer(signal.ITIMER_PROF, float(request["processor_seconds"]))
         try:
             word = settle(request["gold"], request["pred"])
         except (FailedError, MemoryError, RecursionError):
             word = "failed"
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         reply.write(word + "\n")
 
 

@@ -3,8 +3,10 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,6 +63,23 @@ def test_hostile_answers_end_by_their_deadline_and_are_never_accepted(pool, host
         settled = grade(hostile, gold, pool=pool, timeout_seconds=1.0)
         assert time.monotonic() - started < 1.0 + DEADLINE_SLACK
         assert not settled.correct
+
+
+def test_a_limit_in_processor_time_is_not_met_by_waiting_but_by_computing(pool):
+    pool.warm_up()
+    (worker,) = pool._all
+    halted = threading.Timer(0.05, worker.process.send_signal, [signal.SIGSTOP])
+    again = threading.Timer(2.5, worker.process.send_signal, [signal.SIGCONT])
+    halted.start()
+    again.start()
+    slow = r"\int_0^1 \sqrt{1+x^2} e^{x} \sin(x) \, dx"
+    limits = {"timeout_seconds": 120, "processor_seconds": 60.0}
+    assert grade(slow, slow + "+0", pool=pool, **limits).verdict is not Verdict.TIMEOUT
+    again.join()
+    before = pool.replaced
+    assert grade("12", ENDLESS, pool=pool, timeout_seconds=120, processor_seconds=1.0).verdict is Verdict.TIMEOUT
+    assert pool.warm_up()
+    assert pool.replaced == before + 1
 
 
 def test_the_pool_serves_many_threads_and_an_event_loop(pool):
