@@ -111,7 +111,7 @@ def test_a_driver_without_its_launcher_does_not_start(tmp_path):
     assert ran.returncode == 1
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_two_private_ray_instances_live_side_by_side(tmp_path):
     # Only Ray, no OpenRLHF: both start with free ports and folders of their own while the other is up.
     code = (
