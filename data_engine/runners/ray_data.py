@@ -90,8 +90,10 @@ class _Batch:
         """Each ask as a batch of its own."""
         import ray
 
+        if self.keys == 1:
+            return [self]
         table = ray.get(self.reference)
-        return [self] if self.keys == 1 else [self.put(table.slice(row, 1)) for row in range(self.keys)]
+        return [self.put(table.slice(row, 1)) for row in range(self.keys)]
 
 
 @dataclass
