@@ -73,8 +73,11 @@ from openrlhf.utils.agent import SingleTurnAgentExecutor
 from trainer.openrlhf_bridge.agent import AgentExecutor, StepCounter
 
 class Llm:
+    resets = 0
     async def collective_rpc(self, method, timeout=None, args=(), kwargs=None):
         return ["done"]
+    async def reset_encoder_cache(self):
+        self.resets += 1
 
 class Engine:                                   # what a rollout actor looks like to its executor
     def __init__(self):
@@ -104,6 +107,7 @@ async def main():
         await engine.llm.collective_rpc("update_weight", args=("w", None, (1,), number == 2))
     await engine.llm.collective_rpc("init_process_group", args=("a", True))
     second = await one()
+    assert engine.llm.resets == 1               # once per push: pictures are encoded anew by the trained tower
     print("RESULT" + json.dumps({"first": [first["reward"], first["scores"], first["extra_logs"]],
         "bias": engine.seen[0].logit_bias, "second": second["reward"]}))
 asyncio.run(main())

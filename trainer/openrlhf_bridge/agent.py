@@ -26,7 +26,10 @@ PAD_TOKENS = ("image_token_id", "video_token_id")
 
 
 class StepCounter:
-    """Counts completed weight pushes of one vLLM engine: rollouts after push k belong to step first_step + k."""
+    """Counts completed weight pushes of one vLLM engine: rollouts after push k belong to step first_step + k.
+
+    After each push the engine forgets the pictures that the older vision tower encoded.
+    """
 
     def __init__(self, first_step: int) -> None:
         self.step = first_step
@@ -44,6 +47,8 @@ class StepCounter:
             last_argument = (kwargs.get("args") or (args[-1] if args else ()))[-1:]
             if str(method).startswith("update_weight") and last_argument == (True,):  # empty_cache: the last weight
                 self.step += 1
+                # vLLM keeps what the vision tower made of a picture; a trained tower makes something else of it.
+                await engine.reset_encoder_cache()
             return result
 
         engine.collective_rpc = collective_rpc
