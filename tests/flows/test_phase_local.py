@@ -7,7 +7,6 @@ is checked on what is then in the run folder.
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -234,11 +233,12 @@ def test_evaluation_during_training_agrees_with_trainer_evaluate(finished_run, m
     for name, after in json.loads(ran.stdout)["benchmarks"].items():
         during = lines[-1]["accuracy"][name]
         assert during["n"] == after["n"] == 40
-        # This run's weights are wrecked on purpose: its answers hang on near ties, which bfloat16 settles one way in
-        # one batch and another way in the next. Of a sound policy both give the same to the digit
-        # (benchmarks/results/evaluation_agreement.json).
-        error = math.hypot(during["stderr"], after["stderr"])
-        assert abs(during["accuracy"] - after["accuracy"]) <= max(2 * error, 2 / after["n"]), (name, during, after)
+        # A step of one item is the finest difference; where nearly all or none are right the error is below it.
+        assert abs(during["accuracy"] - after["accuracy"]) <= max(after["stderr"], 1 / after["n"]), (
+            name,
+            during,
+            after,
+        )
 
 
 def test_memory_stays_below_14_gigabytes(finished_run):
