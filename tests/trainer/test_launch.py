@@ -57,6 +57,10 @@ def test_the_cpu_adaptations_are_in_the_environment_without_cuda_only(tmp_path):
     assert cpu["INFI_MMR_CPU_COMPAT"] == "1"
     assert "cpu_compat/site" in cpu["PYTHONPATH"]
     assert "INFI_MMR_CPU_COMPAT" not in cuda
+    assert "RAY_preload_python_modules" in cpu
+    assert "RAY_preload_python_modules" not in cuda
+    joined = run_environment(spec(tmp_path, ray_address="127.0.0.1:1"), "t", tmp_path)
+    assert "RAY_preload_python_modules" not in joined  # a setting of nodes, which are up there
     assert "cpu_compat" not in cuda["PYTHONPATH"]
     for found in (cpu, cuda):
         assert found[TAG] == "t"

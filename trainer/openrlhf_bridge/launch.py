@@ -95,11 +95,12 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
     if not spec.ray_address:
         values |= LOOPBACK
         values["TORCH_EXTENSIONS_DIR"] = str(scratch / "operators")
+        if spec.device == "cpu":
+            # Workers that wait for their actor import what it needs while the driver does: saves 14 s of 85 on two
+            # cores. Not with CUDA, where a module may look for devices before Ray has said which.
+            values["RAY_preload_python_modules"] = "openrlhf.trainer.ray.ppo_actor"
     if spec.device == "cpu":
         values |= cpu_compat.environment()
-        # Workers that wait for their actor import what it needs while the driver does: saves 14 s of 85 on two cores.
-        # Not with CUDA, where a module may look for devices before Ray has said which.
-        values["RAY_preload_python_modules"] = "openrlhf.trainer.ray.ppo_actor"
         paths.insert(0, values["PYTHONPATH"])
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     values["PYTHONPATH"] = os.pathsep.join(paths)
