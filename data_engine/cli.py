@@ -83,6 +83,9 @@ def plan(  # noqa: PLR0917 - the same options as build
     """Say what a build would run, what it would reuse, how many model calls and how long."""
 
     def work() -> dict[str, Any]:
+        from data_engine.allocators import give_back_freed_memory
+
+        give_back_freed_memory()
         from data_engine.cli_output import say_plan
         from data_engine.plan import plan_build
         from data_engine.progress import open_progress
