@@ -1,8 +1,9 @@
 """The agent file that OpenRLHF loads in every rollout actor (`--train.agent_func_path`).
 
-It adds three things to OpenRLHF's own single-turn executor. Image and video pad tokens can never be sampled: a policy
-that does kills training ("image features and image tokens do not match"). Every rollout gets a reward. And every
-rollout is appended to a file of its actor, which the launcher turns into Parquet step by step.
+It adds four things to OpenRLHF's own single-turn executor. Image and video pad tokens can never be sampled: a policy
+that does kills training ("image features and image tokens do not match"). Every rollout gets a reward. Every rollout is
+appended to a file of its actor, which the launcher turns into Parquet step by step. And after each weight push the
+engine forgets the pictures it has encoded.
 The step a rollout belongs to is counted by the weight pushes seen by this actor's engine.
 """
 
