@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from shared.errors import InfiMmrError
+from shared.errors import InfiMmrError, system_error
 
 INTERRUPTED = 130
 """The shell's own code for a program ended by Ctrl-C: 128 + SIGINT."""
@@ -31,9 +31,12 @@ def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, resume: st
     with _stdout_kept(as_json):
         try:
             document = work()
-        except InfiMmrError as error:
-            sys.stderr.write(f"error: {error}\n")
-            document, code = {"error": error.message, "next": error.next_step}, error.exit_code
+        except (InfiMmrError, OSError) as error:
+            told = error if isinstance(error, InfiMmrError) else system_error(error, resume)
+            if told is None:
+                raise
+            sys.stderr.write(f"error: {told}\n")
+            document, code = {"error": told.message, "next": told.next_step}, told.exit_code
         except KeyboardInterrupt:
             sys.stderr.write(f"interrupted; {resume} continues where it was\n")
             document, code = {"error": "interrupted", "next": f"{resume} continues where it was"}, INTERRUPTED

@@ -7,6 +7,7 @@ defect of this project and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,34 @@ class UsageError(InfiMmrError):
     """Wrong words: an unknown recipe, a misspelt key, an unknown benchmark (exit code 2)."""
 
     exit_code = 2
+
+
+_SYSTEM = {
+    errno.ENOSPC: "Free some space, then use {again}",
+    errno.EDQUOT: "Free some of your quota, then use {again}",
+    errno.EACCES: "Ask for access or name another place",
+    errno.EPERM: "Ask for access or name another place",
+    errno.EROFS: "Name a place that can be written to",
+    errno.ENOTDIR: "Name another place: a part of this one is a file",
+    errno.EEXIST: "Name another place: this one is taken",
+    errno.EISDIR: "Name a file",
+    errno.ENAMETOOLONG: "Name a shorter path",
+    errno.EMFILE: "Allow more open files (ulimit -n), then use {again}",
+    errno.EIO: "Look at the disk or mount, then use {again}",
+    errno.ESTALE: "Look at the mount, then use {again}",
+}
+
+
+def system_error(error: OSError, again: str = "the same command") -> InfiMmrError | None:
+    """Return the one line for what the machine refused (disk, permission, mount); None for what may be a defect.
+
+    `again` says what continues after the cause is gone.
+    """
+    step = _SYSTEM.get(error.errno or 0)
+    if step is None:
+        return None
+    where = f": {error.filename}" if error.filename else ""
+    return InfiMmrError(f"{error.strerror}{where}", step.format(again=again))
 
 
 def one_line(text: str) -> str:

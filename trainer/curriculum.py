@@ -22,6 +22,7 @@ from pydantic import Field
 
 from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.whole_file import write_whole
 from trainer.phase import Phase, load_phase, phase_names
 from trainer.phase_run import PhaseRequest, Watcher, checkpoint_of, run_phase
 from trainer.run_record import RunRecord
@@ -228,10 +229,7 @@ def _read(output: Path) -> dict[str, Any] | None:
 
 
 def _write(output: Path, content: dict[str, Any]) -> None:
-    path = output / FILE
-    partial = path.with_name(f".{FILE}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(output / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def table_text(content: dict[str, Any]) -> str:

@@ -12,12 +12,12 @@ import fcntl
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from shared.errors import InfiMmrError, UsageError
+from shared.errors import InfiMmrError, UsageError, system_error
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint
 from trainer.held_out import FILE as HELD_OUT
@@ -84,7 +84,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
     watcher = watcher or Silent()
     phase, output = request.phase, request.output.resolve()
     preflight.check_path(output)
-    with _locked(output):
+    with _told(phase), _locked(output):
         record = _existing(output, request.resume)
         if record is not None and record.finished:
             _same_run(record, record.phase, phase)
@@ -101,6 +101,18 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
             check_gpu_memory(phase.model_copy(update={"model": phase.model.model_copy(update={"start": str(parent)})}))
         record = _prepared(request, output, parent, record)
         return _train(request, output, parent, record, watcher)
+
+
+@contextmanager
+def _told(phase: Phase) -> Iterator[None]:
+    """Put the phase in front of what the machine refuses (a full disk, no permission)."""
+    try:
+        yield
+    except OSError as error:
+        told = system_error(error, "the same command with --resume")
+        if told is None:
+            raise
+        raise InfiMmrError(f"phase {phase.name}: {told.message}", told.next_step) from error
 
 
 @contextmanager
@@ -263,6 +275,10 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
         ending: Ending = run(spec, hear)
     except KeyboardInterrupt:
         close("interrupted")
+        raise
+    except OSError as error:
+        with suppress(OSError):  # the disk that refused a step's files may refuse the record, too
+            close("failed", str(error))
         raise
     if ending.returncode != 0 or (attempt.last_step < record.steps and not request.phase.rollout.dynamic_filtering):
         reason = ending.trouble or f"OpenRLHF ended with status {ending.returncode}"

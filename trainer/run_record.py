@@ -20,6 +20,7 @@ from pydantic import Field
 from shared.config import Strict
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
+from shared.whole_file import write_whole
 from trainer.phase import Phase
 
 FILE = "run.json"
@@ -139,14 +140,7 @@ def machine() -> dict[str, Any]:
 
 def write_record(folder: Path, record: RunRecord, name: str = FILE) -> None:
     """Replace the record file atomically and durably."""
-    path = folder / name
-    partial = path.with_name(f".{name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(record.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_whole(folder / name, json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_record(folder: Path) -> RunRecord | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
+from shared.whole_file import write_whole
 from trainer.phase import Phase
 from trainer.prompts import PromptRenderer, messages
 
@@ -181,7 +182,7 @@ def write_prompts(
         max_prompt_tokens=max(tokens for _, _, tokens in chosen),
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
     )
-    (folder / "prompts.json").write_text(json.dumps(summary.to_json(), indent=1), encoding="utf-8")
+    write_whole(folder / "prompts.json", json.dumps(summary.to_json(), indent=1))
     return summary
 
 

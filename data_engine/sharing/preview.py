@@ -26,6 +26,7 @@ from data_engine.sharing.export import canary_rows, coverage_tables
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from shared.folder_store import folder_error
 from shared.images import ImageRefused, decode_rgb
+from shared.whole_file import write_whole
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,9 +64,7 @@ def write_preview(version: DatasetVersion, path: str | Path, *, rows: int = 200)
     page, shown = render(version, rows=rows)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.part")
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(target)
+        write_whole(target, page)
     except OSError as error:
         raise folder_error(error, target.parent) from error
     found = {"dataset": version.name, "version": version.version, "path": str(target), "bytes": len(page.encode())}

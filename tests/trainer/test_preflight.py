@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import socket
 
@@ -100,6 +102,26 @@ def test_unreachable_ray():
 def test_a_run_folder_that_openrlhf_would_take_apart(tmp_path):
     with pytest.raises(InfiMmrError, match="'@'"):
         run_phase(PhaseRequest(load_phase("fra", "local"), tmp_path / "run@home"))
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InfiMmrError, match=r"phase fra: Not a directory.*Name another place"):
+        run_phase(PhaseRequest(load_phase("fra", "local"), tmp_path / "file" / "run"))
+
+
+def test_a_disk_that_fills_while_training_is_told_and_recorded(mini_store, tmp_path, monkeypatch):
+    request = PhaseRequest(load_phase("fra", "local"), tmp_path / "run", store=mini_store)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "step-000001.parquet")
+
+    monkeypatch.setattr("trainer.openrlhf_bridge.launch.run", full)
+    with pytest.raises(InfiMmrError, match=r"phase fra: No space left.*Free some space.*--resume"):
+        run_phase(request)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["attempts"][0]["outcome"] == "failed"
+    assert "No space left" in record["attempts"][0]["reason"]
 
 
 def test_a_used_folder_is_not_overwritten(mini_store, tmp_path, monkeypatch):

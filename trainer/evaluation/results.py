@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from shared.answers import Verdict
 from shared.errors import InfiMmrError
+from shared.whole_file import write_whole
 from trainer.evaluation.scoring import Scored
 from trainer.evaluation.statistics import exact_interval, mcnemar, mean, pass_at_k, standard_error
 from trainer.evaluation.task import Item, Status, Task
@@ -193,9 +194,7 @@ def write_results(folder: Path, document: Mapping[str, Any], rows: Sequence[Mapp
         partial = folder / f".{OUTPUTS_FILE}.{os.getpid()}"
         pq.write_table(pa.Table.from_pylist(list(rows), schema=_outputs_schema()), partial, compression="zstd")
         partial.replace(folder / OUTPUTS_FILE)
-        partial = folder / f".{RESULT_FILE}.{os.getpid()}"
-        partial.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(folder / RESULT_FILE)
+        write_whole(folder / RESULT_FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         message = f"results cannot be written to {folder}: {error.strerror or error}"
         raise InfiMmrError(message, "Name another folder with --output") from error

@@ -48,12 +48,11 @@ def report(
 
 def _write(path: Path, text: str) -> None:
     from shared.errors import InfiMmrError
+    from shared.whole_file import write_whole
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         message = f"the page cannot be written to {path}: {error.strerror or error}"
         raise InfiMmrError(message, "Name another file with --html") from error

@@ -1,0 +1,38 @@
+"""A small file written whole or not at all: beside its place first, flushed, then renamed.
+
+For records, pages and result files, which people and other processes read while they are written. Large files of a
+store have their own writers (`shared.folder_store`).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace the file at `path`, text in UTF-8; a device or pipe (`/dev/stdout`) is written to, never replaced.
+
+    Raises:
+        OSError: it cannot be written; the file that stood there still stands, and nothing is left beside it.
+
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
