@@ -223,9 +223,12 @@ def _read(output: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InfiMmrError(f"{path} is unreadable", "choose another --output") from error
+    if not isinstance(content, dict) or not {"phases", "table"} <= content.keys():
+        raise InfiMmrError(f"{path} is no record of a curriculum", "choose another --output")
+    return content
 
 
 def _write(output: Path, content: dict[str, Any]) -> None:

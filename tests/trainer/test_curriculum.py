@@ -76,6 +76,15 @@ def test_a_used_folder_needs_resume_and_the_same_phases(tmp_path):
         run_curriculum(request_for(tmp_path, resume=True, names=("mre",)), train=Trainer(), evaluate=Evaluator())
 
 
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"phases": []}'])
+def test_a_folder_with_another_curriculum_json_is_refused_and_stays(tmp_path, content):
+    (tmp_path / "curriculum.json").write_text(content)
+    for resume in (False, True):
+        with pytest.raises(InfiMmrError, match="--output"):
+            run_curriculum(request_for(tmp_path, resume=resume), train=Trainer(), evaluate=Evaluator())
+    assert (tmp_path / "curriculum.json").read_text() == content
+
+
 def test_a_phase_may_come_twice(tmp_path):
     trainer = Trainer()
     run_curriculum(request_for(tmp_path, names=("mre", "cmra", "mre")), train=trainer, evaluate=Evaluator())
