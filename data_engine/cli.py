@@ -49,7 +49,7 @@ def build(  # noqa: PLR0917 - the contract's options
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Build a dataset version, or find the one that stands there already."""
+    """Build a dataset version, or find the one that stands there."""
 
     def work() -> dict[str, Any]:
         from data_engine.allocators import give_back_freed_memory
@@ -80,7 +80,7 @@ def plan(  # noqa: PLR0917 - the same options as build
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what a build would run, what it would reuse, how many model calls and how long."""
+    """Say what a build would do. What it would run and reuse, how many model calls, how long."""
 
     def work() -> dict[str, Any]:
         from data_engine.allocators import give_back_freed_memory
@@ -108,7 +108,7 @@ def why(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Tell a row's whole story: source, each step's finding, kept or removed and by what evidence."""
+    """Tell a row's whole story. Source, each step's finding, kept or removed and by what evidence."""
 
     def work() -> dict[str, Any]:
         from data_engine.cli_output import say_story

@@ -34,6 +34,7 @@ def test_help_imports_nothing_heavy(module):
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "HEAVY []" in done.stderr, done.stderr
     assert "Usage" in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2], "a command's first sentence does not fit on its line"
 
 
 @pytest.mark.parametrize("module", ["data_engine.cli", "trainer.cli"])

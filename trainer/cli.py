@@ -32,7 +32,7 @@ StoreOption = Annotated[str | None, typer.Option("--store", help="Dataset store 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cuda, cpu, or auto.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="Checkpoint to start from: folder, hub id or tiny-vl.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", help="Run folder.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", help="Run folder (default: a name below ./runs).")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
 MaxStepsOption = Annotated[
     int | None, typer.Option("--max-steps", min=1, help="Stop each phase after this many steps.")
@@ -92,7 +92,7 @@ def curriculum(  # noqa: PLR0917 - likewise
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train phases in a row, with evaluation between them; resumable at any point."""
+    """Train phases in a row, evaluated between them. Resumable at any point."""
 
     def work() -> dict[str, Any]:
         from trainer.commands import RunOptions, train_curriculum
@@ -130,7 +130,10 @@ def plan(  # noqa: PLR0917 - likewise
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Resolved configuration, OpenRLHF's arguments, memory, steps, tokens and GPU-hours, before anything starts."""
+    """Say what a phase will take, before anything starts.
+
+    Resolved configuration, OpenRLHF's arguments, memory, steps, tokens and GPU-hours.
+    """
 
     def work() -> dict[str, Any]:
         from trainer.commands import show_plan
@@ -156,7 +159,7 @@ def grade(
     pairs: Annotated[Path, typer.Argument(help='File of lines {"gold", "pred"}.')],
     as_json: JsonOption = False,
 ) -> None:
-    """Grade pairs of gold and predicted answers: verdict, reward parts, time."""
+    """Grade pairs of gold and predicted answers. Verdict, reward parts, time."""
     from trainer.grade import grade_command
 
     raise SystemExit(grade_command(pairs, json=as_json))

@@ -58,7 +58,7 @@ def show_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a version: counts, sources, models, decontamination; or its ledger."""
+    """Show a version, or its ledger. Counts, sources, models, decontamination."""
 
     def work() -> dict[str, Any]:
         from data_engine.sharing import output
@@ -91,7 +91,7 @@ def diff_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what changed between two versions: rows, by which step and rule, in which columns, configuration."""
+    """Say what changed between two versions. Rows, by which step and rule, in which columns, configuration."""
 
     def work() -> dict[str, Any]:
         from data_engine.sharing import output
@@ -112,7 +112,7 @@ def verify_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every byte of a version; exit code 1 and the name of the damaged shard if something is wrong."""
+    """Check every byte of a version. Exit code 1 and the name of the damaged shard if something is wrong."""
     sound = True
 
     def work() -> dict[str, Any]:
@@ -182,7 +182,7 @@ def push_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a version to another store; run it again to go on after an interruption."""
+    """Bring a version to another store. Run it again to go on after an interruption."""
     _transfer(dataset, url, push=True, annotations=annotations, whole=whole, check=check, store=store, json=json)
 
 
@@ -195,7 +195,7 @@ def pull_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a version here from another store; run it again to go on after an interruption."""
+    """Bring a version here from another store. Run it again to go on after an interruption."""
     _transfer(dataset, url, push=False, annotations=annotations, whole=False, check=check, store=store, json=json)
 
 
@@ -205,7 +205,7 @@ def export_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a folder that `datasets` opens and the Hub shows, or upload it."""
+    """Write a folder that `datasets` opens, or upload it to the Hub."""
 
     def work() -> dict[str, Any]:
         from data_engine.sharing.export import export

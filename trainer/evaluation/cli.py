@@ -56,7 +56,7 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
     store: Annotated[str | None, typer.Option(help="Store of datasets and answers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
 ) -> None:
-    """Score a checkpoint, or outputs made elsewhere, on the paper's benchmarks by rules alone."""
+    """Score a checkpoint on the paper's benchmarks by rules alone. Also outputs made elsewhere."""
     settings = {
         "samples": samples, "temperature": temperature, "top_p": top_p, "seed": seed, "max_tokens": max_tokens,
         "max_model_len": max_model_len, "max_pixels": max_pixels, "limit": limit, "batch_size": batch_size,

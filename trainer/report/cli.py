@@ -23,7 +23,7 @@ def report(
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Infi-MMR report",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
 ) -> None:
-    """Put runs beside each other and beside the paper's Table 1: scores, differences, curves, rollouts."""
+    """Put runs beside each other and the paper's Table 1. Scores, differences, curves, rollouts."""
 
     def work() -> dict[str, Any]:
         from trainer.report.build import build, render
