@@ -1,9 +1,10 @@
 """Held-out items -> the prompt file of the evaluation during training (OpenRLHF's `--eval.dataset`).
 
 Input: the phase's benchmarks from the store, a checkpoint's chat template. Output: `held_out.jsonl`, lines as in
-`prompts.jsonl` whose labels name their benchmark in `held_out`; the reward entry then returns plain accuracy. Questions
-are put in the words of `trainer evaluate`, so that both measure the same thing; answers are judged by the reward's
-grader. Items that cannot be asked (missing picture, too long) are left out and counted.
+`prompts.jsonl` whose labels name their benchmark in `held_out` and whose `item` is what the benchmark's scorer needs.
+Questions are put in the words of `trainer evaluate`, and `trainer.rollouts` has the answers scored by the same task, so
+that both measure the same thing. (OpenRLHF's own log shows what the reward's grader says of them, which wants the
+format, too.) Items that cannot be asked (missing picture, too long) are left out and counted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.phase import Phase
 
 FILE = "held_out.jsonl"
+_FIELDS = ("benchmark", "key", "question", "answer", "kind", "category", "problem")
 
 
 def write_held_out(
@@ -61,6 +63,19 @@ def write_held_out(
     return {"items": counts, "max_images": max_images, "left_out": left, "sources": sources}
 
 
+def read_items(folder: Path) -> dict[str, Item]:
+    """Items of `held_out.jsonl` in `folder` by the ids of their labels, without their pictures."""
+    from trainer.evaluation.task import Item
+
+    items = {}
+    with (folder / FILE).open(encoding="utf-8") as file:
+        for text in file:
+            line = json.loads(text)
+            fields = json.loads(line["item"])
+            items[json.loads(line["label"])["id"]] = Item(**{**fields, "choices": tuple(fields["choices"])})
+    return items
+
+
 def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cache: Path) -> dict[str, Any] | str:
     """One line, or why there is none."""
     from shared.images import ImageRefused
@@ -91,4 +106,12 @@ def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cac
         "label": json.dumps(label, ensure_ascii=False),
         "images": [str(path) for path, _ in pictures],
         "datasource": item.benchmark,
+        "item": _item_text(item),
     }
+
+
+def _item_text(item: Item) -> str:
+    """An item as JSON in one string: nested fields that differ from line to line would confuse the file's reader."""
+    fields = {name: getattr(item, name) for name in _FIELDS}
+    more = {"choices": list(item.choices), "extra": dict(item.extra)}
+    return json.dumps(fields | more, ensure_ascii=False, default=str)

@@ -104,21 +104,13 @@ class RunWriter:
         return line
 
     def finish_evaluation(self, step: int) -> dict[str, Any]:
-        """Write the line of a finished evaluation during training: accuracy per benchmark after `step`."""
-        from trainer.evaluation.statistics import standard_error
+        """Write the line of a finished evaluation during training: accuracy per benchmark after `step`.
 
+        The answers are scored as `trainer evaluate` scores them: by the benchmark's task.
+        """
         self._collect()
-        scores: dict[str, list[float]] = defaultdict(list)
-        for row in self._held_out:
-            scores[row["held_out"]].append(float(row["exact"]))
+        line = {"step": step, "accuracy": _accuracies(self._folder, self._held_out)}
         self._held_out = []
-        line = {
-            "step": step,
-            "accuracy": {
-                name: {"n": len(found), "accuracy": sum(found) / len(found), "stderr": standard_error(found)}
-                for name, found in sorted(scores.items())
-            },
-        }
         with self._evaluations.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return line
@@ -204,6 +196,24 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def _accuracies(folder: Path, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Items, accuracy and standard error per benchmark of answers to the run's held-out items."""
+    from trainer.evaluation.cache import StoredAnswer
+    from trainer.evaluation.results import summarise
+    from trainer.evaluation.scoring import score
+    from trainer.evaluation.task import Item
+    from trainer.evaluation.tasks import task
+    from trainer.held_out import read_items
+
+    items = read_items(folder)
+    outputs: dict[str, list[tuple[Item, int, StoredAnswer]]] = defaultdict(list)
+    for row in rows:
+        answer = StoredAnswer(row["output"], row["tokens"], 0, row["truncated"])
+        outputs[row["held_out"]].append((items[row["prompt_id"]], 0, answer))
+    found = {name: summarise(task(name), score(task(name), asked)) for name, asked in sorted(outputs.items())}
+    return {name: {key: result[key] for key in ("n", "accuracy", "stderr")} for name, result in found.items()}
 
 
 def _logged_steps(folder: Path) -> dict[int, dict[str, float]]:

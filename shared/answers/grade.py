@@ -268,6 +268,8 @@ def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) ->
         return None
     named = letters_in(pred)
     texts = _option_letters(pred, choices) if choices else frozenset()
+    if choices and named is not None and len(named[0]) > len(right) == 1 and squash(pred) in map(squash, choices):
+        named = None  # segments and angles: "AB" is the text of one option, not two options
     if named is not None and (not choices or all(ord(c) - 65 < max(len(choices), 1) for c in named[0])):
         contradicted = bool(named[1]) and choices is not None and _contradicts(named[1], named[0], choices)
         return _decide(named[0] == right and not contradicted, kind, "choice", type_match=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
@@ -10,9 +12,12 @@ from shared.errors import InfiMmrError
 from shared.prompts import prompt
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from shared.vlm.conversation import build_conversation
+from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import load_items
+from trainer.evaluation.results import summarise
+from trainer.evaluation.scoring import score
 from trainer.evaluation.tasks import task
-from trainer.held_out import FILE, write_held_out
+from trainer.held_out import FILE, read_items, write_held_out
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
 from trainer.openrlhf_bridge.progress import Evaluated, events
 from trainer.openrlhf_bridge.reward_entry import judge
@@ -80,19 +85,38 @@ def test_a_held_out_answer_earns_its_accuracy_alone():
     assert right.record["held_out"] == "math500"
 
 
-def test_an_evaluation_is_one_line_of_accuracies_and_no_rollout(tmp_path):
+def test_the_item_of_a_line_is_all_that_its_scorer_needs(mini_store, tmp_path):
+    written(mini_store, tmp_path)
+    items = read_items(tmp_path)
+    loaded = [
+        item
+        for name in ("math500", "mathverse")
+        for item in load_items(name, None, mini_store, images=True, limit=10).items
+    ]
+    assert [replace(item, images=()) for item in loaded] == list(items.values())
+    assert [f"{item.benchmark}/{item.key}" for item in loaded] == list(items)
+
+
+def test_an_evaluation_is_one_line_of_the_tasks_accuracies_and_no_rollout(mini_store, tmp_path):
+    written(mini_store, tmp_path)
     (tmp_path / "prompts.jsonl").write_text("")
     writer = RunWriter(tmp_path)
-    rows = [
-        {"step": 3, "held_out": name, "exact": float(right)}
-        for name, right in [("math500", True), ("math500", False), ("mathverse", True)]
-    ]
+    items = read_items(tmp_path)
+    rows, scored = [], defaultdict(list)
+    for number, (identity, item) in enumerate(items.items()):
+        # `trainer evaluate` asks for no format: a box alone is right, whatever the reward says of it.
+        output = f"\\boxed{{{item.answer}}}" if number % 3 else "I do not know"
+        row = {"step": 3, "held_out": item.benchmark, "prompt_id": identity, "output": output, "exact": 0.0}
+        rows.append({**row, "tokens": 5, "truncated": False})
+        scored[item.benchmark].append((item, 0, StoredAnswer(output, 5, 0, truncated=False)))
     (writer.parts / "actor-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     writer.finish_evaluation(2)
     (line,) = read_lines(tmp_path / EVALUATIONS)
     assert line["step"] == 2
-    assert line["accuracy"]["math500"] == {"n": 2, "accuracy": 0.5, "stderr": pytest.approx(0.5)}
-    assert line["accuracy"]["mathverse"]["accuracy"] == 1.0
+    for name, outputs in scored.items():
+        wanted = summarise(task(name), score(task(name), outputs))
+        assert line["accuracy"][name] == {key: wanted[key] for key in ("n", "accuracy", "stderr")}
+    assert 0.5 < line["accuracy"]["math500"]["accuracy"] < 0.8
     assert writer.finish_step(3, {})["rollouts"] == 0
     RunWriter(tmp_path, resumed_from=1)  # the state of step 1 knows nothing of an evaluation after step 2
     assert read_lines(tmp_path / EVALUATIONS) == []

@@ -107,6 +107,11 @@ def score_value(item: Item, answer: str, **options: Any) -> Plan:
     return Plan(pairs, lambda grades: _best(grades, item.kind))
 
 
+def score_answer(item: Item, answer: str, **options: Any) -> Outcome | Plan:
+    """An item of a benchmark of free answers: as `score_choice` where it has options after all, else `score_value`."""
+    return score_choice(item, answer) if item.choices else score_value(item, answer, **options)
+
+
 def score_number(item: Item, answer: str, tolerance: Decimal | None = None, **options: Any) -> Outcome | Plan:
     """A number: equal, or within `tolerance` where the benchmark states a precision; other answers as `score_value`."""
     given, gold = plain_number(answer), plain_number(item.answer)

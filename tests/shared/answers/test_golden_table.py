@@ -99,6 +99,15 @@ def test_thousands_commas_and_lists_are_told_apart_by_the_other_side():
     assert not grade("223,222,222,223", "222,222,222,223").correct
 
 
+def test_an_option_made_of_letters_is_that_option():
+    segments = ["CA", "BC", "AB"]
+    assert grade("AB", "C", choices=segments).correct
+    assert grade("C", "C", choices=segments).correct
+    assert not grade("BC", "C", choices=segments).correct
+    assert not grade("AB", "A", choices=segments).correct
+    assert grade("AC", "A, C", choices=["AC", "1", "2"]).correct  # several right options: letters
+
+
 def test_the_share_of_symbolic_pairs_in_the_table_is_below_five_percent():
     table = [r for split in ("open", "frozen") for r in rows(GOLDEN / f"{split}.jsonl")]
     layers = [g.layer for g in grade_many({"pred": r["pred"], "gold": r["gold"]} for r in table)]

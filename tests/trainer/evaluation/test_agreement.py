@@ -53,6 +53,33 @@ def test_training_and_evaluation_agree_on_drawn_problems(name):
     assert agrees(result, accuracy)
 
 
+def spellings(item):
+    """Answers to an item: the gold and its neighbours, each option as text, letter and both."""
+    for letter, choice in zip("ABCDEFGH", item.choices, strict=False):
+        yield from (choice, letter, f"({letter})", f"{letter}. {choice}", rf"\text{{{letter}}}")
+    yield from (
+        item.answer,
+        f"x={item.answer}",
+        f"{item.answer} cm",
+        f"{item.answer}.",
+        perturb(item.answer, item.kind),
+    )
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_each_answer_is_worth_the_same_in_training_and_evaluation(name):
+    problems = [draw(f"mini-{name}", index) for index in range(80)]
+    items = [Item(name, p.key, p.question, p.answer, kind_of(p.answer, p.choices), p.choices) for p in problems]
+    assert any(item.choices for item in items)
+    asked = [(item, f"<think>So.</think>\n\\boxed{{{text}}}") for item in items for text in spellings(item)]
+    scored = score(
+        task(name), [(item, n, StoredAnswer(text, 9, 9, truncated=False)) for n, (item, text) in enumerate(asked)]
+    )
+    for (item, text), entry in zip(asked, scored, strict=True):
+        label = {"gold": item.answer, "kind": item.kind, "choices": list(item.choices) or None}
+        assert (reward(text, label).exact > 0) == entry.correct, (item, text)
+
+
 @pytest.mark.parametrize(("name", "file"), FILES.items())
 def test_training_and_evaluation_agree_on_the_real_benchmarks(name, file):
     if not (DATA / file).is_file():

@@ -6,7 +6,7 @@ are multiples of 1/150, the size of OE_MM_maths_en_COMP, which is therefore what
 
 from shared.benchmark_files import stated_tolerance
 from trainer.evaluation import official
-from trainer.evaluation.scorers import score_several, score_value
+from trainer.evaluation.scorers import score_answer, score_several
 from trainer.evaluation.task import Item, Outcome, Plan, Task, by_subject, every_answer, final_answer
 
 
@@ -16,7 +16,7 @@ def _score(item: Item, answer: str) -> Outcome | Plan:
         return score_several(item, answer, tolerance)
     unit = item.extra.get("unit")
     options = {"unit": str(unit)} if unit else {}
-    return score_value(item, answer, **({"tolerance": tolerance} if tolerance else {}), **options)
+    return score_answer(item, answer, **({"tolerance": tolerance} if tolerance else {}), **options)
 
 
 def _answer_of(item: Item, output: str) -> str | None:
@@ -26,7 +26,7 @@ def _answer_of(item: Item, output: str) -> str | None:
 TASK = Task(
     name="olympiadbench",
     title="OlympiadBench",
-    version=1,
+    version=2,
     score=_score,
     official=official.olympiadbench,
     answer_of=_answer_of,
