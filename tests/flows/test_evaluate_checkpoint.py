@@ -83,6 +83,17 @@ def test_a_served_checkpoint_is_asked_once_and_an_unchanged_evaluation_costs_not
     assert pq.read_table(out / "outputs.parquet").num_rows == 12
 
 
+def test_what_was_asked_and_known_counts_over_all_benchmarks(server, sums, tmp_path):
+    more = tmp_path / "more.jsonl"
+    rows = [{"question": f"What is {n} + 2?", "answer": f"So.\n#### {n + 2}"} for n in range(100, 107)]
+    more.write_text("\n".join(map(json.dumps, rows)))
+    ask = {"sources": {"math500": str(sums), "gsm8k": str(more)}, "settings": settings(server)}
+    store = str(tmp_path / "store")
+    evaluate_checkpoint("served", ["gsm8k"], store, **ask)
+    both = evaluate_checkpoint("served", ["math500", "gsm8k"], store, **ask)
+    assert (both["asking"]["asked"], both["asking"]["from_store"]) == (12, 7)
+
+
 def test_an_interrupted_evaluation_continues_where_it_was(server, sums, tmp_path):
     store = str(tmp_path / "store")
     ask = {"sources": {"math500": str(sums)}, "settings": settings(server)}

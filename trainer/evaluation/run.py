@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,12 +61,15 @@ def evaluate_checkpoint(
     }
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
+    counts: Counter[str] = Counter()  # over all benchmarks
     document: dict[str, Any] = {"checkpoint": str(checkpoint), "benchmarks": {}}
     for name in names:
         asked = ask_items(str(checkpoint), task(name), sets[name].items, settings, store=store, progress=progress)
         scored = score(task(name), asked.answers)
         document["benchmarks"][name] = {**summarise(task(name), scored), "source": sets[name].record}
-        document |= {"engine": asked.engine, "asking": asked.record, "seconds": round(time.monotonic() - started, 3)}
+        counts.update({key: asked.record[key] for key in ("asked", "from_store")})
+        asking = {**asked.record, **counts}
+        document |= {"engine": asked.engine, "asking": asking, "seconds": round(time.monotonic() - started, 3)}
         rows += output_rows(scored)
         if output is not None:
             write_results(output, document, rows)
