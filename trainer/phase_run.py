@@ -19,12 +19,12 @@ from typing import Any, Literal, Protocol
 
 from shared.errors import InfiMmrError, UsageError, system_error
 from trainer import preflight
-from trainer.checkpoint import finish_checkpoint
+from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.held_out import FILE as HELD_OUT
 from trainer.held_out import write_held_out
 from trainer.openrlhf_bridge.arguments import PromptFacts
 from trainer.phase import Phase
-from trainer.rollouts import RunWriter, read_metrics
+from trainer.rollouts import PARTS, RunWriter, read_metrics
 from trainer.run_record import (
     FILE,
     Attempt,
@@ -38,6 +38,11 @@ from trainer.run_record import (
     write_record,
 )
 from trainer.training_data import check_dataset, read_prompt_file, write_prompts
+
+STATES = "ckpt"
+"""DeepSpeed's states, from which a run goes on."""
+WEIGHTS = "weights"
+"""What OpenRLHF saves at the end, before it becomes a checkpoint."""
 
 
 class Watcher(Protocol):
@@ -100,7 +105,9 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
 
             check_gpu_memory(phase.model_copy(update={"model": phase.model.model_copy(update={"start": str(parent)})}))
         record = _prepared(request, output, parent, record)
-        return _train(request, output, parent, record, watcher)
+        if not _trained(output, record):
+            record = _train(request, output, parent, record, watcher)
+        return _finished(output, parent, record)
 
 
 @contextmanager
@@ -239,11 +246,36 @@ def saved_step(states: Path) -> int:
     return int(found[1]) if found else 0
 
 
+def _trained(output: Path, record: RunRecord) -> bool:
+    """Whether only the checkpoint is missing: training ended, then a disk was full or the command was killed."""
+    ended = bool(record.attempts) and record.attempts[-1].outcome == "finished"
+    return ended and (checkpoint_of(output).is_dir() or any((output / WEIGHTS).glob("*.safetensors")))
+
+
+def _finished(output: Path, parent: Path, record: RunRecord) -> RunRecord:
+    """Make the checkpoint of a trained phase, remove what only served a resume, and return the whole record."""
+    steps = read_metrics(output)
+    results = (
+        {name: float(value) for name, value in steps[-1].items() if isinstance(value, int | float)} if steps else {}
+    )
+    record = record.model_copy(update={"results": results})
+    checkpoint = checkpoint_of(output)
+    if checkpoint.is_dir():  # it appears by a rename: it is whole
+        digest = weights_hash(checkpoint)
+    else:
+        digest = finish_checkpoint(output / WEIGHTS, parent, checkpoint, record)
+    record = record.model_copy(update={"checkpoint_sha256": digest})
+    write_record(output, record)
+    for folder in (output / WEIGHTS, output / STATES, output / "rollouts" / PARTS):
+        shutil.rmtree(folder, ignore_errors=True)
+    return record
+
+
 def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord, watcher: Watcher) -> RunRecord:
     from trainer.openrlhf_bridge.launch import Ending, run
     from trainer.openrlhf_bridge.progress import Evaluated, Event, Stage, Step
 
-    states = output / "ckpt"
+    states = output / STATES
     resumed_from = saved_step(states)
     writer = RunWriter(output, resumed_from=resumed_from)
     attempts = _settled(record.attempts, resumed_from)
@@ -287,16 +319,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
             f"phase {record.phase.name} stopped after step {attempt.last_step} of {record.steps}: {reason}",
             f"see {output}/openrlhf.log; the same command with --resume continues after step {saved_step(states)}",
         )
-    record = close("finished")
-    last = read_metrics(output)[-1] if attempt.last_step else {}
-    results = {name: float(value) for name, value in last.items() if isinstance(value, int | float)}
-    record = record.model_copy(update={"results": results})
-    digest = finish_checkpoint(output / "weights", parent, output / "checkpoint", record)
-    record = record.model_copy(update={"checkpoint_sha256": digest})
-    write_record(output, record)
-    shutil.rmtree(states, ignore_errors=True)
-    shutil.rmtree(writer.parts, ignore_errors=True)
-    return record
+    return close("finished")
 
 
 def _settled(attempts: tuple[Attempt, ...], resumed_from: int) -> tuple[Attempt, ...]:
@@ -330,8 +353,8 @@ def launch_spec(  # noqa: PLR0917 - the run's six parts
     paths = RunPaths(
         prompts=str(output / "prompts.jsonl"),
         checkpoint=str(parent),
-        states=str(output / "ckpt"),
-        output=str(output / "weights"),
+        states=str(output / STATES),
+        output=str(output / WEIGHTS),
         tensorboard=str(output / "tensorboard"),
         held_out=str(output / HELD_OUT) if phase.evaluation.every else "",
     )

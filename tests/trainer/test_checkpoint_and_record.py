@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -10,7 +12,10 @@ import pytest
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.checkpoint import finish_checkpoint, weights_hash
+from trainer.openrlhf_bridge.launch import Ending
+from trainer.openrlhf_bridge.progress import Step
 from trainer.phase import load_phase
+from trainer.phase_run import PhaseRequest, run_phase
 from trainer.preflight import count_weights, safetensors_header
 from trainer.run_record import Attempt, RunRecord, code_commit, identity, machine, packages, read_record, write_record
 
@@ -114,3 +119,36 @@ def test_machine_and_packages_name_no_host_and_no_path():
     assert "/" not in json.dumps([machine(), packages()])
     assert packages()["openrlhf"] == "0.11.2"
     assert machine()["cores"] >= 1
+
+
+def test_trained_weights_are_not_trained_again_where_only_the_checkpoint_is_missing(mini_store, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    phase = load_phase("fra", "local", ["train.max_steps=1"])
+    request = PhaseRequest(phase, run, resume=True, store=mini_store)
+
+    def trained(spec, on_event):
+        saved_like_openrlhf(spec.folder)
+        on_event(Step(1, {"reward": 0.5}))
+        return Ending(0, "")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.safetensors")
+
+    def never(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("trainer.openrlhf_bridge.launch.run", trained)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr("trainer.phase_run.finish_checkpoint", full)
+        with pytest.raises(InfiMmrError, match="No space left"):
+            run_phase(request)
+    assert not read_record(run).finished
+    monkeypatch.setattr("trainer.openrlhf_bridge.launch.run", never)
+    record = run_phase(request)
+    assert record.finished
+    assert record.results["reward"] == 0.5
+    assert record.checkpoint_sha256 == weights_hash(run / "checkpoint")
+    assert not (run / "weights").exists()
+    # killed after the checkpoint had its name and before the record knew of it
+    write_record(run, record.model_copy(update={"checkpoint_sha256": ""}))
+    assert run_phase(request) == record
