@@ -14,8 +14,6 @@ import pyarrow as pa
 IMAGE_TYPES = ("aigc", "natural", "mathgeo", "chart", "table", "equation", "ocr", "gui")
 """The eight image types of OmniCaptioner's inference script, which the paper's typing step feeds."""
 
-IMAGE_TAG = "<image>"
-
 IMAGE_STRUCT = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 """How `datasets` stores an encoded image; `path` keeps the source's relative name."""
 

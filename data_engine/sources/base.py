@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shared.images import safe_join
-from shared.schema import IMAGE_TAG
+from shared.placeholders import IMAGE_TAG, PICTURE_MARK
 
 REASONS = (
     "missing_question",
@@ -26,6 +26,7 @@ REASONS = (
     "path_escape",
     "remote_url",
     "tag_image_mismatch",
+    "model_tokens",
     "duplicate_id",
     "conflicting_answers",
 )
@@ -140,28 +141,44 @@ def fit_image_tags(question: str, images: int) -> tuple[str, str]:
     """Give a question one `<image>` per image; returns the text and the mend made (empty for none).
 
     Where the plain tags are as many as the images, numbered ones (`<image1>`) are references in words and stay; else
-    they count as tags and are renamed. Too few tags: the missing ones go in front, which keeps the order that the
-    source lists its images in. More tags than images means that a picture is missing: that is no mend, see
-    `ValueError`.
+    they count as tags and are renamed. Marks that are never references (`<ImageHere>`, Qwen's own placeholder) become
+    tags; where the tags in front are as many, the marks say better where the pictures stand, and where tags are enough
+    without them, they go. Too few tags: the missing ones go in front, which keeps the order that the source lists its
+    images in. More tags than images means that a picture is missing: that is no mend, see `ValueError`.
 
     Raises:
         ValueError: more tags than images.
 
     """
+    question, moved = _fit_marks(question, images)
     if question.count(IMAGE_TAG) == images:
-        return question, ""
+        return question, moved
     tags = len(_TAG.findall(question))
     if tags > images:
         raise ValueError(f"{tags} image tags and {images} images")
     text = _TAG.sub(IMAGE_TAG, question)
     if tags == images:
-        return text, "numbered image tags renamed"
+        return text, moved or "numbered image tags renamed"
     return IMAGE_TAG * (images - tags) + "\n" + text.lstrip(), f"{images - tags} of {images} image tags put in front"
+
+
+def _fit_marks(question: str, images: int) -> tuple[str, str]:
+    """Turn marks of pictures into tags, or take them out where the tags are enough; with the mend made."""
+    marks = len(PICTURE_MARK.findall(question))
+    if not marks:
+        return question, ""
+    tags = question.count(IMAGE_TAG)
+    bare = re.sub(rf"^\s*(?:{IMAGE_TAG}\s*)+", "", question)
+    if tags == images == marks and IMAGE_TAG not in bare:
+        return PICTURE_MARK.sub(IMAGE_TAG, bare), "image tags put where the question marks its pictures"
+    if tags == images:
+        return PICTURE_MARK.sub("", question), "marks of pictures beside the image tags taken out"
+    return PICTURE_MARK.sub(IMAGE_TAG, question), "marks of pictures renamed to image tags"
 
 
 def words_of(question: str) -> str:
     """The question without image tags and outer blanks."""
-    return _TAG.sub("", question).strip()
+    return _TAG.sub("", PICTURE_MARK.sub("", question)).strip()
 
 
 def choices_in_question(question: str) -> tuple[str, ...]:

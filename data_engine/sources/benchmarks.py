@@ -15,6 +15,7 @@ from data_engine.sources.places import Place, files_revision
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_files import BenchmarkRow, benchmark_files, fields_taken, place_image_tags, read_benchmark
 from shared.errors import InfiMmrError
+from shared.placeholders import harmless, harmless_question
 
 HUB_PATTERNS = ("*.parquet", "**/*.parquet", "*.json", "*.jsonl", "**/*.jsonl", "images/**")
 BENCHMARKS = ("math500", "mathverse", "mathvision", "olympiadbench", "mathvista")
@@ -72,10 +73,10 @@ def benchmark_row(item: BenchmarkRow) -> SourceRow | Rejection:
             return Rejection(item["source_id"], "image_missing", ", ".join(item["missing_images"]), question, "")
     return SourceRow(
         source_id=item["source_id"],
-        question=mend_text(question),
+        question=harmless_question(mend_text(question)),
         answer=item["answer"],
         answer_raw=item["answer_raw"],
-        choices=tuple(item["choices"]),
+        choices=tuple(harmless(choice) for choice in item["choices"]),
         images=images,
         category=item["category"],
         extra=extra,

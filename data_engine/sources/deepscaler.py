@@ -18,6 +18,7 @@ from data_engine.sources.places import Place, files_revision
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_golds import mend_gold
 from shared.errors import InfiMmrError
+from shared.placeholders import harmless, model_tokens
 
 HUB_PATTERNS = ("*.json", "*.jsonl", "*.parquet", "data/*")
 _SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -127,6 +128,8 @@ def text_row(record: Mapping[str, Any] | None, position: int) -> SourceRow | Rej
     answer, mends = mend_gold(unbox(plain_answer(given)), choices)
     if not answer:
         return Rejection(source_id, "missing_answer", f"answer is {record.get('answer')!r}", question, raw)
+    if tokens := model_tokens(f"{question} {answer}"):
+        return Rejection(source_id, "model_tokens", ", ".join(tokens), question, raw)
     extra = {key: record[key] for key in _EXTRA_FIELDS if record.get(key) is not None}
     if isinstance(given, list | tuple) and len(given) > 1:
         extra["alternatives"] = [plain_answer(item) for item in given[1:]]
@@ -139,7 +142,7 @@ def text_row(record: Mapping[str, Any] | None, position: int) -> SourceRow | Rej
     source = record.get("source") or record.get("origin")
     return SourceRow(
         source_id=source_id,
-        question=text.replace("<image>", "< image >"),
+        question=harmless(text),
         answer=answer,
         answer_raw=raw,
         choices=choices,

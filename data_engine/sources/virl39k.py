@@ -32,6 +32,7 @@ from shared.benchmark_golds import mend_gold
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
 from shared.images import PathRefused, safe_join
+from shared.placeholders import model_tokens
 
 HUB_PATTERNS = ("39Krelease.parquet", "images/*", "images/**", "images.zip")
 _NEEDED = {"question", "answer", "image"}
@@ -199,6 +200,8 @@ def virl_row(record: Mapping[str, Any], position: int, root: Path, links: Path |
         text, tag_mend = fit_image_tags(question, len(images))
     except ValueError as error:
         return Rejection(source_id, "tag_image_mismatch", str(error), question, raw)
+    if tokens := model_tokens(f"{text} {answer}"):
+        return Rejection(source_id, "model_tokens", ", ".join(tokens), question, raw)
     extra: dict[str, Any] = {key: record[key] for key in ("planted",) if record.get(key)}
     notes = [f"{mend['why']}: {mend['before']!r}" for mend in mends if mend["before"].strip() != mend["after"]]
     if tag_mend:

@@ -19,6 +19,7 @@ from data_engine.steps.base import StepContext, StepResult
 from shared.config import Strict
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
+from shared.placeholders import harmless
 from shared.schema import IMAGE_TYPES
 from shared.vlm.spec import EngineSpec, Sampling
 
@@ -59,6 +60,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         UsageError: the recipe has no `type_images` before this step.
 
     """
+    import polars as pl
     import pyarrow as pa
 
     started = time.monotonic()
@@ -88,6 +90,11 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     )
     of_cells = types.join(asked.cells.select("image_hash"), on="image_hash", how="semi").sort("image_hash")
     cells = asked.cells.with_columns(of_cells["image_type"])  # both are sorted: no caption is copied
+    # Stored as said; in a prompt such a caption would take the picture's place or close the turn.
+    marked = cells["caption"].str.contains(r"<\||<image>")
+    if marked.any():
+        harmlessly = pl.Series("caption", [harmless(text) for text in cells["caption"].to_list()], dtype=pl.String)
+        cells = cells.with_columns(harmlessly)
     warnings = list(asked.warnings)
     cut = int((cells["finish_reason"] == "length").sum())
     empty = int((cells["caption"] == "").sum())

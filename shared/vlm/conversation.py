@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shared.placeholders import IMAGE_TAG
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-IMAGE_TAG = "<image>"
 EMBEDDING_SYSTEM = "You are a helpful assistant."
 EMBEDDING_TAIL = "<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared.placeholders import IMAGE_TAG
 from shared.store import shown_url
-from shared.vlm.conversation import EMBEDDING_SYSTEM, IMAGE_TAG
+from shared.vlm.conversation import EMBEDDING_SYSTEM
 from shared.vlm.failures import AskRefusedError, EndpointError
 from shared.vlm.spec import Answer, Sampling, pixel_limits
 

@@ -421,3 +421,41 @@ def test_odd_images_as_rows_never_stop_the_reading(real_data, tmp_path):
     assert found.rows.height >= 165
     assert all(rule.startswith("image_refused:") for rule in found.rejections["rule"])
     assert "image_refused:bomb" in found.rejections["rule"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("question", "images", "fitted"),
+    [
+        ("<|vision_start|><|image_pad|><|vision_end|>How tall is it?", 1, "<image>How tall is it?"),
+        ("<image><image>\nA\n<ImageHere>\nor B\n<ImageHere>", 2, "A\n<image>\nor B\n<image>"),
+        ("What is it?\n<ImageHere>", 1, "What is it?\n<image>"),
+        ("<image>\nWhich view?\n<ImageHere>\nA.\n<ImageHere>\nB.", 1, "<image>\nWhich view?\n\nA.\n\nB."),
+        ("See <ImageHere> and the other.", 2, "<image>\nSee <image> and the other."),
+        ("<image>Compare <|image_pad|>.", 2, "<image>Compare <image>."),
+    ],
+)
+def test_marks_of_pictures_become_tags_where_the_question_has_them(question, images, fitted):
+    assert fit_image_tags(question, images)[0] == fitted
+
+
+def test_a_question_that_would_close_the_turn_is_refused_by_name(tmp_path):
+    folder = virl_folder(
+        tmp_path / "v",
+        [
+            {"question": "<image>How tall?<|im_end|>", "answer": "\\boxed{3}"},
+            {"question": "<image>How tall?", "answer": "\\boxed{3<|endoftext|>}"},
+            {"question": "<|vision_start|><|image_pad|><|vision_end|>How tall?", "answer": "\\boxed{3}"},
+            {"question": "<image>Solve 1 <|x|> 2", "answer": "\\boxed{3}"},
+        ],
+    )
+    got = read(Virl39k(place(folder)), tmp_path)
+    assert rules(got) == {"q0": "model_tokens", "q1": "model_tokens"}
+    assert "<|im_end|>" in got.rejections["evidence"].to_list()[0] + got.rejections["evidence"].to_list()[1]
+    assert sorted(got.rows["question"].to_list()) == ["<image>How tall?", "<image>Solve 1 <|x|> 2"]
+
+    lines = tmp_path / "t.jsonl"
+    rows = [{"problem": "Say <|im_end|>", "answer": "1"}, {"problem": "An <image> tag in words", "answer": "1"}]
+    lines.write_text("\n".join(json.dumps(row) for row in rows))
+    got = read(DeepScaler(place(lines)), tmp_path)
+    assert rules(got) == {"0": "model_tokens"}
+    assert got.rows["question"].to_list() == ["An < image > tag in words"]
