@@ -1,11 +1,13 @@
 """One grader for rewards, evaluation and data checks: does a model's answer equal the gold answer?
 
 `grade` compares an answer with its gold, `grade_output` a whole model output, `check_gold` says whether a gold can
-serve as a verifiable reward. Importing this package loads neither torch, ray, sympy nor math-verify.
+serve as a verifiable reward, `gold_answer` takes the answer out of a data set's gold.
+Importing this package loads neither torch, ray, sympy nor math-verify.
 """
 
 from shared.answers.check import check_gold, neighbours, perturb
 from shared.answers.extract import extract_answer
+from shared.answers.golds import GoldAnswer, gold_answer
 from shared.answers.grade import answer_kind, grade, grade_many, grade_output
 from shared.answers.kinds import ANSWER_KINDS, kind_family
 from shared.answers.outcome import Extracted, GoldCheck, Grade, Verdict
@@ -14,6 +16,7 @@ from shared.answers.pool import GraderPool, default_pool
 __all__ = [
     "ANSWER_KINDS",
     "Extracted",
+    "GoldAnswer",
     "GoldCheck",
     "Grade",
     "GraderPool",
@@ -22,6 +25,7 @@ __all__ = [
     "check_gold",
     "default_pool",
     "extract_answer",
+    "gold_answer",
     "grade",
     "grade_many",
     "grade_output",

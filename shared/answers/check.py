@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
+from shared.answers.golds import gold_answer
 from shared.answers.grade import answer_kind, grade
 from shared.answers.normalise import normalise
 from shared.answers.outcome import GoldCheck, Verdict
@@ -99,9 +100,14 @@ def check_gold(
 ) -> GoldCheck:
     """Grade a gold against itself and a wrong neighbour.
 
-    Reasons: empty_or_malformed, not_read, refuses_itself, accepts_neighbour, timeout,
-    undecided.
+    What is checked is the answer that the gold holds (`gold_answer`). Reasons: empty_or_malformed, not_read,
+    refuses_itself, accepts_neighbour, timeout, undecided; and, where it holds none, missing, elsewhere, several_boxes
+    and paragraph.
     """
+    held = gold_answer(gold, choices)
+    if held.reason and gold.strip():
+        return GoldCheck("unverifiable", held.reason, kind or "text", "", self_accepts=False, refuses_neighbour=False)
+    gold = held.answer or gold
     known = kind or answer_kind(gold, choices)
     judged = partial(
         grade,

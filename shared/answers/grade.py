@@ -20,6 +20,7 @@ from shared.answers.compare import compare
 from shared.answers.expression import variables
 from shared.answers.extract import extract_answer
 from shared.answers.forms import Reading
+from shared.answers.golds import gold_answer
 from shared.answers.kinds import kind_family
 from shared.answers.normalise import matching_brace, normalise, strip_wrappers
 from shared.answers.outcome import Grade, Verdict
@@ -96,6 +97,7 @@ def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
 
     With choices every gold is a choice; without, one or several capital letters A to J are. Never raises.
     """
+    gold = gold_answer(gold, choices).answer or gold
     letters = letters_in(gold) if len(gold) <= 40 else None
     if choices or (
         (letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold)) or _is_bracketed_letter(gold)
@@ -228,6 +230,7 @@ def _settle(
     if not isinstance(gold, str) or not _well_formed(gold):
         return Grade(Verdict.UNPARSABLE_GOLD, kind or "text", "none", type_match=False, exact=False)
     choices = [str(c) for c in choices] if choices else None
+    gold = gold_answer(gold, choices).answer or gold
     known = kind or answer_kind(gold, choices)
     if isinstance(pred, str) and "\\boxed" in pred and len(pred) <= MAX_TEXT_CHARACTERS:
         found = extract_answer(pred)
