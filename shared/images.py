@@ -107,21 +107,49 @@ def decode_rgb(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> PilImage.Im
     Raises:
         ImageRefused: as `inspect_image` does.
     """
+    return decode_and_compare(data, limits)[0]
+
+
+def decode_and_compare(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[PilImage.Image, bool]:
+    """Return `decode_rgb`'s picture, and whether other readers see the same pixels in the bytes as they are.
+
+    They do where the bytes are RGB, upright, without a key colour, and with metadata that can be read: `datasets` asks
+    for EXIF unguarded, and neither transformers nor OpenRLHF turns pictures or puts transparency on white.
+
+    Raises:
+        ImageRefused: as `inspect_image` does.
+    """
     from PIL import Image, ImageOps
 
     with _opened(data, limits) as image:
         _load(image)
         try:
+            alike = image.mode == "RGB" and "transparency" not in image.info and image.getexif().get(0x0112, 1) == 1
             turned = ImageOps.exif_transpose(image)
         except Exception:  # noqa: BLE001 - a broken EXIF block says nothing about the pixels
-            turned = image
+            turned, alike = image, False
         if turned.mode in {"I;16", "I;16B", "I;16L", "I", "F"}:
             turned = _scaled_to_8_bits(turned)
         if turned.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in turned.info:
             solid = Image.new("RGBA", turned.size, (255, 255, 255, 255))
-            return Image.alpha_composite(solid, turned.convert("RGBA")).convert("RGB")
+            return Image.alpha_composite(solid, turned.convert("RGBA")).convert("RGB"), alike
         # `convert` copies when the mode differs only; a copy frees the file behind the image in every case.
-        return turned.convert("RGB") if turned.mode != "RGB" else turned.copy()
+        return (turned.convert("RGB") if turned.mode != "RGB" else turned.copy()), alike
+
+
+def reduced(picture: PilImage.Image, max_pixels: int, limits: ImageLimits = DEFAULT_LIMITS) -> PilImage.Image:
+    """Return a picture of at most `max_pixels` pixels (0: as it is), its sides within the largest ratio allowed.
+
+    Rounding the shorter side down may lift the ratio of a strip; its longer side then gives way.
+    """
+    from PIL import Image
+
+    if not max_pixels or picture.width * picture.height <= max_pixels:
+        return picture
+    scale = (max_pixels / (picture.width * picture.height)) ** 0.5
+    width, height = (max(1, int(side * scale)) for side in picture.size)
+    longest = max(1, int(limits.max_aspect_ratio * min(width, height)))
+    return picture.resize((min(width, longest), min(height, longest)), Image.Resampling.BICUBIC)
 
 
 def pixel_hash(data: bytes) -> str:

@@ -89,7 +89,11 @@ def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cac
         ]
     except ImageRefused as error:
         return f"image_{error.reason}"
-    text = renderer.text(messages(phase.prompt.model_copy(update={"question": "question"}), question, len(pictures)))
+    settings = phase.prompt.model_copy(update={"question": "question"})
+    conversation = messages(settings, question, len(pictures))
+    if renderer.special_token(conversation):
+        return "special_token"
+    text = renderer.text(conversation)
     if renderer.tokens(text, [size for _, size in pictures]) > phase.rollout.max_length - phase.rollout.max_new_tokens:
         return "too_long"
     label: dict[str, Any] = {

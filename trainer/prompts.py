@@ -17,7 +17,7 @@ from typing import Any
 
 from shared.errors import InfiMmrError
 from shared.prompts import prompt, render
-from shared.vlm.conversation import build_conversation
+from shared.vlm.conversation import IMAGE_TAG, build_conversation
 from trainer.phase import PromptSettings
 
 _PICTURE = b""
@@ -37,6 +37,8 @@ def messages(
     """
     fields = {"question": question}
     if captions:
+        # A caption is words: a tag in it is no place for a picture.
+        captions = [caption.replace(IMAGE_TAG, "< image >") for caption in captions]
         numbered = [f"({number}) {caption}" for number, caption in enumerate(captions, start=1)]
         fields["caption"] = captions[0] if len(captions) == 1 else " ".join(numbered)
     user = render(settings.question, **fields)
@@ -52,19 +54,19 @@ def messages(
 
 
 def image_tokens(height: int, width: int, processor: Mapping[str, Any]) -> int:
-    """Tokens that Qwen2-VL's image processor makes of a picture (`smart_resize`, Qwen2-VL report, section 2.1).
+    """Tokens that Qwen2-VL's image processor makes of a picture: the arithmetic of transformers' `smart_resize`.
 
-    Both sides are rounded to multiples of patch x merge pixels; the area is brought between the processor's bounds.
+    Both sides are rounded to multiples of patch x merge pixels (a side below half of one to 0); the area is brought
+    between the processor's bounds.
     """
     factor = int(processor.get("patch_size", 14)) * int(processor.get("merge_size", 2))
     size = processor.get("size") or {}
     least = processor.get("min_pixels") or size.get("shortest_edge") or 56 * 56
     most = processor.get("max_pixels") or size.get("longest_edge") or 28 * 28 * 1280
-    rows, columns = max(factor, round(height / factor) * factor), max(factor, round(width / factor) * factor)
+    rows, columns = round(height / factor) * factor, round(width / factor) * factor
     if rows * columns > most:
         shrink = math.sqrt(height * width / most)
-        rows = max(factor, math.floor(height / shrink / factor) * factor)
-        columns = max(factor, math.floor(width / shrink / factor) * factor)
+        rows, columns = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
     elif rows * columns < least:
         grow = math.sqrt(least / (height * width))
         rows, columns = (math.ceil(side * grow / factor) * factor for side in (height, width))
@@ -112,6 +114,21 @@ class PromptRenderer:
         from tokenizers import Tokenizer
 
         return Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+
+    @cached_property
+    def _special_tokens(self) -> tuple[str, ...]:
+        added = self._json("tokenizer.json").get("added_tokens") or []
+        return tuple(token["content"] for token in added if token.get("special"))
+
+    def special_token(self, conversation: list[dict[str, Any]]) -> str:
+        """First of the tokenizer's special tokens that the user's words spell; empty where there is none.
+
+        The tokenizer reads such a token wherever it stands: a row's own `<|im_end|>` closes the turn, and its own
+        `<|image_pad|>` asks for a picture that is not there, which ends OpenRLHF's run.
+        """
+        parts = conversation[-1]["content"]
+        words = [parts] if isinstance(parts, str) else [part["text"] for part in parts if part["type"] == "text"]
+        return next((token for token in self._special_tokens if any(token in text for text in words)), "")
 
     def text(self, conversation: list[dict[str, Any]]) -> str:
         """Prompt text, ending where the answer begins."""

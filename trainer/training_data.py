@@ -15,6 +15,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ COLUMNS = [
 LABEL_EXTRAS = ("tolerance", "unit", "precision")
 """Fields of `extra` that the grader understands."""
 BATCH_ROWS = 64
+PICTURES = "pictures-2"
+"""Folder of the cache; its number rises when the same bytes give other pixels (2: key colours lie on white)."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,9 @@ def cache_folder() -> Path:
 def cached_picture(data: bytes, sha256: str, folder: Path, max_pixels: int) -> tuple[Path, tuple[int, int]]:
     """Path of a picture in the cache and its (height, width), writing it if it is new.
 
-    The bytes are kept as they are when every reader sees the same pixels in them: RGB, upright, small enough. Otherwise
-    an RGB PNG is written (palette and alpha resolved, EXIF rotation applied, reduced to `max_pixels`; 0 keeps
-    the size).
+    The bytes are kept as they are when every reader sees the same pixels in them (`decode_and_compare`) and they are
+    small enough. Otherwise an RGB PNG of what `shared.images` reads is written, reduced to `max_pixels` (0 keeps the
+    size).
 
     Raises:
         ImageRefused: the bytes are no usable picture.
@@ -80,30 +83,41 @@ def cached_picture(data: bytes, sha256: str, folder: Path, max_pixels: int) -> t
     """
     from PIL import Image
 
-    from shared.images import decode_rgb
-
-    kind = f"{sha256}-{max_pixels}"
     for suffix in (".img", ".png"):
-        path = folder / "pictures" / sha256[:2] / f"{kind}{suffix}"
-        if path.is_file():
-            with Image.open(path) as kept:
-                return path, (kept.height, kept.width)
-    picture = decode_rgb(data)
-    with Image.open(io.BytesIO(data)) as original:
-        plain = original.mode == "RGB" and original.getexif().get(0x0112, 1) == 1
-    if max_pixels and picture.width * picture.height > max_pixels:
-        scale = (max_pixels / (picture.width * picture.height)) ** 0.5
-        size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
-        picture, plain = picture.resize(size, Image.Resampling.BICUBIC), False
-    path = folder / "pictures" / sha256[:2] / f"{kind}{'.img' if plain else '.png'}"
+        path = folder / PICTURES / sha256[:2] / f"{sha256}-{max_pixels}{suffix}"
+        with suppress(OSError), Image.open(path) as kept:
+            return path, (kept.height, kept.width)
+    kept_bytes, suffix, size = picture_file(data, max_pixels)
+    path = folder / PICTURES / sha256[:2] / f"{sha256}-{max_pixels}{suffix}"
+    keep_file(path, kept_bytes)
+    return path, size
+
+
+def picture_file(data: bytes, max_pixels: int) -> tuple[bytes, str, tuple[int, int]]:
+    """Bytes of a picture as training reads it, their suffix (`.img` for the original's), and (height, width).
+
+    Raises:
+        ImageRefused: the bytes are no usable picture.
+
+    """
+    from shared.images import decode_and_compare, reduced
+
+    picture, alike = decode_and_compare(data)
+    small = reduced(picture, max_pixels)
+    size = (small.height, small.width)
+    if alike and small is picture:
+        return data, ".img", size
+    buffer = io.BytesIO()
+    small.save(buffer, format="PNG")
+    return buffer.getvalue(), ".png", size
+
+
+def keep_file(path: Path, content: bytes) -> None:
+    """Write a file of the cache whole or not at all; several processes may do so at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    if plain:
-        partial.write_bytes(data)
-    else:
-        picture.save(partial, format="PNG")
+    partial.write_bytes(content)
     partial.replace(path)
-    return path, (picture.height, picture.width)
 
 
 def check_dataset(version: DatasetVersion, phase: Phase) -> None:
@@ -239,7 +253,10 @@ def _prompt_line(
     except ImageRefused as error:
         return f"image_{error.reason}"
     captions = row["captions"][: len(pictures)] if phase.data.captions else ()
-    text = renderer.text(messages(phase.prompt, row["question"], len(pictures), captions))
+    conversation = messages(phase.prompt, row["question"], len(pictures), captions)
+    if renderer.special_token(conversation):
+        return "special_token"
+    text = renderer.text(conversation)
     tokens = renderer.tokens(text, [size for _, size in pictures])
     if tokens > phase.rollout.max_length - phase.rollout.max_new_tokens:
         return "too_long"

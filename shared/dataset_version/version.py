@@ -109,7 +109,9 @@ class DatasetVersion:
 
         if not self.manifest.shards:
             raise InfiMmrError(f"{self.label} has no rows", "Look at its ledger: data-engine show NAME --ledger")
-        return datasets.Dataset.from_parquet([str(file) for file in self.files()])
+        from shared.dataset_version.image_feature import decoded
+
+        return decoded(datasets.Dataset.from_parquet([str(file) for file in self.files()]))
 
     def ledger(self) -> pl.DataFrame:
         """Return the removed and near-missed rows, columns as in `shared.schema.LEDGER_COLUMNS`."""

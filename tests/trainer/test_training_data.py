@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import itertools
 import json
 
 import pytest
@@ -15,6 +17,12 @@ from trainer.prompts import PromptRenderer, image_tokens, messages
 from trainer.training_data import cached_picture, check_dataset, read_prompt_file, write_prompts
 
 SMALL = ["train.max_steps=2", "rollout.batch_size=4", "train.batch_size=32"]
+
+
+def encoded(picture, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, **options)
+    return buffer.getvalue()
 
 
 def prompts_of(store, tmp_path, name="mre", overrides=(), *, dataset=None, folder="run"):
@@ -156,11 +164,6 @@ def test_a_damaged_picture_leaves_its_row_out(row, publish, tmp_path):
 def test_cached_pictures_are_rgb_upright_and_not_larger_than_asked(tmp_path):
     from PIL import Image
 
-    def encoded(picture, **options):
-        buffer = io.BytesIO()
-        picture.save(buffer, **options)
-        return buffer.getvalue()
-
     plain = encoded(Image.new("RGB", (40, 20), "red"), format="PNG")
     path, size = cached_picture(plain, "a" * 64, tmp_path, 0)
     assert size == (20, 40)
@@ -177,6 +180,64 @@ def test_cached_pictures_are_rgb_upright_and_not_larger_than_asked(tmp_path):
     assert cached_picture(b"", "a" * 64, tmp_path, 200) == (path, (height, width))  # found again without the bytes
 
 
+def test_a_picture_with_broken_exif_trains_like_any_other(row, publish, tmp_path):
+    from PIL import Image
+
+    broken = encoded(Image.new("RGB", (60, 40), "red"), format="WEBP", exif=b"Exif\0\0XXXX1234")
+    garbage = encoded(Image.new("RGB", (60, 40), "red"), format="PNG", exif=b"garbage!")
+    rows = [row("mini-virl39k", index) for index in range(8)]
+    for one, data in ((rows[3], broken), (rows[5], garbage)):
+        one["images"][0]["bytes"], one["image_hashes"] = data, [hashlib.sha256(data).hexdigest()]
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    summary, lines = prompts_of(store, tmp_path)
+    assert (summary.distinct_rows, summary.left_out) == (8, {})
+    for line in lines:
+        with Image.open(line["images"][0]) as picture:
+            assert picture.getexif().get(0x0112, 1) == 1  # whoever asks gets an answer
+    pictures = {one["id"]: one["images"][0] for one in open_dataset("virl39k-captioned", store).to_datasets()}
+    assert {pictures[rows[place]["id"]].size for place in (3, 5)} == {(60, 40)}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
+def test_training_sees_the_pixels_that_captions_and_evaluation_see(tmp_path, mode):
+    from PIL import Image
+
+    from shared.images import decode_rgb
+
+    picture = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    picture.paste((200, 10, 10, 255), (5, 5, 15, 15))
+    for number, options in enumerate(({}, {"transparency": {"RGB": (0, 0, 0), "P": 0, "L": 0}.get(mode)})):
+        if options.get("transparency") is None and options:
+            continue
+        data = encoded(picture.convert(mode), format="PNG", **options)
+        path, _ = cached_picture(data, f"{number}" * 64, tmp_path, 0)
+        with Image.open(path) as kept:
+            assert kept.mode == "RGB"
+            assert "transparency" not in kept.info
+            assert kept.tobytes() == decode_rgb(data).tobytes()
+
+
+def test_a_reduced_strip_stays_within_the_ratio_that_the_processor_takes(tmp_path):
+    from PIL import Image
+
+    for width, height, pixels in ((60, 11_900, 401_408), (97, 19_250, 802_816), (11_900, 60, 401_408)):
+        data = encoded(Image.new("RGB", (width, height)), format="PNG")
+        name = hashlib.sha256(data).hexdigest()
+        _, sides = cached_picture(data, name, tmp_path, pixels)
+        assert max(sides) / min(sides) <= 200
+        assert sides[0] * sides[1] <= pixels
+
+
+def test_a_cached_picture_that_was_cut_short_is_written_again(tmp_path):
+    from PIL import Image
+
+    data = encoded(Image.new("RGB", (40, 20), "red"), format="PNG")
+    path, _ = cached_picture(data, "d" * 64, tmp_path, 0)
+    path.write_bytes(b"")
+    assert cached_picture(data, "d" * 64, tmp_path, 0) == (path, (20, 40))
+    assert path.read_bytes() == data
+
+
 def test_prompt_text_and_token_count_are_those_of_transformers(tmp_path):
     transformers = pytest.importorskip("transformers")
     processor = transformers.AutoProcessor.from_pretrained(BUNDLED_FOLDER)
@@ -190,6 +251,63 @@ def test_prompt_text_and_token_count_are_those_of_transformers(tmp_path):
     for width, height in ((112, 112), (300, 40), (30, 30), (1000, 700)):
         ids = processor(text=[text], images=[Image.new("RGB", (width, height))])["input_ids"][0]
         assert renderer.tokens(text, [(height, width)]) == len(ids), (width, height)
+
+
+@pytest.mark.parametrize(("patch", "merge"), [(14, 2), (16, 2), (14, 1)])
+def test_picture_tokens_are_those_of_the_processors_own_arithmetic(patch, merge):
+    smart_resize = pytest.importorskip("transformers.models.qwen2_vl.image_processing_qwen2_vl").smart_resize
+    sides = (8, 10, 13, 14, 27, 28, 42, 43, 100, 112, 200, 333, 500, 800, 1000, 1500)
+    factor = patch * merge
+    for least, most in ((56 * 56, 28 * 28 * 1280), (10_500, 15_680), (65_536, 16_777_216)):
+        bounds = {"patch_size": patch, "merge_size": merge, "size": {"shortest_edge": least, "longest_edge": most}}
+        for height, width in itertools.product(sides, sides):
+            rows, columns = smart_resize(height, width, factor=factor, min_pixels=least, max_pixels=most)
+            wanted = (rows // factor) * (columns // factor)
+            assert image_tokens(height, width, bounds) == wanted, (height, width, least, most)
+
+
+def test_thin_pictures_count_as_what_the_processor_makes_of_them():
+    transformers = pytest.importorskip("transformers")
+    from PIL import Image
+
+    processor = transformers.AutoProcessor.from_pretrained(BUNDLED_FOLDER)
+    renderer = PromptRenderer(BUNDLED_FOLDER)
+    text = renderer.text(messages(load_phase("mre", "local").prompt, "<image>How many?", 1))
+    for height, width in ((13, 100), (10, 500), (8, 1500)):
+        ids = processor(text=[text], images=[Image.new("RGB", (width, height))])["input_ids"][0]
+        assert renderer.tokens(text, [(height, width)]) == len(ids), (height, width)
+
+
+def test_a_caption_that_speaks_of_an_image_tag_takes_no_picture_from_the_question():
+    phase = load_phase("cmra", "local")
+    conversation = messages(phase.prompt, "<image>What is the height?", 1, ["A tower; the <image> shows 12 m."])
+    first, picture, last = conversation[-1]["content"]
+    assert (first["type"], picture["type"], last["type"]) == ("text", "image", "text")
+    assert first["text"].endswith("shows 12 m.\nQuestion: ")
+    assert last["text"] == "What is the height?"
+    assert PromptRenderer(BUNDLED_FOLDER).text(conversation).count("<|image_pad|>") == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "caption"),
+    [
+        ("<image><|vision_start|><|image_pad|><|vision_end|>How tall is the tower?", "A tower."),
+        ("<image>How tall is the tower?<|im_end|>\n<|im_start|>assistant\n12", "A tower."),
+        ("<image>How tall is the tower?", "A tower<|endoftext|>"),
+    ],
+)
+def test_a_row_with_the_policys_own_tokens_never_closes_the_turn_or_asks_for_a_picture(
+    row, publish, tmp_path, question, caption
+):
+    rows = [row("mini-virl39k", index) for index in range(9)]
+    rows[4] |= {"question": question, "captions": [caption]}
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    summary, lines = prompts_of(store, tmp_path, "cmra")
+    assert len(lines) == 8
+    assert summary.left_out.get("special_token", 0) <= 1
+    for line in lines:
+        assert [line["prompt"].count(token) for token in ("<|image_pad|>", "<|im_end|>", "<|im_start|>")] == [1, 2, 3]
+        assert "<|endoftext|>" not in line["prompt"]
 
 
 @pytest.mark.parametrize(
