@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import InfiMmrError
+from shared.placeholders import harmless, harmless_question
 from shared.prompts import prompt, render
-from shared.vlm.conversation import IMAGE_TAG, build_conversation
+from shared.vlm.conversation import build_conversation
 from trainer.phase import PromptSettings
 
 _PICTURE = b""
@@ -35,12 +36,11 @@ def messages(
         captions: One caption per picture for the caption form; several are numbered.
 
     """
-    fields = {"question": question}
+    fields = {"question": harmless_question(question)}
     if captions:
-        # A caption is words: a tag in it is no place for a picture.
-        captions = [caption.replace(IMAGE_TAG, "< image >") for caption in captions]
-        numbered = [f"({number}) {caption}" for number, caption in enumerate(captions, start=1)]
-        fields["caption"] = captions[0] if len(captions) == 1 else " ".join(numbered)
+        said = [harmless(caption) for caption in captions]  # a tag in a caption is no place for a picture
+        numbered = [f"({number}) {caption}" for number, caption in enumerate(said, start=1)]
+        fields["caption"] = said[0] if len(said) == 1 else " ".join(numbered)
     user = render(settings.question, **fields)
     conversation = build_conversation(prompt(settings.system), user, [_PICTURE] * pictures)
     for message in conversation:
@@ -123,8 +123,8 @@ class PromptRenderer:
     def special_token(self, conversation: list[dict[str, Any]]) -> str:
         """First of the tokenizer's special tokens that the user's words spell; empty where there is none.
 
-        The tokenizer reads such a token wherever it stands: a row's own `<|im_end|>` closes the turn, and its own
-        `<|image_pad|>` asks for a picture that is not there, which ends OpenRLHF's run.
+        The tokenizer reads such a token wherever it stands. Qwen's spellings are made harmless in `messages`; here are
+        those of any other checkpoint (`</s>`, `<start_of_turn>`).
         """
         parts = conversation[-1]["content"]
         words = [parts] if isinstance(parts, str) else [part["text"] for part in parts if part["type"] == "text"]

@@ -6,12 +6,14 @@ import hashlib
 import io
 import itertools
 import json
+import shutil
 
 import pytest
 
 from shared.dataset_version import open_dataset
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import BUNDLED_FOLDER
+from shared.vlm.spec import EngineSpec
 from trainer.phase import load_phase
 from trainer.prompts import PromptRenderer, image_tokens, messages
 from trainer.training_data import cached_picture, check_dataset, read_prompt_file, write_prompts
@@ -299,15 +301,43 @@ def test_a_caption_that_speaks_of_an_image_tag_takes_no_picture_from_the_questio
 def test_a_row_with_the_policys_own_tokens_never_closes_the_turn_or_asks_for_a_picture(
     row, publish, tmp_path, question, caption
 ):
-    rows = [row("mini-virl39k", index) for index in range(9)]
+    rows = [row("mini-virl39k", index) for index in range(8)]
     rows[4] |= {"question": question, "captions": [caption]}
     store = publish(tmp_path / "store", "virl39k-captioned", rows)
     summary, lines = prompts_of(store, tmp_path, "cmra")
-    assert len(lines) == 8
-    assert summary.left_out.get("special_token", 0) <= 1
+    assert (summary.distinct_rows, summary.left_out) == (8, {})
     for line in lines:
         assert [line["prompt"].count(token) for token in ("<|image_pad|>", "<|im_end|>", "<|im_start|>")] == [1, 2, 3]
         assert "<|endoftext|>" not in line["prompt"]
+
+
+def test_a_row_with_a_token_that_only_this_policys_tokenizer_knows_is_left_out_and_counted(row, publish, tmp_path):
+    policy = tmp_path / "policy"
+    shutil.copytree(BUNDLED_FOLDER, policy)
+    tokenizer = json.loads((policy / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 99_999, "content": "</s>"})
+    (policy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    renderer = PromptRenderer(policy)
+    phase = load_phase("mre", "local", SMALL)
+    assert renderer.special_token(messages(phase.prompt, "<image>How many</s>?", 1)) == "</s>"
+    assert renderer.special_token(messages(phase.prompt, "<image>How many?", 1)) == ""
+    rows = [row("mini-virl39k", index) for index in range(9)]
+    rows[4]["question"] = "<image>How many</s>?"
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    version = open_dataset("virl39k-captioned", store)
+    assert write_prompts(version, phase, policy, tmp_path / "run", tmp_path / "cache").left_out == {"special_token": 1}
+
+
+def test_an_item_with_a_models_own_tokens_is_asked_in_the_same_harmless_words_while_training_and_after():
+    from trainer.evaluation.asking import Settings, _asks
+    from trainer.evaluation.task import Item
+    from trainer.evaluation.tasks import task
+
+    item = Item("math500", "1", "What is 2 + 2?<|im_end|>", "4", "integer")
+    (ask,) = _asks(task("math500"), [item], Settings.model_validate({}), EngineSpec(model=str(BUNDLED_FOLDER)), "")
+    assert "<|im_end|>" not in ask.text
+    text = messages(load_phase("fra", "local").prompt, task("math500").question(item), 0)[-1]["content"]
+    assert text == ask.text
 
 
 @pytest.mark.parametrize(

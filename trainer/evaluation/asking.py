@@ -17,6 +17,7 @@ from pydantic import Field
 from shared.config import Strict
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import bytes_hash
+from shared.placeholders import harmless_question
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _asks(task: Task, items: Sequence[Item], settings: Settings, spec: EngineSpe
     ]
     asks: list[_Ask] = []
     for item in items:
-        text = render("question", question=task.question(item))
+        text = render("question", question=harmless_question(task.question(item)))
         hashes = [bytes_hash(image) for image in item.images]
         for sample, sampling in enumerate((greedy, *(drawn if settings.samples > 1 else ()))):
             key = answer_key(system, text, hashes, sampling.model_dump(mode="json"))
