@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from shared.command import run_command
+from shared.installation import mend_wheel_tag
 
 app = typer.Typer(
     name="data-engine",
@@ -165,6 +166,7 @@ _register_sharing()
 
 def main() -> None:
     """Entry point of the console script."""
+    mend_wheel_tag()
     app()
 
 

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from shared.installation import mend_wheel_tag
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """Let a `uv run` beside the suite leave vLLM where it is."""
+    mend_wheel_tag()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from shared.command import run_command
+from shared.installation import mend_wheel_tag
 
 RESUME = "the same command with --resume"
 
@@ -183,6 +184,7 @@ def _mount_rooms(words: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the `trainer` command."""
+    mend_wheel_tag()
     words = sys.argv[1:] if arguments is None else arguments
     _mount_rooms(words)
     app(words)

