@@ -32,7 +32,9 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One curriculum; returns its table and seconds."""
     folder = arguments.work / f"{name}-seed{seed}"
     words = [sys.executable, "-m", "trainer.cli", "curriculum", "--profile", "local", "--device", "cpu", "--json"]
-    words += ["--phases", name, "--store", arguments.store, "--output", str(folder), "--resume"]
+    words += ["--phases", name, "--store", arguments.store, "--output", str(folder)]
+    if folder.exists():
+        words += ["--resume"]
     words += ["--set", f"train.seed={seed}", "--set", f"evaluation.benchmarks={json.dumps(arguments.tasks)}"]
     if arguments.max_steps:
         words += ["--max-steps", str(arguments.max_steps)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.config import Profile, pick_profile
-from shared.errors import UsageError
+from shared.errors import UsageError, nearest
 from trainer.phase import Phase, load_phase
 
 
@@ -65,6 +65,21 @@ class RunOptions:
     as_json: bool
 
 
+def check_begun(folder: Path) -> None:
+    """Refuse to resume what was never started: a misspelt folder would begin a run of its own.
+
+    Raises:
+        UsageError: the folder is absent or empty; the nearest one beside it is named.
+
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        return
+    beside = [place.name for place in folder.parent.iterdir() if place.is_dir()] if folder.parent.is_dir() else []
+    close = nearest(folder.name, beside)
+    hint = f"Did you mean {folder.parent / close}? " if close and close != folder.name else ""
+    raise UsageError(f"{folder} holds no run to resume", f"{hint}Leave --resume out to start one there")
+
+
 def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str, Any]:
     """`trainer phase`."""
     from trainer.display import LiveDisplay
@@ -75,6 +90,8 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
     phase = load_phase(name, chosen.name, words)
     say(chosen.why)
     folder = options.output or Path("runs") / f"{name}-{chosen.name}"
+    if options.resume:
+        check_begun(folder)
     request = PhaseRequest(
         phase,
         folder,
@@ -82,6 +99,7 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
         store=options.store,
         device=pick_device(options.device),
         ray_address=_ray_address(),
+        tell=say,
     )
     with LiveDisplay(f"phase {name}") as display:
         record = run_phase(request, display)
@@ -113,6 +131,8 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
     loaded = load_phases(names, chosen.name, words)
     say(chosen.why)
     folder = options.output or Path("runs") / f"curriculum-{phases.replace(',', '-')}-{chosen.name}"
+    if options.resume:
+        check_begun(folder)
     request = CurriculumRequest(
         loaded,
         folder,

@@ -24,7 +24,7 @@ from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.whole_file import write_whole
 from trainer.phase import Phase, load_phase, phase_names
-from trainer.phase_run import PhaseRequest, Watcher, checkpoint_of, run_phase
+from trainer.phase_run import PhaseRequest, Watcher, checkpoint_of, run_phase, silent
 from trainer.run_record import RunRecord
 
 CURRICULA = Path(__file__).parent / "curricula"
@@ -108,17 +108,13 @@ def load_phases(
     return tuple(phases)
 
 
-def _silent(_: str) -> None:
-    """Tell nobody."""
-
-
 def run_curriculum(
     request: CurriculumRequest,
     watcher: Watcher | None = None,
     *,
     train: Callable[[PhaseRequest, Watcher | None], RunRecord] = run_phase,
     evaluate: Evaluate | None = None,
-    tell: Callable[[str], None] = _silent,
+    tell: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
     """Run what is not done yet; returns the content of `curriculum.json`.
 
@@ -168,6 +164,7 @@ def run_curriculum(
             store=request.store,
             device=request.device,
             ray_address=request.ray_address,
+            tell=tell,
         )
         train(ask, watcher)
         start = str(checkpoint_of(folder))

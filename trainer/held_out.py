@@ -15,8 +15,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.picture_cache import cache_folder, cached_picture
 from trainer.prompts import PromptRenderer, messages
-from trainer.training_data import LABEL_EXTRAS, cache_folder, cached_picture
+from trainer.training_data import LABEL_EXTRAS
 
 if TYPE_CHECKING:
     from trainer.evaluation.task import Item
@@ -74,6 +75,19 @@ def read_items(folder: Path) -> dict[str, Item]:
             fields = json.loads(line["item"])
             items[json.loads(line["label"])["id"]] = Item(**{**fields, "choices": tuple(fields["choices"])})
     return items
+
+
+def at_hand(folder: Path) -> bool:
+    """Whether `folder` holds a file as `write_held_out` writes it today, and every picture that it names.
+
+    An older run's file has no items, a cache may have been emptied: both are written again from the store.
+    """
+    try:
+        read_items(folder)
+        with (folder / FILE).open(encoding="utf-8") as file:
+            return all(Path(name).is_file() for text in file for name in json.loads(text)["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cache: Path) -> dict[str, Any] | str:

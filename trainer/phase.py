@@ -49,6 +49,7 @@ class DataSettings(Strict):
     profile_check: bool = Field(
         default=True, description="Refuse a dataset version that was built for the other profile."
     )
+    allow_test_set: bool = Field(default=False, description="Train on a benchmark, which is for testing only.")
 
 
 class PromptSettings(Strict):

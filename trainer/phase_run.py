@@ -21,9 +21,10 @@ from shared.errors import InfiMmrError, UsageError, system_error
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.held_out import FILE as HELD_OUT
-from trainer.held_out import write_held_out
+from trainer.held_out import at_hand, write_held_out
 from trainer.openrlhf_bridge.arguments import PromptFacts
 from trainer.phase import Phase
+from trainer.picture_cache import restore_pictures
 from trainer.rollouts import PARTS, RunWriter, read_metrics
 from trainer.run_record import (
     FILE,
@@ -37,7 +38,7 @@ from trainer.run_record import (
     read_record,
     write_record,
 )
-from trainer.training_data import check_dataset, read_prompt_file, write_prompts
+from trainer.training_data import check_dataset, left_out_text, read_prompt_file, write_prompts
 
 STATES = "ckpt"
 """DeepSpeed's states, from which a run goes on."""
@@ -65,6 +66,10 @@ class Silent:
         """Nothing."""
 
 
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class PhaseRequest:
     """One phase to be trained."""
@@ -76,6 +81,8 @@ class PhaseRequest:
     store: str | None = None
     device: Literal["cuda", "cpu"] = "cpu"
     ray_address: str = ""
+    tell: Callable[[str], None] = silent
+    """Told what a user should know before the training starts, in one line each."""
 
 
 def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecord:
@@ -178,6 +185,7 @@ def _same_run(record: RunRecord, theirs: Phase, ours: Phase) -> None:
 
 def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunRecord | None) -> RunRecord:
     """Prompt file and run record: new, or those of the run that is continued."""
+    from shared.dataset_version.manifest import manifest_hash
     from shared.fingerprint import file_hash
     from shared.vlm.checkpoint import checkpoint_hash
 
@@ -192,11 +200,19 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
             )
         if file_hash(output / "prompts.jsonl") != record.prompts["sha256"]:
             raise InfiMmrError(f"{output}/prompts.jsonl was changed since the run began", "choose another --output")
-        held_out = record.held_out or _held_out(request, parent, output)
+        held_out = record.held_out
+        if not _trained(output, record):
+            restore_pictures(
+                output / "prompts.jsonl", record.dataset, phase.data.max_image_pixels, request.store, request.tell
+            )
+            if not (held_out and at_hand(output)):
+                held_out = _held_out(request, parent, output)
         return record.model_copy(update={"phase": phase, "device": request.device, "held_out": held_out})
     version = _open(request)
     check_dataset(version, phase)
     summary = write_prompts(version, phase, parent, output)
+    if told := left_out_text(summary):
+        request.tell(f"phase {phase.name}: {told}")
     manifest = version.manifest
     dataset = {
         "name": version.name,
@@ -204,6 +220,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         "label": manifest.label,
         "profile": manifest.profile,
         "fingerprint": manifest.fingerprint,
+        "manifest_sha256": manifest_hash(manifest),
         "rows": manifest.rows,
     }
     record = RunRecord(

@@ -15,6 +15,7 @@ from shared.errors import InfiMmrError, UsageError, did_you_mean
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
 from trainer.phase import Phase
+from trainer.training_data import check_purpose
 
 GIB = 1024**3
 
@@ -248,10 +249,12 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
     name = phase.data.dataset.split("@")[0]
     try:
         manifest = open_dataset(phase.data.dataset, store).manifest
+    except InfiMmrError:
+        manifest = None
+    if manifest is not None:
+        check_purpose(manifest, phase)
         if manifest.profile == phase.profile_name:
             return manifest.rows, f"dataset version {manifest.label}"
-    except InfiMmrError:
-        pass
     if phase.profile_name == "full" and name in ROWS:
         return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
     if phase.train.max_steps:

@@ -1,21 +1,18 @@
-"""Dataset version -> the prompt file that OpenRLHF reads, and a cache of pictures.
+"""Dataset version -> the prompt file that OpenRLHF reads.
 
 Input: a dataset version, a phase, a checkpoint's tokenizer. Output: `prompts.jsonl` with one line per prompt in
 training order (`prompt`, `label` as JSON, `images` as paths), whole steps only. OpenRLHF keeps the whole file in
-memory, so it holds paths; pictures lie in a content-addressed cache and are decoded when they are used.
+memory, so it holds paths; pictures lie in `picture_cache` and are decoded when they are used.
 What does not train is counted by reason in `PromptFile.left_out`, never truncated and never dropped silently. The
 trainer reads datasets only through their manifest and Parquet files: it knows nothing of how they are built.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import InfiMmrError
 from shared.whole_file import write_whole
 from trainer.phase import Phase
+from trainer.picture_cache import cache_folder, cached_picture
 from trainer.prompts import PromptRenderer, messages
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
+    from shared.dataset_version.manifest import Manifest
 
 COLUMNS = [
     "id",
@@ -43,8 +42,6 @@ COLUMNS = [
 LABEL_EXTRAS = ("tolerance", "unit", "precision")
 """Fields of `extra` that the grader understands."""
 BATCH_ROWS = 64
-PICTURES = "pictures-2"
-"""Folder of the cache; its number rises when the same bytes give other pixels (2: key colours lie on white)."""
 
 
 @dataclass(frozen=True)
@@ -59,75 +56,42 @@ class PromptFile:
     max_images: int
     max_prompt_tokens: int
     left_out: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+    """Id of the first row left out for each reason."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the run record."""
         return asdict(self)
 
 
-def cache_folder() -> Path:
-    """Folder of the picture cache: `$INFI_MMR_CACHE`, else `~/.cache/infi-mmr`. A cluster's machines must share it."""
-    return Path(os.environ.get("INFI_MMR_CACHE") or Path.home() / ".cache" / "infi-mmr")
-
-
-def cached_picture(data: bytes, sha256: str, folder: Path, max_pixels: int) -> tuple[Path, tuple[int, int]]:
-    """Path of a picture in the cache and its (height, width), writing it if it is new.
-
-    The bytes are kept as they are when every reader sees the same pixels in them (`decode_and_compare`) and they are
-    small enough. Otherwise an RGB PNG of what `shared.images` reads is written, reduced to `max_pixels` (0 keeps the
-    size).
+def check_purpose(manifest: Manifest, phase: Phase) -> None:
+    """Refuse to train on a benchmark: a policy that has seen its answers cannot be measured by it.
 
     Raises:
-        ImageRefused: the bytes are no usable picture.
+        InfiMmrError: the dataset was read by the benchmark reader, or is named as a benchmark.
 
     """
-    from PIL import Image
+    from trainer.evaluation.tasks import OTHERS, PAPER
 
-    for suffix in (".img", ".png"):
-        path = folder / PICTURES / sha256[:2] / f"{sha256}-{max_pixels}{suffix}"
-        with suppress(OSError), Image.open(path) as kept:
-            return path, (kept.height, kept.width)
-    kept_bytes, suffix, size = picture_file(data, max_pixels)
-    path = folder / PICTURES / sha256[:2] / f"{sha256}-{max_pixels}{suffix}"
-    keep_file(path, kept_bytes)
-    return path, size
-
-
-def picture_file(data: bytes, max_pixels: int) -> tuple[bytes, str, tuple[int, int]]:
-    """Bytes of a picture as training reads it, their suffix (`.img` for the original's), and (height, width).
-
-    Raises:
-        ImageRefused: the bytes are no usable picture.
-
-    """
-    from shared.images import decode_and_compare, reduced
-
-    picture, alike = decode_and_compare(data)
-    small = reduced(picture, max_pixels)
-    size = (small.height, small.width)
-    if alike and small is picture:
-        return data, ".img", size
-    buffer = io.BytesIO()
-    small.save(buffer, format="PNG")
-    return buffer.getvalue(), ".png", size
-
-
-def keep_file(path: Path, content: bytes) -> None:
-    """Write a file of the cache whole or not at all; several processes may do so at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    source = manifest.recipe.get("source")
+    reader = source.get("reader") if isinstance(source, dict) else None
+    if (reader == "benchmark" or manifest.name in (*PAPER, *OTHERS)) and not phase.data.allow_test_set:
+        raise InfiMmrError(
+            f"dataset {manifest.label} is a benchmark, for testing only: a policy trained on it can no longer be "
+            "measured by it",
+            "name a training set with --dataset, or allow it with --set data.allow_test_set=true",
+        )
 
 
 def check_dataset(version: DatasetVersion, phase: Phase) -> None:
     """Refuse a dataset that cannot serve the phase, before anything is started.
 
     Raises:
-        InfiMmrError: it was built for the other profile, or the phase needs captions and it has none.
+        InfiMmrError: it is a benchmark, was built for the other profile, or lacks the captions that the phase needs.
 
     """
     manifest = version.manifest
+    check_purpose(manifest, phase)
     if phase.data.profile_check and manifest.profile != phase.profile_name:
         raise InfiMmrError(
             f"dataset {manifest.label} was built for profile {manifest.profile}, phase {phase.name} runs on profile "
@@ -159,11 +123,13 @@ def write_prompts(
     """
     renderer = PromptRenderer(checkpoint)
     left_out: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     lines: list[tuple[str, int, int]] = []
     for row in _rows(version.files()):
         outcome = _prompt_line(row, phase, renderer, cache or cache_folder())
         if isinstance(outcome, str):
             left_out[outcome] += 1
+            examples.setdefault(outcome, row["id"])
         else:
             lines.append(outcome)
     order = random.Random(phase.train.seed)
@@ -195,9 +161,37 @@ def write_prompts(
         max_images=max(images for _, images, _ in chosen),
         max_prompt_tokens=max(tokens for _, _, tokens in chosen),
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
+        examples=dict(sorted(examples.items())),
     )
     write_whole(folder / "prompts.json", json.dumps(summary.to_json(), indent=1))
     return summary
+
+
+WHY_LEFT_OUT = {
+    "too_long": "longer than rollout.max_length less rollout.max_new_tokens",
+    "pictures": "with pictures, which a text phase leaves out",
+    "no_pictures": "without pictures",
+    "no_caption": "with a picture that has no caption",
+    "pass_rate": "outside data.min_pass_rate to data.max_pass_rate",
+    "no_gold": "without an answer",
+    "special_token": "with a special token of the policy's tokenizer in their text",
+}
+"""Reasons for rows left out, in words; those of pictures are `image_` and `shared.images`' own word."""
+
+
+def left_out_text(summary: PromptFile) -> str:
+    """One line on the rows that do not train, by reason, for people; empty where there are none.
+
+    Rows beyond data.max_rows or the last whole step are left out by arithmetic, not for what they are.
+    """
+    found = {reason: count for reason, count in summary.left_out.items() if reason in summary.examples}
+    if not found:
+        return ""
+    told = []
+    for reason, count in sorted(found.items(), key=lambda pair: -pair[1]):
+        words = WHY_LEFT_OUT.get(reason) or f"with a picture refused as {reason.removeprefix('image_')}"
+        told.append(f"{count} {words} (first: {summary.examples[reason]})")
+    return f"{sum(found.values())} rows do not train: " + "; ".join(told)
 
 
 def read_prompt_file(folder: Path) -> PromptFile:

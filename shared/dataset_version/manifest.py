@@ -124,10 +124,14 @@ class Manifest(ManifestDraft):
         return _content_fingerprint(self, self.shards, self.ledger)
 
 
+def manifest_hash(manifest: Manifest) -> str:
+    """Return the `manifest_sha256` of the file: the hash of everything else in it."""
+    return bytes_hash(canonical_json(manifest.model_dump(mode="json")).encode())
+
+
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """Return the file: sorted, indented JSON with `manifest_sha256`, the hash of everything else in it."""
-    fields = manifest.model_dump(mode="json")
-    fields["manifest_sha256"] = bytes_hash(canonical_json(fields).encode())
+    """Return the file: sorted, indented JSON with `manifest_sha256`."""
+    fields = {**manifest.model_dump(mode="json"), "manifest_sha256": manifest_hash(manifest)}
     return (json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

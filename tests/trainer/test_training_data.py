@@ -7,16 +7,22 @@ import io
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from shared.dataset_version import open_dataset
+from shared.dataset_version import ManifestDraft, open_dataset
+from shared.dataset_version import publish as publish_version
 from shared.errors import InfiMmrError
+from shared.schema import ROW_SCHEMA
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from shared.vlm.spec import EngineSpec
 from trainer.phase import load_phase
+from trainer.picture_cache import cached_picture
 from trainer.prompts import PromptRenderer, image_tokens, messages
-from trainer.training_data import cached_picture, check_dataset, read_prompt_file, write_prompts
+from trainer.training_data import check_dataset, left_out_text, read_prompt_file, write_prompts
 
 SMALL = ["train.max_steps=2", "rollout.batch_size=4", "train.batch_size=32"]
 
@@ -152,6 +158,46 @@ def test_a_dataset_of_the_other_profile_is_refused_unless_allowed(row, publish, 
         prompts_of(store, tmp_path, "fra")
     summary, _ = prompts_of(store, tmp_path, "fra", ["data.profile_check=false"])
     assert summary.rows == 8
+
+
+@pytest.mark.parametrize("recipe", [{}, {"source": {"reader": "benchmark", "benchmark": "math500"}}])
+def test_training_on_a_benchmark_is_refused_unless_allowed_and_not_planned_either(row, tmp_path, recipe):
+    from trainer.plan import make_plan
+
+    name = "my-test-set" if recipe else "math500"
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    table = pa.Table.from_pylist([row("mini-math500", index) for index in range(8)], schema=ROW_SCHEMA)
+    pq.write_table(table, folder / "data-00000.parquet")
+    publish_version(
+        tmp_path / "store",
+        ManifestDraft(name=name, profile="local", recipe=recipe),
+        [folder / "data-00000.parquet"],
+    )
+    store, chosen = str(tmp_path / "store"), f'data.dataset="{name}"'
+    with pytest.raises(InfiMmrError, match=r"is a benchmark, for testing only.*data\.allow_test_set=true"):
+        prompts_of(store, tmp_path, "fra", [chosen])
+    with pytest.raises(InfiMmrError, match="is a benchmark"):
+        make_plan(load_phase("fra", "local", [*SMALL, chosen]), store=store)
+    allowed = [chosen, "data.allow_test_set=true"]
+    assert prompts_of(store, tmp_path, "fra", allowed)[0].rows == 8
+    assert make_plan(load_phase("fra", "local", [*SMALL, *allowed]), store=store)["counts"]["rows"] == 8
+
+
+def test_rows_that_do_not_train_are_told_by_reason_with_the_first_of_them(row, publish, tmp_path):
+    rows = [row("mini-virl39k", index) for index in range(12)]
+    rows[2]["question"] = "<image>" + "1 + 1 = ? " * 400
+    rows[4]["images"][0]["bytes"] = rows[4]["images"][0]["bytes"][:40]
+    rows[6]["answer"] = " "
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    summary, _ = prompts_of(store, tmp_path)
+    told = left_out_text(summary)
+    assert told.startswith("3 rows do not train: ")
+    assert f"1 longer than rollout.max_length less rollout.max_new_tokens (first: {rows[2]['id']})" in told
+    assert f"1 with a picture refused as truncated (first: {rows[4]['id']})" in told
+    assert f"1 without an answer (first: {rows[6]['id']})" in told
+    assert "rest" not in told  # the last row makes no whole step: arithmetic
+    assert left_out_text(replace(summary, left_out={"rest_of_last_step": 1}, examples={})) == ""
 
 
 def test_a_damaged_picture_leaves_its_row_out(row, publish, tmp_path):

@@ -1,0 +1,113 @@
+"""A run that is continued finds what it needs, or is told so in one line before anything starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InfiMmrError, UsageError
+from trainer.commands import check_begun
+from trainer.held_out import FILE, read_items
+from trainer.phase import load_phase
+from trainer.phase_run import PhaseRequest, run_phase
+
+SMALL = ["train.max_steps=2", "rollout.batch_size=4", "train.batch_size=32"]
+
+
+@pytest.fixture
+def begun(mini_store, tmp_path, monkeypatch):
+    """A run of mre that was interrupted as soon as OpenRLHF would have started; returns what starts it again."""
+    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
+    store = tmp_path / "store"
+    shutil.copytree(mini_store, store)
+    told: list[str] = []
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.openrlhf_bridge.launch.run", stop)
+
+    def again(*, resume=True, overrides=()):
+        phase = load_phase("mre", "local", [*SMALL, *overrides])
+        run_phase(PhaseRequest(phase, tmp_path / "run", resume=resume, store=str(store), tell=told.append))
+
+    with pytest.raises(KeyboardInterrupt):
+        again(resume=False)
+    return again, tmp_path / "run", store, told
+
+
+def pictures(run):
+    lines = [json.loads(text) for text in (run / "prompts.jsonl").read_text().splitlines()]
+    return [Path(name) for line in lines for name in line["images"]]
+
+
+def test_a_resume_whose_picture_cache_is_gone_makes_the_pictures_again(begun, tmp_path):
+    again, run, _, told = begun
+    before = {path: path.read_bytes() for path in pictures(run)}
+    text = (run / "prompts.jsonl").read_text()
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(KeyboardInterrupt):  # it comes as far as OpenRLHF
+        again()
+    assert {path: path.read_bytes() for path in pictures(run)} == before
+    assert (run / "prompts.jsonl").read_text() == text
+    assert told == ["8 pictures are gone from the cache: making them again from virl39k-captioned@v1 (local)"]
+
+
+def test_a_resume_whose_pictures_and_dataset_are_gone_is_refused_before_anything_starts(begun, tmp_path):
+    again, _, store, _ = begun
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(store)
+    with pytest.raises(InfiMmrError, match=r"8 pictures of this run are gone .* cannot be opened.*--store") as error:
+        again()
+    assert "\n" not in str(error.value)
+
+
+def test_a_resume_whose_dataset_is_another_one_by_the_same_name_is_refused(begun, row, publish, tmp_path):
+    again, _, store, _ = begun
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(store)
+    publish(store, "virl39k-captioned", [row("mini-virl39k", index + 500) for index in range(20)])
+    with pytest.raises(InfiMmrError, match="is another one"):
+        again()
+
+
+def test_a_resume_of_an_older_run_writes_its_held_out_items_anew(begun):
+    again, run, _, _ = begun
+    evaluated = ["evaluation.every=1", 'evaluation.benchmarks=["math500","mathverse"]', "evaluation.limit=5"]
+    with pytest.raises(KeyboardInterrupt):
+        again(overrides=evaluated)
+    wanted = (run / FILE).read_text()
+    old = [json.loads(text) for text in wanted.splitlines()]
+    (run / FILE).write_text("".join(json.dumps({k: v for k, v in line.items() if k != "item"}) + "\n" for line in old))
+    with pytest.raises(KeyError):
+        read_items(run)
+    with pytest.raises(KeyboardInterrupt):
+        again(overrides=evaluated)
+    assert (run / FILE).read_text() == wanted
+    shutil.rmtree(Path(json.loads(wanted.splitlines()[-1])["images"][0]).parents[1])
+    with pytest.raises(KeyboardInterrupt):
+        again(overrides=evaluated)
+    assert all(path.is_file() for path in pictures(run))
+    assert Path(json.loads(wanted.splitlines()[-1])["images"][0]).is_file()
+
+
+def test_the_run_record_names_the_dataset_version_and_the_hash_of_its_manifest(begun):
+    _, run, store, _ = begun
+    dataset = json.loads((run / "run.json").read_text())["dataset"]
+    manifest = json.loads((store / "datasets/virl39k-captioned/v1/manifest.json").read_text())
+    assert dataset["version"] == "v1"
+    assert dataset["manifest_sha256"] == manifest["manifest_sha256"]
+    assert dataset["fingerprint"] == manifest["fingerprint"]
+
+
+def test_resume_where_nothing_was_started_is_refused_and_the_nearest_run_named(tmp_path):
+    (tmp_path / "mre-local").mkdir()
+    (tmp_path / "mre-local" / "run.json").write_text("{}")
+    check_begun(tmp_path / "mre-local")
+    with pytest.raises(UsageError, match=r"mre-locl holds no run to resume. Did you mean .*mre-local\?"):
+        check_begun(tmp_path / "mre-locl")
+    with pytest.raises(UsageError, match="Leave --resume out"):
+        check_begun(tmp_path / "elsewhere" / "run")
