@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.intake.ingest import ledger_frame
+from data_engine.steps.base import by_image
 
 if TYPE_CHECKING:
     import polars as pl
@@ -245,7 +246,10 @@ def _filled(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFra
         result = results.get(step)
         if result is None or result.annotations.height == 0:
             continue
-        known = dict(result.annotations.select("image_hash", source).iter_rows())
-        values = [[known.get(sha256) for sha256 in hashes] for hashes in rows["image_hashes"].to_list()]
+        known = by_image(result.annotations)
+        values = [
+            [(known(sha256, question, choices) or {}).get(source) for sha256 in hashes]
+            for question, choices, hashes in rows.select("question", "choices", "image_hashes").iter_rows()
+        ]
         rows = rows.with_columns(pl.Series(column, values, dtype=pl.List(pl.String)))
     return rows

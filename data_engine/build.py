@@ -214,6 +214,7 @@ def step_context(work: _Work, runner: Any, read: Ingested, benchmarks: Sequence[
         rows=read.rows.drop("image_names"),
         images=work.images,
         benchmarks=benchmarks,
+        prompts=work.recipe.prompts,
     )
 
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from data_engine.steps.base import by_image
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -49,8 +51,8 @@ def keep_findings(  # noqa: PLR0917 - all that a story is made of
         for name, result in results.items()
         if "id" in result.annotations.columns and result.annotations["id"].is_unique().all()
     }
-    by_image = {
-        name: {row.pop("image_hash"): row for row in result.annotations.iter_rows(named=True)}
+    of_images = {
+        name: by_image(result.annotations)
         for name, result in results.items()
         if "image_hash" in result.annotations.columns
     }
@@ -60,8 +62,9 @@ def keep_findings(  # noqa: PLR0917 - all that a story is made of
         for name in results:
             if name in by_id:
                 steps[name] = by_id[name].get(row["id"])
-            elif name in by_image:
-                steps[name] = [by_image[name].get(sha256) for sha256 in row["image_hashes"]]
+            elif name in of_images:
+                found = [of_images[name](sha256, row["question"], row["choices"]) for sha256 in row["image_hashes"]]
+                steps[name] = found
         cells.append({"key": row["id"], "story": _story(row, steps, assembled)})
         if len(cells) >= _PART:
             table.append(cells)

@@ -22,6 +22,7 @@ from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.sources.places import find_place
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, file_hash, fingerprint
+from shared.language import LANGUAGES
 
 if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
@@ -55,7 +56,7 @@ class Inputs:
                 name: _named(without_places(self.recipe.benchmarks[name]), source)
                 for name, source in self.benchmarks.items()
             },
-            "steps": {name: step_identity(settings) for name, settings in self.recipe.steps()},
+            "steps": {name: step_identity(settings, self.recipe.prompts) for name, settings in self.recipe.steps()},
             "assemble": without_places(self.recipe.assemble),
             "shards": without_places(self.recipe.shards),
         }
@@ -92,16 +93,20 @@ def code_hash() -> str:
     return fingerprint([[str(file.relative_to(root)), bytes_hash(file.read_bytes())] for file in sorted(files)])
 
 
-def step_identity(settings: Any) -> dict[str, Any]:
+def step_identity(settings: Any, prompts: str) -> dict[str, Any]:
     """Return what decides a step's findings beside rows and code: settings, prompt texts, models by content."""
-    from data_engine.asking import load_prompt
+    from shared.prompts import load_prompt
     from shared.schema import IMAGE_TYPES
 
     values: dict[str, Any] = {key: value for key, value in without_places(settings).items() if key not in _PROMPTS}
     if hasattr(settings, "prompt_of"):
-        values["prompts"] = {kind: bytes_hash(load_prompt(settings.prompt_of(kind)).encode()) for kind in IMAGE_TYPES}
+        files = [(kind, load_prompt(settings.prompt_of(kind), prompts)) for kind in IMAGE_TYPES]
+        for kind, default in list(files):  # a caption prompt in another language, where the set has one
+            others = [load_prompt(settings.prompt_of(kind), prompts, language) for language in LANGUAGES]
+            files += [(other.name, other) for other in others if other != default]
+        values["prompts"] = {name: file.sha256 for name, file in files}
     elif hasattr(settings, "prompt"):
-        values["prompt"] = bytes_hash(load_prompt(settings.prompt).encode())
+        values["prompt"] = load_prompt(settings.prompt, prompts).sha256
     for key in _FILES & values.keys():
         values[key] = _content(values[key]) if values[key] else None
     return values

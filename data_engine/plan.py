@@ -153,6 +153,7 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
             rows=read.rows.drop("image_names"),
             images=images,
             benchmarks=benchmarks,
+            prompts=recipe.prompts,
         )
         steps = _steps(inputs, store, context, runner)
         pictures = len(image_hashes_of(context.rows))

@@ -22,6 +22,7 @@ from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.mini import MiniSettings
 from shared.config import NO_IDENTITY, Strict, build_model, merge, parse_override, read_toml
 from shared.errors import UsageError, did_you_mean
+from shared.prompts import SET_OF_PROFILE, set_folder
 
 STEP_ORDER = (
     "verify_answers",
@@ -109,6 +110,10 @@ def _steps_model() -> type[Strict]:
 
 class _RecipeBase(Strict):
     description: str = Field(default="", description="One sentence for people.")
+    prompts: str = Field(
+        default="",
+        description="Prompt set that models are asked with: full, bundled (tiny-vl's), a folder; empty: the profile's.",
+    )
     source: SourceSettings = Field(description="Where rows come from.")
     benchmarks: dict[str, BenchmarkSettings] = Field(default={}, description="Benchmarks to compare with, by name.")
     assemble: AssembleSettings = Field(default=AssembleSettings(), description="What removes a row.")
@@ -122,6 +127,11 @@ class Recipe(Strict):
     profile: Literal["full", "local"]
     settings: Any
     """The `_RecipeBase` with its `steps`."""
+
+    @property
+    def prompts(self) -> str:
+        """The prompt set."""
+        return self.settings.prompts  # type: ignore[no-any-return]
 
     @property
     def source(self) -> SourceSettings:
@@ -183,6 +193,7 @@ def load_recipe(
     """
     file = _recipe_file(words)
     table = read_toml(file)
+    table.setdefault("prompts", SET_OF_PROFILE[profile])
     changes = _command_line(source, limit, benchmarks)
     for text in overrides:
         changes = merge(changes, parse_override(text))
@@ -237,6 +248,7 @@ def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
 
 def _check(settings: Any, file: str) -> None:
     source: SourceSettings = settings.source
+    set_folder(settings.prompts)
     if source.reader == "benchmark" and not source.benchmark:
         raise UsageError(f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(BENCHMARKS)}")
     if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in BENCHMARKS:

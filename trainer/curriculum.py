@@ -194,7 +194,7 @@ def _evaluator(request: CurriculumRequest) -> Evaluate:
         words = [sys.executable, "-m", "trainer.cli", "evaluate", "--checkpoint", checkpoint, "--json"]
         words += ["--benchmarks", ",".join(benchmarks), "--output", str(output)]
         words += ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
-        words += ["--prompt", phase.prompt.system]
+        words += ["--prompts", phase.prompts, "--prompt", phase.prompt.system]
         if checkpoint == phase.model.start and phase.model.revision:
             words += ["--revision", phase.model.revision]
         if phase.evaluation.limit:

@@ -104,7 +104,7 @@ def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cac
     except ImageRefused as error:
         return f"image_{error.reason}"
     settings = phase.prompt.model_copy(update={"question": "question"})
-    conversation = messages(settings, question, len(pictures))
+    conversation = messages(settings, question, len(pictures), prompts=phase.prompts)
     if renderer.special_token(conversation):
         return "special_token"
     text = renderer.text(conversation)

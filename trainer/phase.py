@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from shared.config import Strict, load_toml
 from shared.errors import UsageError, nearest
+from shared.prompts import SET_OF_PROFILE, load_prompt
 
 PHASES = Path(__file__).parent / "phases"
 BUNDLED = "tiny-vl"
@@ -53,7 +54,7 @@ class DataSettings(Strict):
 
 
 class PromptSettings(Strict):
-    """How a row is asked: names of prompt files in `shared/prompts`."""
+    """How a row is asked: names of prompt files in the phase's prompt set."""
 
     system: str = Field(default="reason_system", description="System prompt; asks for <think> and \\boxed{}.")
     question: str = Field(default="question", description="User prompt with the field {question} (and {caption}).")
@@ -197,6 +198,9 @@ class Phase(Strict):
     name: str = Field(description="File name of the phase.")
     title: str = Field(description="What the phase is for.")
     profile_name: Literal["full", "local"] = Field(default="full", description="Profile it was resolved for.")
+    prompts: str = Field(
+        default="", description="Prompt set: full, bundled (tiny-vl's), or a folder; empty: the profile's."
+    )
     data: DataSettings
     prompt: PromptSettings = PromptSettings()
     model: ModelSettings = ModelSettings()
@@ -207,6 +211,14 @@ class Phase(Strict):
     cluster: ClusterSettings = ClusterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     logging: LoggingSettings = LoggingSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_of_profile(cls, values: Any) -> Any:
+        """Take the profile's prompt set where the file names none."""
+        if not isinstance(values, dict) or values.get("prompts"):
+            return values
+        return {**values, "prompts": SET_OF_PROFILE.get(values.get("profile_name", "full"), "full")}
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Phase:
@@ -277,4 +289,7 @@ def load_phase(name: str, profile: Literal["full", "local"], overrides: list[str
         near = nearest(name, phase_names())
         hint = f"did you mean {near!r}?" if near else f"known phases: {', '.join(phase_names())}"
         raise UsageError(f"no phase named {name!r}", hint)
-    return load_toml(path, Phase, [*(overrides or []), f"profile_name={profile}"], what="phase", profile=profile)
+    phase = load_toml(path, Phase, [*(overrides or []), f"profile_name={profile}"], what="phase", profile=profile)
+    for named in (phase.prompt.system, phase.prompt.question):
+        load_prompt(named, phase.prompts)
+    return phase

@@ -25,7 +25,7 @@ _PICTURE = b""
 
 
 def messages(
-    settings: PromptSettings, question: str, pictures: int, captions: Sequence[str] = ()
+    settings: PromptSettings, question: str, pictures: int, captions: Sequence[str] = (), *, prompts: str
 ) -> list[dict[str, Any]]:
     """Chat messages of one row; the same builder as evaluation uses, so that both ask in the same words.
 
@@ -33,7 +33,9 @@ def messages(
         settings: Names of the prompt files.
         question: The question with its `<image>` tags.
         pictures: Number of pictures; those without a tag come first.
-        captions: One caption per picture for the caption form; several are numbered.
+        captions: One caption per picture for the caption form; several are numbered. A row without any is asked in
+            the plain form.
+        prompts: The prompt set that the names belong to.
 
     """
     fields = {"question": harmless_question(question)}
@@ -41,8 +43,9 @@ def messages(
         said = [harmless(caption) for caption in captions]  # a tag in a caption is no place for a picture
         numbered = [f"({number}) {caption}" for number, caption in enumerate(said, start=1)]
         fields["caption"] = said[0] if len(said) == 1 else " ".join(numbered)
-    user = render(settings.question, **fields)
-    conversation = build_conversation(prompt(settings.system), user, [_PICTURE] * pictures)
+    form = settings.question if captions else settings.question.removesuffix("_with_caption")
+    user = render(form, prompts, **fields)
+    conversation = build_conversation(prompt(settings.system, prompts), user, [_PICTURE] * pictures)
     for message in conversation:
         if not isinstance(message["content"], list):
             continue

@@ -247,7 +247,7 @@ def _prompt_line(
     except ImageRefused as error:
         return f"image_{error.reason}"
     captions = row["captions"][: len(pictures)] if phase.data.captions else ()
-    conversation = messages(phase.prompt, row["question"], len(pictures), captions)
+    conversation = messages(phase.prompt, row["question"], len(pictures), captions, prompts=phase.prompts)
     if renderer.special_token(conversation):
         return "special_token"
     text = renderer.text(conversation)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import polars as pl
 
@@ -65,6 +65,7 @@ class StepContext:
         images: Reads image bytes by sha256; picklable.
         benchmarks: Benchmarks to compare with, in recipe order; empty for steps that need none.
         results: Results of the steps that ran before, by step name (captions read the types from here).
+        prompts: The prompt set that models are asked with: `bundled`, `full` or a folder.
 
     """
 
@@ -77,6 +78,7 @@ class StepContext:
     images: ImageSource
     benchmarks: Sequence[BenchmarkItems] = ()
     results: Mapping[str, StepResult] = field(default_factory=dict)
+    prompts: str = "bundled"
 
 
 @dataclass(frozen=True)
@@ -111,3 +113,22 @@ def image_hashes_of(rows: pl.DataFrame) -> list[str]:
         return []
     hashes = rows.get_column("image_hashes").explode().drop_nulls().unique().sort()
     return [str(value) for value in hashes.to_list()]
+
+
+def by_image(annotations: pl.DataFrame) -> Callable[[str, str, Sequence[str]], dict[str, Any] | None]:
+    """Look-up (image hash, question, choices) -> the image's annotation without its keys; None where there is none.
+
+    Where images are annotated by `language` too, the question's language decides.
+    """
+    from shared.language import language_of
+
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in annotations.iter_rows(named=True):
+        known[row.pop("image_hash"), row.pop("language", "")] = row
+    if all(not language for _, language in known):
+        return lambda sha256, _question, _choices: known.get((sha256, ""))
+
+    def find(sha256: str, question: str, choices: Sequence[str]) -> dict[str, Any] | None:
+        return known.get((sha256, ""), known.get((sha256, language_of(question, choices))))
+
+    return find

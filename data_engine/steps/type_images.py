@@ -1,7 +1,7 @@
 """Types every distinct image: which of the eight kinds of picture it is.
 
 Writes, one row per distinct image: `image_hash` (str), `image_type` (one of `shared.schema.IMAGE_TYPES`).
-Asks: the picture, then the prompt file's text; the answer is restricted to the eight words (structured outputs).
+Asks: the picture and the prompt file's text; the answer is restricted to the eight words (structured outputs).
 Source: paper section 4 (Appendix B's wording is a picture in the paper, so the instruction is our own and versioned).
 Not covered: captions (caption_images), what types are good for (assemble and the recipe).
 """
@@ -12,10 +12,10 @@ import time
 
 from pydantic import Field
 
-from data_engine.asking import Group, ask_about_images, load_prompt
+from data_engine.asking import Group, ask_about_images
 from data_engine.steps.base import StepContext, StepResult, image_hashes_of
 from shared.config import Strict
-from shared.fingerprint import bytes_hash
+from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
 from shared.vlm.spec import EngineSpec, Sampling
 
@@ -35,9 +35,9 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import pyarrow as pa
 
     started = time.monotonic()
-    text = load_prompt(settings.prompt)
+    prompt = load_prompt(settings.prompt, context.prompts)
     sampling = Sampling(max_tokens=settings.max_tokens, choice=IMAGE_TYPES)
-    group = Group(settings.prompt, text, as_system=False, images=image_hashes_of(context.rows))
+    group = Group(prompt, "user", image_hashes_of(context.rows))
     values = pa.schema([("image_type", pa.string()), ("tokens", pa.int32()), ("prompt_tokens", pa.int32())])
     asked = ask_about_images(
         context, NAME, engine=settings.engine, sampling=sampling, groups=[group], values=values, to_value=_value
@@ -51,7 +51,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         warnings=asked.warnings,
         record={
             "models": [{"step": NAME, **settings.engine.record(), "sampling": sampling.model_dump(mode="json")}],
-            "prompts": [{"step": NAME, "name": settings.prompt, "sha256": bytes_hash(text.encode())}],
+            "prompts": [{"step": NAME, "name": settings.prompt, "sha256": prompt.sha256}],
         },
     )
 

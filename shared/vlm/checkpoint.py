@@ -7,6 +7,7 @@ Not covered: loading (engine, pooling).
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from importlib import metadata
@@ -36,6 +37,26 @@ def is_folder(model: str) -> bool:
 def is_commit(revision: str) -> bool:
     """Whether a revision names one commit for good, rather than a branch or tag that may move."""
     return _COMMIT.fullmatch(revision) is not None
+
+
+def prompt_set_for(model: str) -> str:
+    """The prompt set that a checkpoint reads: `bundled` for tiny-vl and what was trained from it, else `full`.
+
+    A descendant is known by its tokenizer, which training leaves alone.
+    """
+    from shared.prompts import BUNDLED as BUNDLED_SET
+    from shared.prompts import FULL
+
+    if model == BUNDLED:
+        return BUNDLED_SET
+    own, bundled = Path(model) / "tokenizer.json", BUNDLED_FOLDER / "tokenizer.json"
+    if not own.is_file() or own.stat().st_size > 2 * bundled.stat().st_size:
+        return FULL
+    try:
+        vocabularies = [json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"] for file in (own, bundled)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return FULL
+    return BUNDLED_SET if vocabularies[0] == vocabularies[1] else FULL
 
 
 def fetched_commit(spec: EngineSpec) -> str:

@@ -88,7 +88,7 @@ def test_hardware_settings_ask_nothing_anew(world):
 def test_each_picture_is_captioned_with_the_prompt_of_its_type(world, standin):
     context, engine, hashes = world
     result = caption_images.run(context(results=types_of(hashes)), caption_images.Settings(engine=engine))
-    assert result.annotations.columns == ["image_hash", "image_type", "caption", "finish_reason"]
+    assert result.annotations.columns == ["image_hash", "language", "image_type", "caption", "finish_reason"]
     assert result.annotations.height == 12
     from shared.prompts import prompt
 
@@ -160,3 +160,80 @@ def test_rows_without_pictures_ask_nothing(step_world, standin):
     )
     assert captions.annotations.height == 0
     assert standin.requests == []
+
+
+def test_a_picture_is_captioned_in_the_language_of_each_question_that_shows_it(world, standin):
+    context, engine, hashes = world
+    rows = context().rows.with_columns(
+        question=pl.Series(["求图中阴影部分的面积。" if n < 4 else "Find the shaded area." for n in range(8)])
+    )
+    both = context(rows=rows, prompts="full", results=types_of(hashes))
+    result = caption_images.run(both, caption_images.Settings(engine=engine))
+    spoken = {n: {"zh"} if n < 4 else {"en"} for n in (0, 1, 2, 3, 8, 9, 10, 11)} | {
+        n: {"zh", "en"} for n in range(4, 8)
+    }
+    pairs = [(hashes[n], language) for n, languages in spoken.items() for language in languages]
+    assert result.annotations.select("image_hash", "language").rows() == sorted(pairs)
+    assert result.computed == 16
+    assert {prompt["name"] for prompt in result.record["prompts"]} == {
+        f"caption_{name}{tail}" for name in IMAGE_TYPES[:3] for tail in ("", ".zh")
+    }
+    body = next(body for body in standin.requests if "写简洁的说明" in body["messages"][0]["content"])
+    assert "请" in body["messages"][1]["content"][1]["text"]
+    assert caption_images.run(both, caption_images.Settings(engine=engine)).computed == 0
+
+
+def test_a_row_gets_the_caption_in_its_own_language():
+    from data_engine.steps.base import by_image
+
+    two = {
+        "image_hash": ["a", "a", "b"],
+        "language": ["en", "zh", "en"],
+        "caption": ["A circle.", "一个圆。", "A square."],
+    }
+    find = by_image(pl.DataFrame(two))
+    assert find("a", "What is the radius?", [])["caption"] == "A circle."
+    assert find("a", "求半径。", [])["caption"] == "一个圆。"
+    assert find("c", "求半径。", []) is None
+
+
+def test_cells_of_the_bundled_prompts_keep_their_keys(world):
+    """The content key that was in force before prompt sets: engine, text, turn and sampling."""
+    from data_engine.annotations import AnnotationTable
+    from shared.fingerprint import bytes_hash, fingerprint
+    from shared.prompts import prompt
+    from shared.vlm.spec import Sampling
+
+    context, engine, hashes = world
+    type_images.run(context(), type_images.Settings(engine=engine))
+    caption_images.run(context(results=types_of(hashes)), caption_images.Settings(engine=engine))
+    held = [("type_images", "type_images", "user", Sampling(max_tokens=8, choice=IMAGE_TYPES), 12)]
+    held += [("caption_images", f"caption_{name}", "system", Sampling(max_tokens=2048), 4) for name in IMAGE_TYPES[:3]]
+    for step, name, form, sampling, cells in held:
+        sha256 = bytes_hash(prompt(name).encode())
+        asked = {"engine": engine.identity(), "prompt_sha256": sha256, "form": form, "sampling": sampling}
+        assert len(AnnotationTable(context().store, step, fingerprint(asked)).missing(hashes)) == 12 - cells
+
+
+def test_a_header_or_a_file_name_changes_no_cell_and_one_changed_file_asks_its_own_only(world, tmp_path):
+    import shutil
+
+    from shared.prompts import set_folder
+
+    context, engine, hashes = world
+    mine = tmp_path / "mine"
+    shutil.copytree(set_folder("full"), mine)
+
+    def asked():
+        given = context(prompts=str(mine), results=types_of(hashes))
+        captions = caption_images.run(given, caption_images.Settings(engine=engine)).computed
+        return type_images.run(given, type_images.Settings(engine=engine)).computed, captions
+
+    assert asked() == (12, 12)
+    file = mine / f"caption_{IMAGE_TYPES[0]}.md"
+    file.write_text(file.read_text().replace("date: 2026", "date: 2027"))
+    assert asked() == (0, 0)
+    file.write_text(file.read_text() + "Be brief.\n")
+    assert asked() == (0, 4)
+    (mine / f"caption_{IMAGE_TYPES[0]}.zh.md").write_text("简要说明。")
+    assert asked() == (0, 0)

@@ -15,6 +15,8 @@ from data_engine.sources.benchmarks import BENCHMARKS
 from shared.config import PROFILES
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import canonical_json
+from shared.prompts import load_prompt, set_folder
+from shared.schema import IMAGE_TYPES
 
 FOLDER = Path(recipes.__file__).parent / "recipes"
 
@@ -61,6 +63,20 @@ def test_a_shipped_recipe_is_commented(name):
     tomllib.loads(text)
     assert text.startswith("#")
     assert text.count("#") >= 5
+
+
+def test_no_recipe_asks_a_real_model_with_tiny_vls_prompts_or_the_other_way_round():
+    for name in recipe_names():
+        for profile, prompts in (("full", "full"), ("local", "bundled")):
+            recipe = load_recipe(name, profile)
+            assert recipe.prompts == prompts, (name, profile)
+            steps = dict(recipe.steps())
+            named = [steps["type_images"].prompt] if "type_images" in steps else []
+            if "caption_images" in steps:
+                named += [steps["caption_images"].prompt_of(kind) for kind in IMAGE_TYPES]
+            for prompt in named:
+                assert (set_folder(prompts) / f"{prompt}.md").is_file(), (name, profile, prompt)
+                assert load_prompt(prompt, recipe.prompts).file.parent == set_folder(prompts), (name, profile, prompt)
 
 
 def test_the_command_line_overrules_the_profile(tmp_path):

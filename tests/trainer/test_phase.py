@@ -54,6 +54,7 @@ def test_local_tables_change_sizes_and_the_learning_rate_and_nothing_else():
     }
     for name in phase_names():
         table = tomllib.loads((PHASES / f"{name}.toml").read_text())["profile"]["local"]
+        assert table.pop("prompts") == "bundled"  # prompts belong to the checkpoint that is named
         for section, values in table.items():
             assert set(values) <= sizes[section], f"{name}: {section}"
 

@@ -293,7 +293,7 @@ def test_prompt_text_and_token_count_are_those_of_transformers(tmp_path):
 
     renderer = PromptRenderer(BUNDLED_FOLDER)
     phase = load_phase("cmra", "local")
-    conversation = messages(phase.prompt, "<image>How many?\n(A) 3 (B) 4", 1, ["A bar chart."])
+    conversation = messages(phase.prompt, "<image>How many?\n(A) 3 (B) 4", 1, ["A bar chart."], prompts=phase.prompts)
     text = renderer.text(conversation)
     assert text == processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
     for width, height in ((112, 112), (300, 40), (30, 30), (1000, 700)):
@@ -320,7 +320,7 @@ def test_thin_pictures_count_as_what_the_processor_makes_of_them():
 
     processor = transformers.AutoProcessor.from_pretrained(BUNDLED_FOLDER)
     renderer = PromptRenderer(BUNDLED_FOLDER)
-    text = renderer.text(messages(load_phase("mre", "local").prompt, "<image>How many?", 1))
+    text = renderer.text(messages(load_phase("mre", "local").prompt, "<image>How many?", 1, prompts="bundled"))
     for height, width in ((13, 100), (10, 500), (8, 1500)):
         ids = processor(text=[text], images=[Image.new("RGB", (width, height))])["input_ids"][0]
         assert renderer.tokens(text, [(height, width)]) == len(ids), (height, width)
@@ -328,7 +328,9 @@ def test_thin_pictures_count_as_what_the_processor_makes_of_them():
 
 def test_a_caption_that_speaks_of_an_image_tag_takes_no_picture_from_the_question():
     phase = load_phase("cmra", "local")
-    conversation = messages(phase.prompt, "<image>What is the height?", 1, ["A tower; the <image> shows 12 m."])
+    conversation = messages(
+        phase.prompt, "<image>What is the height?", 1, ["A tower; the <image> shows 12 m."], prompts=phase.prompts
+    )
     first, picture, last = conversation[-1]["content"]
     assert (first["type"], picture["type"], last["type"]) == ("text", "image", "text")
     assert first["text"].endswith("shows 12 m.\nQuestion: ")
@@ -365,8 +367,8 @@ def test_a_row_with_a_token_that_only_this_policys_tokenizer_knows_is_left_out_a
     (policy / "tokenizer.json").write_text(json.dumps(tokenizer))
     renderer = PromptRenderer(policy)
     phase = load_phase("mre", "local", SMALL)
-    assert renderer.special_token(messages(phase.prompt, "<image>How many</s>?", 1)) == "</s>"
-    assert renderer.special_token(messages(phase.prompt, "<image>How many?", 1)) == ""
+    assert renderer.special_token(messages(phase.prompt, "<image>How many</s>?", 1, prompts="bundled")) == "</s>"
+    assert renderer.special_token(messages(phase.prompt, "<image>How many?", 1, prompts="bundled")) == ""
     rows = [row("mini-virl39k", index) for index in range(9)]
     rows[4]["question"] = "<image>How many</s>?"
     store = publish(tmp_path / "store", "virl39k-captioned", rows)
@@ -380,9 +382,13 @@ def test_an_item_with_a_models_own_tokens_is_asked_in_the_same_harmless_words_wh
     from trainer.evaluation.tasks import task
 
     item = Item("math500", "1", "What is 2 + 2?<|im_end|>", "4", "integer")
-    (ask,) = _asks(task("math500"), [item], Settings.model_validate({}), EngineSpec(model=str(BUNDLED_FOLDER)), "")
+    (ask,) = _asks(
+        task("math500"), [item], Settings.model_validate({}), EngineSpec(model=str(BUNDLED_FOLDER)), "", "bundled"
+    )
     assert "<|im_end|>" not in ask.text
-    text = messages(load_phase("fra", "local").prompt, task("math500").question(item), 0)[-1]["content"]
+    text = messages(load_phase("fra", "local").prompt, task("math500").question(item), 0, prompts="bundled")[-1][
+        "content"
+    ]
     assert text == ask.text
 
 
@@ -399,5 +405,8 @@ def test_picture_tokens_follow_qwens_rule_by_hand(size, tokens):
 
 def test_a_text_models_template_gets_strings_and_not_parts():
     phase = load_phase("fra", "local", SMALL)
-    assert all(isinstance(message["content"], str) for message in messages(phase.prompt, "What is 2 + 2?", 0))
-    assert isinstance(messages(phase.prompt, "<image>What?", 1)[-1]["content"], list)
+    assert all(
+        isinstance(message["content"], str)
+        for message in messages(phase.prompt, "What is 2 + 2?", 0, prompts=phase.prompts)
+    )
+    assert isinstance(messages(phase.prompt, "<image>What?", 1, prompts=phase.prompts)[-1]["content"], list)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from shared.config import Strict
-from shared.errors import InfiMmrError, UsageError
+from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.placeholders import harmless_question
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
@@ -46,8 +46,10 @@ class Settings(Strict):
     )
     limit: int | None = Field(default=None, gt=0, description="First items only, per benchmark; None: all.")
     batch_size: int = Field(default=64, gt=0, description="Asks per call; each call's answers are stored at once.")
-    system_prompt: str = Field(
-        default="reason_system", description="A prompt of shared/prompts by name, or a text file."
+    system_prompt: str = Field(default="reason_system", description="A prompt of the set by name, or a text file.")
+    prompts: str = Field(
+        default="",
+        description="Prompt set: full, bundled, or a folder; empty: tiny-vl's and its descendants' own, else full.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Number type; auto takes the checkpoint's own."
@@ -91,12 +93,15 @@ def ask_items(
         InfiMmrError: the checkpoint lacks files, or its engine does not start.
 
     """
+    from shared.prompts import SETS, load_prompt
     from shared.store import Store, default_store_url
+    from shared.vlm.checkpoint import prompt_set_for
 
     spec, reads_images = engine_spec(checkpoint, items, settings)
     cache = AnswerCache(Store.open(default_store_url(store)), spec.identity())
-    system = system_prompt(settings.system_prompt)
-    asks = _asks(task, items, settings, spec, system)
+    prompts = settings.prompts or prompt_set_for(checkpoint)
+    system = load_prompt(settings.system_prompt, prompts).text
+    asks = _asks(task, items, settings, spec, system, prompts)
     answers = cache.find([ask.key for ask in asks])
     stored = len(answers)
     for ask in asks:
@@ -113,6 +118,7 @@ def ask_items(
     progress(task.name, len(asks), len(asks))
     sampling = {"samples": settings.samples, "temperature": settings.temperature, "top_p": settings.top_p}
     record = {
+        "prompts": prompts if prompts in SETS else Path(prompts).name,
         "system_prompt": settings.system_prompt,
         "system_prompt_sha256": bytes_hash(system.encode()),
         "max_tokens": _max_tokens(settings, spec),
@@ -126,7 +132,9 @@ def ask_items(
     return Asked([(ask.item, ask.sample, answers[ask.key]) for ask in asks], spec.record(), record)
 
 
-def _asks(task: Task, items: Sequence[Item], settings: Settings, spec: EngineSpec, system: str) -> list[_Ask]:
+def _asks(  # noqa: PLR0917 - what `ask_items` resolved, once
+    task: Task, items: Sequence[Item], settings: Settings, spec: EngineSpec, system: str, prompts: str
+) -> list[_Ask]:
     from shared.prompts import render
     from shared.vlm.spec import Sampling
 
@@ -139,7 +147,7 @@ def _asks(task: Task, items: Sequence[Item], settings: Settings, spec: EngineSpe
     ]
     asks: list[_Ask] = []
     for item in items:
-        text = render("question", question=harmless_question(task.question(item)))
+        text = render("question", prompts, question=harmless_question(task.question(item)))
         hashes = [bytes_hash(image) for image in item.images]
         for sample, sampling in enumerate((greedy, *(drawn if settings.samples > 1 else ()))):
             key = answer_key(system, text, hashes, sampling.model_dump(mode="json"))
@@ -184,24 +192,6 @@ def _stored(reply: Answer) -> StoredAnswer:
 
 def _max_tokens(settings: Settings, spec: EngineSpec) -> int:
     return min(settings.max_tokens, spec.max_model_len // 2)
-
-
-def system_prompt(named: str) -> str:
-    """Text of a prompt of `shared/prompts`, or of a file.
-
-    Raises:
-        UsageError: neither.
-
-    """
-    from shared.prompts import prompt, prompt_names
-
-    if named in prompt_names():
-        return prompt(named)
-    path = Path(named)
-    if path.is_file():
-        return path.read_text(encoding="utf-8").rstrip("\n")
-    message = f"no prompt named {named!r}, and no such file"
-    raise UsageError(message, f"Name a text file or one of {', '.join(prompt_names())}")
 
 
 def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> tuple[EngineSpec, bool]:

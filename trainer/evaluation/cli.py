@@ -47,7 +47,10 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
     max_pixels: Annotated[int | None, typer.Option(help="Pixels to which pictures are reduced.")] = None,
     limit: Annotated[int | None, typer.Option(help="First items only, per benchmark.")] = None,
     batch_size: Annotated[int, typer.Option(help="Asks per call; each call's answers are stored at once.")] = 64,
-    prompt: Annotated[str, typer.Option(help="System prompt: a name in shared/prompts, or a file.")] = "reason_system",
+    prompt: Annotated[str, typer.Option(help="System prompt: a name in the prompt set, or a file.")] = "reason_system",
+    prompts: Annotated[
+        str, typer.Option(help="Prompt set: full, bundled, or a folder; default: tiny-vl's own, else full.")
+    ] = "",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
     endpoint: Annotated[
@@ -60,7 +63,7 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
     settings = {
         "samples": samples, "temperature": temperature, "top_p": top_p, "seed": seed, "max_tokens": max_tokens,
         "max_model_len": max_model_len, "max_pixels": max_pixels, "limit": limit, "batch_size": batch_size,
-        "system_prompt": prompt, "dtype": dtype, "revision": revision, "endpoint": endpoint,
+        "system_prompt": prompt, "prompts": prompts, "dtype": dtype, "revision": revision, "endpoint": endpoint,
     }  # fmt: skip
 
     def work(progress: Callable[[str, int, int], None]) -> dict[str, Any]:
