@@ -174,9 +174,9 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
     give_back_freed_memory()  # as the command does
     from ray import cloudpickle
 
-    from data_engine.progress import QuietProgress
     from data_engine.runners import Ask, Cell, open_runner
     from data_engine.steps.base import BenchmarkItems, StepContext, StepResult
+    from shared.progress import Progress
     from shared.store import Store
     from shared.vlm import Sampling
 
@@ -200,7 +200,7 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
             start = watched.now()
             for name, (module, settings) in todo.items():
                 context = StepContext(
-                    store, "local", runner, {}, QuietProgress(), frame.head(size), DrawnImages(), benchmarks, results
+                    store, "local", runner, {}, Progress(), frame.head(size), DrawnImages(), benchmarks, results
                 )
                 results[name] = module.run(context, settings)
                 trim()  # as the build does

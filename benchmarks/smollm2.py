@@ -16,6 +16,7 @@ from pathlib import Path
 
 from machine import machine
 
+from shared.progress import open_progress
 from trainer.evaluation import Settings, evaluate_checkpoint
 from trainer.evaluation.items import load_items
 
@@ -41,7 +42,7 @@ def main() -> None:
     settings = Settings.model_validate(
         {"limit": options.items, "max_tokens": options.max_tokens, "max_model_len": 1024, "batch_size": 25}
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, open_progress() as progress:
         document = evaluate_checkpoint(
             options.checkpoint,
             ["gsm8k"],
@@ -49,7 +50,7 @@ def main() -> None:
             sources={"gsm8k": str(options.gsm8k)},
             settings=settings,
             output=Path(folder) / "result",
-            progress=lambda name, done, total: print(f"{name} {done}/{total}", flush=True),
+            progress=progress,
         )
         import pyarrow.parquet as pq
 

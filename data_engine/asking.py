@@ -124,10 +124,11 @@ def ask_about_images(
         return (groups[number].ask(sha256, key) for key, (number, sha256) in places.items())
 
     count = len(places)
+    known = sum(len(set(group.images)) for group in groups) - count
     warnings: list[str] = []
     if count:
         images = within_reach(context, context.images, asks())
-        task = context.progress.task(step, count)
+        task = context.progress.task(step, count, unit="images", known=known)
         warnings = context.runner.ask(engine, asks(), sink, images=images, sampling=sampling, task=task)
         task.done()
     places.clear()
@@ -138,7 +139,7 @@ def ask_about_images(
         cells=_answered(tables, groups, values),
         failures=pl.DataFrame(sorted(failed), schema=["image_hash", "reason"], orient="row") if failed else None,
         computed=count - len(failed),
-        reused=sum(len(set(group.images)) for group in groups) - count,
+        reused=known,
         warnings=warnings,
     )
 

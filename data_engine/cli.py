@@ -58,10 +58,10 @@ def build(  # noqa: PLR0917 - the contract's options
         give_back_freed_memory()
         from data_engine.build import build as build_now
         from data_engine.cli_output import say_report
-        from data_engine.progress import open_progress
+        from shared.progress import open_progress
 
         request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
-        with open_progress() as progress:
+        with open_progress(as_json=json) as progress:
             report = build_now(request, progress)
         say_report(report)
         return report.as_json()
@@ -89,10 +89,10 @@ def plan(  # noqa: PLR0917 - the same options as build
         give_back_freed_memory()
         from data_engine.cli_output import say_plan
         from data_engine.plan import plan_build
-        from data_engine.progress import open_progress
+        from shared.progress import open_progress
 
         request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
-        with open_progress() as progress:
+        with open_progress(as_json=json) as progress:
             found = plan_build(request, progress)
         say_plan(found)
         return found

@@ -8,30 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from shared.number_text import human_bytes, human_seconds
+
 if TYPE_CHECKING:
     from data_engine.build import BuildReport
 
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def human_bytes(count: float) -> str:
-    """Return a size in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def human_seconds(seconds: float) -> str:
-    """Return a duration in the largest two units."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def say_report(report: BuildReport) -> None:

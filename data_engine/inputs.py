@@ -27,8 +27,8 @@ from shared.language import LANGUAGES
 if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.ingest import Ingested
-    from data_engine.progress import Progress
     from data_engine.steps.base import BenchmarkItems
+    from shared.progress import Progress
     from shared.store import Store
 
 _FILES = {"reference"}
@@ -173,7 +173,7 @@ def read_benchmarks(
 
     items, read = [], {}
     for name, source in inputs.benchmarks.items():
-        task = progress.task(f"benchmark {name}", source.count())
+        task = progress.task(f"benchmark {name}", source.count(), unit="records")
         found = ingest(source, places, store, check_conflicts=False, task=task)
         task.done()
         read[name] = found

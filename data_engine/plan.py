@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from data_engine.build import BuildRequest
     from data_engine.inputs import Inputs
     from data_engine.intake.ingest import Ingested
-    from data_engine.progress import Progress, Task
     from data_engine.runners import Ask, Cell, RunnerName
     from data_engine.steps.base import ImageSource, StepContext, StepResult
+    from shared.progress import Progress, Task
     from shared.store import Store
     from shared.vlm.spec import EngineSpec, Sampling
 
@@ -140,7 +140,9 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
     runner = CountingRunner()
     with scratch_folder(None) as scratch:
         images = ImagePlaces(scratch / "images.spool")
-        task = progress.task(f"source {inputs.source.name}", recipe.source.limit or inputs.source.count())
+        task = progress.task(
+            f"source {inputs.source.name}", recipe.source.limit or inputs.source.count(), unit="records"
+        )
         read = ingest(inputs.source, images, store, limit=recipe.source.limit, task=task)
         task.done()
         benchmarks, _ = read_benchmarks(inputs, images, store, progress)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data_engine.intake.image_places import ImagePlaces
-    from data_engine.progress import Task
+    from shared.progress import Task
 
 _IMAGE_BYTES = "images.list.element.bytes"
 _TEXT_BYTES_PER_ROW = 2000

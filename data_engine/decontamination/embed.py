@@ -150,7 +150,8 @@ def embed_frames(
     warnings: list[str] = []
     if place:
         images = within_reach(context, FirstOf([images for _, images in frames]), asks())
-        task = context.progress.task(description, len(place))
+        known = sum(len(set(some)) for some in keys) - len(place)
+        task = context.progress.task(description, len(place), unit="texts", known=known)
         warnings = context.runner.ask(engine, asks(), sink, images=images, task=task)
         task.done()
     made = []

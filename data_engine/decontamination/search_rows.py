@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from data_engine.decontamination.embed import Embedded
     from data_engine.decontamination.embedding_search import Backend, Places, Vectors
-    from data_engine.progress import Task
     from data_engine.runners import Runner
+    from shared.progress import Task
 
 ROWS_AT_ONCE = 4096
 """Rows of one batch: 25 MB of 1,536 numbers each."""

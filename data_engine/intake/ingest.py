@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.progress import Task
+    from shared.progress import Task
     from shared.store import Store
 
 INSPECTION_VERSION = 1

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.progress import Task
     from data_engine.steps.base import ImageSource
+    from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
 
 RunnerName = Literal["local", "ray"]
@@ -122,6 +122,11 @@ def open_runner(name: RunnerName, *, workers: int | None = None) -> Runner:
     from data_engine.runners.local import LocalRunner
 
     return LocalRunner()
+
+
+def answer_tokens(cells: Iterable[Cell]) -> int:
+    """Tokens that a model wrote for these cells; 0 where it wrote none (vectors, failures)."""
+    return sum(int(cell.value.get("tokens", 0)) for cell in cells if cell.value is not None)
 
 
 def in_batches(asks: Iterable[Ask], size: int) -> Iterator[list[Ask]]:

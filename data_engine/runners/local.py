@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners import in_batches
+from data_engine.runners import answer_tokens, in_batches
 from data_engine.runners.groups import partition
 from data_engine.runners.work import Worker
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.progress import Task
     from data_engine.runners import Ask, Cell, RunnerName
     from data_engine.steps.base import ImageSource
+    from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
 
 
@@ -42,9 +42,7 @@ class LocalRunner:
         batch = next(batches, None)
         if batch is None:
             return []
-        if task is not None:
-            task.note(f"starting {engine.model.rsplit('/', 1)[-1]}")
-        worker = Worker(engine, images, sampling)
+        worker = Worker(engine, images, sampling, waits=None if task is None else task.waits)
         try:
             reading = worker.read(batch)
             while batch is not None:
@@ -54,7 +52,7 @@ class LocalRunner:
                 sink(cells)
                 if task is not None:
                     task.note(worker.warnings[-1] if worker.warnings else "")
-                    task.advance(len(cells))
+                    task.advance(len(cells), tokens=answer_tokens(cells))
                 batch, reading = following, next_reading
         finally:
             worker.close()

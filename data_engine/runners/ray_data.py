@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners import Ask, Cell
+from data_engine.runners import Ask, Cell, answer_tokens
 from data_engine.runners.local import LocalRunner
 from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of
 from data_engine.runners.ray_worker import AskWorker, Mapped
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.progress import Task
     from data_engine.runners import RunnerName
     from data_engine.steps.base import ImageSource
+    from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
 
 ALONE = 8
@@ -120,7 +120,8 @@ class _Asking:
         if cells:
             self.sink(cells)
         if self.task is not None:
-            self.task.advance(len(cells))
+            self.task.waits("")
+            self.task.advance(len(cells), tokens=answer_tokens(cells))
             self.task.note(self.warnings[-1] if self.warnings else "")
 
 
@@ -160,6 +161,8 @@ class RayRunner:
         waiting = [_Batch.put(table) for table in chain(some, tables)]
         setup = ray.put({"spec": engine, "images": images, "sampling": sampling})
         asking = _Asking(engine, setup, sink, task)
+        if task is not None:
+            task.waits(f"starting {engine.model.rsplit('/', 1)[-1]} on the cluster")
         for number in range(1, ROUNDS + 1):
             done, whole = self._round(asking, waiting)
             waiting = [batch for batch in waiting if batch.first not in done]

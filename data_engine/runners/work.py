@@ -17,7 +17,7 @@ from shared.vlm.failures import AskRefusedError, EngineDiedError, EngineOutOfMem
 from shared.vlm.room import restart_engine, start_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from data_engine.runners import Ask
@@ -41,15 +41,24 @@ class Worker:
         spec: The engine.
         images: Where image bytes are read.
         sampling: How answers are drawn; None embeds.
+        waits: Is told what the asks wait for while the engine starts, and "" once it is up.
 
     """
 
-    def __init__(self, spec: EngineSpec, images: ImageSource, sampling: Sampling | None) -> None:
+    def __init__(
+        self,
+        spec: EngineSpec,
+        images: ImageSource,
+        sampling: Sampling | None,
+        *,
+        waits: Callable[[str], None] | None = None,
+    ) -> None:
         self.spec = spec
         self.images = images
         self.sampling = sampling
         self.warnings: list[str] = []
         self._restarts = 0
+        self._waits = waits
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="images")
 
     def read(self, asks: Sequence[Ask]) -> dict[str, Future[bytes]]:
@@ -85,7 +94,7 @@ class Worker:
         alone = len(asks) == 1
         failure: Exception | None = None
         for _ in range(self._tries(len(asks))):
-            engine = start_engine(self.spec)  # another one after a restart
+            engine = self._engine()  # another one after a restart
             try:
                 return self._ask(engine, asks)
             except AskRefusedError as error:
@@ -103,6 +112,15 @@ class Worker:
             return [Cell(asks[0][0].key, None, f"{ATTEMPTS} attempts: {_reason(failure)}")]
         middle = len(asks) // 2
         return self._answer(asks[:middle]) + self._answer(asks[middle:])
+
+    def _engine(self) -> VisionLanguageEngine:
+        if self._waits is None:
+            return start_engine(self.spec)
+        tell, self._waits = self._waits, None  # once: an engine that runs is there at once
+        tell(f"starting {self.spec.model.rsplit('/', 1)[-1]}")
+        engine = start_engine(self.spec)
+        tell("")
+        return engine
 
     def _tries(self, size: int) -> int:
         """Tries of a batch as a whole: none where it has become too large, several for an ask that stands alone."""

@@ -14,6 +14,7 @@ from shared.dataset_version.publish import manifests
 from shared.dataset_version.transfer import copy_annotations, copy_version
 from shared.dataset_version.version import dataset_names, read_tag, remove_tag
 from shared.errors import UsageError
+from shared.progress import Progress
 from shared.store import Store
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def transfer(
     annotations: bool = False,
     whole: bool = False,
     check: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Bring a version from one store to another (`push` and `pull` are this with the stores exchanged).
 
@@ -98,8 +100,8 @@ def transfer(
     """
     started = time.monotonic()
     version = open_dataset(reference, source)
-    done = copy_version(version, target, whole=whole, deep=check)
-    files, size = copy_annotations(source, target) if annotations else (0, 0)
+    done = copy_version(version, target, whole=whole, deep=check, progress=progress)
+    files, size = copy_annotations(source, target, progress) if annotations else (0, 0)
     return {
         "dataset": done.manifest.name,
         "version": done.manifest.version,

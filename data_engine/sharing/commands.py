@@ -245,11 +245,15 @@ def _transfer(
     def work() -> dict[str, Any]:
         from data_engine.sharing import output
         from data_engine.sharing.catalogue import transfer
+        from shared.progress import open_progress
         from shared.store import Store
 
         here, there = _store(store), Store.open(url)
         source, target = (here, there) if push else (there, here)
-        done = transfer(dataset, source, target, annotations=annotations, whole=whole, check=check)
+        with open_progress("push" if push else "pull", as_json=json) as progress:
+            done = transfer(
+                dataset, source, target, annotations=annotations, whole=whole, check=check, progress=progress
+            )
         output.say_transfer(done)
         return done
 

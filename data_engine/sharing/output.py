@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data_engine.cli_output import human_bytes, human_seconds
+from shared.number_text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.cli_output import human_bytes
 from data_engine.sharing.export import canary_rows, coverage_tables
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from shared.folder_store import folder_error
 from shared.images import ImageRefused, decode_rgb
+from shared.number_text import human_bytes
 from shared.whole_file import write_whole
 
 if TYPE_CHECKING:

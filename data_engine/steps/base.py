@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.progress import Progress
     from data_engine.runners import Runner
+    from shared.progress import Progress
     from shared.store import Store
 
 
@@ -60,7 +60,7 @@ class StepContext:
         profile: `full` or `local`.
         runner: Gets asks and bulk functions done, here or on a cluster.
         recipe: The resolved recipe as plain JSON values, for error messages and records.
-        progress: Progress bars on stderr (silent when it is no terminal).
+        progress: Is told how the step goes on.
         rows: All rows of the build in the row schema without `images`, sorted by `id`.
         images: Reads image bytes by sha256; picklable.
         benchmarks: Benchmarks to compare with, in recipe order; empty for steps that need none.

@@ -84,7 +84,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     started = time.monotonic()
     keys = _keys(context.rows)
     distinct = len(set(keys))
-    task = context.progress.task("compare texts", len(context.benchmarks))
+    task = context.progress.task("compare texts", len(context.benchmarks), unit="benchmarks")
     found: list[dict[str, Any]] = []
     coverage, planted, computed, reused = {}, [], 0, 0
     for benchmark in context.benchmarks:

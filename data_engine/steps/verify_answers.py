@@ -48,7 +48,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     keys = [fingerprint([answer, choices]) for _, answer, choices in rows.iter_rows()]
     known = dict(zip(keys, rows.select("answer", "choices").iter_rows(), strict=True))
     missing = table.missing(keys)
-    task = context.progress.task("verify_answers", total=len(missing))
+    task = context.progress.task(NAME, len(missing), unit="answers", known=len(set(keys)) - len(missing))
     batches = [_batch(missing[start : start + _BATCH_ROWS], known) for start in range(0, len(missing), _BATCH_ROWS)]
     for checked in context.runner.map_batches(check_batch, batches, task=task):
         table.append_table(checked)

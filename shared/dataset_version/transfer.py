@@ -31,9 +31,11 @@ from shared.dataset_version.publish import claim, manifests, take_back
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.folder_store import FolderStore, file_views
+from shared.progress import Progress, Task
 from shared.store import StoreFullError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from shared.dataset_version.manifest import Shard
@@ -56,7 +58,14 @@ class Transfer:
     files_there: int
 
 
-def copy_version(version: DatasetVersion, target: Store, *, whole: bool = False, deep: bool = False) -> Transfer:
+def copy_version(
+    version: DatasetVersion,
+    target: Store,
+    *,
+    whole: bool = False,
+    deep: bool = False,
+    progress: Progress | None = None,
+) -> Transfer:
     """Copy a version into `target`.
 
     Args:
@@ -64,11 +73,14 @@ def copy_version(version: DatasetVersion, target: Store, *, whole: bool = False,
         target: where to.
         whole: send whole shards, also where the target has most of their bytes (other tools then read the bucket).
         deep: in a bucket too, read each shard that is there and replace it if its bytes are damaged.
+        progress: is told how many bytes have arrived.
 
     Raises:
         InfiMmrError: a shard arrived damaged, the disk is full, a store cannot be reached. Nothing becomes visible.
     """
     brought: list[str] = []
+    progress = progress or Progress()
+    progress.stage("looking at what is there")
     try:
         with publishing(target) as lease, ThreadPoolExecutor(PARALLEL_FILES) as pool:
             files = list({shard.sha256: shard for shard in version.manifest.files()}.values())
@@ -76,7 +88,11 @@ def copy_version(version: DatasetVersion, target: Store, *, whole: bool = False,
             there = list(pool.map(lambda s: has_blob(target, s.sha256, s.bytes, check_bytes=check), files))
             missing = [shard for shard, found in zip(files, there, strict=True) if not found]
             plan = None if whole or deep else _delta_plan(version, target, missing)
-            sent = list(pool.map(lambda shard: _send(version.store, target, shard, plan, brought), missing))
+            size, known = (sum(shard.bytes for shard in some) for some in (missing, files))
+            progress.stage("")
+            task = progress.task(version.label, size, unit="bytes", known=known - size)
+            sent = list(pool.map(lambda shard: _send(version.store, target, shard, plan, brought, task), missing))
+            task.done()
             manifest = claim(target, version.manifest, lease, keep_number=True)
     except StoreFullError:
         # Any other failure keeps what arrived, so that the next run goes on from there.
@@ -85,7 +101,7 @@ def copy_version(version: DatasetVersion, target: Store, *, whole: bool = False,
     return Transfer(manifest, version.manifest.bytes, sum(sent), len(missing), len(files) - len(missing))
 
 
-def copy_annotations(source: Store, target: Store) -> tuple[int, int]:
+def copy_annotations(source: Store, target: Store, progress: Progress | None = None) -> tuple[int, int]:
     """Copy the annotation files that `target` lacks, in parallel; return how many there were and their bytes.
 
     A segment's name is the sha256 of its bytes: one that arrives damaged is refused.
@@ -99,9 +115,12 @@ def copy_annotations(source: Store, target: Store) -> tuple[int, int]:
         if path.endswith(".parquet") and len(stem) == _HEX_DIGITS and bytes_hash(data) != stem:
             raise InfiMmrError(f"{path} in {source.url} is damaged", "Remove it there; its cells are asked again")
         target.put_new(path, data)
+        task.advance(len(data))
 
+    task = (progress or Progress()).task("annotations", sum(entry.size for entry in wanted), unit="bytes")
     with ThreadPoolExecutor(PARALLEL_FILES) as pool:
         list(pool.map(bring, [entry.path for entry in wanted]))
+    task.done()
     return len(wanted), sum(entry.size for entry in wanted)
 
 
@@ -122,7 +141,9 @@ def _delta_plan(version: DatasetVersion, target: Store, missing: list[Shard]) ->
     return DeltaPlan(bases.values()) if bases else None
 
 
-def _send(source: Store, target: Store, shard: Shard, plan: DeltaPlan | None, brought: list[str]) -> int:
+def _send(  # noqa: PLR0917 - one shard of a transfer, and what all of them share
+    source: Store, target: Store, shard: Shard, plan: DeltaPlan | None, brought: list[str], task: Task
+) -> int:
     """Bring one shard; return the bytes that travelled."""
     file = source.local_path(blob_path(shard.sha256))
     runs = plan.runs(file) if plan is not None and file is not None and file.is_file() else None
@@ -130,21 +151,31 @@ def _send(source: Store, target: Store, shard: Shard, plan: DeltaPlan | None, br
     if runs is not None and file is not None:
         travelled = sum(run.length for run in runs if run.kind == NEW)
         if target.is_folder:
-            send_blob(target, joined_pieces(file, target, runs), shard.sha256, shard.bytes)
+            send_blob(target, _counted(joined_pieces(file, target, runs), task), shard.sha256, shard.bytes)
         else:
             _send_map(file, target, shard, runs)
+            task.advance(shard.bytes)
     elif not source.is_folder and not source.exists(blob_path(shard.sha256)):
         here = {run.sha256 for run in read_map(source, shard.sha256) if run.kind == BLOB and target.is_folder}
         near = {sha256 for sha256 in here if target.exists(blob_path(sha256))}
         travelled = sum(run.length for run in read_map(source, shard.sha256) if run.sha256 not in near)
-        send_blob(target, mapped_pieces(source, shard.sha256, target), shard.sha256, shard.bytes)
+        send_blob(target, _counted(mapped_pieces(source, shard.sha256, target), task), shard.sha256, shard.bytes)
     elif isinstance(source, FolderStore) and isinstance(target, FolderStore):
         copy_blob(source, target, shard.sha256, shard.bytes)
+        task.advance(shard.bytes)
     else:
         path = blob_path(shard.sha256)
-        send_blob(target, source.views(path) if target.is_folder else source.pieces(path), shard.sha256, shard.bytes)
+        pieces = source.views(path) if target.is_folder else source.pieces(path)
+        send_blob(target, _counted(pieces, task), shard.sha256, shard.bytes)
     brought.append(shard.sha256)
     return travelled
+
+
+def _counted(pieces: Iterable[bytes | memoryview], task: Task) -> Iterator[bytes | memoryview]:
+    """Pass pieces on and count them."""
+    for piece in pieces:
+        yield piece
+        task.advance(len(piece))
 
 
 def _send_map(file: Path, target: Store, shard: Shard, runs: list[Run]) -> None:

@@ -6,6 +6,7 @@ an engine starts or works, both file descriptors go to a log file; if it fails, 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_CPU_WORKER = "vllm.v1.worker.cpu_worker"
+"""Name of that module's logger."""
 _redirect = threading.RLock()
 _depth = 0
 
@@ -48,6 +51,13 @@ def prepare_environment(*, tensor_parallel_size: int = 1) -> None:
         }
     for name, value in values.items():
         os.environ.setdefault(name, value)
+    if not cuda_seen():
+        logging.getLogger(_CPU_WORKER).addFilter(_no_thread_warning)
+
+
+def _no_thread_warning(record: logging.LogRecord) -> bool:
+    """Leave out what vLLM's CPU worker says at every call of `torch.set_num_threads`, several times an answer."""
+    return "torch.set_num_threads" not in str(record.msg)
 
 
 def log_path() -> Path:

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from data_engine.progress import QuietProgress
 from data_engine.runners.local import LocalRunner
 from data_engine.steps.base import BenchmarkItems, StepContext
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
+from shared.progress import Progress
 from shared.store import Store
 
 DEFAULTS = ([], [], "1", None)
@@ -66,7 +66,7 @@ def step_world(tmp_path):
             "local",
             LocalRunner(),
             recipe or {},
-            QuietProgress(),
+            Progress(),
             frame(rows),
             pictures or Pictures(),
             benchmarks,

@@ -10,11 +10,11 @@ import pytest
 
 from data_engine.build import BuildRequest, build
 from data_engine.intake.ingest import ingest
-from data_engine.progress import QuietProgress
 from data_engine.runners.local import LocalRunner
 from shared.dataset_version import list_datasets, open_dataset
 from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash
+from shared.progress import Progress
 
 RECIPE = """
 [source]
@@ -44,7 +44,7 @@ def recipe(tmp_path):
 
 
 def run(recipe, store, **options):
-    return build(BuildRequest(recipe=recipe, profile="local", store=str(store), **options), QuietProgress())
+    return build(BuildRequest(recipe=recipe, profile="local", store=str(store), **options), Progress())
 
 
 def hashes(report):

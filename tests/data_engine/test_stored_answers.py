@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_engine.build import BuildRequest, build
-from data_engine.progress import QuietProgress
 from shared.fingerprint import file_hash
+from shared.progress import Progress
 
 _spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
 _module = importlib.util.module_from_spec(_spec)
@@ -60,7 +60,7 @@ def test_builds_that_share_annotations_are_identical_and_others_are_not(forgetfu
     recipe.write_text(RECIPE.format(url=forgetful.url))
 
     def run(store):
-        return build(BuildRequest(recipe=str(recipe), profile="local", store=str(store)), QuietProgress())
+        return build(BuildRequest(recipe=str(recipe), profile="local", store=str(store)), Progress())
 
     def written(report):
         files = {file.name: file_hash(file) for file in report.version.path.iterdir() if file.suffix == ".parquet"}
@@ -84,8 +84,8 @@ def test_the_same_model_at_another_address_is_the_same_version(forgetful, tmp_pa
     recipe = tmp_path / "asked.toml"
     recipe.write_text(RECIPE.format(url=forgetful.url))
     request = BuildRequest(recipe=str(recipe), profile="local", store=str(tmp_path / "store"))
-    first = build(request, QuietProgress())
+    first = build(request, Progress())
     moved = [f"steps.{step}.engine.endpoint=http://127.0.0.1:9/v1" for step in ("type_images", "caption_images")]
-    again = build(BuildRequest(**{**vars(request), "overrides": moved}), QuietProgress())
+    again = build(BuildRequest(**{**vars(request), "overrides": moved}), Progress())
     assert again.found
     assert again.version.manifest == first.version.manifest

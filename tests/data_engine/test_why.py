@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from data_engine.build import BuildRequest, build
-from data_engine.progress import QuietProgress
 from data_engine.why import tell
 from shared.errors import InfiMmrError
+from shared.progress import Progress
 
 RECIPE = """
 [source]
@@ -34,7 +34,7 @@ def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("why")
     (folder / "small.toml").write_text(RECIPE)
     request = BuildRequest(recipe=str(folder / "small.toml"), profile="local", store=str(folder / "store"))
-    build(request, QuietProgress())
+    build(request, Progress())
     return folder / "store"
 
 

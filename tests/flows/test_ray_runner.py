@@ -19,10 +19,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from data_engine.progress import QuietProgress
 from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
 from data_engine.steps.base import BenchmarkItems, StepContext
+from shared.progress import Progress
 from shared.store import Store
 from shared.vlm import EngineSpec, Sampling
 
@@ -263,7 +263,7 @@ def test_text_steps_find_the_same_there_and_here(runner, tmp_path):
         store = Store.open(tmp_path / one.name)
         embedded(store, rows, 1)
         embedded(store, items, 2)
-        context = StepContext(store, "local", one, {}, QuietProgress(), rows, Drawn(), benchmarks)
+        context = StepContext(store, "local", one, {}, Progress(), rows, Drawn(), benchmarks)
         found.append(
             [
                 decontaminate_ngrams.run(context, decontaminate_ngrams.Settings(canaries=2)),

@@ -6,6 +6,7 @@ were drawn. Only what the store does not know is asked; the engine is started at
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from shared.config import Strict
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.placeholders import harmless_question
+from shared.progress import Progress
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def ask_items(
     settings: Settings,
     *,
     store: str | None,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> Asked:
     """Answers of `checkpoint` to every item: from the store where known, else asked and stored.
 
@@ -109,13 +111,15 @@ def ask_items(
             answers[ask.key] = StoredAnswer("", 0, 0, truncated=False, failure=failure)
     waiting = {ask.key: ask for ask in asks if ask.key not in answers}
     pending = list(waiting.values())
+    told = progress.task(task.name, len(pending), unit="answers", known=stored)
+    if pending:
+        _start_engine(spec, told.waits)
     for start in range(0, len(pending), settings.batch_size):
-        progress(task.name, len(asks) - len(pending) + start, len(asks))
-        batch = pending[start : start + settings.batch_size]
-        fresh = _ask_batch(spec, system, batch)
+        fresh = _ask_batch(spec, system, pending[start : start + settings.batch_size])
         cache.keep(fresh)
         answers |= fresh
-    progress(task.name, len(asks), len(asks))
+        told.advance(len(fresh), tokens=sum(answer.tokens for answer in fresh.values()))
+    told.done()
     sampling = {"samples": settings.samples, "temperature": settings.temperature, "top_p": settings.top_p}
     record = {
         "prompts": prompts if prompts in SETS else Path(prompts).name,
@@ -162,6 +166,17 @@ def _unaskable(item: Item, *, reads_images: bool) -> str:
     if item.missing_images:
         return "image_missing"
     return "checkpoint_reads_no_images" if item.images and not reads_images else ""
+
+
+def _start_engine(spec: EngineSpec, waits: Callable[[str], None]) -> None:
+    """Start the engine, and say that it is waited for. One that dies at once is met again, and told, by the asks."""
+    from shared.vlm import start_engine
+    from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError
+
+    waits(f"starting {spec.model.rstrip('/').rsplit('/', 1)[-1]}")
+    with contextlib.suppress(EngineDiedError, EngineOutOfMemoryError):
+        start_engine(spec)
+    waits("")
 
 
 def _ask_batch(spec: EngineSpec, system: str, batch: Sequence[_Ask]) -> dict[str, StoredAnswer]:

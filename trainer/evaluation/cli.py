@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,8 @@ from shared.command import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from shared.progress import Progress
 
 Options = Annotated[list[str] | None, typer.Option()]
 
@@ -66,18 +67,18 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
         "system_prompt": prompt, "prompts": prompts, "dtype": dtype, "revision": revision, "endpoint": endpoint,
     }  # fmt: skip
 
-    def work(progress: Callable[[str, int, int], None]) -> dict[str, Any]:
-        return _work(checkpoint, outputs, benchmarks, source or [], output, compare, settings, store, progress)
+    def work() -> dict[str, Any]:
+        from shared.progress import open_progress
 
-    def shown() -> dict[str, Any]:
-        document = _with_progress(work)
+        with open_progress(as_json=as_json) as progress:
+            document = _work(checkpoint, outputs, benchmarks, source or [], output, compare, settings, store, progress)
         if not as_json:
             from trainer.evaluation.show import print_document
 
             print_document(document)
         return document
 
-    run_command(shown, as_json=as_json)
+    run_command(work, as_json=as_json)
 
 
 def _work(  # noqa: PLR0917 - the command's options, handed on
@@ -89,7 +90,7 @@ def _work(  # noqa: PLR0917 - the command's options, handed on
     compare: Path | None,
     settings: Mapping[str, Any],
     store: str | None,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> dict[str, Any]:
     from shared.config import build_model
     from shared.errors import UsageError
@@ -127,23 +128,3 @@ def default_folder(checkpoint: str | None, outputs: Path | None) -> Path:
     if (place.parent / "run.json").is_file():
         return place.parent
     return Path("evaluations") / (place.name or "checkpoint")
-
-
-def _with_progress(work: Callable[[Callable[[str, int, int], None]], dict[str, Any]]) -> dict[str, Any]:
-    import sys
-
-    if not sys.stderr.isatty():
-        return work(lambda _benchmark, _done, _total: None)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(benchmark: str, done: int, total: int) -> None:
-            if benchmark not in tasks:
-                tasks[benchmark] = bars.add_task(benchmark, total=total)
-            bars.update(tasks[benchmark], completed=done, total=total)
-
-        return work(progress)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared.errors import InfiMmrError, UsageError
+from shared.progress import Progress
 from trainer.evaluation.asking import Settings, ask_items
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import ItemSet, load_items
@@ -23,13 +24,6 @@ from trainer.evaluation.results import output_rows, summarise, write_results
 from trainer.evaluation.scoring import Scored, score
 from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import benchmark_names, task
-
-Progress = Callable[[str, int, int], None]
-"""Called with (benchmark, done, total)."""
-
-
-def _silent(_benchmark: str, _done: int, _total: int) -> None:
-    return
 
 
 def evaluate_checkpoint(
@@ -40,7 +34,7 @@ def evaluate_checkpoint(
     sources: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     output: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Ask `checkpoint` every item and score the answers.
 
@@ -59,14 +53,17 @@ def evaluate_checkpoint(
     sets = {
         name: load_items(name, (sources or {}).get(name), store, images=True, limit=settings.limit) for name in names
     }
+    progress = progress or Progress()
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()  # over all benchmarks
     document: dict[str, Any] = {"checkpoint": str(checkpoint), "benchmarks": {}}
     for name in names:
-        asked = ask_items(str(checkpoint), task(name), sets[name].items, settings, store=store, progress=progress)
-        scored = score(task(name), asked.answers)
+        with progress.step(name):
+            asked = ask_items(str(checkpoint), task(name), sets[name].items, settings, store=store, progress=progress)
+            scored = score(task(name), asked.answers)
         document["benchmarks"][name] = {**summarise(task(name), scored), "source": sets[name].record}
+        progress.say(_accuracy_text(name, document["benchmarks"][name]))
         counts.update({key: asked.record[key] for key in ("asked", "from_store")})
         asking = {**asked.record, **counts}
         document |= {"engine": asked.engine, "asking": asking, "seconds": round(time.monotonic() - started, 3)}
@@ -91,7 +88,7 @@ def evaluate_outputs(
     *,
     sources: Mapping[str, str] | None = None,
     output: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     r"""Score lines `{"benchmark", "item", "output"}` of a jsonl file; no model is loaded.
 
@@ -110,20 +107,26 @@ def evaluate_outputs(
         held = ", ".join(lines.by_benchmark) or "none"
         message = f"{Path(file).name} holds no output for the benchmarks asked (it holds: {held})"
         raise InfiMmrError(message, 'Write lines {"benchmark", "item", "output"}')
+    progress = progress or Progress()
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
     document: dict[str, Any] = {"checkpoint": None, "outputs": Path(file).name, "benchmarks": {}}
     for name in names:
         found = load_items(name, (sources or {}).get(name), store, images=False)
-        scored, counts = _score_lines(name, found, lines.by_benchmark[name])
-        progress(name, len(scored), len(scored))
+        with progress.step(name):
+            scored, counts = _score_lines(name, found, lines.by_benchmark[name])
         document["benchmarks"][name] = {**summarise(task(name), scored), **counts, "source": found.record}
         document["seconds"] = round(time.monotonic() - started, 3)
+        progress.say(_accuracy_text(name, document["benchmarks"][name]))
         rows += output_rows(scored)
         if output is not None:
             write_results(output, {**document, "bad_lines": lines.bad}, rows)
     document["bad_lines"] = lines.bad
     return document
+
+
+def _accuracy_text(name: str, result: Mapping[str, Any]) -> str:
+    return f"{name}: accuracy {100 * result['accuracy']:.1f} ± {100 * result['stderr']:.1f} %"
 
 
 def _score_lines(name: str, found: ItemSet, outputs: Mapping[str, list[str]]) -> tuple[list[Scored], dict[str, Any]]:

@@ -35,6 +35,7 @@ def train(  # noqa: PLR0917  # options of a command line
 
     import torch
 
+    from shared.progress import open_progress
     from trainer.tiny_vl.card import card_text
     from trainer.tiny_vl.evaluate import evaluate as measure
     from trainer.tiny_vl.report import read_progress, table_text, write_curves, write_table
@@ -50,7 +51,8 @@ def train(  # noqa: PLR0917  # options of a command line
         schedule = dataclasses.replace(schedule, steps=steps)
     run = Run(output, schedule)
     _say(f"tiny-vl: {sum(p.numel() for p in run.model.parameters()):,} weights, step {run.step} of {schedule.steps}")
-    run.advance(save_every=save_every, say=_say)
+    with open_progress() as progress:
+        run.advance(save_every=save_every, progress=progress)
     checkpoint = output / "tiny-vl"
     run.publish(checkpoint)
     write_curves(output)

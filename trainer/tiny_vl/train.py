@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
+from shared.progress import Progress
 from trainer.tiny_vl.architecture import HIDDEN, build_config, save_folder
 from trainer.tiny_vl.batches import LABELS, TASKS, Batch, BatchMaker, stream
 from trainer.tiny_vl.forward import hidden_states, image_tokens, tree_mask
@@ -201,20 +202,21 @@ class Run:
                 optimiser.step()
         return {"loss": float(losses.total.detach()), "norm": float(norm), **losses.parts}
 
-    def advance(self, *, save_every: int = 100, say: Callable[[str], None] = print) -> None:
+    def advance(self, *, save_every: int = 100, progress: Progress | None = None) -> None:
         """Train to the last step, saving as it goes."""
         begin, first = time.monotonic(), self.step
         mean: dict[str, float] = {}
+        left = self.schedule.steps - first
+        task = (progress or Progress()).task("tiny-vl", left, unit="steps", known=first)
         with (self.folder / "progress.jsonl").open("a", encoding="utf-8") as log:
             for step, batch in stream(self.maker, first, self.schedule.steps, self.schedule):
                 parts = self.one_step(step, batch)
                 for name, value in parts.items():
                     mean[name] = 0.9 * mean.get(name, value) + 0.1 * value
                 self.step = step + 1
+                task.advance()
                 if self.step % 20 == 0 or self.step == self.schedule.steps:
                     seconds = time.monotonic() - begin
-                    each = seconds / (self.step - first)
-                    left = each * (self.schedule.steps - self.step)
                     record: dict[str, Any] = {
                         "step": self.step,
                         "seconds": round(seconds, 1),
@@ -222,7 +224,7 @@ class Run:
                     }
                     log.write(json.dumps(record) + "\n")
                     log.flush()
-                    told = " ".join(f"{name} {value:.3f}" for name, value in mean.items())
-                    say(f"step {self.step}/{self.schedule.steps}  {each:.2f} s/step  {left / 60:.0f} min left  {told}")
+                    task.note(" ".join(f"{name} {value:.3f}" for name, value in mean.items()))
                 if self.step % save_every == 0 or self.step == self.schedule.steps:
                     self.save()
+        task.done()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from shared.vlm import EngineSpec, build_conversation
 from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder, checkpoint_hash
 from shared.vlm.conversation import embedding_prompt
 from shared.vlm.failures import is_out_of_memory
-from shared.vlm.surroundings import log_path, quiet
+from shared.vlm.surroundings import log_path, prepare_environment, quiet
 
 
 def checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
@@ -106,6 +109,17 @@ def test_noise_of_libraries_goes_to_the_log_and_neither_stream(capfd, tmp_path: 
     os.write(1, b"our JSON\n")
     assert capfd.readouterr() == ("our JSON\n", "")
     assert log_path().read_text() == "noise on stdout\nnoise on stderr\n"
+
+
+def test_vllms_warning_at_every_call_about_threads_is_silenced_and_no_other(caplog, monkeypatch) -> None:
+    monkeypatch.setattr("shared.vlm.surroundings.cuda_seen", lambda: False)
+    prepare_environment()
+    worker = Path(importlib.util.find_spec("vllm").origin).parent / "v1/worker/cpu_worker.py"
+    said = re.search(r'"(CPU backend doesn.t allow[^"]*)"\s*"([^"]*)"', worker.read_text(encoding="utf-8"))
+    logger = logging.getLogger("vllm.v1.worker.cpu_worker")
+    logger.warning("".join(said.groups()))
+    logger.warning("libtcmalloc is not found")
+    assert [record.message for record in caplog.records] == ["libtcmalloc is not found"]
 
 
 def test_a_missing_vllm_is_said_with_what_to_install() -> None:

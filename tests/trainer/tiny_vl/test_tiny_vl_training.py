@@ -230,7 +230,7 @@ def test_learning_rates_warm_up_stay_and_fall() -> None:
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     schedule = Schedule(steps=4, rows=1, warmup=2, read_until=0.5, embed_every=3)
     whole = Run(tmp_path / "whole", schedule)
-    whole.advance(save_every=1, say=lambda _: None)
+    whole.advance(save_every=1)
     parted = Run(tmp_path / "parted", replace(schedule, steps=2))
     parted.schedule = schedule
     for step in range(2):
@@ -239,7 +239,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     parted.save()
     resumed = Run(tmp_path / "parted", schedule)
     assert resumed.step == 2
-    resumed.advance(save_every=1, say=lambda _: None)
+    resumed.advance(save_every=1)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     assert read_progress(tmp_path / "whole")[-1]["step"] == 4

@@ -1,0 +1,428 @@
+"""Progress of long work, told on stderr while it goes on: builds, phases, curricula, evaluations, transfers.
+
+On a terminal what has ended stays as lines, and below them one line about what goes on is replaced twice a second: its
+clock runs also while nothing happens. Elsewhere (nohup, Slurm, CI, a notebook) there are plain lines, each written
+at once: one when a stage begins or a step ends, and one every 30 seconds about what takes longer. `INFI_MMR_PROGRESS=1`
+tells a command with `--json` to say its progress, too; `INFI_MMR_PROGRESS=0` silences every command.
+Not covered: results and reports, which commands print when they are done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from shared.number_text import clock_text, human_bytes, human_seconds, rate_text
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SWITCH = "INFI_MMR_PROGRESS"
+BEAT_SECONDS = 30.0
+"""Without a terminal: seconds between two lines about the same step."""
+REDRAW_SECONDS = 0.5
+_BRIEF_SECONDS = 0.05
+"""No pace is told of what took less."""
+RECENT = 20
+"""Movements from which the pace is taken."""
+
+
+class Task:
+    """Something that is counted. This one tells nobody."""
+
+    def advance(self, steps: int = 1, *, tokens: int = 0) -> None:
+        """Count `steps` more, and the tokens of the answers they brought."""
+
+    def note(self, text: str) -> None:
+        """Say `text` beside it (a restart, a loss)."""
+
+    def waits(self, reason: str) -> None:
+        """Say what is waited for (an engine start) until "" ends it; the wait is no part of the pace."""
+
+    def done(self) -> None:
+        """End it."""
+
+
+class Progress:
+    """Who is told how work goes on. This one tells nobody; `open_progress` gives the one that a command needs."""
+
+    def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
+        """Begin to count; `total` None where the amount is unknown, `known` what was there and is not done again."""
+        del description, total, unit, known
+        return Task()
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Hold a step of a build; tasks that begin inside are its own. Its end is one line."""
+        del name
+        return contextlib.nullcontext()
+
+    def stage(self, text: str, part: str = "", *, kept: bool = True) -> None:
+        """Say what goes on from now on, in `part` of the work where several parts go on at once; "" ends it.
+
+        A stage without a part ends all parts. One that is not `kept` is shown on the replaced line only.
+        """
+
+    def say(self, text: str) -> None:
+        """Say a line that stays."""
+
+    def __enter__(self) -> Self:
+        """Begin to tell."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Tell no more."""
+
+
+@dataclass
+class _Work:
+    """Something that goes on."""
+
+    name: str
+    started: float
+    total: int | None = None
+    unit: str = ""
+    """What is counted; empty where nothing is."""
+    known: int = 0
+    done: int = 0
+    tokens: int = 0
+    noted: str = ""
+    waits: str = ""
+    waits_since: float = 0.0
+    waited: float = 0.0
+    """Seconds of waiting: no part of the pace."""
+    kept: bool = True
+    told_at: float = 0.0
+    told: int = 0
+    """Lines told about a stage while it went on."""
+    seen: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """When it stood where: seconds, count, tokens."""
+
+    def now(self, clock: float) -> str:
+        """How it stands: counts, recent pace, time so far, time left, what is waited for."""
+        words = [self.name]
+        if self.unit and self.unit == "bytes":
+            words.append(f"{human_bytes(self.done)} of {human_bytes(self.total or 0)}")
+        elif self.unit:
+            words.append(f"{self.done:,}/{self.total:,} {self.unit}" if self.total else f"{self.done:,} {self.unit}")
+        parts = [" ".join(words), *self._pace(clock)]
+        parts.append(f"{clock_text(clock - self.started)} so far" if self.unit else clock_text(clock - self.started))
+        parts += [text for text in (self.waits, self.noted) if text]
+        return ", ".join(parts)
+
+    def _pace(self, clock: float) -> Iterator[str]:
+        if not self.seen or self.waits:
+            return
+        since, count, tokens = self.seen[0]
+        between = self.seen[-1][0] - since
+        # The time to the last movement; a movement that is late by more than usual slows the pace while it is missing.
+        spent = max(between, clock - since - between / max(len(self.seen) - 1, 1))
+        if spent <= 0 or self.done == count:
+            return
+        yield rate_text(self.done - count, spent, self.unit)
+        if self.tokens > tokens:
+            yield rate_text(self.tokens - tokens, spent, "answer tokens")
+        if self.total:
+            yield f"{clock_text((self.total - self.done) * spent / (self.done - count))} left"
+
+    def end(self, clock: float) -> str:
+        """What it was: counts, time, pace over the whole."""
+        spent = clock - self.started
+        amount = human_bytes(self.done) if self.unit == "bytes" else f"{self.done:,} {self.unit}"
+        parts = [f"{self.name}: {amount if self.unit else 'done'} in {human_seconds(spent)}"]
+        worked = spent - self.waited
+        if self.done and worked > _BRIEF_SECONDS:
+            parts.append(rate_text(self.done, worked, self.unit))
+        if self.tokens and worked > _BRIEF_SECONDS:
+            parts.append(rate_text(self.tokens, worked, "answer tokens"))
+        if self.known:
+            already = human_bytes(self.known) if self.unit == "bytes" else f"{self.known:,}"
+            parts.append(f"{already} known before")
+        return ", ".join(parts)
+
+
+class _ToldTask(Task):
+    """One counted piece of work of a `ToldProgress`."""
+
+    def __init__(self, owner: ToldProgress, work: _Work) -> None:
+        self._owner = owner
+        self._work = work
+
+    def advance(self, steps: int = 1, *, tokens: int = 0) -> None:
+        self._owner.moved(self._work, steps, tokens)
+
+    def note(self, text: str) -> None:
+        self._owner.noted(self._work, text)
+
+    def waits(self, reason: str) -> None:
+        self._owner.waiting(self._work, reason)
+
+    def done(self) -> None:
+        self._owner.ended(self._work)
+
+
+class ToldProgress(Progress):
+    """Progress in words.
+
+    Args:
+        write: Takes whole pieces of output.
+        live: Whether `write` reaches a terminal, where a line can be replaced.
+        title: Stands in front of every line.
+        clock: Seconds that only grow.
+        columns: Width of the terminal.
+
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        *,
+        live: bool,
+        title: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        columns: Callable[[], int] = lambda: 80,
+    ) -> None:
+        self._write, self._live, self._clock, self._columns = write, live, clock, columns
+        self._title = f"{title}: " if title else ""
+        self._lock = threading.RLock()
+        self._steps: list[_Work] = []
+        self._tasks: list[_Work] = []
+        self._stages: dict[str, _Work] = {}
+        self._stopping = threading.Event()
+        self._ticker = threading.Thread(target=self._tick_on, name="progress", daemon=True)
+
+    def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
+        """Begin to count; see `Progress.task`."""
+        with self._lock:
+            work = self._begun(description, total, unit=unit, known=known)
+            work.seen.append((work.started, 0, 0))
+            self._tasks.append(work)
+            self._draw()
+            return _ToldTask(self, work)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Hold a step; see `Progress.step`. One that is left by an error ends without a line: the error is told."""
+        with self._lock:
+            work = self._begun(name)
+            self._steps.append(work)
+            self._draw()
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._tasks.clear()
+                self._steps.remove(work)
+            raise
+        with self._lock:
+            self._steps.remove(work)
+            self._tell(work.end(self._clock()))
+
+    def stage(self, text: str, part: str = "", *, kept: bool = True) -> None:
+        """Say what goes on from now on; see `Progress.stage`."""
+        with self._lock:
+            name = _plain(f"{part}: {text}" if part and text else text)
+            before = self._stages.get(part)
+            if before is not None and before.name == name:
+                return
+            for other in [part, ""] if part else list(self._stages):
+                ended = self._stages.pop(other, None)
+                if ended is not None and ended.kept and self._live:
+                    self._tell(f"{ended.name}: {human_seconds(self._clock() - ended.started)}")
+            if text:
+                self._stages[part] = self._begun(name, kept=kept)
+                if kept and not self._live:
+                    self._tell(name)
+            self._draw()
+
+    def say(self, text: str) -> None:
+        """Say a line that stays."""
+        with self._lock:
+            self._tell(text)
+
+    def moved(self, work: _Work, steps: int, tokens: int) -> None:
+        """Count for a task."""
+        with self._lock:
+            work.done += steps
+            work.tokens += tokens
+            work.seen.append((self._clock(), work.done, work.tokens))
+
+    def noted(self, work: _Work, text: str) -> None:
+        """Say something beside a task."""
+        with self._lock:
+            work.noted = _plain(text)
+            self._draw()
+
+    def waiting(self, work: _Work, reason: str) -> None:
+        """Say what a task waits for, or that it waits no longer: its pace is taken anew."""
+        with self._lock:
+            now = self._clock()
+            if work.waits:
+                work.waited += now - work.waits_since
+                work.seen.clear()
+                work.seen.append((now, work.done, work.tokens))
+            work.waits, work.waits_since = _plain(reason), now
+            self._draw()
+
+    def ended(self, work: _Work) -> None:
+        """End a task; inside a step its counts become the step's, alone it is told."""
+        with self._lock:
+            if work not in self._tasks:
+                return
+            self._tasks.remove(work)
+            if not self._steps:
+                self._tell(work.end(self._clock()))
+                return
+            step = self._steps[-1]
+            step.unit = step.unit or work.unit
+            if step.unit == work.unit:
+                step.done, step.tokens, step.known = (
+                    step.done + work.done,
+                    step.tokens + work.tokens,
+                    step.known + work.known,
+                )
+            step.waited += work.waited
+            self._draw()
+
+    def tick(self) -> None:
+        """Let the clock run: replace the line, or tell what has taken long since it was last told of."""
+        with self._lock:
+            if self._live or self._stopping.is_set():
+                self._draw()
+                return
+            told = next((works[-1] for works in (self._steps, self._tasks) if works), None)
+            if told is not None:
+                if self._clock() - told.told_at >= BEAT_SECONDS:
+                    told.told_at = self._clock()
+                    self._tell(self._going_on())
+                return
+            # Stages of minutes and hours: told after 1, 2, 4, 8, ... minutes.
+            stages = self._stages.values()
+            if any(self._clock() - stage.started >= 2 * BEAT_SECONDS * 2**stage.told for stage in stages):
+                for stage in stages:
+                    stage.told += 1
+                self._tell(self._going_on())
+
+    def __enter__(self) -> Self:
+        """Let the clock run."""
+        self._ticker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the clock and take the replaced line away; what has ended stays."""
+        with self._lock:
+            self._stopping.set()
+            if kind is None:
+                self.stage("")
+            if self._live:
+                self._write("\r\x1b[K")
+
+    def _begun(
+        self, name: str, total: int | None = None, *, unit: str = "", known: int = 0, kept: bool = True
+    ) -> _Work:
+        now = self._clock()
+        return _Work(_plain(name), now, total, unit, known, kept=kept, told_at=now)
+
+    def _going_on(self) -> str:
+        """Everything that goes on, in one line: a step and its task, a task, or the stages of all parts."""
+        now = self._clock()
+        if self._tasks:
+            task = self._tasks[-1].now(now)
+            step = self._steps[-1].name if self._steps else ""
+            return task if not step or step == self._tasks[-1].name else f"{step}: {task}"
+        if self._steps:
+            return self._steps[-1].now(now)
+        return " | ".join(stage.now(now) for stage in self._stages.values())
+
+    def _tell(self, text: str) -> None:
+        line = f"{self._title}{_plain(text)}"
+        if self._live:
+            self._write(f"\r\x1b[K{line}\n")
+            self._draw()
+        else:
+            self._write(f"{time.strftime('%H:%M:%S')} {line}\n")
+
+    def _draw(self) -> None:
+        if self._live and not self._stopping.is_set():
+            text = self._going_on()
+            # Back to the line's begin: what anybody else prints then stands over it, not behind it.
+            self._write(f"\r{_fitted(self._title + text, self._columns() - 1) if text else ''}\x1b[K\r")
+
+    def _tick_on(self) -> None:
+        while not self._stopping.wait(REDRAW_SECONDS):
+            self.tick()
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: names and reasons come from files and servers."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def _fitted(text: str, columns: int) -> str:
+    """A line that fits, for which names are cut rather than the numbers behind them."""
+    name, comma, numbers = text.partition(", ")
+    room = columns - len(comma + numbers)
+    return _cut(name, room) + comma + numbers if room > 0 else _cut(text, columns)
+
+
+def _cut(text: str, columns: int) -> str:
+    """As much of a line as fits; wide signs take two columns."""
+    used = 0
+    for place, sign in enumerate(text):
+        used += 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        if used > columns:
+            return text[:place]
+    return text
+
+
+class _Stderr:
+    """A second way to stderr: engines send file descriptor 2 to their log while they work, progress goes on."""
+
+    def __init__(self) -> None:
+        sys.stderr.flush()
+        self._descriptor = os.dup(sys.stderr.fileno())
+        self._encoding = sys.stderr.encoding or "utf-8"
+
+    def write(self, text: str) -> None:
+        """Write at once. A terminal that is gone or a disk that is full ends no work."""
+        data = text.encode(self._encoding, errors="replace")
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+    def columns(self) -> int:
+        """Width of the terminal, now."""
+        with contextlib.suppress(OSError):
+            return os.get_terminal_size(self._descriptor).columns or 80
+        return shutil.get_terminal_size().columns
+
+
+def open_progress(title: str = "", *, as_json: bool = False) -> Progress:
+    """Progress of a command on stderr; silent with `--json` unless asked by `INFI_MMR_PROGRESS=1`."""
+    asked = os.environ.get(SWITCH, "")
+    if asked == "0" or (as_json and asked != "1"):
+        return Progress()
+    try:
+        stderr = _Stderr()
+    except (OSError, ValueError):  # a stream without a descriptor, such as a notebook's
+        return ToldProgress(_written, live=False, title=title)
+    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return ToldProgress(stderr.write, live=live, title=title, columns=stderr.columns)
+
+
+def _written(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
