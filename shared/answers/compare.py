@@ -17,6 +17,7 @@ from shared.answers.amounts import same_quantity
 from shared.answers.evaluate import TooHardError, inexact, points, same_expression, same_value, value_of
 from shared.answers.expression import Node, variables
 from shared.answers.forms import Piece, Reading
+from shared.answers.named import by_name, other_name
 from shared.answers.reading import as_interval
 
 MAX_UNORDERED = 40
@@ -29,6 +30,8 @@ def compare(gold: Reading, pred: Reading, tolerance: float | None = None) -> boo
     gold, pred = _choose_alternatives(gold, pred)
     if gold.form == pred.form == "value":
         return _same_labelled_value(gold, pred, tolerance)
+    if (paired := by_name(gold, pred)) is not None:
+        return bool(paired) and _all([compare(a, b, tolerance) for a, b in paired])
     by_form = _BY_FORM.get(gold.form)
     return by_form(gold, pred, tolerance) if by_form else False
 
@@ -61,7 +64,7 @@ def _same_labelled_value(gold: Reading, pred: Reading, tolerance: float | None) 
         same = same_relation(gold.relation, pred.relation)
         if same or ("(" in gold.label) == ("(" in pred.label):  # f(x)= may be answered by y=, not by g(x)=
             return same
-    elif gold.label and pred.label and gold.label != pred.label and len(gold.label) == len(pred.label) == 1:
+    elif gold.label and pred.label and other_name(gold.label, pred.label):
         return False
     return same_quantity(gold, pred, tolerance)
 
@@ -268,7 +271,7 @@ def _matrix(gold: Reading, pred: Reading, tolerance: float | None) -> bool | Non
     return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
 
 
-def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
+def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:  # noqa: PLR0911
     """2:3 = 4:6 (proportional terms), and 2:3 beside 2/3."""
     if pred.form == "time" and not pred.label and len(gold.items) == 2 and len(_digits(gold.items[1])) == 1:
         pred = _time_as_ratio(pred)  # 3:5 is no time of day, so neither is 6:10
@@ -280,6 +283,8 @@ def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | Non
             return False
         return same_expression(("/", first.node, second.node), pred.node)
     if pred.form != "ratio" or len(gold.items) != len(pred.items):
+        return False
+    if gold.label and pred.label and gold.label != pred.label:
         return False
     results: list[bool | None] = []
     for a, b in zip(gold.items[1:], pred.items[1:], strict=True):

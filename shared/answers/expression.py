@@ -20,7 +20,7 @@ Node = tuple[Any, ...]
 
 MAX_DEPTH = 40
 
-_LETTER_NAMES = frozenset(
+LETTER_NAMES = frozenset(
     [
         "alpha",
         "beta",
@@ -335,7 +335,7 @@ class Parser:
             return ("c", "pi")
         if name == "infty":
             return ("c", "inf")
-        if name in _LETTER_NAMES:
+        if name in LETTER_NAMES:
             return ("v", self.subscripted(name))
         if name in ("binom", "dbinom", "tbinom"):
             top = self.argument()
@@ -399,7 +399,7 @@ class Parser:
 
 
 _STARTING_COMMANDS = (
-    FUNCTIONS | _LETTER_NAMES | {"frac", "surd", "pi", "infty", "binom", "dbinom", "tbinom", "lfloor", "lceil", "lvert"}
+    FUNCTIONS | LETTER_NAMES | {"frac", "surd", "pi", "infty", "binom", "dbinom", "tbinom", "lfloor", "lceil", "lvert"}
 )
 
 

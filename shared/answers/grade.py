@@ -26,7 +26,7 @@ from shared.answers.normalise import matching_brace, normalise, strip_wrappers
 from shared.answers.outcome import Grade, Verdict
 from shared.answers.pool import GraderPool, Settlement, default_pool
 from shared.answers.reading import MAX_CHARACTERS, NUMBER_WORDS, read
-from shared.answers.units import parse_unit
+from shared.answers.stated_unit import is_multiplier, with_stated_unit, without_stated_unit
 from shared.answers.words import denies, is_truth_word, letters_in, same_text, truth_of, without_hedge, without_prose
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
@@ -325,7 +325,7 @@ def _contradicts(content: str, letters: frozenset[str], choices: list[str]) -> b
     return bool(given) and given != letters
 
 
-def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit: str | None) -> Grade | _Pending:  # noqa: C901, PLR0911
+def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit: str | None) -> Grade | _Pending:  # noqa: C901, PLR0911, PLR0912
     """Exact text, truth words, mathematics, plain text, in this order."""
     if squash(pred) == squash(gold):
         return _decide(True, kind, "exact", type_match=True)
@@ -340,6 +340,8 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
                 False,
             )
         return _decide(answer == truth_of(gold), kind, "text", type_match=True)
+    if unit and _is_said_as_stated(pred, gold, unit, tolerance):
+        return _decide(True, kind, "number", type_match=True)
     mine, theirs = _readings(pred, gold, unit)
     if mine is not None and theirs is not None:
         result = compare(mine, theirs, tolerance)
@@ -366,6 +368,14 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
     if theirs is None and _SYMBOLIC.search(pred) and len(pred) < MAX_CHARACTERS and mine.unit is None:
         return _symbolic(pred, gold, kind, type_match=False)
     return Grade(Verdict.UNPARSABLE_ANSWER, kind, "none", type_match=False, exact=False)
+
+
+def _is_said_as_stated(pred: str, gold: str, unit: str, tolerance: float | None) -> bool:
+    """Whether an answer is the gold with its stated unit spelled, or without a stated multiplier (14 of "million")."""
+    mine, bare = read(gold), read(without_stated_unit(pred, unit))
+    if mine is None or bare is None or bare.unit is not None:
+        return False
+    return (bare != read(pred) or is_multiplier(unit)) and bool(compare(mine, bare, tolerance))
 
 
 def _readings(pred: str, gold: str, unit: str | None) -> tuple[Reading | None, Reading | None]:
@@ -414,9 +424,7 @@ def _sides_may_name(pred: str, gold: str) -> bool:
 
 def _read_gold(gold: str, unit: str | None) -> Reading | None:
     reading = read(gold) or read(without_hedge(gold))
-    if reading is not None and unit and reading.form == "value" and reading.unit is None:
-        return replace(reading, unit=parse_unit(normalise(unit)))
-    return reading
+    return with_stated_unit(reading, unit) if reading is not None and unit else reading
 
 
 def _symbolic(pred: str, gold: str, kind: str, type_match: bool) -> Grade | _Pending:

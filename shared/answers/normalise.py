@@ -144,6 +144,10 @@ _CIRC = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\textdegree(?
 _CELSIUS = re.compile(
     r"\\degree\s*(?:\\(?:text|mathrm|rm)\s*\{\s*([CF])\s*\}|([CF])(?![A-Za-z])|(Celsius|Fahrenheit|celsius|fahrenheit)\b)"
 )
+_MICRO = re.compile(
+    r"(?<=[\d} ])\\mu\s*(?:\\(?:mathrm|text|rm)\s*\{\s*([A-Za-z]{1,2})\s*\}"
+    r"|(?<=\d\\mu )([mgsLAFVCW])$|(?<=\d \\mu )([mgsLAFVCW])$)"
+)
 _SPACE_GROUP = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d/])")
 _RECURRING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*\{(\d{1,20})\}")
 _DOTTED = re.compile(r"(?<![\d.])(\d{1,20})\.(\d{2,30})(?:\.\.\.|…|\\[lc]?dots(?![A-Za-z]))")
@@ -262,6 +266,7 @@ def normalise(text: str) -> str:
         text = _SPACE.sub(" ", text)
         text = _CIRC.sub(r"\\degree ", text)
         text = _CELSIUS.sub(lambda m: r"\text{deg" + (m.group(1) or m.group(2) or m.group(3)[0].upper()) + "}", text)
+        text = _MICRO.sub(lambda m: rf"\text{{u{m.group(1) or m.group(2) or m.group(3)}}}", text)
         text = _RECURRING.sub(_recurring, text)
     text = _SPACE_GROUP.sub(lambda m: m.group().replace(" ", ""), text)
     text = _MULTIPLIED.sub(lambda m: f"\\times 10^{{{_MULTIPLIER[m.group(1)]}}}", text)

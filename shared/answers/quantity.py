@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from shared.answers.expression import Node, contains, parse_expression, variables
+from shared.answers.expression import LETTER_NAMES, Node, contains, parse_expression, variables
 from shared.answers.forms import Reading
 from shared.answers.tokens import NotMathError, Token
 from shared.answers.units import AMBIGUOUS, Unit, parse_unit
@@ -147,8 +147,8 @@ def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
         if token.value == r"\frac" and (unit.is_noun or _value_has_letters(tokens[:i])):
             continue
         bare = token.kind == "word"
-        if unit.is_noun and ((bare and len(token.value) <= 2) or any(t.value == r"\times" for t in tokens[:i])):
-            continue  # "2ab" names no thing, "3 x 4 matrix" does not count matrices
+        if unit.is_noun and not (_is_count(tokens[:i]) and (not bare or len(token.value) > 2)):
+            continue  # "2ab" names no thing, "m大于n" and "3 x 4 matrix" count nothing
         if bare and _value_has_letters(tokens[:i]):
             continue
         sure = not (
@@ -192,6 +192,16 @@ def _unit_text(tokens: list[Token]) -> str:
     return "".join(parts).strip()
 
 
+def _is_count(tokens: list[Token]) -> bool:
+    """Whether a value can say how many of a thing there are: digits and no letters, and no product."""
+    if any(t.value == r"\times" for t in tokens) or _value_has_letters(tokens):
+        return False
+    return any(t.kind == "num" for t in tokens)
+
+
 def _value_has_letters(tokens: list[Token]) -> bool:
     """Whether the value before a bare unit word holds variables: then the word may be variables as well."""
-    return any(t.kind == "word" and t.value not in ("sqrt", "pi") for t in tokens)
+    return any(
+        (t.kind == "word" and t.value not in ("sqrt", "pi")) or (t.kind == "cmd" and t.value[1:] in LETTER_NAMES)
+        for t in tokens
+    )

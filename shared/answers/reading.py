@@ -23,6 +23,7 @@ from shared.answers.normalise import normalise
 from shared.answers.quantity import CLOSING, OPENING, read_value, trim
 from shared.answers.tokens import NotMathError, Token, tokenise
 from shared.answers.units import parse_unit
+from shared.answers.words import denies
 
 MAX_CHARACTERS = 2_000
 MAX_ITEMS = 256
@@ -55,6 +56,8 @@ NUMBER_WORDS = {w: str(i) for i, w in enumerate(_WORDS.split())} | {
     **{c: str(i) for i, c in enumerate("零一二三四五六七八九十")}, "两": "2", "一半": "1/2",
     "two thirds": "2/3", "one quarter": "1/4", "three quarters": "3/4", "one fourth": "1/4",
 }  # fmt: skip
+_CHINESE_NAME = re.compile(r"^([^\x00-\x7f不非无错]{1,8}?)(?:是|为|等于)$")
+_PART = re.compile(r"(?:^|(?<=[\s;,.}]))(?:\((\d)\)|([①-⑨]))\s*")
 _REALS = re.compile(r"^(?:\w\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?$|^(?:all )?real(?: number)?s$", re.IGNORECASE)
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\lt": "<", r"\gt": ">", r"\leq": "<=", r"\le": "<=", r"\leqslant": "<=",
@@ -83,7 +86,7 @@ def _read(text: str, merge_thousands: bool) -> Reading | None:
             s = s.replace(sign, replacement)
     s = NUMBER_WORDS.get(s.lower(), s)
     s = _rewritten(s)
-    special = _fixed_form(s)
+    special = _fixed_form(s) or _numbered_parts(s)
     if special is not None:
         return special
     if "," in s and merge_thousands and s[0] not in "([" and not s.startswith((r"\{", r"\langle")):
@@ -147,6 +150,20 @@ def _fixed_form(s: str) -> Reading | None:
     return None
 
 
+def _numbered_parts(s: str) -> Reading | None:
+    """`(1) 5; (2) 7`: answers to the parts of a question, each under its number. None for anything else."""
+    marks = list(_PART.finditer(s))
+    numbers = [int(mark.group(1) or ord(mark.group(2)) - ord("①") + 1) for mark in marks]
+    if len(marks) < 2 or sorted(numbers) != list(range(1, len(marks) + 1)) or marks[0].start():
+        return None
+    ends = [mark.start() for mark in marks[1:]] + [len(s)]
+    texts = [s[mark.end() : end].strip(" ,;.") for mark, end in zip(marks, ends, strict=True)]
+    items = [_read(text, True) for text in texts]
+    if any(item is None for item in items):
+        return None
+    return Reading("list", items=tuple(replace(i, label=f"({n})") for i, n in zip(items, numbers, strict=True) if i))
+
+
 def _matrix(environment: str, body: str) -> Reading | None:
     rows = [row for row in (r.strip() for r in re.split(r"\\\\(?:\[[^\]]*\])?", body)) if row]
     cells = [[_read(cell.strip(), True) for cell in row.split("&")] for row in rows]
@@ -198,7 +215,7 @@ def _is_joint(token: Token) -> bool:
     )
 
 
-def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: PLR0911
+def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: C901, PLR0911
     tokens = trim(tokens)
     if not tokens:
         raise NotMathError("empty")
@@ -217,9 +234,22 @@ def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: PLR0911
     if relations:
         return _relation(tokens)
     ratio = _split(tokens, lambda t: t.value == ":" or (t.kind == "word" and t.value == "to"))
+    if len(ratio) == 2 and (name := _name_in_words(ratio[0])):
+        return replace(_read_tokens(ratio[1]), label=name)
+    if tokens[0].kind == "text" and len(tokens) > 1 and (verb := _CHINESE_NAME.match(tokens[0].value)):
+        return replace(_read_tokens(tokens[1:]), label=verb.group(1))
     if len(ratio) > 1:
         return Reading("ratio", items=tuple(read_value(part) for part in ratio))
     return read_value(tokens)
+
+
+def _name_in_words(tokens: list[Token]) -> str:
+    """What stands before a colon where it is the name of a value ("Alice: 5", 甲：5); empty for a term of a ratio."""
+    words = [token.value for token in tokens]
+    named = 0 < len(words) <= 4 and all(
+        t.kind in ("word", "text") and (len(t.value) > 1 or not t.value.isascii()) for t in tokens
+    )
+    return " ".join(words) if named and not denies(" ".join(words)) else ""
 
 
 def _bracketed(tokens: list[Token]) -> Reading:  # noqa: PLR0911
@@ -303,9 +333,10 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
         raise NotMathError("too many items")
     items = _items(parts)
     intervals = [item for item in items if item.form == "interval"]
-    if len(intervals) == len(items) and not any(w.value.strip().lower() in ("and", "和") for w in words):
+    one_name = len({item.label for item in items} - {""}) < 2
+    if len(intervals) == len(items) and one_name and not any(w.value.strip().lower() in ("and", "和") for w in words):
         return _union(list(items))
-    if len(intervals) == len(items) == 2:
+    if len(intervals) == len(items) == 2 and one_name:
         return _intersection(*items)
     last_unit = items[-1].unit  # "3 and 5 cm": the unit belongs to both
     if (
@@ -339,7 +370,9 @@ def _label_text(tokens: list[Token]) -> str:
         return text
     if re.fullmatch(r"[A-Za-z](?:_\{?\w{1,6}\}?)?(?:\^\{-1\})?(?:'|\(\w(?:,\w)*\))?", text):
         return text
-    if re.fullmatch(r"\(\w(?:_\d)?(?:,\w(?:_\d)?){1,5}\)", text):
+    if re.fullmatch(
+        r"[A-Za-z]{1,2}(?::[A-Za-z]{1,2})+|(?:\\angle)?[A-Z]{1,3}|\(\w(?:_\d)?(?:,\w(?:_\d)?){1,5}\)", text
+    ):
         return text
     if len(tokens) <= 8 and all(t.kind == "text" or (t.kind == "word" and len(t.value) > 2) for t in tokens):
         return text
@@ -385,7 +418,7 @@ def _equation(sides: list[list[Token]]) -> Reading:  # noqa: C901
             raise NotMathError("a chain of equations")
     if label:
         value = _read_tokens(right)
-        if value.label or value.form == "ratio":
+        if value.label or (value.form == "ratio" and ":" not in label):
             raise NotMathError("an equation in an equation")
         try:
             left = parse_expression([t for side in sides if side is not right for t in side][: len(sides[0])])

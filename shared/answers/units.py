@@ -281,6 +281,23 @@ NOT_NOUNS = frozenset(
         "half-life",
         "remainder",
         "equals",
+        "exceeds",
+        "above",
+        "below",
+        "under",
+        "beyond",
+        "outside",
+        "inside",
+        "greater",
+        "smaller",
+        "fewer",
+        "lower",
+        "higher",
+        "nor",
+        "neither",
+        "isn't",
+        "unless",
+        "without",
         "equal",
         "solution",
         "solutions",
@@ -323,9 +340,23 @@ def _lookup(name: str) -> tuple[Fraction, dict[str, int]] | None:
     return _BASE.get(name) or _BASE.get(name.lower()) or (_BASE.get(name.rstrip(".")) if name.endswith(".") else None)
 
 
+_NEVER_COUNTED = re.compile(r"[以不非无没错于等是在变增减比倍半或且]")
+_NOT_COUNTED = re.compile(r"[的大小多少高低长短有为升降超过约近和与若则当第式轴]")
+_CLASSIFIERS = frozenset("个只人本棵名条张支台辆件种次位块朵头枚页盒组题票")
+
+
+def _says_something(text: str) -> bool:
+    """Whether Chinese words behind a number state something (2不是质数, 3的倍数) instead of naming what is counted."""
+    if _NEVER_COUNTED.search(text):
+        return True
+    return text[0] not in _CLASSIFIERS and _NOT_COUNTED.search(text) is not None
+
+
 def _noun(text: str) -> Unit | None:
     """A counted thing: its last word, singular, stands for it."""
     if not _NOUN.match(text):
+        return None
+    if not text.isascii() and _says_something(text):
         return None
     words = text.lower().replace("-", " ").split()
     if any(w in NOT_NOUNS and w not in _NOUN_FILLERS for w in words):

@@ -1,0 +1,26 @@
+"""Pairs from public reports of wrong grading, and their neighbours: all are graded as expected."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from trainer.grade import grade_file
+
+FAULTS = Path(__file__).parent / "golden" / "faults.jsonl"
+
+
+def rows() -> list[dict]:
+    return [json.loads(line) for line in FAULTS.read_text(encoding="utf-8").split("\n") if line]
+
+
+def test_every_reported_pair_and_its_neighbours_are_graded_as_expected():
+    verdicts = [v["verdict"] == "correct" for v in grade_file(FAULTS)["verdicts"]]
+    wrong = [row for row, accepted in zip(rows(), verdicts, strict=True) if accepted != row["expected"]]
+    assert not wrong
+
+
+def test_each_kind_of_report_has_answers_to_accept_and_answers_to_refuse():
+    kinds = Counter((row["kind"], row["expected"]) for row in rows())
+    names = {kind for kind, _ in kinds}
+    assert len(names) > 2
+    assert all(kinds[kind, expected] >= 2 for kind in names for expected in (True, False)), kinds
