@@ -45,6 +45,9 @@ class BuildRequest:
     runner: Literal["local", "ray"] = "local"
     benchmarks: Sequence[str] = ()
     overrides: Sequence[str] = ()
+    name: str | None = None
+    licence: str | None = None
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class _Work:
     scratch: Path
     images: ImagePlaces
     progress: Progress
+    allow_empty: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
 
@@ -96,7 +100,9 @@ def resolve(request: BuildRequest) -> Recipe:
     return load_recipe(
         request.recipe,
         request.profile,
+        name=request.name,
         source=request.source,
+        licence=request.licence,
         limit=request.limit,
         benchmarks=request.benchmarks,
         overrides=request.overrides,
@@ -155,7 +161,8 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         with _told(recipe.name, "source"):
             near = store.local_path("scratch")
             scratch = stack.enter_context(scratch_folder(near.parent if near is not None else None))
-        work = _Work(recipe, inputs, store, scratch, ImagePlaces(scratch / "images.spool"), progress)
+        spool = ImagePlaces(scratch / "images.spool")
+        work = _Work(recipe, inputs, store, scratch, spool, progress, request.allow_empty)
         # Opening the source hashed its files: that is time of the source, too.
         work.timings["source"] = time.monotonic() - started
         read = _read_source(work)
@@ -163,6 +170,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         results = _judge(work, request, read, benchmarks)
         with _told(recipe.name, "assemble"), _timed(work, "assemble"):
             assembled = _assemble(work, read, results, benchmarks)
+            _refuse_empty(work, assembled.rows.height, _whole_ledger(read, assembled))
             keep_findings(store, build_key, read.rows, read.rejections, results, assembled)
         with _told(recipe.name, "shards"), _timed(work, "shards"):
             files = _write(work, assembled)
@@ -192,7 +200,25 @@ def _read_source(work: _Work) -> Ingested:
         task.done()
     if read.records == 0:
         raise InfiMmrError(f"recipe {work.recipe.name}: the source has no records", "Check --source and --limit")
+    _refuse_empty(work, read.rows.height, read.rejections)
     return read
+
+
+def _refuse_empty(work: _Work, rows: int, ledger: Any) -> None:
+    """Refuse a build that keeps no row, with the reasons counted, unless it was asked for."""
+    if rows == 0 and not work.allow_empty:
+        raise no_rows(work.recipe.name, ledger)
+
+
+def no_rows(recipe: str, ledger: Any) -> InfiMmrError:
+    """Return the error of a source or build that keeps no row."""
+    from data_engine.findings import first_of, reason_counts
+
+    counts = ", ".join(f"{count} {rule}" for rule, count in reason_counts(ledger).items())
+    return InfiMmrError(
+        f"recipe {recipe}: no row is kept ({counts}; {first_of(ledger)})",
+        "Mend the source or the recipe; --allow-empty publishes a version without rows",
+    )
 
 
 def _read_benchmarks(work: _Work) -> tuple[list[BenchmarkItems], dict[str, Ingested]]:
@@ -237,10 +263,20 @@ def _judge(
         for name, settings in work.recipe.steps():
             with _told(work.recipe.name, name), _timed(work, name):
                 results[name] = step_module(name).run(dataclasses.replace(context, results=results), settings)
+            if name == "verify_answers" and work.recipe.assemble.remove_unverifiable:
+                _refuse_unverifiable(work, read, results)
             trim()
     finally:
         runner.close()
     return results
+
+
+def _refuse_unverifiable(work: _Work, read: Ingested, results: dict[str, StepResult]) -> None:
+    """Refuse before any model is asked where no gold can be verified."""
+    from data_engine.assemble import assemble
+
+    judged = assemble(read.rows, results, work.recipe.assemble, {})
+    _refuse_empty(work, judged.rows.height, _whole_ledger(read, judged))
 
 
 def _assemble(
@@ -335,6 +371,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     records = [dict(result.record) for result in results.values()]
     prompts = {prompt["name"]: prompt["sha256"] for record in records for prompt in record.get("prompts", [])}
     warnings = [
+        *work.inputs.source.notes,
         *unpinned(work.inputs),
         *read.warnings,
         *(text for other in benchmark_reads.values() for text in other.warnings),
@@ -343,6 +380,8 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     warnings += [text for result in results.values() for text in result.warnings]
     if assembled.rows.height == 0:
         warnings.append("no row was kept")
+    if not work.inputs.source.licence:
+        warnings.append("the licence of the rows is not stated (--licence, or source.licence)")
     return ManifestDraft(
         name=work.recipe.name,
         profile=work.recipe.profile,

@@ -6,6 +6,7 @@ People's output goes to stderr; with `--json` stdout is one JSON object and noth
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 import typer
@@ -35,6 +36,13 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 StoreOption = Annotated[
     str | None, typer.Option("--store", metavar="URL", help="Folder, s3://, gs://; else $INFI_MMR_STORE, ./store.")
 ]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name the dataset and, with --source, what ids begin with.")
+]
+LicenceOption = Annotated[
+    str | None, typer.Option("--licence", metavar="TEXT", help="State the rows' licence (with --source: else none).")
+]
+EmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Publish a version even if no row is kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
@@ -47,6 +55,9 @@ def build(  # noqa: PLR0917 - the contract's options
     runner: RunnerOption = "local",
     benchmark: BenchmarkOption = None,
     overrides: SetOption = None,
+    name: NameOption = None,
+    licence: LicenceOption = None,
+    allow_empty: EmptyOption = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -61,6 +72,7 @@ def build(  # noqa: PLR0917 - the contract's options
         from shared.progress import open_progress
 
         request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
+        request = dataclasses.replace(request, name=name, licence=licence, allow_empty=allow_empty)
         with open_progress(as_json=json) as progress:
             report = build_now(request, progress)
         say_report(report)
@@ -78,6 +90,8 @@ def plan(  # noqa: PLR0917 - the same options as build
     runner: RunnerOption = "local",
     benchmark: BenchmarkOption = None,
     overrides: SetOption = None,
+    name: NameOption = None,
+    licence: LicenceOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -92,6 +106,7 @@ def plan(  # noqa: PLR0917 - the same options as build
         from shared.progress import open_progress
 
         request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
+        request = dataclasses.replace(request, name=name, licence=licence)
         with open_progress(as_json=json) as progress:
             found = plan_build(request, progress)
         say_plan(found)

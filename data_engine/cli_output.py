@@ -27,9 +27,17 @@ def say_report(report: BuildReport) -> None:
     for step in report.steps:
         cells = f"{step.computed} computed, {step.reused} reused" if step.computed or step.reused else ""
         _say(f"  {step.name:<26}{step.rows_in:>8} -> {step.rows_out:<8}{human_seconds(step.seconds):>12}  {cells}")
+    if manifest.rejected:
+        from data_engine.findings import reason_counts
+
+        _say(f"  removed: {_counted(reason_counts(report.version.ledger()))}")
     for warning in manifest.warnings:
         _say(f"  note: {warning}")
     _say(f"{done}: {report.version.path}")
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {rule}" for rule, count in reasons.items())
 
 
 def say_plan(plan: Mapping[str, Any]) -> None:
@@ -38,6 +46,10 @@ def say_plan(plan: Mapping[str, Any]) -> None:
         _say(f"{plan['dataset']}@{plan['version']} stands there already: nothing would run")
         return
     _say(f"{plan['dataset']} ({plan['profile']}): {plan['rows']} rows, {plan['images']} images from {plan['source']}")
+    if plan["reasons"]:
+        _say(f"  refused by the source: {_counted(plan['reasons'])}")
+    for note in plan["notes"]:
+        _say(f"  note: {note}")
     for step in plan["steps"]:
         calls = f"{step['model_calls']} model calls, {step['reused']} reused" if step["model"] else step["note"]
         _say(f"  {step['name']:<26}{calls:<44}{human_seconds(step['seconds']):>12}")

@@ -25,6 +25,26 @@ STEP = "findings"
 _PART = 4096
 
 
+def reason_counts(ledger: pl.DataFrame) -> dict[str, int]:
+    """Removed records by rule, as `STEP RULE` (a source's reasons by their own name), most frequent first."""
+    import polars as pl
+
+    removed = ledger.filter(pl.col("removed")).group_by("step", "rule").len()
+    ordered = removed.sort(["len", "step", "rule"], descending=[True, False, False]).iter_rows()
+    return {rule if step == "source" else f"{step} {rule}": count for step, rule, count in ordered}
+
+
+def first_of(ledger: pl.DataFrame) -> str:
+    """One removed record of the most frequent rule in words, for an error."""
+    import polars as pl
+
+    counted = ledger.filter(pl.col("removed")).with_columns(pl.len().over("step", "rule").alias("count"))
+    row = counted.sort("count", descending=True, maintain_order=True).row(0, named=True)
+    evidence = json.loads(row["evidence"])
+    detail = evidence.get("detail") or evidence.get("reason") or ""
+    return f"for instance {row['source_id']}" + (f": {str(detail)[:120]}" if detail else "")
+
+
 def findings_table(store: Store, build_key: str) -> AnnotationTable:
     """Return the table of a build's findings."""
     import pyarrow as pa

@@ -20,6 +20,7 @@ from data_engine.sources import virl39k as virl39k_reader
 from data_engine.sources.base import Source
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.sources.places import find_place
+from shared.dataset_version.names import checked_name
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, file_hash, fingerprint
 from shared.language import LANGUAGES
@@ -121,6 +122,9 @@ def _content(path: str) -> str:
 
 def _named(values: dict[str, Any], source: Source) -> dict[str, Any]:
     out = {**values, "location": source.location, "revision": source.revision}
+    for key in ("name", "columns"):  # what most recipes leave empty is no part of their identity
+        if not out.get(key) or source.location == "mini":
+            out.pop(key, None)
     if source.location != "mini":
         out.pop("mini", None)
         out.pop("rows", None)
@@ -149,11 +153,16 @@ def _open_source(recipe: str, settings: SourceSettings) -> Source:
         settings.reader
     ]
     place = find_place(settings.location, settings.revision, settings.files or reader.HUB_PATTERNS, what=what)
+    source: Source
     if settings.reader == "virl39k":
-        return virl39k_reader.Virl39k(place, settings.licence)
-    if settings.reader == "deepscaler":
-        return deepscaler_reader.DeepScaler(place, settings.licence)
-    return benchmark_reader.Benchmark(settings.benchmark, place, settings.licence)
+        source = virl39k_reader.Virl39k(place, settings.licence, settings.columns)
+    elif settings.reader == "deepscaler":
+        source = deepscaler_reader.DeepScaler(place, settings.licence, settings.columns)
+    else:
+        source = benchmark_reader.Benchmark(settings.benchmark, place, settings.licence)
+    if settings.name and settings.reader != "benchmark":
+        source.name = checked_name(settings.name)
+    return source
 
 
 def _open_benchmark(recipe: str, name: str, settings: BenchmarkSettings) -> Source:

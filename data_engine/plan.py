@@ -130,6 +130,7 @@ def plan_build(request: BuildRequest, progress: Progress) -> dict[str, Any]:
 
 
 def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
+    from data_engine.build import no_rows
     from data_engine.inputs import read_benchmarks
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.ingest import ingest
@@ -143,8 +144,12 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
         task = progress.task(
             f"source {inputs.source.name}", recipe.source.limit or inputs.source.count(), unit="records"
         )
-        read = ingest(inputs.source, images, store, limit=recipe.source.limit, task=task)
+        conflicts = recipe.assemble.remove_conflicts
+        limit = recipe.source.limit
+        read = ingest(inputs.source, images, store, limit=limit, check_conflicts=conflicts, task=task)
         task.done()
+        if read.records and read.rows.height == 0:
+            raise no_rows(recipe.name, read.rejections)
         benchmarks, _ = read_benchmarks(inputs, images, store, progress)
         context = StepContext(
             store=store,
@@ -241,12 +246,16 @@ def _seconds_per_call(store: Store, profile: str, step: str) -> float:
 
 
 def _told(inputs: Inputs, read: Ingested, pictures: int, steps: list[dict[str, Any]], starts: int) -> dict[str, Any]:
+    from data_engine.findings import reason_counts
+
     seconds = sum(step["seconds"] for step in steps)
     seconds += starts * ASSUMED[inputs.recipe.profile]["start"]
     seconds += pictures * SECONDS_PER_PICTURE + read.rows.height * SECONDS_PER_ROW
     return {
         "rows": read.rows.height,
         "rejected_by_source": read.rejections.height,
+        "reasons": reason_counts(read.rejections),
+        "notes": [*inputs.source.notes],
         "images": pictures,
         "benchmarks": {name: source.location for name, source in inputs.benchmarks.items()},
         "steps": steps,

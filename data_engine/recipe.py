@@ -21,8 +21,10 @@ from pydantic import Field
 from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.mini import MiniSettings
 from shared.config import NO_IDENTITY, Strict, build_model, merge, parse_override, read_toml
+from shared.dataset_version.names import checked_name
 from shared.errors import UsageError, did_you_mean
 from shared.prompts import SET_OF_PROFILE, set_folder
+from shared.vlm.spec import BUNDLED
 
 STEP_ORDER = (
     "verify_answers",
@@ -47,7 +49,15 @@ class SourceSettings(Strict):
     files: tuple[str, ...] = Field(
         default=(), description="Hub files to fetch, as patterns; empty takes the reader's own."
     )
-    licence: str = Field(default="", description="Licence of the rows, recorded in the manifest.")
+    licence: str = Field(
+        default="", description="Licence of the rows, recorded in the manifest; another location has its own."
+    )
+    name: str = Field(
+        default="", description="What row ids begin with; empty takes the reader's name. Not for location 'mini'."
+    )
+    columns: dict[str, str] = Field(
+        default={}, description="Columns of your own by role, e.g. question = 'prompt_text'; see the reader's roles."
+    )
     limit: int = Field(default=0, ge=0, description="Records read from the front; 0 reads all.")
     mini: MiniSettings = Field(default=MiniSettings(), description="Sizes for location 'mini'.")
 
@@ -172,7 +182,9 @@ def load_recipe(
     words: str,
     profile: Literal["full", "local"],
     *,
+    name: str | None = None,
     source: str | None = None,
+    licence: str | None = None,
     limit: int | None = None,
     benchmarks: Sequence[str] = (),
     overrides: Sequence[str] = (),
@@ -182,7 +194,10 @@ def load_recipe(
     Args:
         words: `virl39k-captioned`, or the path of a TOML file.
         profile: Which profile's values to take.
-        source: `--source`: overrules `source.location` (its revision then is the folder's content, or the hub's main).
+        name: `--name`: the dataset's name, else the file's; ids of rows that are read from a place begin with it.
+        source: `--source`: overrules `source.location` (its revision then is the folder's content, or the hub's main,
+            and the recipe's licence does not hold for it).
+        licence: `--licence`: overrules `source.licence`.
         limit: `--limit`: overrules `source.limit`.
         benchmarks: `--benchmark NAME=PLACE`, each adds or replaces one.
         overrides: `--set KEY=VALUE`, over everything else.
@@ -192,9 +207,9 @@ def load_recipe(
 
     """
     file = _recipe_file(words)
-    table = read_toml(file)
+    table = beside(read_toml(file), file.parent) if file.parent != _FOLDER else read_toml(file)
     table.setdefault("prompts", SET_OF_PROFILE[profile])
-    changes = _command_line(source, limit, benchmarks)
+    changes = _command_line(name, source, licence, limit, benchmarks)
     for text in overrides:
         changes = merge(changes, parse_override(text))
     changes = _own_revisions(changes)
@@ -204,7 +219,28 @@ def load_recipe(
     model = pydantic.create_model("Recipe", __base__=_RecipeBase, steps=(_steps_model(), _steps_model()()))
     settings = build_model(table, model, (), what="recipe", profile=profile, file=file.name)
     _check(settings, file.name)
-    return Recipe(name=file.stem, profile=profile, settings=settings)
+    return Recipe(name=checked_name(name or file.stem), profile=profile, settings=settings)
+
+
+_PLACES = frozenset({"location", "model", "prompt", "reference", "prompts"})
+"""Keys whose values may be files or folders."""
+
+
+def beside(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a recipe's table with relative paths that exist beside its file leading there, wherever one works.
+
+    What does not exist there stays: a hub id, a name, or a path from the working directory.
+    """
+
+    def placed(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: placed(key if key == "prompts" else name, item) for name, item in value.items()}
+        if key not in _PLACES or not isinstance(value, str) or value in {"", "mini", BUNDLED}:
+            return value
+        path = folder / Path(value).expanduser()
+        return str(path) if path.exists() else value
+
+    return {key: placed(key, value) for key, value in table.items()}
 
 
 def _recipe_file(words: str) -> Path:
@@ -219,8 +255,11 @@ def _recipe_file(words: str) -> Path:
     return path
 
 
-def _command_line(source: str | None, limit: int | None, benchmarks: Sequence[str]) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
+def _command_line(
+    name: str | None, source: str | None, licence: str | None, limit: int | None, benchmarks: Sequence[str]
+) -> dict[str, Any]:
+    given = {"name": name, "licence": licence}
+    changes: dict[str, Any] = {"source": {key: value for key, value in given.items() if value is not None}}
     if source is not None:
         changes = merge(changes, {"source": {"location": source, "revision": "main"}})
     if limit is not None:
@@ -234,7 +273,7 @@ def _command_line(source: str | None, limit: int | None, benchmarks: Sequence[st
 
 
 def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
-    """Give whatever names another place or model without a revision the main one: a recipe's commit is not its commit.
+    """Give whatever names another place or model the main revision and, a source, no licence: the recipe's are not its.
 
     Args:
         changes: Overrides as a table.
@@ -243,6 +282,8 @@ def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
     own = {key: _own_revisions(value) if isinstance(value, dict) else value for key, value in changes.items()}
     if isinstance(own.get("location") or own.get("model"), str):
         own.setdefault("revision", "main")
+    if isinstance(own.get("source"), dict) and isinstance(own["source"].get("location"), str):
+        own["source"].setdefault("licence", "")
     return own
 
 

@@ -90,5 +90,16 @@ def _tell_version(store: Store, version: DatasetVersion, identity: str) -> dict[
         row = version.scan().filter(pl.col("id") == identity).select(_SHOWN).collect()
         story |= {name: row[name].to_list()[0] for name in _SHOWN if row.height}
         story.setdefault("source", {"source_name": story.get("source_name"), "source_id": story.get("source_id")})
+    known_source = {key: value for key, value in story.get("source", {}).items() if value is not None}
+    story["source"] = _source(version, ledger) | known_source
     story["ledger"] = ledger
     return story
+
+
+def _source(version: DatasetVersion, ledger: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where every row of a version comes from: its manifest names the source first."""
+    source: dict[str, Any] = {"source_id": ledger[0]["source_id"]} if ledger else {}
+    if version.manifest.inputs:
+        first = version.manifest.inputs[0]
+        source |= {"source_name": first.name, "source_location": first.location, "source_revision": first.revision}
+    return source

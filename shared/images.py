@@ -29,7 +29,9 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
 EPS would start Ghostscript, and the rest have no place in a data set.
 """
 
-Reason = Literal["not_an_image", "truncated", "bomb", "too_small", "too_large", "aspect_ratio", "empty"]
+Reason = Literal[
+    "not_an_image", "unsupported_format", "truncated", "bomb", "too_small", "too_large", "aspect_ratio", "empty"
+]
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,11 @@ def safe_join(root: Path | str, relative: str, links: Path | None = None) -> Pat
     `links` names another folder in which symlinks may end: the blobs of the hub's cache, whose snapshots are links.
 
     Raises:
-        PathRefused: `remote_url` for anything with a scheme, `path_escape` for absolute names, `..`, backslashes,
-            NUL bytes, and symlinks that lead out of `root`.
+        PathRefused: `image_missing` for an empty name, `remote_url` for anything with a scheme, `path_escape` for
+            absolute names, `..`, backslashes, NUL bytes, and symlinks that lead out of `root`.
     """
+    if not relative:
+        raise PathRefused("image_missing", relative)
     if _URL.match(relative):
         raise PathRefused("remote_url", relative)
     parts = [part for part in relative.split("/") if part not in {"", "."}]
@@ -273,8 +277,10 @@ def _opened(data: bytes, limits: ImageLimits) -> PilImage.Image:
         raise ImageRefused("bomb", str(error)) from error
     except UnidentifiedImageError as error:
         raise ImageRefused(_why_unidentified(data), "no known image header, or a broken one") from error
+    except MemoryError:  # says nothing about the picture, and must not be remembered as if it did
+        raise
     except Exception as error:
-        raise ImageRefused("not_an_image", f"{type(error).__name__}: {error}") from error
+        raise ImageRefused(_why_failed(error, "not_an_image"), f"{type(error).__name__}: {error}") from error
     try:
         _check_size(image.width, image.height, limits)
     except ImageRefused:
@@ -307,14 +313,25 @@ def _load(image: PilImage.Image) -> None:
         image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefused("bomb", str(error)) from error
+    except MemoryError:  # as above
+        raise
     except Exception as error:
-        raise ImageRefused("truncated", f"{type(error).__name__}: {error}") from error
+        raise ImageRefused(_why_failed(error, "truncated"), f"{type(error).__name__}: {error}") from error
 
 
+_UNSUPPORTED = (b"%PDF", b"%!PS", b"\xc5\xd0\xd3\xc6", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\1\0", b"8BPS")
+"""PDF, EPS (plain, and with a preview), JPEG XL (bare, and boxed), ICO, PSD."""
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
+def _why_failed(error: Exception, otherwise: Reason) -> Reason:
+    """Pillow refuses text chunks that unpack to more than it allows with a `ValueError` of its own."""
+    return "bomb" if isinstance(error, ValueError) and "too large" in str(error) else otherwise
+
+
 def _why_unidentified(data: bytes) -> Reason:
+    if data.startswith(_UNSUPPORTED) or data[4:8] == b"ftyp" or b"<svg" in data[:512].lower():  # ftyp: HEIC, AVIF
+        return "unsupported_format"
     known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
     return "truncated" if known else "not_an_image"
 

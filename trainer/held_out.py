@@ -15,7 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.picture_cache import cache_folder, cached_picture
+from shared.caches import cache_folder
+from trainer.picture_cache import cached_picture
 from trainer.prompts import PromptRenderer, messages
 from trainer.training_data import LABEL_EXTRAS
 

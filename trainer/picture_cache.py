@@ -20,11 +20,6 @@ PICTURES = "pictures-2"
 """Folder of the cache; its number rises when the same bytes give other pixels (2: key colours lie on white)."""
 
 
-def cache_folder() -> Path:
-    """Folder of the picture cache: `$INFI_MMR_CACHE`, else `~/.cache/infi-mmr`. A cluster's machines must share it."""
-    return Path(os.environ.get("INFI_MMR_CACHE") or Path.home() / ".cache" / "infi-mmr")
-
-
 def cached_picture(data: bytes, sha256: str, folder: Path, max_pixels: int) -> tuple[Path, tuple[int, int]]:
     """Path of a picture in the cache and its (height, width), writing it if it is new.
 

@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.caches import cache_folder
 from shared.errors import InfiMmrError
 from shared.whole_file import write_whole
 from trainer.phase import Phase
-from trainer.picture_cache import cache_folder, cached_picture
+from trainer.picture_cache import cached_picture
 from trainer.prompts import PromptRenderer, messages
 
 if TYPE_CHECKING:

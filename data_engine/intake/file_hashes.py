@@ -1,9 +1,8 @@
 """sha256 of files, remembered by path, size and times, so that an unchanged 5 GB is not read again.
 
-The memory is one SQLite file in the user's cache folder (`INFI_MMR_CACHE`, else `XDG_CACHE_HOME/infi-mmr`, else
-`~/.cache/infi-mmr`). It only saves time: where it cannot be written, files are read. A file counts as unchanged while
-size, inode, modification and change time are; a file younger than two seconds when its reading began is never
-remembered, because a later write could share its times.
+The memory is one SQLite file in the user's cache folder (`shared.caches`). It only saves time: where it cannot be
+written, files are read. A file counts as unchanged while size, inode, modification and change time are; a file younger
+than two seconds when its reading began is never remembered, because a later write could share its times.
 """
 
 from __future__ import annotations
@@ -15,18 +14,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from shared.caches import cache_folder
 from shared.fingerprint import file_hash
 
 YOUNG_SECONDS = 2.0
 """Age below which times do not tell whether a file changed: some file systems keep them as coarsely as 2 s (FAT)."""
-
-
-def cache_folder() -> Path:
-    """Folder for what can be computed again at any time."""
-    named = os.environ.get("INFI_MMR_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infi-mmr"
 
 
 def file_hashes(paths: Iterable[Path]) -> dict[Path, str]:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from data_engine.intake.file_hashes import file_hashes
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.sources.base import BytesImage, FileImage, Rejection, Source, SourceRow
+from shared.code_points import broken_characters, carried
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.ids import row_hash, row_id
@@ -82,7 +84,7 @@ def ingest(
     good: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     records = 0
-    for item in _checked(_limited(source.rows(), limit), places, memory, task):
+    for item in _checked(map(_carried, _limited(source.rows(), limit)), places, memory, task):
         records += 1
         if isinstance(item, Rejection):
             bad.append(_ledger_entry(source, item))
@@ -112,6 +114,27 @@ def ingest(
         warnings=warnings,
         mends=dict(sorted(mends.items())),
     )
+
+
+def _carried(item: SourceRow | Rejection) -> SourceRow | Rejection:
+    """Refuse a record whose words cannot be written as UTF-8; replace such characters everywhere else."""
+    if isinstance(item, SourceRow):
+        for name, texts in (("question", (item.question,)), ("answer", (item.answer,)), ("options", item.choices)):
+            if found := broken_characters("".join(texts)):
+                item = Rejection(item.source_id, "unreadable", f"{name}: {found}", item.question, item.answer_raw)
+                break
+    return dataclasses.replace(item, **{field.name: _clean(getattr(item, field.name)) for field in fields(item)})
+
+
+def _clean(value: Any) -> Any:
+    """The same value in what JSON and Parquet can hold."""
+    if isinstance(value, str):
+        return carried(value)
+    if isinstance(value, Mapping):
+        return {carried(str(key)): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_clean(item) for item in value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[SourceRow | Rejection]:
@@ -165,22 +188,24 @@ def _pictures(item: SourceRow | Rejection, files: Mapping[Path, str]) -> list[_P
     pictures = []
     for image in item.images:
         if isinstance(image, BytesImage):
-            name = image.name.replace("\\", "/")
+            name = carried(image.name.replace("\\", "/"))
             pictures.append(_Picture(bytes_hash(image.data), name, image.data, None, len(image.data)))
             continue
         try:
             path = image.path()
         except PathRefused as error:
-            return _reject(item, error.reason, image.name)
+            return _reject(item, error.reason, image.name or "neither bytes nor a path")
         digest = files.get(path)
         if digest is None:
-            return _reject(item, "image_missing", image.name)
-        pictures.append(_Picture(digest, image.name, None, path, path.stat().st_size))
+            if path.is_file():  # there, and no hash: it must not pass as missing
+                raise InfiMmrError(f"picture {image.name} cannot be read", "Check its permissions and the disk")
+            return _reject(item, "image_missing", image.name or "neither bytes nor a path")
+        pictures.append(_Picture(digest, carried(image.name), None, path, path.stat().st_size))
     return pictures
 
 
 def _reject(row: SourceRow, reason: str, detail: str) -> Rejection:
-    return Rejection(row.source_id, reason, detail, row.question, row.answer_raw)
+    return Rejection(row.source_id, reason, carried(detail), row.question, row.answer_raw)
 
 
 def _inspect(pictures: list[_Picture] | Rejection, memory: _Inspections) -> tuple[str, str] | None:

@@ -8,12 +8,15 @@ Not covered: duplicate keys and conflicting answers (they need all rows: `ingest
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from shared.answers import gold_answer
+from shared.answers.words import letters_in
 from shared.images import safe_join
 from shared.placeholders import IMAGE_TAG, PICTURE_MARK
 
@@ -27,6 +30,7 @@ REASONS = (
     "remote_url",
     "tag_image_mismatch",
     "model_tokens",
+    "has_pictures",
     "duplicate_id",
     "conflicting_answers",
 )
@@ -97,6 +101,7 @@ class Source(Protocol):
         revision: Hub commit, or `sha256:` and the first 16 digits of the hash over the files read.
         licence: As stated by the recipe.
         taken: What the reader found where, in words.
+        notes: Sentences for people, kept in the manifest: files that were left out, and why.
 
     """
 
@@ -105,6 +110,7 @@ class Source(Protocol):
     revision: str
     licence: str
     taken: str
+    notes: Sequence[str]
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per record, in the source's order."""
@@ -118,6 +124,11 @@ class Source(Protocol):
 
 _TAG = re.compile(r"<\s*image\s*\d*\s*>", re.IGNORECASE)
 _OPTION = re.compile(r"(?<![A-Za-z0-9])\(([A-Ha-h])\)\s*")
+_DOTTED_OPTION = re.compile(r"(?:^|(?<=\s))([A-H])\s?[.．、:：]\s*", re.MULTILINE)
+_NO_OPTION = (IMAGE_TAG, "\n\n", r"\]", r"\qquad")
+"""What stands in a text between two letters that is no option: pictures, prose, formulas that hold several."""
+_LONGEST_OPTION = 200
+"""Characters; what is longer between two letters is prose."""
 _BOX = re.compile(r"^\$*\s*\\boxed\s*\{")
 
 
@@ -181,13 +192,30 @@ def words_of(question: str) -> str:
     return _TAG.sub("", PICTURE_MARK.sub("", question)).strip()
 
 
-def choices_in_question(question: str) -> tuple[str, ...]:
+def choices_in_question(question: str, answer: str = "") -> tuple[str, ...]:
     """Options that a question lists itself as `(A) ... (B) ...`, on lines or in a row; empty where it does not.
 
     Takes the last run of consecutive letters from A on, at least two; an option ends at the next letter, the last one
     at its line's end. Any other lettering (points of a figure, parts of a question) breaks the run.
+    With dots (`A. ... B. ...`), which prose has as well, it takes three letters or more, short texts, and an `answer`
+    that is one of the letters or texts.
     """
-    marks = list(_OPTION.finditer(question))
+    found = _options(question, list(_OPTION.finditer(question)))
+    if found or not answer:
+        return found
+    listed = _options(question, list(_DOTTED_OPTION.finditer(question)))
+    dotted = tuple(text.removesuffix("##").strip() for text in listed)
+    if len(dotted) < 3 or not all(text and len(text) <= _LONGEST_OPTION for text in dotted):
+        return ()
+    if any(text.count("$") % 2 or any(mark in text for mark in _NO_OPTION) for text in dotted):
+        return ()
+    letters, _ = letters_in(answer) or (frozenset(), "")
+    named = len(letters) == 1 and letters <= {chr(65 + place) for place in range(len(dotted))}
+    return dotted if named or answer in dotted else ()
+
+
+def _options(question: str, marks: list[re.Match[str]]) -> tuple[str, ...]:
+    """Texts behind the last run of consecutive letters, which must be the last letters there are."""
     start = max((index for index, mark in enumerate(marks) if mark[1] in "Aa"), default=None)
     if start is None:
         return ()
@@ -206,16 +234,33 @@ def choices_in_question(question: str) -> tuple[str, ...]:
 
 
 def plain_answer(value: object) -> str:
-    """A gold of any type as text: `142.0` is `142`, a list of one is its item, None is empty."""
-    if value is None:
+    """A gold of any type as text: `142.0` is `142`, a list of one is its item; None, NaN and infinities are empty."""
+    missing = isinstance(value, float) and not math.isfinite(value)  # how tables write it
+    if value is None or missing or isinstance(value, Mapping):
         return ""
-    if isinstance(value, bool):
-        return str(value)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
     if isinstance(value, list | tuple):
         return plain_answer(value[0]) if value else ""
     return str(value)
+
+
+def held_answer(answer: str, choices: Sequence[str]) -> tuple[str, str]:
+    """The answer inside a gold, and what was done in words: the answer taken out of a solution, or left as it is.
+
+    A gold that says there is no answer, or that it stands elsewhere, gives an empty answer and the reason. A paragraph
+    stays: `verify_answers` names it, so that a recipe can keep it.
+    """
+    held = gold_answer(answer, choices or None)
+    if held.answer is not None:
+        if not held.taken:
+            return answer, ""
+        return held.answer.strip(), f"answer taken out of a longer gold ({held.taken})"
+    if held.reason in {"missing", "elsewhere"}:
+        return "", f"the gold holds no answer ({held.reason})"
+    return answer, ""
 
 
 def pass_rate(value: object) -> float | None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.code_points import carried
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
 from shared.images import PathRefused, safe_join
@@ -48,7 +49,7 @@ def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str)
         return Place(None, "mini")
     path = Path(words).expanduser()
     if path.exists():
-        name = path.resolve().name
+        name = carried(path.resolve().name)
         return Place(path.resolve(), name)
     if not _HUB_ID.match(words) or words.endswith(_FILE_SUFFIXES):
         raise InfiMmrError(f"{what}: {words} does not exist", "Name a folder, a file, a hub id OWNER/NAME, or mini")
@@ -105,7 +106,12 @@ def unpacked(archive: Path, digest: str, cache: Path) -> Path:
         except OSError:
             if not done.is_dir():
                 raise
-    except (zipfile.BadZipFile, PathRefused, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        PathRefused,
+        EOFError,
+        RuntimeError,
+    ) as error:  # RuntimeError: encrypted, or packed otherwise
         raise InfiMmrError(f"{archive.name} cannot be unpacked: {error}", "Fetch it again") from error
     except OSError as error:
         raise InfiMmrError(

@@ -1,19 +1,19 @@
-"""ViRL39K rows: `39Krelease.parquet` (or any parquet with its columns) and the pictures beside it.
+"""ViRL39K rows: `39Krelease.parquet` (or any parquet, json or jsonl with its columns) and the pictures beside it.
 
 Columns read: `question`, `answer` (in a box), `PassRate_32BTrained`, `PassRate_7BBase` (-1 = not annotated),
 `category`, `source`, `qid`, `image` (list of relative paths; one path and embedded `{bytes, path}` are taken as
-well). Only `question`, `answer` and `image` must be there. Pictures lie under the parquet's folder, or in an
-`images.zip` there.
+well). Only `question`, `answer` and `image` must be there; `Columns` names others for them. What no role takes is kept
+in `extra.columns` where it is short. Pictures lie under the file's folder, or in an `images.zip` there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_engine.intake.file_hashes import cache_folder, file_hashes
+from data_engine.intake.file_hashes import file_hashes
 from data_engine.intake.folder_listing import list_files, recall, remember
 from data_engine.sources.base import (
     BytesImage,
@@ -22,20 +22,42 @@ from data_engine.sources.base import (
     SourceRow,
     choices_in_question,
     fit_image_tags,
+    held_answer,
     pass_rate,
     plain_answer,
     unbox,
     words_of,
 )
 from data_engine.sources.places import Place, files_revision, short_revision, unpacked
+from data_engine.sources.records import (
+    OTHER_COLUMNS,
+    Columns,
+    column_names,
+    data_files,
+    read_records,
+    row_count,
+    unreadable,
+)
 from shared.benchmark_golds import mend_gold
+from shared.caches import cache_folder
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
 from shared.images import PathRefused, safe_join
 from shared.placeholders import model_tokens
 
 HUB_PATTERNS = ("39Krelease.parquet", "images/*", "images/**", "images.zip")
-_NEEDED = {"question", "answer", "image"}
+ROLES = {
+    "question": ("question",),
+    "answer": ("answer",),
+    "image": ("image", "images"),
+    "id": ("qid", "id", "unique_id"),
+    "category": ("category", "subject"),
+    "source": ("source",),
+    "pass_rate_large": ("PassRate_32BTrained",),
+    "pass_rate_small": ("PassRate_7BBase",),
+}
+"""Columns that serve each role, best first, unless a recipe names another."""
+_NEEDED = ("question", "answer", "image")
 _BATCH_ROWS = 256
 _CONTENT_VERSION = 1
 """Raised when the fingerprint of a folder is made otherwise from the same files."""
@@ -46,10 +68,13 @@ class Virl39k:
 
     name = "virl39k"
 
-    def __init__(self, place: Place, licence: str = "") -> None:
+    def __init__(self, place: Place, licence: str = "", columns: Mapping[str, str] | None = None) -> None:
         if place.path is None:
             raise InfiMmrError("source virl39k: mini is drawn, not read", "Use the mini source")
-        self._files = parquet_files(place.path, _NEEDED, prefer="39Krelease.parquet", what="source virl39k")
+        self._columns = Columns(ROLES, columns, kept=("planted",))
+        found = data_files(place.path, self._columns, _NEEDED, prefer="39Krelease.parquet", what="source virl39k")
+        self._files = found[0]
+        self.notes: Sequence[str] = found[1]
         self._root = self._files[0].parent
         self._hashes = file_hashes(self._files)
         archive = self._root / "images.zip"
@@ -63,41 +88,27 @@ class Virl39k:
         self._settled = True
         self._fingerprint, short = self._content()
         self.revision = place.commit or short
-        self.taken = f"{', '.join(file.name for file in self._files)} with columns {', '.join(sorted(self._columns()))}"
+        names = column_names(self._files[0], "source virl39k")
+        self.taken = f"{', '.join(file.name for file in self._files)} with columns {', '.join(sorted(names))}"
 
     def fingerprint(self) -> str:
-        """Hash over the parquet files and every picture that they name."""
+        """Hash over the data files and every picture that they name."""
         return self._fingerprint
 
-    def count(self) -> int:
-        """Rows of the parquet files."""
-        import pyarrow.parquet as pq
-
-        return sum(pq.read_metadata(file).num_rows for file in self._files)
+    def count(self) -> int | None:
+        """Rows of the files where they say so without being read."""
+        return row_count(self._files, "source virl39k")
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
-        """One item per parquet row, in file order."""
-        for position, record in enumerate(self._records()):
-            yield virl_row(record, position, self._root, self._links)
+        """One item per record, in file order."""
+        position = 0
+        for file in self._files:
+            for record in read_records(file, "source virl39k"):
+                yield virl_row(self._columns.rename(record), position, self._root, self._links)
+                position += 1
         if not self._settled:
             # The folder was too fresh to be remembered when it was opened; its files were hashed again meanwhile.
             self._content()
-
-    def _columns(self) -> set[str]:
-        import pyarrow.parquet as pq
-
-        return set(pq.read_schema(self._files[0]).names)
-
-    def _records(self) -> Iterator[dict[str, Any]]:
-        import pyarrow.parquet as pq
-
-        for file in self._files:
-            try:
-                with pq.ParquetFile(file) as table:
-                    for batch in table.iter_batches(batch_size=_BATCH_ROWS):
-                        yield from batch.to_pylist()
-            except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-                raise _unreadable(file, error) from error
 
     def _content(self) -> tuple[str, str]:
         if self._commit:
@@ -127,85 +138,58 @@ class Virl39k:
 
     def _picture_names(self) -> list[str]:
         """Names of the pictures that lie in files, each once."""
+        names: dict[str, None] = {}
+        for file in self._files:
+            names.update(dict.fromkeys(filter(None, self._names_of(file))))
+        return list(names)
+
+    def _names_of(self, file: Path) -> Iterator[str]:
+        if file.suffix != ".parquet":
+            for record in map(self._columns.rename, read_records(file, "source virl39k")):
+                yield from map(_file_name, _image_values((record or {}).get("image")))
+            return
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names: dict[str, None] = {}
-        for file in self._files:
-            try:
-                with pq.ParquetFile(file) as table:
-                    for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=["image"]):
-                        column = batch.column("image")
-                        # A thousand lists become values one list at a time, but one flat column at once.
-                        flat = column.flatten() if isinstance(column, pa.ListArray | pa.LargeListArray) else column
-                        names.update(dict.fromkeys(filter(None, map(_file_name, flat.to_pylist()))))
-            except (OSError, ValueError) as error:
-                raise _unreadable(file, error) from error
-        return list(names)
-
-
-def _unreadable(file: Path, error: Exception) -> InfiMmrError:
-    return InfiMmrError(f"source virl39k: {file.name} cannot be read ({error})", "Fetch it again")
-
-
-def parquet_files(path: Path, needed: set[str], *, prefer: str, what: str) -> list[Path]:
-    """Return the parquet files of a folder (or the one file) that have the needed columns; `prefer` wins alone."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if path.is_file():
-        files = [path]
-    else:
-        files = [path / prefer] if (path / prefer).is_file() else sorted(path.glob("*.parquet"))
-        files = files or sorted((path / "data").glob("*.parquet"))
-    if not files:
-        raise InfiMmrError(f"{what}: no parquet file in {path.name}", f"Expected {prefer}, or any parquet like it")
-    found: list[Path] = []
-    seen: set[str] = set()
-    for file in files:
         try:
-            columns = set(pq.read_schema(file).names)
-        except (OSError, pa.ArrowException) as error:
-            if len(files) > 1:
-                continue
-            raise InfiMmrError(
-                f"{what}: {file.name} is not a readable parquet file ({error})", "Fetch it again"
-            ) from error
-        seen |= columns
-        if needed <= columns:
-            found.append(file)
-    if not found:
-        missing = ", ".join(sorted(needed - seen)) or "in one file: " + ", ".join(sorted(needed))
-        raise InfiMmrError(
-            f"{what}: no parquet file in {path.name} has the columns {', '.join(sorted(needed))} (missing {missing})",
-            "Name the folder in the hub's layout, or rename the columns",
-        )
-    return found
+            with pq.ParquetFile(file) as table:
+                column = self._columns.of("image", table.schema_arrow.names)
+                for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=[column]):
+                    values = batch.column(column)
+                    # A thousand lists become values one list at a time, but one flat column at once.
+                    flat = values.flatten() if isinstance(values, pa.ListArray | pa.LargeListArray) else values
+                    yield from map(_file_name, flat.to_pylist())
+        except (OSError, ValueError) as error:
+            raise unreadable(file, "source virl39k", error) from error
 
 
-def virl_row(record: Mapping[str, Any], position: int, root: Path, links: Path | None = None) -> SourceRow | Rejection:
+def virl_row(
+    record: Mapping[str, Any] | None, position: int, root: Path, links: Path | None = None
+) -> SourceRow | Rejection:
     """Turn one record with ViRL39K's columns into a row, or say why it cannot be one."""
+    if record is None:
+        return Rejection(str(position), "unreadable", "not a JSON object")
     source_id = str(record.get("qid") if record.get("qid") not in (None, "") else position)
     question = record.get("question")
     question = question if isinstance(question, str) else ""
     raw = plain_answer(record.get("answer"))
     if not words_of(question):
         return Rejection(source_id, "missing_question", "the question holds no words", question, raw)
-    boxless = unbox(raw)
-    answer, mends = mend_gold(boxless, ())
-    if not answer:
-        return Rejection(source_id, "missing_answer", f"answer is {record.get('answer')!r}", question, raw)
     images = tuple(_image(value, root, links) for value in _image_values(record.get("image")))
     try:
         text, tag_mend = fit_image_tags(question, len(images))
     except ValueError as error:
         return Rejection(source_id, "tag_image_mismatch", str(error), question, raw)
+    answer, mends = mend_gold(unbox(raw), ())
+    answer, taken = held_answer(answer, choices_in_question(text))
+    if not answer:
+        detail = taken or f"answer is {record.get('answer')!r}"
+        return Rejection(source_id, "missing_answer", detail, question, raw)
     if tokens := model_tokens(f"{text} {answer}"):
         return Rejection(source_id, "model_tokens", ", ".join(tokens), question, raw)
-    extra: dict[str, Any] = {key: record[key] for key in ("planted",) if record.get(key)}
+    extra: dict[str, Any] = {key: record[key] for key in ("planted", OTHER_COLUMNS) if record.get(key)}
     notes = [f"{mend['why']}: {mend['before']!r}" for mend in mends if mend["before"].strip() != mend["after"]]
-    if tag_mend:
-        notes.append(tag_mend)
+    notes += [note for note in (tag_mend, taken) if note]
     if notes:
         extra["mends"] = notes
     return SourceRow(
@@ -213,7 +197,7 @@ def virl_row(record: Mapping[str, Any], position: int, root: Path, links: Path |
         question=mend_text(text),
         answer=answer,
         answer_raw=raw,
-        choices=choices_in_question(text),
+        choices=choices_in_question(text, answer),
         images=images,
         category=_text_or_none(record.get("category")),
         source=_text_or_none(record.get("source")),
@@ -252,7 +236,7 @@ def _image(value: object, root: Path, links: Path | None) -> FileImage | BytesIm
         return FileImage(root, str(path or ""), links)
     if isinstance(value, bytes):
         return BytesImage(value, "")
-    return FileImage(root, str(value), links)
+    return FileImage(root, "" if value is None else str(value), links)
 
 
 def _text_or_none(value: object) -> str | None:

@@ -144,8 +144,7 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     try:
         fields = json.loads(data)
         if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:
-            written = fields["format"]
-            raise InfiMmrError(f"{where} has format {written}; this release reads {FORMAT}", "Update infi-mmr")
+            raise _other_format(where, fields["format"])
         fields.pop("manifest_sha256")
         manifest = Manifest.model_validate(fields)
     except (ValueError, ValidationError, KeyError, AttributeError, TypeError, RecursionError) as error:
@@ -160,6 +159,15 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     if manifest.rows != sum(shard.rows for shard in manifest.shards):
         raise damaged(where, "counts other rows than its shards")
     return manifest
+
+
+def _other_format(where: str, written: object) -> InfiMmrError:
+    """Return the error for a manifest of another age."""
+    if not isinstance(written, int):
+        return damaged(where, f"has the format {written!r}, which none ever had")
+    older = written < FORMAT
+    step = "Build the version again, or read it with the release that wrote it" if older else "Update infi-mmr"
+    return InfiMmrError(f"{where} has format {written}; this release reads {FORMAT}", step)
 
 
 def damaged(where: str, how: str) -> InfiMmrError:

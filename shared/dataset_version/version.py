@@ -6,17 +6,17 @@
     version.iterate(rank=0, world_size=8, seed=1)   # dicts, for torch's DataLoader
 
 Opening checks the manifest (checksum and fingerprint). A version in a bucket is brought, verified, into a local
-folder the first time its files are needed: ``$INFI_MMR_CACHE``, else ``~/.cache/infi-mmr``.
+folder the first time its files are needed (`shared.caches`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.caches import cache_folder
 from shared.dataset_version.manifest import Manifest, ManifestDraft
 from shared.dataset_version.names import (
     LATEST,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from shared.dataset_version.iterate import Rows
     from shared.dataset_version.verify import Report
-
-CACHE_VARIABLE = "INFI_MMR_CACHE"
 
 
 class DatasetVersion:
@@ -86,9 +84,8 @@ class DatasetVersion:
             return self
         from shared.dataset_version.transfer import copy_version
 
-        root = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "infi-mmr")
         # One cache store per origin: equal numbers of different origins are different versions.
-        cache = Store.open(root / bytes_hash(self.store.url.encode())[:16])
+        cache = Store.open(cache_folder() / bytes_hash(self.store.url.encode())[:16])
         return DatasetVersion(cache, copy_version(self, cache).manifest)
 
     def files(self) -> list[Path]:

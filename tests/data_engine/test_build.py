@@ -10,6 +10,7 @@ import pytest
 
 from data_engine.build import BuildRequest, build
 from data_engine.intake.ingest import ingest
+from data_engine.plan import plan_build
 from data_engine.runners.local import LocalRunner
 from shared.dataset_version import list_datasets, open_dataset
 from shared.errors import InfiMmrError
@@ -227,13 +228,66 @@ def test_a_source_without_rows_says_so(recipe, tmp_path):
         run(str(own), tmp_path / "store", source=str(tmp_path / "empty.json"))
 
 
-def test_a_version_without_rows_is_a_version_with_a_warning(tmp_path):
+def test_a_build_that_keeps_no_row_is_refused_with_its_reasons_before_any_work(tmp_path, monkeypatch):
+    rows = [{"problem": "x?", "answer": None}, {"problem": "y?", "answer": "N/A"}, {"problem": "", "answer": "1"}]
+    (tmp_path / "bad.json").write_text(json.dumps(rows))
+    own = tmp_path / "own.toml"
+    own.write_text('[source]\nreader = "deepscaler"\nlocation = "mini"\n')
+    monkeypatch.setattr("data_engine.runners.open_runner", lambda *_: pytest.fail("no step may start"))
+    with pytest.raises(
+        InfiMmrError, match=r"no row is kept \(2 missing_answer, 1 missing_question; for instance 0"
+    ) as e:
+        run(str(own), tmp_path / "store", source=str(tmp_path / "bad.json"))
+    assert "--allow-empty" in e.value.next_step
+    assert list_datasets(tmp_path / "store") == []
+    with pytest.raises(InfiMmrError, match="2 missing_answer"):
+        plan_build(BuildRequest(str(own), "local", str(tmp_path / "s"), source=str(tmp_path / "bad.json")), Progress())
+
+
+def test_golds_that_nobody_can_match_end_a_build_before_a_model_is_asked(tmp_path):
+    words = "Because the river runs to the sea and every stone in it was once part of a mountain, so we have shown it."
+    (tmp_path / "bad.json").write_text(json.dumps([{"problem": f"why {n}?", "answer": words} for n in range(3)]))
+    own = tmp_path / "own.toml"
+    own.write_text('[source]\nreader = "deepscaler"\nlocation = "mini"\n[steps.verify_answers]\n')
+    with pytest.raises(InfiMmrError, match=r"no row is kept \(3 verify_answers paragraph"):
+        run(str(own), tmp_path / "store", source=str(tmp_path / "bad.json"))
+
+
+def test_an_empty_version_is_published_where_it_is_asked_for(tmp_path):
     (tmp_path / "bad.json").write_text('[{"problem": "x?", "answer": ""}]')
     own = tmp_path / "own.toml"
     own.write_text('[source]\nreader = "deepscaler"\nlocation = "mini"\n')
-    report = run(str(own), tmp_path / "store", source=str(tmp_path / "bad.json"))
+    report = run(str(own), tmp_path / "store", source=str(tmp_path / "bad.json"), allow_empty=True)
     assert (report.version.manifest.rows, report.version.manifest.rejected) == (0, 1)
     assert "no row was kept" in report.version.manifest.warnings
+
+
+def test_plan_counts_conflicting_answers_as_the_build_will(tmp_path):
+    (tmp_path / "two.json").write_text(json.dumps([{"problem": "x?", "answer": "1"}, {"problem": "x?", "answer": "2"}]))
+    own = tmp_path / "own.toml"
+    own.write_text('[source]\nreader = "deepscaler"\nlocation = "mini"\n[assemble]\nremove_conflicts = false\n')
+    request = BuildRequest(str(own), "local", str(tmp_path / "store"), source=str(tmp_path / "two.json"))
+    plan = plan_build(request, Progress())
+    assert (plan["rows"], plan["reasons"]) == (2, {})
+    assert build(request, Progress()).version.manifest.rows == 2
+
+
+def test_rows_of_ones_own_keep_their_name_columns_and_have_no_licence_of_somebody_else(tmp_path):
+    rows = [{"prompt_text": f"What is {n} + 1?", "gold": n + 1, "uid": f"u{n}", "subject": "sums"} for n in range(3)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    own = tmp_path / "own.toml"
+    own.write_text('[source]\nreader = "deepscaler"\nlocation = "mini"\nlicence = "Apache-2.0"\n')
+    columns = 'source.columns={question = "prompt_text", answer = "gold", id = "uid"}'
+    options = {"source": str(tmp_path / "mine.jsonl"), "overrides": (columns,), "name": "my-sums"}
+    manifest = run(str(own), tmp_path / "store", **options).version.manifest
+    assert (manifest.name, manifest.licences) == ("my-sums", {})
+    assert any("licence" in warning for warning in manifest.warnings)
+    kept = open_dataset("my-sums", tmp_path / "store").scan().collect()
+    assert sorted(kept["source_id"]) == ["u0", "u1", "u2"]
+    assert all(identity.startswith("my-sums-") for identity in kept["id"])
+    assert json.loads(kept["extra"][0])["columns"] == {"subject": "sums"}
+    stated = run(str(own), tmp_path / "store", **options, licence="CC-BY-NC-4.0").version.manifest
+    assert stated.licences == {"my-sums": "CC-BY-NC-4.0"}
 
 
 def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):

@@ -130,6 +130,28 @@ def test_a_users_own_recipe_is_named_after_its_file(tmp_path):
     assert (recipe.name, recipe.steps()) == ("our-set", [])
 
 
+def test_paths_of_a_recipe_lead_from_its_own_folder(tmp_path, monkeypatch):
+    (tmp_path / "team" / "rows").mkdir(parents=True)
+    (tmp_path / "team" / "look.md").write_text("Look.")
+    (tmp_path / "here" / "rows").mkdir(parents=True)
+    text = '[source]\nreader = "virl39k"\nlocation = "rows"\n[steps.type_images]\nprompt = "look.md"\n'
+    text += '[steps.type_images.engine]\nmodel = "tiny-vl"\n[profile.local.source]\nlimit = 3\n'
+    (tmp_path / "team" / "own.toml").write_text(text)
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = load_recipe("../team/own.toml", "local")
+    assert Path(recipe.source.location).resolve() == tmp_path / "team" / "rows"
+    assert Path(recipe.settings.steps.type_images.prompt).resolve() == tmp_path / "team" / "look.md"
+    assert recipe.settings.steps.type_images.engine.model == "tiny-vl"
+    assert load_recipe("../team/own.toml", "local", source="rows").source.location == "rows", "said here, meant here"
+
+
+def test_a_name_that_no_version_could_have_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "My Recipe.toml").write_text('[source]\nreader = "virl39k"\nlocation = "mini"\n')
+    with pytest.raises(UsageError, match="no dataset name"):
+        load_recipe(str(tmp_path / "My Recipe.toml"), "local")
+    assert load_recipe(str(tmp_path / "My Recipe.toml"), "local", name="mine").name == "mine"
+
+
 def test_identity_names_no_path_of_this_machine(tmp_path):
     rows = tmp_path / "deep" / "rows.json"
     rows.parent.mkdir()

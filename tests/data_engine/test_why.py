@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from data_engine.build import BuildRequest, build
+from data_engine.cli_output import say_story
 from data_engine.why import tell
 from shared.errors import InfiMmrError
 from shared.progress import Progress
@@ -66,6 +67,18 @@ def test_a_removed_row_tells_by_what_evidence(store):
 def test_an_unknown_row_names_where_was_looked(store):
     with pytest.raises(InfiMmrError, match=r"no row nonsense in small@v1 \(local\)"):
         tell("nonsense", str(store))
+
+
+def test_a_refused_record_tells_where_it_comes_from(tmp_path, capsys):
+    """No empty place: the manifest names the source of every row."""
+    (tmp_path / "rows.json").write_text('[{"problem": "x?", "answer": "1"}, {"problem": "y?", "answer": null}]')
+    own = tmp_path / "own.toml"
+    own.write_text('[source]\nreader = "deepscaler"\nlocation = "mini"\n')
+    build(BuildRequest(str(own), "local", str(tmp_path / "s"), source=str(tmp_path / "rows.json")), Progress())
+    story = tell("1", str(tmp_path / "s"))
+    assert story["versions"][0]["source"]["source_location"] == "rows.json"
+    say_story(story)
+    assert "source: deepscaler 1 in rows.json" in capsys.readouterr().err
 
 
 def test_without_the_findings_shards_and_ledger_still_speak(store, tmp_path):

@@ -10,12 +10,13 @@ compile where torch likes.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import uuid
 from importlib.metadata import version
 from pathlib import Path
+
+from shared.caches import cache_folder
 
 GUARD = "lock"
 """Name of torch's guard file (torch/utils/cpp_extension.py, `FileBaton`)."""
@@ -23,9 +24,8 @@ GUARD = "lock"
 
 def operators_cache(device: str) -> Path:
     """Folder of operators for this Python, torch, DeepSpeed and device ("cpu" or "cuda"); it need not exist yet."""
-    root = Path(os.environ.get("INFI_MMR_CACHE") or Path.home() / ".cache" / "infi-mmr")
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    return root / "operators" / f"{python}-torch{version('torch')}-deepspeed{version('deepspeed')}-{device}"
+    return cache_folder() / "operators" / f"{python}-torch{version('torch')}-deepspeed{version('deepspeed')}-{device}"
 
 
 def lend_operators(scratch: Path, device: str) -> Path:
