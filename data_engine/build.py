@@ -131,7 +131,18 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
         found = find_by_build_key(store, recipe.name, build_key)
     if found is not None:
         return _found(found, time.monotonic() - started)
+    _check_engines(recipe, request)
     return _build(request, recipe, inputs, store, build_key, progress, started)
+
+
+def _check_engines(recipe: Recipe, request: BuildRequest) -> None:
+    """Refuse an environment without the vLLM that a step will start here, before the source is read."""
+    from shared.installation import check_vllm
+    from shared.vlm.surroundings import cuda_seen
+
+    engines = [settings.engine for _, settings in recipe.steps() if hasattr(settings, "engine")]
+    if request.runner == "local" and any(one.endpoint is None and one.runner == "generate" for one in engines):
+        check_vllm(cuda=cuda_seen())
 
 
 def _found(version: DatasetVersion, seconds: float) -> BuildReport:

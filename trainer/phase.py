@@ -169,7 +169,9 @@ class ClusterSettings(Strict):
     )
     zero_stage: Literal[1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage.")
     adam_offload: bool = Field(default=False, description="Keep Adam's states in host memory.")
-    attention: str = Field(default="flash_attention_2", description="Attention of the trained model.")
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = Field(
+        default="sdpa", description="Attention of the trained model; flash_attention_2 needs flash-attn."
+    )
     sleep: bool = Field(default=True, description="vLLM and DeepSpeed give their GPU memory to each other in turns.")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from shared.errors import InfiMmrError, UsageError, system_error
+from shared.installation import check_vllm
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.held_out import FILE as HELD_OUT
@@ -102,6 +103,9 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
             _same_run(record, record.phase, phase)
             return record
         preflight.check_packages()
+        if not request.ray_address:  # else the engines are on the cluster's machines
+            check_vllm(cuda=request.device == "cuda")
+        preflight.check_attention(phase, request.device)
         preflight.check_compiler()
         preflight.check_ray(request.ray_address)
         parent = _parent(phase)

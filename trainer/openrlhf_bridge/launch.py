@@ -99,9 +99,8 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
             # Workers that wait for their actor import what it needs while the driver does: saves 14 s of 85 on two
             # cores. Not with CUDA, where a module may look for devices before Ray has said which.
             values["RAY_preload_python_modules"] = "openrlhf.trainer.ray.ppo_actor"
-    if spec.device == "cpu":
-        values |= cpu_compat.environment()
-        paths.insert(0, values["PYTHONPATH"])
+    values |= cpu_compat.environment() if spec.device == "cpu" else cpu_compat.with_cuda()
+    paths.insert(0, values["PYTHONPATH"])
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     values["PYTHONPATH"] = os.pathsep.join(paths)
     return values | spec.environment

@@ -4,30 +4,37 @@ How it reaches every process: `site/sitecustomize.py` lies on `PYTHONPATH` of th
 subprocess of vLLM's engine) and calls `install()`, which costs nothing until one of the named modules is imported.
 Each adaptation names its target and the reason; a target that has moved raises `ImportError` at once, because a silent
 miss would train a policy whose rollouts come from stale weights.
-Never loaded where CUDA is present. Not covered on a CPU: NCCL, CUDA IPC, sleep modes, flash-attention, tensor-parallel
-rollouts, several nodes.
+Where CUDA is present, the stand-in for flash-attn is all that is installed. Not covered on a CPU: NCCL, CUDA IPC, sleep
+modes, flash-attention, tensor-parallel rollouts, several nodes.
 """
 
 from __future__ import annotations
 
-from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS, Adaptation
+from pathlib import Path
+
+from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS, WITH_CUDA, Adaptation
 from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook
 
-__all__ = ["ADAPTATIONS", "Adaptation", "environment", "install"]
+__all__ = ["ADAPTATIONS", "Adaptation", "environment", "install", "with_cuda"]
+
+SITE = str(Path(__file__).parent / "site")
 
 
-def install() -> None:
-    """Arrange that every adaptation is applied when its module is imported. Calling it twice changes nothing."""
-    install_hook(ADAPTATIONS)
+def install(device: str = "") -> None:
+    """Arrange that a device's adaptations are applied when their modules are imported; twice is as good as once."""
+    install_hook(WITH_CUDA if device == "cuda" else ADAPTATIONS)
+
+
+def with_cuda() -> dict[str, str]:
+    """Environment variables of a run on CUDA, for the driver and every worker."""
+    return {"INFI_MMR_CPU_COMPAT": "cuda", "PYTHONPATH": SITE}
 
 
 def environment() -> dict[str, str]:
     """Environment variables of a run without CUDA, for the driver and (through Ray) for every worker."""
-    from pathlib import Path
-
     return {
         "INFI_MMR_CPU_COMPAT": "1",
-        "PYTHONPATH": str(Path(__file__).parent / "site"),
+        "PYTHONPATH": SITE,
         "DS_ACCELERATOR": "cpu",  # DeepSpeed would otherwise probe for accelerators
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; vLLM would otherwise take half of the machine
         # The engine's process then holds the worker too: one process fewer, and its imports (20 s on two cores).

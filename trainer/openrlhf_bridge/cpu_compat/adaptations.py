@@ -7,6 +7,7 @@ are imported here only inside functions: this file must stay free to import.
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -86,11 +87,13 @@ _FLASH_MODULES = ("flash_attn", "flash_attn.bert_padding", "flash_attn.utils", "
 
 
 def _unavailable(*_: object, **__: object) -> None:
-    message = "flash-attn is not installed: sample packing and ring attention need CUDA"
+    message = "flash-attn is not installed: sample packing and ring attention need it"
     raise RuntimeError(message)
 
 
 def _put_flash_attn() -> None:
+    if importlib.util.find_spec("flash_attn") is not None:
+        return
     for name in _FLASH_MODULES:
         stand_in = ModuleType(name)
         stand_in.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
@@ -103,7 +106,8 @@ def _put_flash_attn() -> None:
 def _take_flash_attn_away(_: ModuleType) -> None:
     # vLLM and transformers ask whether flash_attn is importable: it must be visible to this one module only.
     for name in _FLASH_MODULES:
-        sys.modules.pop(name, None)
+        if name in sys.modules and getattr(sys.modules[name].__spec__, "loader", None) is None:
+            del sys.modules[name]
 
 
 APPLIED = "infi_mmr_applied/"
@@ -275,3 +279,5 @@ ADAPTATIONS = (
     ),
 )
 """Every adaptation, in the order of the route of a run."""
+WITH_CUDA = tuple(adaptation for adaptation in ADAPTATIONS if adaptation.name == "flash_attn")
+"""What a run on CUDA needs, too: no wheel of flash-attn exists that the gpu group could bring."""
