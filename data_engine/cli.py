@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from shared.command import run_command
+from shared.command import run_command, show_version
 from shared.installation import mend_wheel_tag
 
 app = typer.Typer(
@@ -44,6 +44,16 @@ LicenceOption = Annotated[
 ]
 EmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Publish a version even if no row is kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
+    del version
 
 
 @app.command()

@@ -46,6 +46,15 @@ def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, resume: st
         raise SystemExit(code)
 
 
+def show_version(asked: bool) -> None:
+    """Print the installed version and leave, where `--version` asks for it."""
+    if asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"infi-mmr {version('infi-mmr')}\n")
+        raise SystemExit(0)
+
+
 @contextmanager
 def _stdout_kept(keep: bool) -> Iterator[None]:
     """Point stdout at stderr meanwhile; the descriptor itself, because compiled libraries print past Python."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+from shared.errors import InfiMmrError
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replace the file at `path`, text in UTF-8; a device or pipe (`/dev/stdout`) is written to, never replaced.
@@ -36,3 +38,18 @@ def write_whole(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def made_folder(folder: Path, option: str = "--output") -> Path:
+    """Make the folder that results will go to, before anything is computed for it.
+
+    Raises:
+        InfiMmrError: nothing can be made there (`/proc/x` is answered with "no such file").
+        OSError: any other refusal, which says itself what is wrong.
+
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise InfiMmrError(f"the folder {folder} cannot be made", f"Name another place with {option}") from error
+    return folder

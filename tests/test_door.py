@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -32,6 +33,12 @@ TIMES_BARE_PYTHON = 10
 """Processor time of `--help` in units of `python -c pass` (measured: 2.5; importing torch: 90)."""
 MODULES = 300
 """Modules that `--help` may import (measured: 171 and 175); a heavy library brings hundreds."""
+
+
+@pytest.mark.parametrize("program", ["data_engine.cli", "trainer.cli"])
+def test_both_programs_say_their_version(program):
+    ran = subprocess.run([sys.executable, "-m", program, "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"infi-mmr {metadata.version('infi-mmr')}\n"
 
 
 def processor_seconds(*arguments: str) -> float:

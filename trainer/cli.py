@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import run_command
+from shared.command import run_command, show_version
 from shared.installation import mend_wheel_tag
 
 RESUME = "the same command with --resume"
@@ -39,6 +39,16 @@ MaxStepsOption = Annotated[
     int | None, typer.Option("--max-steps", min=1, help="Stop each phase after this many steps.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--eval-limit", min=1, help="Items per evaluation task.")]
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
+    del version
 
 
 @app.command()
@@ -120,7 +130,7 @@ def plan(  # noqa: PLR0917 - likewise
     profile: ProfileOption = "auto",
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="GPUs of the cluster.")] = None,
     gpu: Annotated[
-        str, typer.Option("--gpu", help="Kind of GPU: h800, h100, h200, a100-80, a100-40, l40s, 4090.")
+        str, typer.Option("--gpu", help="Kind of GPU: b200, h200, h100, h800, h20, a100-80, a100-40, l40s, 4090, ...")
     ] = "h800",
     rows: Annotated[
         int | None, typer.Option("--rows", min=1, help="Rows of the dataset, where it is not at hand.")

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
-from shared.whole_file import write_whole
+from shared.whole_file import made_folder, write_whole
 from trainer.phase import Phase, load_phase, phase_names
 from trainer.phase_run import PhaseRequest, Watcher, checkpoint_of, run_phase, silent
 from trainer.run_record import RunRecord
@@ -136,15 +136,14 @@ def run_curriculum(
             f"{output} holds the curriculum {','.join(known['phases'])}, not {','.join(names)}",
             "name the same phases, or choose another --output",
         )
-    output.mkdir(parents=True, exist_ok=True)
-    evaluate = evaluate or _evaluator(request)
+    made_folder(output)
     table: list[dict[str, Any]] = []
 
     def note(name: str, folder: Path, checkpoint: str, phase: Phase) -> None:
         entry: dict[str, Any] = {"name": name, "folder": folder.name}
         if request.evaluate:
             tell(f"{name}: evaluation on {', '.join(phase.evaluation.benchmarks)}")
-            entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate)
+            entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, phase))
         table.append(entry)
         _write(output, {"phases": names, "finished": len(table) == len(names) + 1, "table": table})
 
@@ -186,9 +185,8 @@ def _evaluated(checkpoint: str, phase: Phase, folder: Path, evaluate: Evaluate) 
     return {name: {key: document["benchmarks"][name][key] for key in ("n", "accuracy", "stderr")} for name in names}
 
 
-def _evaluator(request: CurriculumRequest) -> Evaluate:
-    """`trainer evaluate` in a process of its own."""
-    phase = request.phases[0]
+def _evaluator(request: CurriculumRequest, phase: Phase) -> Evaluate:
+    """`trainer evaluate` in a process of its own, with the prompt, lengths and limit of `phase`."""
 
     def evaluate(checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:
         words = [sys.executable, "-m", "trainer.cli", "evaluate", "--checkpoint", checkpoint, "--json"]

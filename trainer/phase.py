@@ -17,6 +17,8 @@ from pydantic import Field, model_validator
 from shared.config import Strict, load_toml
 from shared.errors import UsageError, nearest
 from shared.prompts import SET_OF_PROFILE, load_prompt
+from shared.vlm.spec import Temperature
+from trainer.rewards import RewardWeights
 
 PHASES = Path(__file__).parent / "phases"
 BUNDLED = "tiny-vl"
@@ -84,13 +86,31 @@ class RewardSettings(Strict):
         default="type_exact", description="type_exact as in the paper's text, or 0/1 (InfiGUI-R1 for mathematics)."
     )
 
+    @model_validator(mode="after")
+    def _weights_are_allowed(self) -> RewardSettings:
+        """Refuse now what every rollout actor would refuse after minutes of start-up."""
+        RewardWeights(**self.weights())
+        return self
+
+    def weights(self) -> dict[str, Any]:
+        """Arguments of `trainer.rewards.RewardWeights`."""
+        return {
+            "format": self.format_weight,
+            "accuracy": self.accuracy_weight,
+            "type": self.type_weight,
+            "exact": self.exact_weight,
+            "accuracy_mode": self.accuracy_mode,
+        }
+
 
 class RolloutSettings(Strict):
     """How the policy is sampled."""
 
     batch_size: int = Field(default=256, gt=0, description="Prompts per step (paper: rollout batch size 256).")
     samples_per_prompt: int = Field(default=16, gt=1, description="Rollouts per prompt, G in equation 1 (paper: 16).")
-    temperature: float = Field(default=1.0, gt=0, description="Sampling temperature (the paper states none).")
+    temperature: Temperature = Field(
+        default=1.0, gt=0, description="Sampling temperature, 0.01 to 2 (the paper states none)."
+    )
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus; 1 switches it off (the paper states none).")
     max_new_tokens: int = Field(
         default=2048, gt=0, description="Tokens of one answer (the paper states none; its Figure 3 stays below 1,000)."

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 
 from shared.errors import InfiMmrError, UsageError, system_error
 from shared.installation import check_vllm
+from shared.whole_file import made_folder
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.held_out import FILE as HELD_OUT
@@ -136,7 +137,7 @@ def _told(phase: Phase) -> Iterator[None]:
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
     """Hold the run folder: two processes never train into the same one."""
-    output.mkdir(parents=True, exist_ok=True)
+    made_folder(output)
     with (output / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -381,18 +382,10 @@ def launch_spec(  # noqa: PLR0917 - the run's six parts
     )
     arguments = openrlhf_arguments(phase, paths, prompts, device=request.device, resume=resumed_from > 0)
     parse_with_openrlhf(arguments)
-    reward = phase.reward
-    weights: dict[str, Any] = {
-        "format": reward.format_weight,
-        "accuracy": reward.accuracy_weight,
-        "type": reward.type_weight,
-        "exact": reward.exact_weight,
-        "accuracy_mode": reward.accuracy_mode,
-    }
     return LaunchSpec(
         arguments=arguments,
         folder=output,
-        agent=AgentSettings(rollouts=str(parts), first_step=resumed_from + 1, weights=weights),
+        agent=AgentSettings(rollouts=str(parts), first_step=resumed_from + 1, weights=phase.reward.weights()),
         device=request.device,
         gpus=phase.cluster.gpus_per_node if request.device == "cuda" else 1,
         ray_address=request.ray_address,

@@ -6,9 +6,9 @@ scaled linearly with tokens, weights and the GPU's bfloat16 speed; expect them w
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shared.errors import InfiMmrError, UsageError, did_you_mean
@@ -29,14 +29,49 @@ class Gpu:
 
 
 GPUS = {
+    "b200": Gpu(180, 2250),
     "h800": Gpu(80, 989),
     "h100": Gpu(80, 989),
+    "h100-pcie": Gpu(80, 756),
     "h200": Gpu(141, 989),
+    "h20": Gpu(96, 148),
     "a100-80": Gpu(80, 312),
     "a100-40": Gpu(40, 312),
+    "a800": Gpu(80, 312),
+    "a40": Gpu(48, 149.7),
+    "a10": Gpu(24, 125),
+    "a6000": Gpu(48, 154.8),
     "l40s": Gpu(48, 362),
+    "l4": Gpu(24, 121),
+    "5090": Gpu(32, 209),
     "4090": Gpu(24, 165),
+    "3090": Gpu(24, 71),
 }
+_NO_KIND = re.compile(r"nvidia|geforce|rtx|tesla|sxm\d?|hbm\w*")
+"""Words of a card's full name that tell it from no other."""
+
+
+def gpu_named(spoken: str) -> str:
+    """Key of `GPUS` for what people call a card: `H100`, `NVIDIA A100-SXM4-80GB`, `rtx 4090`.
+
+    Raises:
+        UsageError: an unknown card, or one that comes with more than one size of memory and none fits what was said.
+
+    """
+    words = [word for word in re.findall(r"[a-z0-9]+", spoken.lower()) if not _NO_KIND.fullmatch(word)]
+    name, more = (words[0], words[1:]) if words else ("", [])
+    if "pcie" in more and f"{name}-pcie" in GPUS:
+        name += "-pcie"
+    size = next((re.sub(r"gi?b?$", "", word) for word in more if word[0].isdigit()), "")
+    kinds = [name] if name in GPUS else [kind for kind in GPUS if kind.startswith(f"{name}-")]
+    fits = [kind for kind in kinds if not size or f"{GPUS[kind].memory_gib:g}" == size]
+    if len(fits) == 1:
+        return fits[0]
+    if kinds:
+        sizes = " or ".join(f"{GPUS[kind].memory_gib:g}" for kind in kinds)
+        raise UsageError(f"--gpu {spoken}: {name} comes with {sizes} GB of memory", f"Say {' or '.join(kinds)}")
+    raise UsageError(f"unknown GPU {spoken!r}", did_you_mean(name, GPUS))
+
 
 MEASURED_TOKENS_PER_SECOND_AND_GPU = 1800.0
 """EasyR1's published run: Qwen2.5-VL-3B, GRPO on 8 H100, prompt and answer tokens over the whole step (sampling, both
@@ -100,8 +135,7 @@ def make_plan(
         InfiMmrError: the dataset's rows are not known, or OpenRLHF refuses the arguments.
 
     """
-    if gpu not in GPUS:
-        raise UsageError(f"unknown GPU {gpu!r}", did_you_mean(gpu, GPUS))
+    gpu = gpu_named(gpu)
     local = phase.profile_name == "local"
     warnings: list[str] = []
     if gpus and not local:
@@ -264,16 +298,26 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
 
 def _model(phase: Phase) -> tuple[int, dict[str, Any], str]:
     """Weights and text configuration of the start checkpoint, or Qwen2.5-VL-3B's published ones."""
-    from shared.vlm.checkpoint import BUNDLED_FOLDER
+    from shared.vlm.checkpoint import checkpoint_folder, is_folder
+    from shared.vlm.spec import EngineSpec
 
-    folder = BUNDLED_FOLDER if phase.model.start == "tiny-vl" else Path(phase.model.start)
-    if (folder / "config.json").is_file():
+    if is_folder(phase.model.start):
+        folder = checkpoint_folder(EngineSpec(model=phase.model.start))
+        preflight.check_architecture(folder, phase)
         config = preflight.read_config(folder)
         text = config.get("text_config") or config
+        lacking = [name for name in QWEN_3B if not isinstance(text.get(name), int)]
+        if lacking:
+            raise InfiMmrError(
+                f"config.json of checkpoint {folder.name} does not say {', '.join(lacking)}",
+                "name a complete checkpoint",
+            )
         return preflight.count_weights(folder), {name: text[name] for name in QWEN_3B}, f"checkpoint {folder.name}"
     if phase.model.start == "Qwen/Qwen2.5-VL-3B-Instruct":
         return MEASURED_WEIGHTS, dict(QWEN_3B), "published configuration of Qwen2.5-VL-3B-Instruct"
-    raise InfiMmrError(f"checkpoint {phase.model.start} is not at hand", "name a folder with --from")
+    raise InfiMmrError(
+        f"checkpoint {phase.model.start} is not at hand to be planned with", "name a folder with its files with --from"
+    )
 
 
 def plan_text(plan: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shutil
 import socket
 import sys
@@ -100,9 +101,14 @@ def check_path(folder: Path) -> None:
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """config.json of a checkpoint folder."""
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InfiMmrError(
+            f"{checkpoint.name}/config.json cannot be read ({type(error).__name__})", "name another checkpoint"
+        ) from error
     if not isinstance(config, dict):
-        raise InfiMmrError(f"{checkpoint}/config.json is no object", "name another checkpoint")
+        raise InfiMmrError(f"{checkpoint.name}/config.json is no object", "name another checkpoint")
     return config
 
 
@@ -110,16 +116,16 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
     """Refuse a checkpoint that cannot take the phase's pictures, or that lacks files a trained one needs."""
     config = read_config(checkpoint)
     model_type = str(config.get("model_type", "unknown"))
+    if "vision_config" in config and model_type not in ARCHITECTURES:
+        raise InfiMmrError(
+            f"checkpoint {checkpoint.name} is a {model_type} model, which is not supported",
+            f"name one of the types {', '.join(ARCHITECTURES)} with --from",
+        )
     if phase.data.images != "none" and model_type not in ARCHITECTURES:
         raise InfiMmrError(
             f"checkpoint {checkpoint.name} is a {model_type} model, but phase {phase.name} needs one of "
             f"{', '.join(ARCHITECTURES)}",
             "name a Qwen2.5-VL checkpoint with --from, or train phase fra, which is text only",
-        )
-    if "vision_config" in config and model_type not in ARCHITECTURES:
-        raise InfiMmrError(
-            f"checkpoint {checkpoint.name} is a {model_type} model, which is not supported",
-            f"name one of the types {', '.join(ARCHITECTURES)}",
         )
     needed = ["tokenizer.json"]
     if "vision_config" in config and not any(
@@ -144,15 +150,21 @@ def safetensors_header(file: Path) -> dict[str, Any]:
 
 
 def count_weights(checkpoint: Path) -> int:
-    """Weights of a checkpoint folder."""
-    total = 0
-    for file in checkpoint.glob("*.safetensors"):
-        for entry in safetensors_header(file).values():
-            count = 1
-            for side in entry["shape"]:
-                count *= side
-            total += count
-    return total
+    """Weights of a checkpoint folder.
+
+    Raises:
+        InfiMmrError: a file that is no safetensors, such as a pointer left by an interrupted download.
+
+    """
+    try:
+        shapes = [
+            entry["shape"] for file in checkpoint.glob("*.safetensors") for entry in safetensors_header(file).values()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise InfiMmrError(
+            f"the safetensors of {checkpoint.name} cannot be read ({type(error).__name__})", "fetch them again"
+        ) from error
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def cpu_memory_needed_gib(weights: int) -> float:

@@ -24,10 +24,10 @@ COLUMNS = (
     ("tokens", "Int64", "tokens of the output"),
     ("reward", "Float64", "shaped reward, what trains"),
     ("format", "Float64", "format part, 0 or 1"),
-    ("accuracy", "Float64", "accuracy part of the reward"),
+    ("accuracy", "Float64", "1 for a right answer behind a valid format, else 0: `accuracy` of metrics.jsonl"),
+    ("accuracy_reward", "Float64", "accuracy part of the reward, from type_match and exact"),
     ("type_match", "Float64", "type part of the accuracy"),
     ("exact", "Float64", "exact part of the accuracy"),
-    ("score", "Int64", "0/1 accuracy behind a valid format"),
     ("kind", "String", "answer kind"),
     ("verdict", "String", "verdict of the grader"),
     ("failure", "String", "why there is no accuracy; empty otherwise"),
@@ -143,12 +143,14 @@ class RunWriter:
     def _write_parquet(self, step: int, rows: list[dict[str, Any]]) -> None:
         import polars as pl
 
-        for row in rows:
-            question, hashes = self._prompts.get(row["prompt_id"], ("", []))
-            row.update(question=question, image_hashes=hashes, reward=row.pop("total"))
         types = {"List(String)": pl.List(pl.String)}
         schema = {name: types.get(kind) or getattr(pl, kind) for name, kind, _ in COLUMNS}
-        table = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+        told = []
+        for row in rows:
+            question, hashes = self._prompts.get(row["prompt_id"], ("", []))
+            ours = {"reward": row["total"], "accuracy": float(row["score"]), "accuracy_reward": row["accuracy"]}
+            told.append({**row, **ours, "question": question, "image_hashes": hashes})
+        table = pl.DataFrame([{name: row.get(name) for name in schema} for row in told], schema=schema)
         path = self._rollouts / f"step-{step:06d}.parquet"
         partial = path.with_name(f".{path.name}")
         table.write_parquet(partial)
@@ -173,7 +175,7 @@ def step_metrics(step: int, values: dict[str, float], rows: list[dict[str, Any]]
         kind: {
             "rollouts": len(found),
             "accuracy": sum(row["score"] for row in found) / len(found),
-            "reward": sum(row.get("reward", row.get("total", 0.0)) for row in found) / len(found),
+            "reward": sum(row["total"] for row in found) / len(found),
         }
         for kind, found in sorted(kinds.items())
     }

@@ -77,13 +77,14 @@ def checkpoint_folder(spec: EngineSpec) -> Path:
     """
     if is_folder(spec.model):
         return _checked(BUNDLED_FOLDER if spec.model == BUNDLED else Path(spec.model))
+    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     patterns = [*_LOADED_FILES, "*.py"] if spec.trust_remote_code else _LOADED_FILES
     try:
         return _checked(Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         message = f"model {spec.model} at revision {spec.revision or 'main'} cannot be fetched ({type(error).__name__})"
         step = "Check the id and the network, set HF_TOKEN for a gated model, or name a folder with its files."
         raise InfiMmrError(message, step) from error

@@ -8,9 +8,9 @@ flight and how long a request may take are places and hardware, and are not in i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from shared.config import Strict
 
@@ -21,6 +21,27 @@ if TYPE_CHECKING:
 
     from shared.vlm.conversation import Conversation
 
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
+"""What vLLM samples at: it refuses more, and raises any positive value below to the least without being asked."""
+
+
+def checked_temperature(value: float) -> float:
+    """Return a temperature that an engine takes as it is stated: 0 (greedy), or 0.01 to 2.
+
+    Raises:
+        ValueError: vLLM would refuse it, or sample at another one than the log-probabilities are divided by.
+
+    """
+    if value and not LEAST_TEMPERATURE <= value <= MOST_TEMPERATURE:
+        message = (
+            f"vLLM samples at temperatures from {LEAST_TEMPERATURE} to {MOST_TEMPERATURE:g}: it refuses more, and "
+            "takes any positive value below for the least"
+        )
+        raise ValueError(message)
+    return value
+
+
+Temperature = Annotated[float, AfterValidator(checked_temperature)]
 BUNDLED = "tiny-vl"
 """Model name that stands for the checkpoint shipped in `shared/assets/tiny-vl`."""
 
@@ -116,7 +137,7 @@ class Sampling(Strict):
     """How an answer is drawn. The default is greedy."""
 
     max_tokens: int = Field(default=256, gt=0, description="Most tokens of one answer.")
-    temperature: float = Field(default=0.0, ge=0, description="0 is greedy.")
+    temperature: Temperature = Field(default=0.0, ge=0, description="0 is greedy, else 0.01 to 2.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus; 1 switches it off.")
     top_k: int = Field(default=0, ge=0, description="Most likely tokens considered; 0 switches it off.")
     repetition_penalty: float = Field(

@@ -113,3 +113,44 @@ def test_real_golds_score_everything_through_the_command(tmp_path):
     result = json.loads(ran.stdout)["benchmarks"]["mathvision"]
     assert (result["n"], result["accuracy"], result["unscored"]) == (304, 1.0, 0)
     assert result["official"]["accuracy"] == 1.0
+
+
+def test_a_comparison_is_saved_beside_the_result_it_was_made_for(items, tmp_path):
+    for name, right in (("first", 4), ("second", 6)):
+        answers = [{"benchmark": "math500", "item": f"test/{n}", "output": f"\\boxed{{{n + 1 if n < right else 0}}}"}
+                   for n in range(8)]  # fmt: skip
+        outputs = lines(tmp_path / f"{name}.jsonl", answers)
+        more = ["--compare", "evaluations/first"] if name == "second" else []
+        ran = trainer("--outputs", outputs, "--source", f"math500={items}", "--json", *more, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    kept = json.loads((tmp_path / "evaluations/second/evaluation.json").read_text())
+    assert kept["compared_with"] == json.loads(ran.stdout)["compared_with"]
+    assert kept["compared_with"]["folder"] == "evaluations/first"
+    assert kept["compared_with"]["tests"]["math500"]["difference"] == 0.25
+
+
+def test_items_from_a_file_of_ones_own_are_not_reported_as_the_benchmark(items, tmp_path):
+    outputs = lines(tmp_path / "o.jsonl", [{"benchmark": "math500", "item": "test/1", "output": "\\boxed{2}"}])
+    ran = trainer("--outputs", outputs, "--source", f"math500={items}", cwd=tmp_path)
+    source = json.loads((tmp_path / "evaluations/o/evaluation.json").read_text())["benchmarks"]["math500"]["source"]
+    assert (source["files"], source["rows"]) == (["math500.parquet"], 10)
+    told = " ".join(ran.stderr.split())
+    assert "MATH500†" in told
+    assert "other items than the benchmark's dataset version: file math500.parquet, 10 rows, sha256 " in told
+    assert source["fingerprint"][:12] in told
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused_before_anything_is_scored(items, tmp_path):
+    outputs = lines(tmp_path / "o.jsonl", [{"benchmark": "math500", "item": "test/1", "output": "2"}])
+    words = ("--outputs", outputs, "--source", f"math500={items}", "--output", "/proc/x")
+    ran = trainer(*words, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert ran.stderr == "error: the folder /proc/x cannot be made. Name another place with --output\n"
+
+
+@pytest.mark.parametrize("temperature", ["2.5", "0.005"])
+def test_a_temperature_that_the_engine_would_change_or_refuse_is_refused_with_the_reason(tmp_path, temperature):
+    words = ("--checkpoint", "tiny-vl", "--benchmarks", "math500", "--samples", "4", "--temperature", temperature)
+    ran = trainer(*words, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "vLLM samples at temperatures from 0.01 to 2" in ran.stderr

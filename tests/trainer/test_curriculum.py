@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,24 @@ def test_each_phase_starts_from_the_checkpoint_of_the_one_before(tmp_path):
     assert content["finished"]
     assert [row["name"] for row in content["table"]] == ["base", "fra", "cmra", "mre"]
     assert content["table"][0]["accuracy"]["math500"]["accuracy"] == 0.35
+
+
+def test_each_phase_is_evaluated_with_its_own_prompt_lengths_and_limit(tmp_path, monkeypatch):
+    overrides = ["fra:rollout.max_new_tokens=64", "mre:rollout.max_length=384", "mre:evaluation.limit=7"]
+    phases = load_phases(("fra", "mre"), "local", ['evaluation.benchmarks=["math500"]', *overrides])
+    asked = []
+
+    def run(words, **_):
+        asked.append(" ".join(words))
+        document = {"benchmarks": {"math500": {"n": 7, "accuracy": 0.5, "stderr": 0.1}}}
+        return subprocess.CompletedProcess(words, 0, json.dumps(document))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    run_curriculum(CurriculumRequest(phases, tmp_path), train=Trainer())
+    for text, tokens, length in zip(asked, (64, 64, 96), (512, 512, 384), strict=True):
+        assert f"--max-tokens {tokens}" in text
+        assert f"--max-model-len {length}" in text
+        assert ("--limit 7" in text) == (length == 384)
 
 
 def test_interrupted_in_the_second_phase_it_continues_there_and_repeats_nothing(tmp_path):

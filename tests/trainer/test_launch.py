@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.openrlhf_bridge import launch
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.launch import (
     TAG,
@@ -155,3 +157,21 @@ def test_two_private_ray_instances_live_side_by_side(tmp_path):
         for name in ("a", "b"):
             shutil.rmtree(f"/tmp/mmr-test-{os.getpid()}-{name}", ignore_errors=True)
     assert tagged_processes(f"two-{os.getpid()}") == []
+
+
+def test_an_interrupted_run_says_at_once_that_it_is_ending_and_how_to_go_on(tmp_path, monkeypatch, capsys):
+    @contextlib.contextmanager
+    def interrupted(*_):
+        def lines():
+            yield "x\n"
+            raise KeyboardInterrupt
+
+        yield lines(), lambda: 0
+
+    said_before = []
+    monkeypatch.setattr(launch, "_lines", interrupted)
+    monkeypatch.setattr(launch, "end_processes", lambda _: said_before.append(capsys.readouterr().err))
+    with pytest.raises(KeyboardInterrupt):
+        run(spec(tmp_path), lambda _: None)
+    assert said_before == [launch.ENDING]
+    assert "--resume continues" in launch.ENDING

@@ -111,6 +111,11 @@ def test_a_wrong_key_names_the_nearest_one():
         ("data.captions=true", "prompt form with captions"),
         ("data.min_pass_rate=0.9", None),
         ("checkpoint.keep=1", "2"),
+        ("reward.format_weight=0.5", "sum to 1"),
+        ("reward.type_weight=0.5", "sum to 1"),
+        ("rollout.temperature=2.5", "0.01 to 2"),
+        ("rollout.temperature=0.005", "0.01 to 2"),
+        ("rollout.temperature=0", "greater than 0"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused_with_the_reason(override, said):

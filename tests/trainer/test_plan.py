@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 
 import pytest
 
 from shared.errors import InfiMmrError, UsageError
+from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.phase import load_phase
-from trainer.plan import GIB, MEASURED_WEIGHTS, QWEN_3B, check_gpu_memory, make_plan, memory_per_gpu, plan_text
+from trainer.plan import (
+    GIB,
+    MEASURED_WEIGHTS,
+    QWEN_3B,
+    check_gpu_memory,
+    gpu_named,
+    make_plan,
+    memory_per_gpu,
+    plan_text,
+)
 
 
 def test_the_papers_phase_on_sixteen_gpus(tmp_path):
@@ -54,6 +66,65 @@ def test_sizes_that_no_cluster_of_that_size_can_run_are_refused(tmp_path):
         make_plan(load_phase("mre", "full"), gpus=12, store=str(tmp_path))
     with pytest.raises(UsageError, match="h800"):
         make_plan(load_phase("mre", "full"), gpu="h8000", store=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("spoken", "card"),
+    [
+        ("H100", "h100"),
+        ("h20", "h20"),
+        ("B200", "b200"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80"),
+        ("A100 40GB", "a100-40"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("H100 PCIe", "h100-pcie"),
+        ("rtx 4090", "4090"),
+        ("NVIDIA GeForce RTX 3090", "3090"),
+    ],
+)
+def test_a_card_is_known_by_what_people_and_nvidia_smi_call_it(spoken, card):
+    assert gpu_named(spoken) == card
+
+
+def test_a_card_with_two_sizes_of_memory_is_asked_for():
+    with pytest.raises(UsageError, match=r"a100 comes with 80 or 40 GB of memory. Say a100-80 or a100-40"):
+        gpu_named("a100")
+    with pytest.raises(UsageError, match="Say a100-80 or a100-40"):
+        gpu_named("A100-60GB")
+    with pytest.raises(UsageError, match="unknown GPU 'v9000'"):
+        gpu_named("v9000")
+
+
+def broken_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def no_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: broken_config(folder, model_type="llava"), "llava model, which is not supported"),
+        (lambda folder: broken_config(folder, text_config={}), "does not say hidden_size"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no safetensors"),
+        (no_weights, "safetensors of checkpoint cannot be read"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),
+    ],
+)
+def test_a_model_folder_that_could_not_train_is_not_planned_with_either(mini_store, tmp_path, spoil, said):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(BUNDLED_FOLDER, folder)
+    phase = load_phase("mre", "local", [f"model.start={json.dumps(str(folder))}"])
+    make_plan(phase, store=mini_store)
+    spoil(folder)
+    with pytest.raises(InfiMmrError, match=said) as error:
+        make_plan(phase, store=mini_store)
+    assert "fra" not in error.value.next_step  # no advice that leads to the next refusal
 
 
 def test_local_plan_knows_the_bundled_checkpoint_and_the_dataset(mini_store):

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +131,26 @@ def test_a_run_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InfiMmrError, match=r"phase fra: Not a directory.*Name another place"):
         run_phase(PhaseRequest(load_phase("fra", "local"), tmp_path / "file" / "run"))
+
+
+def test_a_place_that_takes_no_folders_is_told_in_one_line(tmp_path):
+    from trainer.curriculum import CurriculumRequest, load_phases, run_curriculum
+
+    with pytest.raises(InfiMmrError, match=r"/proc/x cannot be made. Name another place with --output"):
+        run_phase(PhaseRequest(load_phase("fra", "local"), Path("/proc/x")))
+    with pytest.raises(InfiMmrError, match=r"/proc/x cannot be made"):
+        run_curriculum(CurriculumRequest(load_phases(("fra",), "local"), Path("/proc/x")))
+
+
+def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    phase = load_phase("fra", "full", ['model.start="Qwen/Nope"', 'model.revision=""'])
+    with pytest.raises(InfiMmrError, match=r"Qwen/Nope at revision main cannot be fetched.*Check the id") as error:
+        run_phase(PhaseRequest(phase, tmp_path / "run", store=str(tmp_path)))
+    assert "\n" not in str(error.value)
 
 
 def test_a_disk_that_fills_while_training_is_told_and_recorded(mini_store, tmp_path, monkeypatch):

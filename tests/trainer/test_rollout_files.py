@@ -18,8 +18,9 @@ def prompts(folder):
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def rollout(step, name="r1", score=1, kind="integer"):
-    parts = {"total": 0.1 + 0.9 * score, "format": 1.0, "accuracy": float(score), "type_match": 1.0, "exact": 1.0}
+def rollout(step, name="r1", score=1, kind="integer", shaped=None):
+    accuracy = float(score) if shaped is None else shaped
+    parts = {"total": 0.1 + 0.9 * accuracy, "format": 1.0, "accuracy": accuracy, "type_match": 1.0, "exact": 1.0}
     return {
         "step": step, "output": "<think>1</think>\\boxed{1}", "tokens": 10, "truncated": False, **parts, "score": score,
         "kind": kind, "verdict": "correct" if score else "wrong", "failure": "", "prompt_id": name, "gold": "1",
@@ -51,6 +52,19 @@ def test_a_finished_step_has_its_parquet_file_with_question_and_pictures(tmp_pat
     writer.finish_step(2, {})
     assert pl.read_parquet(tmp_path / "rollouts" / "step-000002.parquet").height == 1
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_accuracy_means_the_same_in_the_rollouts_as_in_the_metrics(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    write_part(writer, rollout(1), rollout(1, score=0, shaped=0.2), rollout(1, score=0, shaped=0.2), rollout(1))
+    line = writer.finish_step(1, {"accuracy": 0.5, "reward": 0.64})
+    table = pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet")
+    assert table["accuracy"].to_list() == [1.0, 0.0, 0.0, 1.0]
+    assert table["accuracy"].mean() == line["accuracy"] == line["by_kind"]["integer"]["accuracy"]
+    assert table["accuracy_reward"].to_list() == [1.0, 0.2, 0.2, 1.0]
+    assert table["reward"].mean() == line["by_kind"]["integer"]["reward"]
+    assert "score" not in table.columns
 
 
 def test_a_line_still_being_written_waits_for_its_end(tmp_path):

@@ -20,6 +20,7 @@ from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.placeholders import harmless_question
 from shared.progress import Progress
+from shared.vlm.spec import Temperature
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class Settings(Strict):
     samples: int = Field(
         default=1, ge=1, description="Answers drawn per item for avg@k and pass@k; 1 asks greedily only."
     )
-    temperature: float = Field(default=1.0, gt=0, description="Of the drawn answers; the headline is always greedy.")
+    temperature: Temperature = Field(
+        default=1.0, gt=0, description="Of the drawn answers, 0.01 to 2; the headline is always greedy."
+    )
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus of the drawn answers; 1 switches it off.")
     seed: int = Field(default=0, description="Sample number k is drawn with seed + k.")
     max_tokens: int = Field(default=2048, gt=0, description="Most tokens of one answer; at most half of the context.")

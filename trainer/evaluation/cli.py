@@ -94,9 +94,11 @@ def _work(  # noqa: PLR0917 - the command's options, handed on
 ) -> dict[str, Any]:
     from shared.config import build_model
     from shared.errors import UsageError
+    from shared.whole_file import made_folder
     from trainer.evaluation.asking import Settings
     from trainer.evaluation.items import parse_sources
     from trainer.evaluation.results import compare as paired
+    from trainer.evaluation.results import save_document
     from trainer.evaluation.run import evaluate_checkpoint, evaluate_outputs
     from trainer.evaluation.tasks import benchmark_names
 
@@ -106,7 +108,7 @@ def _work(  # noqa: PLR0917 - the command's options, handed on
     benchmark_names(benchmarks)
     sources = parse_sources(source)
     benchmark_names(list(sources)) if sources else None
-    folder = output or default_folder(checkpoint, outputs)
+    folder = made_folder(output or default_folder(checkpoint, outputs))
     if outputs is not None:
         document = evaluate_outputs(outputs, benchmarks, store, sources=sources, output=folder, progress=progress)
     else:
@@ -114,10 +116,11 @@ def _work(  # noqa: PLR0917 - the command's options, handed on
         document = evaluate_checkpoint(
             str(checkpoint), benchmarks, store, sources=sources, settings=model, output=folder, progress=progress
         )
-    document["results"] = str(folder)
     if compare is not None:
-        document["compared_with"] = {"folder": str(compare), "tests": paired(compare, folder)}
-    return document
+        spoken = compare if not compare.is_absolute() else Path(*compare.parts[-2:])
+        document["compared_with"] = {"folder": str(spoken), "tests": paired(compare, folder)}
+        save_document(folder, document)
+    return {**document, "results": str(folder)}
 
 
 def default_folder(checkpoint: str | None, outputs: Path | None) -> Path:

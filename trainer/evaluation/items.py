@@ -67,6 +67,7 @@ def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> It
     record = {
         "from": "file",
         "files": [file.name for file in files],
+        "rows": len(items),
         "fingerprint": fingerprint([file_hash(file) for file in files]),
         "mended_golds": sum("mends" in item.extra for item in items),
     }
@@ -124,6 +125,7 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
     record = {
         "from": "dataset version",
         "dataset": f"{version.name}@{version.version}",
+        "rows": len(items),
         "label": manifest.label,
         "profile": manifest.profile,
         "fingerprint": manifest.fingerprint,

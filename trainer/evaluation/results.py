@@ -194,10 +194,27 @@ def write_results(folder: Path, document: Mapping[str, Any], rows: Sequence[Mapp
         partial = folder / f".{OUTPUTS_FILE}.{os.getpid()}"
         pq.write_table(pa.Table.from_pylist(list(rows), schema=_outputs_schema()), partial, compression="zstd")
         partial.replace(folder / OUTPUTS_FILE)
-        write_whole(folder / RESULT_FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        save_document(folder, document)
     except OSError as error:
         message = f"results cannot be written to {folder}: {error.strerror or error}"
         raise InfiMmrError(message, "Name another folder with --output") from error
+
+
+def save_document(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write `evaluation.json`; by itself where the outputs are written and only the document has grown."""
+    write_whole(folder / RESULT_FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def other_items(name: str, source: Mapping[str, Any]) -> str:
+    """What was scored under a benchmark's name where it is not that benchmark's dataset version; empty where it is.
+
+    `source` is the record of `items.load_items`.
+    """
+    if source.get("from") == "file":
+        files, known = ", ".join(source.get("files", ())), str(source.get("fingerprint", ""))[:12]
+        return f"file {files}, {source.get('rows', '?')} rows, sha256 {known}"
+    dataset = str(source.get("dataset", name))
+    return "" if dataset.partition("@")[0] == name else f"dataset {dataset}, {source.get('rows', '?')} rows"
 
 
 def _outputs_schema() -> Any:

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from trainer.evaluation.results import other_items
 from trainer.evaluation.tasks import task
 
 
@@ -23,7 +24,7 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
     for name, result in document["benchmarks"].items():
         official = result.get("official")
         table.add_row(
-            task(name).title,
+            f"{task(name).title}†" if other_items(name, result.get("source", {})) else task(name).title,
             str(result["n"]),
             f"{100 * result['accuracy']:.2f}",
             f"{100 * result['stderr']:.2f}",
@@ -45,6 +46,8 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
 def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
     for name, result in document["benchmarks"].items():
         title = task(name).title
+        if other := other_items(name, result.get("source", {})):
+            yield f"† {title}: other items than the benchmark's dataset version: {other}"
         if result.get("subset"):
             yield f"{title}: subset {result['subset']}"
         if result["unscored"]:

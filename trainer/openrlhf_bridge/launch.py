@@ -41,6 +41,8 @@ GRACE_SECONDS = 10.0
 SCRATCH = "mmr-"
 OWNER = "owner"
 """File in a scratch folder that holds the launcher's process id."""
+ENDING = "interrupted: ending the run's processes, which may take half a minute; --resume continues it\n"
+"""Said at once: until everything has ended there is nothing else to be seen."""
 TRACEBACK_SECONDS = 3.0
 """What a failed actor gets to print its traceback before the run is ended."""
 
@@ -152,6 +154,9 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
                     threading.Timer(TRACEBACK_SECONDS, end_processes, [tag]).start()
                 on_event(event)
             return Ending(returncode(), trouble)
+    except KeyboardInterrupt:
+        sys.stderr.write(ENDING)
+        raise
     finally:
         end_processes(tag)
         keep_operators(scratch, spec.device)

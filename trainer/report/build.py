@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.evaluation.results import other_items
 from trainer.evaluation.tasks import OTHERS, task
 from trainer.report import paper
 from trainer.report.charts import Series, interval_bar, line_chart, share_bar
@@ -46,6 +47,10 @@ def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
     names = [*paper.COLUMNS, *(name for name in OTHERS if any(name in _benchmarks(run) for run in evaluated))]
     notes = [paper.LOCAL_NOTE] if any(run.local for run in evaluated) else []
     notes.append(paper.GENERAL_NOTE if evaluated else paper.NO_EVALUATION_NOTE)
+    for run in evaluated:
+        for name, result in _benchmarks(run).items():
+            if other := other_items(name, result.get("source", {})):
+                notes.append(f"{run.name}: {task(name).title} was scored on other items: {other}")
     notes += [f"{run.name}: {note}" for run in runs for note in run.notes]
     return Report(
         title=title,
