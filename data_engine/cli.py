@@ -126,6 +126,34 @@ def plan(  # noqa: PLR0917 - the same options as build
 
 
 @app.command()
+def prompts(  # noqa: PLR0917 - the same options as build
+    recipe: RecipeWords,
+    row: Annotated[
+        str | None, typer.Option("--row", metavar="ROW_ID", help="A row's id, or its key in the source (qid).")
+    ] = None,
+    profile: ProfileOption = "auto",
+    source: SourceOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what each model will be sent about a row. Chat template applied, pictures as sizes."""
+
+    def work() -> dict[str, Any]:
+        from data_engine.prompts_sent import prompts_of
+        from shared.progress import open_progress
+        from shared.vlm.chat_template import say_prompts
+
+        request = _request(recipe, profile, source, None, "local", None, overrides, store)
+        with open_progress() as progress:
+            found = prompts_of(request, row, progress)
+        say_prompts(found["prompts"], lambda line: typer.echo(line, err=True))
+        return found
+
+    run_command(work, as_json=json)
+
+
+@app.command()
 def why(
     row_id: Annotated[str, typer.Argument(metavar="ROW_ID", help="A row's id, or its key in the source (qid).")],
     dataset: Annotated[

@@ -140,12 +140,13 @@ def open_inputs(recipe: Recipe) -> Inputs:
     """
     return Inputs(
         recipe,
-        _open_source(recipe.name, recipe.source),
+        open_source(recipe.name, recipe.source),
         {name: _open_benchmark(recipe.name, name, settings) for name, settings in recipe.benchmarks.items()},
     )
 
 
-def _open_source(recipe: str, settings: SourceSettings) -> Source:
+def open_source(recipe: str, settings: SourceSettings) -> Source:
+    """Open the source of a recipe (see `open_inputs`)."""
     what = f"recipe {recipe}, source"
     if settings.location == "mini":
         return Mini(settings.benchmark or settings.reader, settings.mini)

@@ -166,6 +166,27 @@ def plan(  # noqa: PLR0917 - likewise
 
 
 @app.command()
+def prompts(  # noqa: PLR0917 - likewise
+    name: Annotated[str, typer.Option("--name", help="Phase whose prompts to show.")],
+    row: Annotated[str | None, typer.Option("--row", help="A row's id, or its key in the source (qid).")] = None,
+    profile: ProfileOption = "auto",
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Dataset version NAME[@V].")] = None,
+    start: FromOption = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the policy will be sent about a row. Chat template applied, pictures as sizes."""
+
+    def work() -> dict[str, Any]:
+        from trainer.commands import show_prompts
+
+        return show_prompts(name, row, profile, dataset, start, overrides or [], store)
+
+    run_command(work, as_json=as_json)
+
+
+@app.command()
 def grade(
     pairs: Annotated[Path, typer.Argument(help='File of lines {"gold", "pred"}.')],
     as_json: JsonOption = False,
@@ -176,7 +197,7 @@ def grade(
     raise SystemExit(grade_command(pairs, json=as_json))
 
 
-OWN_COMMANDS = ("phase", "curriculum", "plan", "grade")
+OWN_COMMANDS = ("phase", "curriculum", "plan", "prompts", "grade")
 
 
 def _mount_rooms(words: list[str]) -> None:

@@ -153,6 +153,26 @@ def _ray_address() -> str:
     return os.environ.get("RAY_ADDRESS", "")
 
 
+def show_prompts(  # noqa: PLR0917 - the command's options, handed on
+    name: str,
+    row: str | None,
+    profile: str,
+    dataset: str | None,
+    start: str | None,
+    overrides: Sequence[str],
+    store: str | None,
+) -> dict[str, Any]:
+    """`trainer prompts`."""
+    from shared.vlm.chat_template import say_prompts
+    from trainer.show_prompts import prompts_of
+
+    chosen = pick_profile(profile)
+    say(chosen.why)
+    found = prompts_of(load_phase(name, chosen.name, _overrides(overrides, dataset=dataset, start=start)), row, store)
+    say_prompts(found["prompts"], say)
+    return found
+
+
 def show_plan(
     name: str,
     *,

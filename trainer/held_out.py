@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.caches import cache_folder
+from shared.vlm.chat_template import PromptRenderer
 from trainer.picture_cache import cached_picture
-from trainer.prompts import PromptRenderer, messages
+from trainer.prompts import messages
 from trainer.training_data import LABEL_EXTRAS
 
 if TYPE_CHECKING:

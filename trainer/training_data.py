@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
+from shared.vlm.chat_template import PromptRenderer
 from shared.whole_file import write_whole
 from trainer.phase import Phase
 from trainer.picture_cache import cached_picture
-from trainer.prompts import PromptRenderer, messages
+from trainer.prompts import messages
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -216,7 +217,7 @@ def _rows(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _unsuited(row: dict[str, Any], phase: Phase) -> str:
+def unsuited(row: dict[str, Any], phase: Phase) -> str:
     """Why a row does not train in this phase, as one word; empty when it does."""
     pictures = len(row["images"])
     if (phase.data.images == "none" and pictures) or (phase.data.images == "required" and not pictures):
@@ -235,7 +236,7 @@ def _prompt_line(
     row: dict[str, Any], phase: Phase, renderer: PromptRenderer, cache: Path
 ) -> tuple[str, int, int] | str:
     """(JSON line, pictures, prompt tokens) of a row, or the reason why it does not train."""
-    reason = _unsuited(row, phase)
+    reason = unsuited(row, phase)
     if reason:
         return reason
     from shared.images import ImageRefused

@@ -26,6 +26,7 @@ BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / BUNDLED
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
+_TEMPLATE_FILES = ["tokenizer.json", "*_config.json", "chat_template.*", "config.json"]
 _LOADED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
 
@@ -88,6 +89,25 @@ def checkpoint_folder(spec: EngineSpec) -> Path:
         message = f"model {spec.model} at revision {spec.revision or 'main'} cannot be fetched ({type(error).__name__})"
         step = "Check the id and the network, set HF_TOKEN for a gated model, or name a folder with its files."
         raise InfiMmrError(message, step) from error
+
+
+def template_folder(model: str, revision: str | None) -> Path:
+    """Folder with the small files that say how a checkpoint is asked: chat template, tokenizer, processor; no weights.
+
+    Raises:
+        InfiMmrError: no such folder, or the hub cannot be reached and this machine has not fetched them before.
+
+    """
+    if is_folder(model):
+        return BUNDLED_FOLDER if model == BUNDLED else Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=_TEMPLATE_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        message = f"the chat template of {model} cannot be fetched ({type(error).__name__})"
+        raise InfiMmrError(message, "Check the network, or name a folder with the checkpoint's files") from error
 
 
 def _checked(folder: Path) -> Path:

@@ -10,6 +10,7 @@ import pytest
 
 from shared.errors import InfiMmrError
 from shared.prompts import prompt
+from shared.vlm.chat_template import PromptRenderer
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from shared.vlm.conversation import build_conversation
 from trainer.evaluation.cache import StoredAnswer
@@ -22,7 +23,6 @@ from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_ar
 from trainer.openrlhf_bridge.progress import Evaluated, events
 from trainer.openrlhf_bridge.reward_entry import judge
 from trainer.phase import load_phase
-from trainer.prompts import PromptRenderer
 from trainer.rewards import RewardWeights
 from trainer.rollouts import EVALUATIONS, RunWriter, read_lines
 

@@ -17,11 +17,12 @@ from shared.dataset_version import ManifestDraft, open_dataset
 from shared.dataset_version import publish as publish_version
 from shared.errors import InfiMmrError
 from shared.schema import ROW_SCHEMA
+from shared.vlm.chat_template import PromptRenderer, image_tokens
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from shared.vlm.spec import EngineSpec
 from trainer.phase import load_phase
 from trainer.picture_cache import cached_picture
-from trainer.prompts import PromptRenderer, image_tokens, messages
+from trainer.prompts import messages
 from trainer.training_data import check_dataset, left_out_text, read_prompt_file, write_prompts
 
 SMALL = ["train.max_steps=2", "rollout.batch_size=4", "train.batch_size=32"]
