@@ -6,6 +6,7 @@ folder holds the new weights (safetensors), every other file of the parent check
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -39,12 +40,28 @@ def finish_checkpoint(saved: Path, parent: Path, target: Path, record: RunRecord
     for pattern in WEIGHTS:
         for file in saved.glob(pattern):
             shutil.copyfile(file, partial / file.name)
+    _state_numbers(partial)
     digest = weights_hash(partial)
     write_record(partial, record.model_copy(update={"checkpoint_sha256": digest}), FILE_IN_CHECKPOINT)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     shutil.rmtree(saved, ignore_errors=True)
     return digest
+
+
+def _state_numbers(folder: Path) -> None:
+    """Have config.json say float32 where a run on a CPU without bfloat16 units saved float32 weights.
+
+    The weights stay as they were trained: rounded to the parent's type they would be another policy than the one that
+    was evaluated while it trained.
+    """
+    types = {entry["dtype"] for file in folder.glob("*.safetensors") for entry in safetensors_header(file).values()}
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    name = "dtype" if "dtype" in config else "torch_dtype"
+    if types == {"F32"} and config.get(name) != "float32":
+        config[name] = "float32"
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def weights_hash(folder: Path) -> str:

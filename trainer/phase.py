@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from shared.config import Strict, load_toml
 from shared.errors import UsageError, nearest
+from shared.processor import cpu_dtype
 from shared.prompts import SET_OF_PROFILE, load_prompt
 from shared.vlm.spec import Temperature
 from trainer.rewards import RewardWeights
@@ -165,6 +166,11 @@ class TrainSettings(Strict):
     )
     epochs: int = Field(default=1, gt=0, description="Passes over the rows, when max_steps does not stop before.")
     max_steps: int = Field(default=0, ge=0, description="Stop after this many steps; 0 trains `epochs`.")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto",
+        description="Numbers of policy, reference and rollouts. auto: bfloat16 on CUDA; on a CPU bfloat16 where the "
+        "processor has units for it, else float32. The run record says which.",
+    )
     gradient_checkpointing: bool = Field(default=True, description="Recompute activations to save memory.")
     seed: int = Field(default=42, ge=0, description="Seed of the row order, the rollouts and the update.")
 
@@ -272,6 +278,23 @@ class Phase(Strict):
             )
             raise ValueError(message)
         return self
+
+    def dtype_on(self, device: str) -> Literal["bfloat16", "float32"]:
+        """Number type of a run on `device` ("cuda" or "cpu").
+
+        Raises:
+            UsageError: float32 on CUDA, where OpenRLHF trains in 16 bits.
+
+        """
+        chosen = self.train.dtype
+        if device == "cpu":
+            return cpu_dtype() if chosen == "auto" else chosen
+        if chosen == "float32":
+            raise UsageError(
+                f"phase {self.name}: train.dtype=float32 is for runs on a CPU; OpenRLHF trains in bfloat16 on CUDA",
+                "Leave train.dtype at auto",
+            )
+        return "bfloat16"
 
     @property
     def update_rollouts(self) -> int:

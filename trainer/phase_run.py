@@ -111,7 +111,8 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         preflight.check_ray(request.ray_address)
         parent = _parent(phase)
         preflight.check_architecture(parent, phase)
-        preflight.check_memory(parent, request.device)
+        dtype = record.dtype if record else phase.dtype_on(request.device)
+        preflight.check_memory(parent, request.device, dtype=dtype)
         if request.device == "cuda":
             from trainer.plan import check_gpu_memory
 
@@ -231,6 +232,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
     record = RunRecord(
         phase=phase,
         device=request.device,
+        dtype=phase.dtype_on(request.device),
         dataset=dataset,
         held_out=_held_out(request, parent, output),
         prompts={**summary.to_json(), "sha256": file_hash(output / "prompts.jsonl")},
@@ -305,7 +307,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
     write_record(output, record.model_copy(update={"attempts": (*attempts, attempt)}))
     prompts, shown = read_prompt_file(output), record.held_out.get("max_images", 0)
     facts = PromptFacts(prompts.rows, max(prompts.max_images, shown))
-    spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from)
+    spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from, record.dtype)
 
     def hear(event: Event) -> None:
         nonlocal attempt
@@ -358,8 +360,14 @@ def _settled(attempts: tuple[Attempt, ...], resumed_from: int) -> tuple[Attempt,
     return (*earlier, last)
 
 
-def launch_spec(  # noqa: PLR0917 - the run's six parts
-    request: PhaseRequest, output: Path, parent: Path, prompts: PromptFacts, parts: Path, resumed_from: int
+def launch_spec(  # noqa: PLR0917 - the run's seven parts
+    request: PhaseRequest,
+    output: Path,
+    parent: Path,
+    prompts: PromptFacts,
+    parts: Path,
+    resumed_from: int,
+    dtype: Literal["bfloat16", "float32"],
 ) -> Any:
     """Everything that the launcher needs; OpenRLHF's own parser has accepted the arguments.
 
@@ -387,6 +395,7 @@ def launch_spec(  # noqa: PLR0917 - the run's six parts
         folder=output,
         agent=AgentSettings(rollouts=str(parts), first_step=resumed_from + 1, weights=phase.reward.weights()),
         device=request.device,
+        dtype=dtype,
         gpus=phase.cluster.gpus_per_node if request.device == "cuda" else 1,
         ray_address=request.ray_address,
     )

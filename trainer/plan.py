@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from trainer import preflight
@@ -161,19 +161,20 @@ def make_plan(
         "tokens": tokens,
         "tokens_per_rollout": prompt + answer,
     }
-    device = "cpu" if local else "cuda"
+    device: Literal["cpu", "cuda"] = "cpu" if local else "cuda"
+    dtype = phase.dtype_on(device)
     paths = RunPaths("RUN/prompts.jsonl", phase.model.start, "RUN/ckpt", "RUN/weights", "RUN/tensorboard")
     arguments = openrlhf_arguments(
         phase,
         paths,
         PromptFacts(steps * phase.rollout.batch_size, 0 if phase.data.images == "none" else 1),
-        device="cpu" if local else "cuda",
+        device=device,
         resume=False,
     )
     parse_with_openrlhf(arguments)
     if local:
         hours = (LOCAL_START_SECONDS + tokens / LOCAL_TOKENS_PER_SECOND) / 3600
-        memory: dict[str, float] = {"total": round(preflight.cpu_memory_needed_gib(weights), 2)}
+        memory: dict[str, float] = {"total": round(preflight.cpu_memory_needed_gib(weights, dtype), 2)}
         time_source = "measured on two CPU cores with tiny-vl"
     else:
         speed = MEASURED_TOKENS_PER_SECOND_AND_GPU * GPUS[gpu].tflops / MEASURED_TFLOPS * MEASURED_WEIGHTS / weights
@@ -187,6 +188,7 @@ def make_plan(
         "phase": phase.name,
         "profile": phase.profile_name,
         "device": device,
+        "dtype": dtype,
         "cluster": {"gpus": 0 if local else number, "gpu": "" if local else gpu},
         "weights": weights,
         "counts": counts,
@@ -325,7 +327,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     counts, cluster = plan["counts"], plan["cluster"]
     where = f"{cluster['gpus']} x {cluster['gpu']}" if cluster["gpus"] else "this machine's CPU"
     lines = [
-        f"phase {plan['phase']}, profile {plan['profile']}, on {where}, {plan['weights']:,} weights",
+        f"phase {plan['phase']}, profile {plan['profile']}, on {where}, {plan['weights']:,} weights in {plan['dtype']}",
         f"rows      {counts['rows']:,} ({plan['sources']['rows']})",
         f"steps     {counts['steps']:,} of {counts['updates_per_step']} updates",
         f"rollouts  {counts['rollouts']:,}, about {counts['tokens']:,} tokens ({counts['tokens_per_rollout']} each)",

@@ -26,8 +26,8 @@ PINNED = {"openrlhf": "0.11.2", "deepspeed": "0.19.6"}
 CPU_BASE_GIB = 6.5
 """Estimated resident memory of the run's processes on a CPU before any weight: driver, OpenRLHF's trainer, policy,
 reference, rollout actor and vLLM's engine (about 1.1 GiB each), and 1 GiB of KV cache, less what they share."""
-CPU_BYTES_PER_WEIGHT = 2 + 2 + 2 + 4 + 4 + 8
-"""vLLM, reference and policy in bfloat16, its gradients, master weights and Adam's two moments in float32."""
+CPU_BYTES_PER_WEIGHT = {"bfloat16": 2 + 2 + 2 + 4 + 4 + 8, "float32": 4 + 4 + 4 + 4 + 4 + 8}
+"""vLLM, reference and policy in that type, its gradients, master weights and Adam's two moments in float32."""
 ARCHITECTURES = ("qwen2_5_vl", "qwen2_vl")
 """Vision-language model types whose prompts and pictures the trainer prepares."""
 
@@ -167,13 +167,16 @@ def count_weights(checkpoint: Path) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def cpu_memory_needed_gib(weights: int) -> float:
+def cpu_memory_needed_gib(weights: int, dtype: str = "bfloat16") -> float:
     """GiB of memory of a local run on a CPU."""
-    return CPU_BASE_GIB + weights * CPU_BYTES_PER_WEIGHT / 1024**3
+    return CPU_BASE_GIB + weights * CPU_BYTES_PER_WEIGHT[dtype] / 1024**3
 
 
 def check_memory(
-    checkpoint: Path, device: Literal["cuda", "cpu"], available: Mapping[str, float] | None = None
+    checkpoint: Path,
+    device: Literal["cuda", "cpu"],
+    available: Mapping[str, float] | None = None,
+    dtype: str = "bfloat16",
 ) -> None:
     """Refuse a CPU run that would not fit into the memory that is free now. GPUs are `trainer plan`'s business."""
     if device != "cpu":
@@ -181,7 +184,7 @@ def check_memory(
     import psutil
 
     free = available["gib"] if available else psutil.virtual_memory().available / 1024**3
-    needed = cpu_memory_needed_gib(count_weights(checkpoint))
+    needed = cpu_memory_needed_gib(count_weights(checkpoint), dtype)
     if needed > free:
         raise InfiMmrError(
             f"training {checkpoint.name} on the CPU takes about {needed:.1f} GiB of memory, {free:.1f} GiB are free",

@@ -47,6 +47,9 @@ class RunRecord(Strict):
     format: int = 1
     phase: Phase
     device: Literal["cuda", "cpu"]
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="Numbers of policy, reference and rollouts; a resumed run keeps them."
+    )
     dataset: dict[str, Any] = Field(description="name, version, label, profile, fingerprint, manifest_sha256, rows.")
     prompts: dict[str, Any] = Field(description="Prompt file: rows, reasons for rows left out, sha256.")
     held_out: dict[str, Any] = Field(

@@ -16,7 +16,7 @@ from shared.installation import check_vllm
 from shared.vlm.checkpoint import checkpoint_folder
 from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError, is_out_of_memory
 from shared.vlm.spec import Answer, Sampling, pixel_limits
-from shared.vlm.surroundings import cuda_seen, log_path, log_tail, prepare_environment, quiet
+from shared.vlm.surroundings import cuda_seen, log_path, log_tail, number_type, prepare_environment, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ class VllmEngine:
 
 def _engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "dtype": spec.dtype,
+        "dtype": number_type(spec.dtype),
         "load_format": "safetensors",
         "trust_remote_code": spec.trust_remote_code,
         "max_model_len": spec.max_model_len,

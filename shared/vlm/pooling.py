@@ -20,7 +20,7 @@ from shared.vlm.checkpoint import checkpoint_folder
 from shared.vlm.conversation import EMBEDDING_TAIL, embedding_prompt
 from shared.vlm.failures import AskRefusedError, EngineOutOfMemoryError, is_out_of_memory
 from shared.vlm.spec import pixel_limits
-from shared.vlm.surroundings import cuda_seen, prepare_environment, quiet
+from shared.vlm.surroundings import cuda_seen, number_type, prepare_environment, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,8 @@ class PoolingEngine:
 
             options = {"trust_remote_code": spec.trust_remote_code}
             processor = AutoProcessor.from_pretrained(folder, **options)
-            dtype = "auto" if spec.dtype == "auto" else getattr(torch, spec.dtype)
+            named = number_type(spec.dtype)
+            dtype = "auto" if named == "auto" else getattr(torch, named)
             try:
                 whole = AutoModelForImageTextToText.from_pretrained(
                     folder, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", **options

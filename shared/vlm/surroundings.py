@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.processor import has_bfloat16_units, kernel_cache
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,6 +30,11 @@ def cuda_seen() -> bool:
     """Whether an NVIDIA GPU may be used by this process; imports nothing."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible not in {"", "-1"} and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def number_type(dtype: str) -> str:
+    """`dtype`, or float32 for "auto" on a CPU without bfloat16 units, where a checkpoint's own bfloat16 crawls."""
+    return "float32" if dtype == "auto" and not cuda_seen() and not has_bfloat16_units() else dtype
 
 
 def prepare_environment(*, tensor_parallel_size: int = 1) -> None:
@@ -48,6 +55,7 @@ def prepare_environment(*, tensor_parallel_size: int = 1) -> None:
             "OMP_NUM_THREADS": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if tensor_parallel_size == 1 else "1",
+            **kernel_cache(),
         }
     for name, value in values.items():
         os.environ.setdefault(name, value)

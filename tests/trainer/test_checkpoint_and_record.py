@@ -62,6 +62,18 @@ def test_the_checkpoint_has_new_weights_and_every_other_file_of_its_parent(tmp_p
     assert not list(tmp_path.glob(".checkpoint*"))
 
 
+def test_weights_trained_in_float32_stay_so_and_the_configuration_says_it(tmp_path, record):
+    from safetensors.torch import load_file, save_file
+
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    wide = {name: weight.float() for name, weight in load_file(BUNDLED_FOLDER / "model.safetensors").items()}
+    save_file(wide, saved / "model.safetensors")
+    finish_checkpoint(saved, BUNDLED_FOLDER, tmp_path / "checkpoint", record)
+    told = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    assert told == {**json.loads((BUNDLED_FOLDER / "config.json").read_text()), "dtype": "float32"}
+
+
 def test_a_parents_run_record_is_not_taken_for_ones_own(tmp_path, record):
     parent = tmp_path / "parent"
     shutil.copytree(BUNDLED_FOLDER, parent)

@@ -203,3 +203,53 @@ print("FINE")
 """
     ran = python(code)
     assert "FINE" in ran.stdout, ran.stderr[-3000:]
+
+
+NUMBERS = """
+import torch, openrlhf.utils.utils as utils, openrlhf.utils.deepspeed.deepspeed as deepspeed
+print(utils.convert_to_torch_dtype("bf16"))
+for make in (deepspeed.get_train_ds_config, deepspeed.get_eval_ds_config):
+    configuration = make(offload=False, param_dtype="bf16")
+    print(configuration["bf16"]["enabled"], configuration["fp16"]["enabled"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [
+        ("float32", ["torch.float32", "False False", "False False"]),
+        ("bfloat16", ["torch.bfloat16", "True False", "True False"]),
+    ],
+)
+def test_policy_and_reference_load_and_train_in_the_runs_numbers(dtype, said):
+    ran = python(NUMBERS, **cpu_compat.environment(dtype))
+    assert ran.stdout.splitlines()[-3:] == said, ran.stderr
+
+
+def test_the_engine_is_made_in_the_runs_numbers_and_keeps_its_other_arguments(monkeypatch):
+    from types import SimpleNamespace
+
+    from trainer.openrlhf_bridge.cpu_compat import adaptations
+
+    made = []
+
+    class Actor:
+        @classmethod
+        def options(cls, **options):
+            made.append(options)
+            return cls
+
+        @classmethod
+        def remote(cls, **values):
+            made.append(values)
+
+    monkeypatch.setenv(adaptations.DTYPE, "float32")
+    module = SimpleNamespace(RolloutRayActor=Actor, create_vllm_engines=None)
+    adaptations._sample_in_float32(module)
+    module.RolloutRayActor.options(num_cpus=1).remote(model="tiny", dtype="bfloat16")
+    assert made == [{"num_cpus": 1}, {"model": "tiny", "dtype": "float32"}]
+    monkeypatch.setenv(adaptations.DTYPE, "bfloat16")
+    module = SimpleNamespace(RolloutRayActor=Actor)
+    adaptations._sample_in_float32(module)
+    assert module.RolloutRayActor is Actor

@@ -142,3 +142,12 @@ def test_an_override_can_be_for_one_phase():
     assert (fra.train.max_steps, fra.train.seed) == (5, 7)
     assert mre.train.max_steps != 5
     assert mre.train.seed == 7
+
+
+def test_numbers_follow_the_processor_unless_somebody_chose(monkeypatch):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert load_phase("mre", "local").dtype_on("cpu") == "float32"
+    assert load_phase("mre", "local", ["train.dtype=bfloat16"]).dtype_on("cpu") == "bfloat16"
+    assert load_phase("mre", "full").dtype_on("cuda") == "bfloat16"
+    with pytest.raises(UsageError, match="CUDA"):
+        load_phase("mre", "full", ["train.dtype=float32"]).dtype_on("cuda")

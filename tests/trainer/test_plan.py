@@ -164,3 +164,13 @@ def test_planning_loads_no_heavy_library(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() in {"[]", "['openrlhf']"}  # openrlhf itself is an empty package
+
+
+@pytest.mark.parametrize(("told", "dtype"), [("avx2", "float32"), ("avx512", None)])
+def test_the_plan_says_in_which_numbers_a_laptop_will_train(mini_store, monkeypatch, told, dtype):
+    from shared.processor import cpu_dtype
+
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", told)
+    plan = make_plan(load_phase("mre", "local"), store=mini_store)
+    assert plan["dtype"] == (dtype or cpu_dtype())
+    assert f"weights in {plan['dtype']}" in plan_text(plan)

@@ -57,7 +57,8 @@ class Settings(Strict):
         description="Prompt set: full, bundled, or a folder; empty: tiny-vl's and its descendants' own, else full.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Number type; auto takes the checkpoint's own."
+        default="auto",
+        description="Number type; auto: the checkpoint's own, float32 on a CPU without bfloat16.",
     )
     revision: str | None = Field(default=None, description="Commit of a hub checkpoint.")
     endpoint: str | None = Field(
@@ -221,6 +222,7 @@ def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> t
     """
     from shared.vlm.checkpoint import checkpoint_folder, is_folder
     from shared.vlm.spec import EngineSpec
+    from shared.vlm.surroundings import number_type
 
     longest, reads_images = LONGEST_CONTEXT, True
     if settings.endpoint is None and is_folder(checkpoint):
@@ -234,7 +236,7 @@ def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> t
         {
             "model": checkpoint,
             "revision": settings.revision,
-            "dtype": settings.dtype,
+            "dtype": settings.dtype if settings.endpoint else number_type(settings.dtype),
             "max_pixels": settings.max_pixels,
             "max_model_len": settings.max_model_len or longest,
             "max_images": max((len(item.images) for item in items), default=0) or 1,

@@ -56,6 +56,8 @@ class LaunchSpec:
     """Run folder: log and spec are written here."""
     agent: AgentSettings
     device: Literal["cuda", "cpu"]
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Numbers of policy, reference and engine; CUDA knows bfloat16 only."""
     gpus: int = 1
     """GPUs of a local instance (pretended on a CPU)."""
     ray_address: str = ""
@@ -101,7 +103,7 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
             # Workers that wait for their actor import what it needs while the driver does: saves 14 s of 85 on two
             # cores. Not with CUDA, where a module may look for devices before Ray has said which.
             values["RAY_preload_python_modules"] = "openrlhf.trainer.ray.ppo_actor"
-    values |= cpu_compat.environment() if spec.device == "cpu" else cpu_compat.with_cuda()
+    values |= cpu_compat.environment(spec.dtype) if spec.device == "cpu" else cpu_compat.with_cuda()
     paths.insert(0, values["PYTHONPATH"])
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     values["PYTHONPATH"] = os.pathsep.join(paths)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
+from shared.processor import has_bfloat16_units
 from shared.progress import Progress
 from trainer.tiny_vl.architecture import HIDDEN, build_config, save_folder
 from trainer.tiny_vl.batches import LABELS, TASKS, Batch, BatchMaker, stream
@@ -188,7 +189,7 @@ class Run:
     def one_step(self, step: int, batch: Batch) -> dict[str, float]:
         """One update; returns the losses."""
         self._set_rates(step)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16_units()):
             losses = batch_losses(self.model, self.glyphs, batch, self.schedule.glyph_weight(step))
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS, WITH_CUDA, Adaptation
+from shared.processor import kernel_cache
+from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS, DTYPE, WITH_CUDA, Adaptation
 from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook
 
 __all__ = ["ADAPTATIONS", "Adaptation", "environment", "install", "with_cuda"]
@@ -30,10 +31,15 @@ def with_cuda() -> dict[str, str]:
     return {"INFI_MMR_CPU_COMPAT": "cuda", "PYTHONPATH": SITE}
 
 
-def environment() -> dict[str, str]:
-    """Environment variables of a run without CUDA, for the driver and (through Ray) for every worker."""
+def environment(dtype: str = "bfloat16") -> dict[str, str]:
+    """Environment variables of a run without CUDA, for the driver and (through Ray) for every worker.
+
+    `dtype` is the number type of policy, reference and engine: bfloat16 or float32.
+    """
     return {
         "INFI_MMR_CPU_COMPAT": "1",
+        DTYPE: dtype,
+        **kernel_cache(),
         "PYTHONPATH": SITE,
         "DS_ACCELERATOR": "cpu",  # DeepSpeed would otherwise probe for accelerators
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; vLLM would otherwise take half of the machine

@@ -224,6 +224,52 @@ def _cpu_mesh(module: Any) -> None:
     module.init_device_mesh = init_device_mesh
 
 
+DTYPE = "INFI_MMR_DTYPE"
+"""Environment variable of a run on a CPU: the number type of policy, reference and engine."""
+
+
+def in_float32() -> bool:
+    """Whether this run computes in float32: OpenRLHF knows two types of 16 bits only."""
+    return os.environ.get(DTYPE) == "float32"
+
+
+def _load_in_float32(module: Any) -> None:
+    if in_float32():
+        import torch
+
+        module.convert_to_torch_dtype = lambda _: torch.float32
+
+
+def _train_in_float32(module: Any) -> None:
+    # DeepSpeed trains in float32 when its configuration switches on neither bf16 nor fp16.
+    if not in_float32():
+        return
+    for name in ("get_train_ds_config", "get_eval_ds_config"):
+        original = getattr(module, name)
+        setattr(module, name, lambda *, _original=original, **values: _original(**{**values, "param_dtype": "fp32"}))
+
+
+class _ActorClass:
+    """A Ray actor class whose constructor gets `values` in place of the caller's."""
+
+    def __init__(self, actor_class: Any, values: dict[str, Any]) -> None:
+        self._actor_class = actor_class
+        self._values = values
+
+    def options(self, **options: Any) -> Self:
+        """Ray's own `options`."""
+        return type(self)(self._actor_class.options(**options), self._values)
+
+    def remote(self, *arguments: Any, **values: Any) -> Any:
+        """Ray's own `remote`."""
+        return self._actor_class.remote(*arguments, **{**values, **self._values})
+
+
+def _sample_in_float32(module: Any) -> None:
+    if in_float32():
+        module.RolloutRayActor = _ActorClass(module.RolloutRayActor, {"dtype": "float32"})
+
+
 ADAPTATIONS = (
     Adaptation(
         "torch.cuda",
@@ -276,6 +322,27 @@ ADAPTATIONS = (
         ("init_device_mesh",),
         "DeepSpeed's mesh is built on 'cuda'",
         _cpu_mesh,
+    ),
+    Adaptation(
+        "float32 weights",
+        "openrlhf.utils.utils",
+        ("convert_to_torch_dtype",),
+        "models are loaded in 16 bits; a processor without bfloat16 units needs float32",
+        _load_in_float32,
+    ),
+    Adaptation(
+        "float32 training",
+        "openrlhf.utils.deepspeed.deepspeed",
+        ("get_train_ds_config", "get_eval_ds_config"),
+        "DeepSpeed is told to train in 16 bits",
+        _train_in_float32,
+    ),
+    Adaptation(
+        "float32 rollouts",
+        "openrlhf.trainer.ray.vllm_engine",
+        ("RolloutRayActor", "create_vllm_engines"),
+        "the engine's number type is hard-coded to bfloat16",
+        _sample_in_float32,
     ),
 )
 """Every adaptation, in the order of the route of a run."""
