@@ -56,6 +56,9 @@ class Task:
 class Progress:
     """Who is told how work goes on. This one tells nobody; `open_progress` gives the one that a command needs."""
 
+    def headed(self, title: str) -> None:
+        """Put `title` in front of every line from now on."""
+
     def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
         """Begin to count; `total` None where the amount is unknown, `known` what was there and is not done again."""
         del description, total, unit, known
@@ -66,10 +69,11 @@ class Progress:
         del name
         return contextlib.nullcontext()
 
-    def stage(self, text: str, part: str = "", *, kept: bool = True) -> None:
+    def stage(self, text: str, part: str = "", *, note: str = "", kept: bool = True) -> None:
         """Say what goes on from now on, in `part` of the work where several parts go on at once; "" ends it.
 
-        A stage without a part ends all parts. One that is not `kept` is shown on the replaced line only.
+        A stage without a part ends all parts. The same text again only changes its `note`. One that is not `kept` is
+        shown on the replaced line only.
         """
 
     def say(self, text: str) -> None:
@@ -194,13 +198,18 @@ class ToldProgress(Progress):
         columns: Callable[[], int] = lambda: 80,
     ) -> None:
         self._write, self._live, self._clock, self._columns = write, live, clock, columns
-        self._title = f"{title}: " if title else ""
+        self._title = ""
+        self.headed(title)
         self._lock = threading.RLock()
         self._steps: list[_Work] = []
         self._tasks: list[_Work] = []
         self._stages: dict[str, _Work] = {}
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick_on, name="progress", daemon=True)
+
+    def headed(self, title: str) -> None:
+        """Put `title` in front of every line from now on."""
+        self._title = f"{_plain(title)}: " if title else ""
 
     def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
         """Begin to count; see `Progress.task`."""
@@ -229,19 +238,22 @@ class ToldProgress(Progress):
             self._steps.remove(work)
             self._tell(work.end(self._clock()))
 
-    def stage(self, text: str, part: str = "", *, kept: bool = True) -> None:
+    def stage(self, text: str, part: str = "", *, note: str = "", kept: bool = True) -> None:
         """Say what goes on from now on; see `Progress.stage`."""
         with self._lock:
             name = _plain(f"{part}: {text}" if part and text else text)
             before = self._stages.get(part)
             if before is not None and before.name == name:
+                before.noted = _plain(note)
                 return
-            for other in [part, ""] if part else list(self._stages):
+            ends = [part, ""] if text else [part]
+            for other in ends if part else list(self._stages):
                 ended = self._stages.pop(other, None)
                 if ended is not None and ended.kept and self._live:
                     self._tell(f"{ended.name}: {human_seconds(self._clock() - ended.started)}")
             if text:
                 self._stages[part] = self._begun(name, kept=kept)
+                self._stages[part].noted = _plain(note)
                 if kept and not self._live:
                     self._tell(name)
             self._draw()

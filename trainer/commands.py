@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from shared.config import Profile, pick_profile
 from shared.errors import UsageError, nearest
 from trainer.phase import Phase, load_phase
+
+if TYPE_CHECKING:
+    from shared.progress import Progress
 
 
 def say(text: str) -> None:
@@ -82,7 +85,9 @@ def check_begun(folder: Path) -> None:
 
 def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str, Any]:
     """`trainer phase`."""
-    from trainer.display import LiveDisplay
+    from shared.progress import open_progress
+    from trainer.display import RunTold
+    from trainer.next_steps import after_phase
     from trainer.phase_run import PhaseRequest, checkpoint_of, run_phase
 
     chosen = pick_profile(options.profile)
@@ -92,17 +97,17 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
     folder = options.output or Path("runs") / f"{name}-{chosen.name}"
     if options.resume:
         check_begun(folder)
-    request = PhaseRequest(
-        phase,
-        folder,
-        resume=options.resume,
-        store=options.store,
-        device=pick_device(options.device),
-        ray_address=_ray_address(),
-        tell=say,
-    )
-    with LiveDisplay(f"phase {name}") as display:
-        record = run_phase(request, display)
+    with open_progress(as_json=options.as_json) as progress:
+        request = PhaseRequest(
+            phase,
+            folder,
+            resume=options.resume,
+            store=options.store,
+            device=pick_device(options.device),
+            ray_address=_ray_address(),
+            tell=_tell(progress),
+        )
+        record = run_phase(request, RunTold(progress))
     result = {
         "phase": name,
         "profile": chosen.name,
@@ -113,15 +118,19 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
         "attempts": len(record.attempts),
         "results": record.results,
     }
+    after = after_phase(phase, folder, profile=options.profile, store=options.store)
+    result |= {"accuracy": after.accuracy, "next_commands": after.commands}
     if not options.as_json:
         say(f"phase {name}: {record.steps} steps on {record.dataset['label']}; checkpoint {result['checkpoint']}")
+        say("\n".join(after.lines()))
     return result
 
 
 def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *, evaluate: bool) -> dict[str, Any]:
     """`trainer curriculum`."""
+    from shared.progress import open_progress
     from trainer.curriculum import CurriculumRequest, load_phases, phase_list, run_curriculum, table_text
-    from trainer.display import LiveDisplay
+    from trainer.display import RunTold
 
     chosen = pick_profile(options.profile)
     names = phase_list(phases)
@@ -142,11 +151,18 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
         device=pick_device(options.device),
         ray_address=_ray_address(),
     )
-    with LiveDisplay(f"curriculum {phases}") as display:
-        content = run_curriculum(request, display, tell=say)
+    with open_progress(as_json=options.as_json) as progress:
+        content = run_curriculum(request, RunTold(progress), tell=_tell(progress))
     if not options.as_json:
         say(table_text(content) if evaluate else f"finished: {folder}")
     return {**content, "output": str(folder)}
+
+
+def _tell(progress: Progress) -> Callable[[str], None]:
+    """Where remarks go that every user should read: among the lines of progress, or alone where there are none."""
+    from shared.progress import ToldProgress
+
+    return progress.say if isinstance(progress, ToldProgress) else say
 
 
 def _ray_address() -> str:

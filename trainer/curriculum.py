@@ -23,8 +23,10 @@ from pydantic import Field
 from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.whole_file import made_folder, write_whole
+from trainer.next_steps import evaluation_options
+from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_names
-from trainer.phase_run import PhaseRequest, Watcher, checkpoint_of, run_phase, silent
+from trainer.phase_run import PhaseRequest, Silent, Watcher, checkpoint_of, run_phase, silent
 from trainer.run_record import RunRecord
 
 CURRICULA = Path(__file__).parent / "curricula"
@@ -136,13 +138,15 @@ def run_curriculum(
             f"{output} holds the curriculum {','.join(known['phases'])}, not {','.join(names)}",
             "name the same phases, or choose another --output",
         )
+    watcher = watcher or Silent()
     made_folder(output)
     table: list[dict[str, Any]] = []
 
     def note(name: str, folder: Path, checkpoint: str, phase: Phase) -> None:
         entry: dict[str, Any] = {"name": name, "folder": folder.name}
         if request.evaluate:
-            tell(f"{name}: evaluation on {', '.join(phase.evaluation.benchmarks)}")
+            watcher.begins(name)
+            watcher.stage(Stage(f"evaluation on {', '.join(phase.evaluation.benchmarks)}"))
             entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, phase))
         table.append(entry)
         _write(output, {"phases": names, "finished": len(table) == len(names) + 1, "table": table})
@@ -155,6 +159,7 @@ def run_curriculum(
         resolved = phase.model_copy(update={"model": phase.model.model_copy(update={"start": start})})
         if number > 1:
             resolved = resolved.model_copy(update={"model": resolved.model.model_copy(update={"revision": ""})})
+        watcher.begins("")
         tell(f"{phase.name}: phase {number} of {len(names)}")
         ask = PhaseRequest(
             resolved,
@@ -191,12 +196,9 @@ def _evaluator(request: CurriculumRequest, phase: Phase) -> Evaluate:
     def evaluate(checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:
         words = [sys.executable, "-m", "trainer.cli", "evaluate", "--checkpoint", checkpoint, "--json"]
         words += ["--benchmarks", ",".join(benchmarks), "--output", str(output)]
-        words += ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
-        words += ["--prompts", phase.prompts, "--prompt", phase.prompt.system]
+        words += evaluation_options(phase)
         if checkpoint == phase.model.start and phase.model.revision:
             words += ["--revision", phase.model.revision]
-        if phase.evaluation.limit:
-            words += ["--limit", str(phase.evaluation.limit)]
         if request.store:
             words += ["--store", request.store]
         log = output / "evaluation.log"

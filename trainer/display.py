@@ -1,21 +1,13 @@
-"""Live display of a run on the terminal: step, reward, accuracy, length, KL, time left. Silent without a terminal."""
+"""How a run is told while it goes on: stages of its start, a line per step with reward, pace and time left."""
 
 from __future__ import annotations
 
 import math
-import sys
-import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-
-def seconds_text(seconds: float) -> str:
-    """Duration for people, `-` when unknown."""
-    if not math.isfinite(seconds):
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+from shared.number_text import clock_text
+from shared.progress import Progress
+from trainer.openrlhf_bridge.progress import Stage, seconds_left
 
 
 def step_text(line: dict[str, Any], steps: int, left: float) -> str:
@@ -25,51 +17,56 @@ def step_text(line: dict[str, Any], steps: int, left: float) -> str:
         value = line.get(name)
         return "-" if value is None else pattern.format(value)
 
-    return (
-        f"step {line['step']}/{steps}  reward {number('reward', '{:.3f}')}  accuracy {number('accuracy', '{:.3f}')}  "
-        f"length {number('response_length', '{:.0f}')}  KL {number('kl', '{:.2g}')}  "
-        f"{number('seconds', '{:.1f}')} s/step  left {seconds_text(left)}"
-    )
+    words = [
+        f"step {line['step']}/{steps}",
+        f"reward {number('reward', '{:.3f}')}",
+        f"accuracy {number('accuracy', '{:.3f}')}",
+        f"length {number('response_length', '{:.0f}')}",
+        f"KL {number('kl', '{:.2g}')}",
+        f"{number('seconds', '{:.1f}')} s",
+    ]
+    if line.get("tokens") and line.get("seconds"):
+        words.append(f"{line['tokens'] / line['seconds']:,.0f} answer tokens/s")
+    words.append(f"{'-' if math.isnan(left) else clock_text(left)} left")
+    return "  ".join(words)
 
 
-class LiveDisplay:
-    """A status line (rich) that is replaced at every step; a context manager."""
+class RunTold:
+    """Tells a phase to `progress`; the `Watcher` of `run_phase`."""
 
-    def __init__(self, title: str) -> None:
-        """Name what runs."""
-        self._title = title
-        self._status: Any = None
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._durations: list[float] = []
-        self._started = time.monotonic()
+        self._now = ""
+        """The step that goes on; empty before the first is done and after the last."""
+        self._kept: set[str] = set()
 
-    def __enter__(self) -> Self:
-        """Start the line, if there is a terminal."""
-        if sys.stderr.isatty():
-            from rich.console import Console
+    def begins(self, phase: str) -> None:
+        """Name the phase that begins."""
+        self._progress.headed(phase)
+        self._durations, self._now, self._kept = [], "", set()
 
-            self._status = Console(stderr=True).status(f"{self._title}: checks")
-            self._status.start()
-        return self
+    def stage(self, stage: Stage) -> None:
+        """What goes on: a line of its own until the first step is done, which may take minutes; then the step's."""
+        if not stage.training:
+            self._progress.stage(stage.text, stage.part, note=stage.count)
+            return
+        text = f"{self._now or 'first step'}: {stage.text}" if self._now or not self._durations else stage.text
+        kept = not self._now and text not in self._kept
+        self._kept.add(text)
+        self._progress.stage(text, note=stage.count, kept=kept)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the line."""
-        if self._status is not None:
-            self._status.stop()
-
-    def stage(self, text: str) -> None:
-        """Tell a stage of the start-up."""
-        self._show(f"{text} ({seconds_text(time.monotonic() - self._started)})")
+    def resumed(self, after: int, steps: int) -> None:
+        """Tell where a run that was cut off goes on."""
+        self._progress.say(f"continues after step {after} of {steps}")
 
     def step(self, line: dict[str, Any], steps: int) -> None:
         """Tell a finished step."""
-        from trainer.openrlhf_bridge.progress import seconds_left
-
+        step = int(line["step"])
         if line.get("seconds"):
             self._durations.append(float(line["seconds"]))
-        self._show(step_text(line, steps, seconds_left(self._durations, steps - int(line["step"]))))
-
-    def _show(self, text: str) -> None:
-        if self._status is not None:
-            self._status.update(f"{self._title}: {text}")
+        left = seconds_left(self._durations, steps - step)
+        self._progress.stage("")
+        self._progress.say(step_text(line, steps, left))
+        self._now = f"step {step + 1}/{steps}" if step < steps else ""
+        self._progress.stage(self._now or "saving the weights", kept=not self._now)

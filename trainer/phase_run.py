@@ -25,6 +25,7 @@ from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.held_out import FILE as HELD_OUT
 from trainer.held_out import at_hand, write_held_out
 from trainer.openrlhf_bridge.arguments import PromptFacts
+from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase
 from trainer.picture_cache import restore_pictures
 from trainer.rollouts import PARTS, RunWriter, read_metrics
@@ -49,10 +50,16 @@ WEIGHTS = "weights"
 
 
 class Watcher(Protocol):
-    """Who is told how a run goes (the live display)."""
+    """Who is told how a run goes."""
 
-    def stage(self, text: str) -> None:
-        """A stage of the start-up."""
+    def begins(self, phase: str) -> None:
+        """A phase begins."""
+
+    def stage(self, stage: Stage) -> None:
+        """What goes on from now on."""
+
+    def resumed(self, after: int, steps: int) -> None:
+        """A run that was cut off goes on after a step."""
 
     def step(self, line: dict[str, Any], steps: int) -> None:
         """A finished step: its metrics line, and how many steps there will be."""
@@ -61,7 +68,13 @@ class Watcher(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def stage(self, text: str) -> None:
+    def begins(self, phase: str) -> None:
+        """Nothing."""
+
+    def stage(self, stage: Stage) -> None:
+        """Nothing."""
+
+    def resumed(self, after: int, steps: int) -> None:
         """Nothing."""
 
     def step(self, line: dict[str, Any], steps: int) -> None:
@@ -98,11 +111,13 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
     watcher = watcher or Silent()
     phase, output = request.phase, request.output.resolve()
     preflight.check_path(output)
+    watcher.begins(phase.name)
     with _told(phase), _locked(output):
         record = _existing(output, request.resume)
         if record is not None and record.finished:
             _same_run(record, record.phase, phase)
             return record
+        watcher.stage(Stage("checking packages, checkpoint and memory"))
         preflight.check_packages()
         if not request.ray_address:  # else the engines are on the cluster's machines
             check_vllm(cuda=request.device == "cuda")
@@ -117,9 +132,11 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
             from trainer.plan import check_gpu_memory
 
             check_gpu_memory(phase.model_copy(update={"model": phase.model.model_copy(update={"start": str(parent)})}))
+        watcher.stage(Stage("reading the dataset and writing prompts"))
         record = _prepared(request, output, parent, record)
         if not _trained(output, record):
             record = _train(request, output, parent, record, watcher)
+        watcher.stage(Stage("making the checkpoint"))
         return _finished(output, parent, record)
 
 
@@ -297,22 +314,25 @@ def _finished(output: Path, parent: Path, record: RunRecord) -> RunRecord:
 
 def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord, watcher: Watcher) -> RunRecord:
     from trainer.openrlhf_bridge.launch import Ending, run
-    from trainer.openrlhf_bridge.progress import Evaluated, Event, Stage, Step
+    from trainer.openrlhf_bridge.progress import Evaluated, Event, Step
 
     states = output / STATES
     resumed_from = saved_step(states)
+    if resumed_from:
+        watcher.resumed(resumed_from, record.steps)
     writer = RunWriter(output, resumed_from=resumed_from)
     attempts = _settled(record.attempts, resumed_from)
     attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
     write_record(output, record.model_copy(update={"attempts": (*attempts, attempt)}))
     prompts, shown = read_prompt_file(output), record.held_out.get("max_images", 0)
     facts = PromptFacts(prompts.rows, max(prompts.max_images, shown))
+    watcher.stage(Stage("asking OpenRLHF's parser about the arguments"))
     spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from, record.dtype)
 
     def hear(event: Event) -> None:
         nonlocal attempt
         if isinstance(event, Stage):
-            watcher.stage(event.text)
+            watcher.stage(event)
         elif isinstance(event, Step):
             line = writer.finish_step(event.step, event.values)
             attempt = attempt.model_copy(update={"last_step": event.step})
@@ -327,6 +347,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
         write_record(output, closed)
         return closed
 
+    watcher.stage(Stage("starting Ray" if not request.ray_address else f"joining Ray at {request.ray_address}"))
     try:
         ending: Ending = run(spec, hear)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from trainer.openrlhf_bridge.progress import Fatal, Resumed, Stage, Step, Trouble, events, read_step, seconds_left
 
@@ -44,6 +45,72 @@ def test_events_come_in_order_and_each_step_once():
     assert [type(event) for event in told] == [Stage, Resumed, Step, Trouble]
     assert told[1] == Resumed(11)
     assert told[3] == Trouble("RuntimeError: no room")
+
+
+RECORDED = Path(__file__).parent / "recorded" / "openrlhf-start.log"
+"""A phase of four steps on two cores, whose operators had never been compiled; bars thinned out."""
+
+
+def test_a_recorded_start_tells_at_every_moment_what_each_part_does():
+    with RECORDED.open() as lines:
+        told = [event for event in events(lines) if isinstance(event, Stage)]
+    start = [(stage.part, stage.text) for stage in told if not stage.training and not stage.count]
+    assert start == [
+        ("", "Ray is up, importing OpenRLHF"),
+        ("", "starting the processes of vLLM, policy and reference"),
+        ("vLLM", "importing vLLM"),
+        ("policy", "preparing DeepSpeed"),
+        ("vLLM", "starting the engine's process"),
+        ("reference", "preparing DeepSpeed"),
+        ("vLLM", "starting the engine"),
+        ("vLLM", "loading weights"),
+        ("vLLM", "setting up its caches"),
+        ("vLLM", ""),
+        ("policy", "preparing the optimiser"),
+        ("reference", ""),
+        ("", "linking vLLM and the policy"),
+    ]
+    assert Stage("loading weights", "policy", "116/116") in told
+
+
+def test_a_step_tells_what_it_does_and_how_far_it_is():
+    with RECORDED.open() as lines:
+        told = list(events(lines))
+    first, second = (number for number, event in enumerate(told) if isinstance(event, Step) and event.step <= 2)
+    step = [f"{event.text} {event.count}".strip() for event in told[first:second] if isinstance(event, Stage)]
+    assert step == [
+        *(f"sampling rollouts {done}/16" for done in (1, 8, 16)),
+        "log-probabilities of the rollouts",
+        *(f"updating the policy {done}/4" for done in range(5)),
+    ]
+    assert isinstance(told[-1], Stage)
+    assert told[-1].text == "saving the weights"
+
+
+def test_on_a_card_compiling_is_called_compiling():
+    vllm = "(RolloutRayActor pid=1) (EngineCore pid=2) INFO 11-27 22:21:38 "
+    told = events(
+        [
+            vllm + "[core.py:123] Initializing a V1 LLM engine (v0.29.0) with config: model='m'",
+            vllm + "[model_runner.py:382] Loading model from scratch...",
+            "Loading safetensors checkpoint shards:  50% Completed | 2/4 [00:00<?, ?it/s]",
+            vllm + "[model_runner.py:404] Model loading took 7.1 GiB memory and 2.5 seconds",
+            vllm + "[backends.py:1094] Using cache directory: /root/c for vLLM's torch.compile",
+            vllm + "[gpu_worker.py:625] Available KV cache memory: 70 GiB",
+            "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):  50%|█████     | 10/20 [00:00<00:00, 9it/s]",
+            vllm + "[core.py:361] init engine (profile, create kv cache, warmup model) took 31 s (compilation: 13 s)",
+        ]
+    )
+    assert [(stage.text, stage.count) for stage in told] == [
+        ("starting the engine", ""),
+        ("loading weights", ""),
+        ("loading weights", "2/4"),
+        ("measuring memory", ""),
+        ("compiling the model", ""),
+        ("setting up its caches", ""),
+        ("capturing CUDA graphs", "10/20"),
+        ("", ""),
+    ]
 
 
 def test_an_actor_that_cannot_start_is_fatal_and_its_traceback_is_told():

@@ -40,6 +40,11 @@ def lend_operators(scratch: Path, device: str) -> Path:
     return folder
 
 
+def compiling(scratch: Path) -> list[str]:
+    """Operators that a process of the run compiles now (or has just opened), by name."""
+    return sorted(path.parent.name for path in (scratch / "operators").glob(f"*/{GUARD}"))
+
+
 def keep_operators(scratch: Path, device: str) -> bool:
     """Keep what a run compiled for the next one, unless it is unfinished or there is as much already; say whether."""
     folder, kept = scratch / "operators", operators_cache(device)

@@ -28,10 +28,12 @@ from typing import IO, Literal
 from shared.errors import InfiMmrError
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
-from trainer.openrlhf_bridge.compiled_operators import keep_operators, lend_operators
+from trainer.openrlhf_bridge.compiled_operators import compiling, keep_operators, lend_operators
 from trainer.openrlhf_bridge.private_ray import LOOPBACK
-from trainer.openrlhf_bridge.progress import Event, Fatal, Trouble, events
+from trainer.openrlhf_bridge.progress import Event, Fatal, Stage, Trouble, events
 
+DRIVER = "trainer.openrlhf_bridge.driver"
+"""Module that is run as the driver."""
 TAG = "INFI_MMR_RUN"
 """Environment variable that marks every process of a run."""
 OBJECT_STORE_BYTES = 256 * 1024**2
@@ -43,6 +45,8 @@ OWNER = "owner"
 """File in a scratch folder that holds the launcher's process id."""
 ENDING = "interrupted: ending the run's processes, which may take half a minute; --resume continues it\n"
 """Said at once: until everything has ended there is nothing else to be seen."""
+WATCH_SECONDS = 1.0
+"""Between two looks at what is compiled; what was seen twice is told."""
 TRACEBACK_SECONDS = 3.0
 """What a failed actor gets to print its traceback before the run is ended."""
 
@@ -148,6 +152,7 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
             _interruptible(),
             (spec.folder / "openrlhf.log").open("a", encoding="utf-8") as log,
             _lines(spec, tag, scratch) as (lines, returncode),
+            _operators_watched(scratch, on_event),
         ):
             for event in events(_copied(lines, log)):
                 if isinstance(event, Trouble):
@@ -158,6 +163,7 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
             return Ending(returncode(), trouble)
     except KeyboardInterrupt:
         sys.stderr.write(ENDING)
+        on_event(Stage("ending the run's processes"))
         raise
     finally:
         end_processes(tag)
@@ -171,6 +177,31 @@ def sweep_scratch() -> None:
         with contextlib.suppress(OSError, ValueError):
             if not Path(f"/proc/{int(owner.read_text(encoding='utf-8'))}").exists():
                 shutil.rmtree(owner.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _operators_watched(scratch: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
+    """Tell when DeepSpeed's operators are compiled, of which the log says nothing for half a minute."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        before: list[str] = []
+        told = ""
+        while not ended.wait(WATCH_SECONDS):
+            now = compiling(scratch)
+            text = f"compiling {', '.join(now)}" if now and now == before else ""
+            before = now
+            if text != told:
+                told = text
+                on_event(Stage(text, "DeepSpeed"))
+
+    thread = threading.Thread(target=watch, name="operators", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _copied(lines: Iterator[str], log: IO[str]) -> Iterator[str]:
@@ -194,7 +225,7 @@ def _lines(spec: LaunchSpec, tag: str, scratch: Path) -> Iterator[tuple[Iterator
     keywords = ray_keywords(spec, environment, scratch)
     spec_file.write_text(json.dumps({"ray": keywords, "arguments": spec.arguments}), encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer.openrlhf_bridge.driver", str(spec_file)],
+        [sys.executable, "-m", DRIVER, str(spec_file)],
         env={**_inherited(spec), **environment, "INFI_MMR_LAUNCHER": str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,0 +1,171 @@
+"""What a phase tells while it goes on: the real command, with a recorded log in the place of OpenRLHF."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.next_steps import accuracies, after_phase
+from trainer.phase import load_phase
+from trainer.rollouts import EVALUATIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = Path(__file__).parent / "recorded" / "openrlhf-start.log"
+SEEN_SECONDS = 2.0
+"""Within this a step's line must be in the file after its end: the one bound in seconds that users were promised."""
+
+REPLAY = """
+import json, os, shutil, sys, time
+from pathlib import Path
+
+arguments = json.loads(Path(sys.argv[1]).read_text())["arguments"]
+told, seen = os.environ.get("TOLD"), {}
+for line in open(os.environ["RECORDED"], newline=""):
+    sys.stdout.write(line)
+    sys.stdout.flush()
+    step = line.partition("Global step ")[2].partition(":")[0]
+    if "Train epoch" in line and "3/4" in line :
+        time.sleep(float(os.environ["PAUSE_SECONDS"]))  # a long update
+    if step and told:
+        began, seen[step] = time.monotonic(), False
+        while time.monotonic() - began < float(os.environ["SEEN_SECONDS"]) and not seen[step]:
+            time.sleep(0.01)
+            seen[step] = f"step {step}/4" in Path(told).read_text()
+if told:
+    Path(told).with_name("seen.json").write_text(json.dumps(seen))
+shutil.copytree(os.environ["BUNDLED"], arguments[arguments.index("--ckpt.output_dir") + 1], dirs_exist_ok=True)
+"""
+COMMAND = """
+import sys
+from trainer.openrlhf_bridge import launch
+launch.DRIVER = "replay"
+from trainer.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def phase(tmp_path, mini_store):
+    """Words and environment of `trainer phase`, whose driver replays the recorded log."""
+    from shared.vlm.checkpoint import BUNDLED_FOLDER
+
+    (tmp_path / "replay.py").write_text(REPLAY)
+    words = [sys.executable, "-c", COMMAND, "phase", "--name", "fra", "--profile", "local", "--max-steps", "4"]
+    words += ["--store", mini_store, "--output", str(tmp_path / "run"), "--device", "cpu"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+        "RECORDED": str(RECORDED),
+        "BUNDLED": str(BUNDLED_FOLDER),
+        "SEEN_SECONDS": str(SEEN_SECONDS),
+        "PAUSE_SECONDS": "0",
+    }
+    environment.pop("UV", None)
+    return words, environment
+
+
+def test_with_output_to_a_file_each_step_is_there_within_two_seconds_of_its_end(phase, tmp_path):
+    words, environment = phase
+    log = tmp_path / "nohup.out"
+    with log.open("w") as file:
+        done = subprocess.run(words, env={**environment, "TOLD": str(log)}, stderr=file, check=False)
+    text = log.read_text()
+    assert done.returncode == 0, text
+    assert json.loads((tmp_path / "seen.json").read_text()) == {str(step): True for step in (1, 2, 3, 4)}
+    told = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in text.splitlines()]
+    start = [line for line in told if line.startswith("fra: ") and "/4" not in line]
+    assert start == [
+        "fra: checking packages, checkpoint and memory",
+        "fra: reading the dataset and writing prompts",
+        "fra: asking OpenRLHF's parser about the arguments",
+        "fra: starting Ray",
+        "fra: Ray is up, importing OpenRLHF",
+        "fra: starting the processes of vLLM, policy and reference",
+        "fra: vLLM: importing vLLM",
+        "fra: policy: preparing DeepSpeed",
+        "fra: vLLM: starting the engine's process",
+        "fra: reference: preparing DeepSpeed",
+        "fra: vLLM: starting the engine",
+        "fra: vLLM: loading weights",
+        "fra: vLLM: setting up its caches",
+        "fra: policy: loading weights",
+        "fra: policy: preparing the optimiser",
+        "fra: reference: loading weights",
+        "fra: linking vLLM and the policy",
+        "fra: first step: sampling rollouts",
+        "fra: first step: log-probabilities of the rollouts",
+        "fra: first step: updating the policy",
+        "fra: saving the weights",
+        "fra: making the checkpoint",
+    ]
+    steps = [line for line in told if line.startswith("fra: step ")]
+    assert len(steps) == 4
+    assert re.fullmatch(
+        r"fra: step 3/4  reward 0\.\d{3}  accuracy 0\.\d{3}  length 29  KL 0\.034  5\.7 s  0:11 left", steps[2]
+    )
+    checkpoint = tmp_path / "run" / "checkpoint"
+    last = told[told.index(steps[-1]) :]
+    assert f"phase fra: 4 steps on deepscaler@v1 (local); checkpoint {checkpoint}" in last
+    assert "accuracy of rollouts: 63.3% in the first step, 76.6% in the last step" in last
+    commands = [shlex.split(line) for line in last[last.index("next:") + 1 :]]
+    assert [words[:4] for words in commands] == [
+        ["trainer", "evaluate", "--checkpoint", "tiny-vl"],
+        ["trainer", "evaluate", "--checkpoint", str(checkpoint)],
+        ["trainer", "phase", "--name", "cmra"],
+    ]
+    assert commands[2][4:6] == ["--from", str(checkpoint)]
+
+
+def test_with_json_a_phase_is_silent_and_the_next_commands_are_in_the_object(phase):
+    words, environment = phase
+    done = subprocess.run([*words, "--json"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == "profile local: as asked\n"
+    document = json.loads(done.stdout)
+    assert document["accuracy"]["rollouts"]["before"] == 0.6328125
+    assert len(document["next_commands"]) == 3
+
+
+def test_on_a_terminal_finished_steps_stay_above_a_line_whose_clock_runs(phase):
+    words, environment = phase
+    leader, follower = pty.openpty()
+    environment |= {"TERM": "xterm", "PAUSE_SECONDS": "2"}
+    process = subprocess.Popen(words, env=environment, stderr=follower, stdout=subprocess.DEVNULL)
+    os.close(follower)
+    text = b""
+    while True:
+        try:
+            text += os.read(leader, 65536)
+        except OSError:
+            break
+    os.close(leader)
+    assert process.wait(60) == 0
+    shown = text.decode()
+    stayed = [line.rsplit("\x1b[K", 1)[-1].strip("\r") for line in shown.split("\n")]
+    assert [line.split("  ")[0] for line in stayed if " step " in line][:4] == [
+        f"fra: step {step}/4" for step in (1, 2, 3, 4)
+    ]
+    assert any(re.fullmatch(r"fra: checking packages, checkpoint and memory: \d+\.\d s", line) for line in stayed)
+    clocks = re.findall(r"\rfra: step 2/4: updating the policy, (0:\d\d), 3/4\x1b\[K", shown)
+    assert len(set(clocks)) > 1, clocks  # nothing happened meanwhile, and the clock ran
+
+
+def test_a_phase_of_ones_own_and_the_last_one_name_no_next_phase(tmp_path):
+    phase = load_phase("mre", "local")
+    commands = after_phase(phase, tmp_path, profile="auto", store=None).commands
+    assert [shlex.split(command)[1] for command in commands] == ["evaluate", "evaluate"]
+
+
+def test_held_out_accuracy_before_and_after_is_told_where_it_was_asked_for(tmp_path):
+    found = {2: 0.25, 4: 0.5}
+    lines = [{"step": step, "accuracy": {"math500": {"n": 40, "accuracy": share}}} for step, share in found.items()]
+    (tmp_path / EVALUATIONS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    when = ["after step 2", "after step 4"]
+    assert accuracies(tmp_path) == {"held-out math500": {"before": 0.25, "after": 0.5, "when": when}}

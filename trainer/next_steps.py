@@ -1,0 +1,98 @@
+"""What is said when a phase has ended: accuracy before and after, and the commands that follow.
+
+In: the phase, its run folder, the options that the user gave. Out: lines for people and the same as JSON values. Not
+covered: accuracy on benchmarks, which needs an evaluation; its commands are among those told.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.evaluation.cli import default_folder
+from trainer.phase import Phase
+from trainer.phase_run import checkpoint_of
+from trainer.rollouts import EVALUATIONS, read_lines, read_metrics
+
+CURRICULUM = "paper"
+"""The curriculum by whose order a next phase is named."""
+
+
+@dataclass(frozen=True)
+class AfterPhase:
+    """What follows a phase."""
+
+    accuracy: dict[str, Any]
+    """Of the rollouts (means over the first and last quarter of the steps), and of held-out items where asked."""
+    commands: list[str]
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        said = [
+            f"accuracy of {name}: {100 * found['before']:.1f}% {found['when'][0]}, "
+            f"{100 * found['after']:.1f}% {found['when'][1]}"
+            for name, found in self.accuracy.items()
+        ]
+        return [*said, "next:", *(f"  {command}" for command in self.commands)]
+
+
+def after_phase(phase: Phase, folder: Path, *, profile: str, store: str | None) -> AfterPhase:
+    """What to say after `phase` has ended in `folder`; `profile` and `store` are the words of the command line."""
+    given = [] if profile == "auto" else ["--profile", profile]
+    placed = ["--store", store] if store else []
+    checkpoint = str(checkpoint_of(folder))
+    asked = ["--benchmarks", ",".join(phase.evaluation.benchmarks), *evaluation_options(phase), *placed]
+    before = default_folder(phase.model.start, None)
+    commands = []
+    if not (before / "evaluation.json").is_file():
+        revision = ["--revision", phase.model.revision] if phase.model.revision else []
+        commands.append(["evaluate", "--checkpoint", phase.model.start, *revision, *asked])
+    commands.append(["evaluate", "--checkpoint", checkpoint, *asked, "--compare", str(before)])
+    following = next_phase(phase.name)
+    if following:
+        commands.append(["phase", "--name", following, "--from", checkpoint, *given, *placed])
+    program = ["uv", "run", "trainer"] if "UV" in os.environ else ["trainer"]  # uv names itself to what it runs
+    return AfterPhase(accuracies(folder), [shlex.join([*program, *words]) for words in commands])
+
+
+def evaluation_options(phase: Phase) -> list[str]:
+    """Options of `trainer evaluate` that ask a checkpoint as its phase did."""
+    words = ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
+    words += ["--prompts", phase.prompts] if phase.prompts else []
+    words += ["--prompt", phase.prompt.system]
+    return [*words, "--limit", str(phase.evaluation.limit)] if phase.evaluation.limit else words
+
+
+def next_phase(name: str) -> str:
+    """The phase after `name` in the paper's order; empty after the last one and for phases of one's own."""
+    from trainer.curriculum import phase_list
+
+    order = phase_list(CURRICULUM)
+    return order[order.index(name) + 1] if name in order[:-1] else ""
+
+
+def accuracies(folder: Path) -> dict[str, Any]:
+    """Before and after: `{what: {"before", "after", "when": [.., ..]}}`, shares from 0 to 1."""
+    found: dict[str, Any] = {}
+    steps = [float(line["accuracy"]) for line in read_metrics(folder) if line.get("accuracy") is not None]
+    if len(steps) > 1:
+        some = max(1, len(steps) // 4)
+        which = "step" if some == 1 else f"{some} steps"
+        when = [f"in the first {which}", f"in the last {which}"]
+        found["rollouts"] = {"before": _mean(steps[:some]), "after": _mean(steps[-some:]), "when": when}
+    evaluations = read_lines(folder / EVALUATIONS)
+    if len(evaluations) > 1:
+        first, last = evaluations[0], evaluations[-1]
+        when = [f"after step {first['step']}", f"after step {last['step']}"]
+        for name in sorted(first["accuracy"].keys() & last["accuracy"].keys()):
+            before, after = (line["accuracy"][name]["accuracy"] for line in (first, last))
+            found[f"held-out {name}"] = {"before": before, "after": after, "when": when}
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
