@@ -8,7 +8,10 @@ Input: any text. Output: what is wrong with it in words, or text that every form
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _BROKEN = re.compile("[\ud800-\udfff]")
 _ESCAPED_BYTES = range(0xDC80, 0xDD00)
@@ -27,6 +30,17 @@ def carried(text: str) -> str:
     if "\0" in text:
         text = text.replace("\0", "")
     return text if text.isascii() else _BROKEN.sub("\ufffd", text)
+
+
+def carried_value(value: Any) -> Any:
+    """Return a JSON value with `carried` text throughout, and null in place of numbers that JSON does not have."""
+    if isinstance(value, str):
+        return carried(value)
+    if isinstance(value, Mapping):
+        return {carried(str(key)): carried_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(carried_value(item) for item in value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _named(code: int) -> str:

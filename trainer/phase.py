@@ -22,6 +22,7 @@ from shared.vlm.spec import Temperature
 from trainer.rewards import RewardWeights
 
 PHASES = Path(__file__).parent / "phases"
+QUESTION_FIELD, CAPTION_FIELD = "{question}", "{caption}"
 BUNDLED = "tiny-vl"
 
 
@@ -271,12 +272,6 @@ class Phase(Strict):
         if self.data.min_pass_rate > self.data.max_pass_rate:
             message = "data.min_pass_rate is above data.max_pass_rate: no row can pass"
             raise ValueError(message)
-        if self.data.captions != ("caption" in self.prompt.question):
-            message = (
-                f"data.captions is {self.data.captions} but prompt.question is {self.prompt.question!r}: "
-                "a prompt form with captions needs data.captions = true and the other way round"
-            )
-            raise ValueError(message)
         return self
 
     def dtype_on(self, device: str) -> Literal["bfloat16", "float32"]:
@@ -335,6 +330,18 @@ def load_phase(name: str, profile: Literal["full", "local"], overrides: list[str
         hint = f"did you mean {near!r}?" if near else f"known phases: {', '.join(phase_names())}"
         raise UsageError(f"no phase named {name!r}", hint)
     phase = load_toml(path, Phase, [*(overrides or []), f"profile_name={profile}"], what="phase", profile=profile)
-    for named in (phase.prompt.system, phase.prompt.question):
-        load_prompt(named, phase.prompts)
+    load_prompt(phase.prompt.system, phase.prompts)
+    form = load_prompt(phase.prompt.question, phase.prompts).text
+    if QUESTION_FIELD not in form:
+        raise UsageError(
+            f"phase {name}: prompt.question {phase.prompt.question!r} has no field {QUESTION_FIELD}",
+            "Write it where the question belongs, or name another prompt",
+        )
+    if phase.data.captions != (CAPTION_FIELD in form):
+        has = "has" if CAPTION_FIELD in form else "has no"
+        raise UsageError(
+            f"phase {name}: data.captions is {phase.data.captions}, but prompt.question {phase.prompt.question!r} "
+            f"{has} field {CAPTION_FIELD}",
+            "a prompt form with captions needs data.captions = true and the other way round",
+        )
     return phase

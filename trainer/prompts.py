@@ -12,7 +12,7 @@ from typing import Any
 from shared.placeholders import harmless, harmless_question
 from shared.prompts import prompt, render
 from shared.vlm.conversation import build_conversation
-from trainer.phase import PromptSettings
+from trainer.phase import CAPTION_FIELD, PromptSettings
 
 _PICTURE = b""
 
@@ -36,7 +36,10 @@ def messages(
         said = [harmless(caption) for caption in captions]  # a tag in a caption is no place for a picture
         numbered = [f"({number}) {caption}" for number, caption in enumerate(said, start=1)]
         fields["caption"] = said[0] if len(said) == 1 else " ".join(numbered)
-    form = settings.question if captions else settings.question.removesuffix("_with_caption")
+    form = settings.question
+    if not captions and CAPTION_FIELD in prompt(form, prompts):
+        plain = form.removesuffix("_with_caption")
+        form = plain if plain != form else PromptSettings().question
     user = render(form, prompts, **fields)
     conversation = build_conversation(prompt(settings.system, prompts), user, [_PICTURE] * pictures)
     for message in conversation:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.caches import cache_folder
+from shared.code_points import carried_value
 from shared.errors import InfiMmrError
 from shared.vlm.chat_template import PromptRenderer
 from shared.whole_file import write_whole
@@ -259,7 +260,7 @@ def _prompt_line(
     label: dict[str, Any] = {"id": row["id"], "gold": row["answer"], "kind": row["answer_kind"]}
     if row["choices"]:
         label["choices"] = row["choices"]
-    extra = json.loads(row["extra"]) if row["extra"] else {}
+    extra = carried_value(json.loads(row["extra"] or "{}"))  # escapes in it may spell half a character
     label |= {name: extra[name] for name in LABEL_EXTRAS if extra.get(name) is not None}
     line = {
         "prompt": text,

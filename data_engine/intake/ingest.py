@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.intake.file_hashes import file_hashes
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.sources.base import BytesImage, FileImage, Rejection, Source, SourceRow
-from shared.code_points import broken_characters, carried
+from shared.code_points import broken_characters, carried, carried_value
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.ids import row_hash, row_id
@@ -123,18 +122,7 @@ def _carried(item: SourceRow | Rejection) -> SourceRow | Rejection:
             if found := broken_characters("".join(texts)):
                 item = Rejection(item.source_id, "unreadable", f"{name}: {found}", item.question, item.answer_raw)
                 break
-    return dataclasses.replace(item, **{field.name: _clean(getattr(item, field.name)) for field in fields(item)})
-
-
-def _clean(value: Any) -> Any:
-    """The same value in what JSON and Parquet can hold."""
-    if isinstance(value, str):
-        return carried(value)
-    if isinstance(value, Mapping):
-        return {carried(str(key)): _clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_clean(item) for item in value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return dataclasses.replace(item, **{field.name: carried_value(getattr(item, field.name)) for field in fields(item)})
 
 
 def _limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[SourceRow | Rejection]:

@@ -9,6 +9,7 @@ import pytest
 from shared.errors import InfiMmrError, UsageError
 from trainer.curriculum import curriculum_names, load_phases, phase_list
 from trainer.phase import PHASES, Phase, load_phase, phase_names
+from trainer.prompts import messages
 
 
 @pytest.mark.parametrize("profile", ["full", "local"])
@@ -122,6 +123,30 @@ def test_values_that_do_not_fit_together_are_refused_with_the_reason(override, s
     overrides = [override] if said else [override, "data.max_pass_rate=0.5"]
     with pytest.raises(InfiMmrError, match=said or "no row can pass"):
         load_phase("mre", "local", overrides)
+
+
+@pytest.mark.parametrize(
+    ("phase", "overrides", "said"),
+    [
+        ("mre", ["prompt.system=nosuch"], "unknown prompt 'nosuch'"),
+        ("mre", ["prompt.question=reason_system"], r"'reason_system' has no field \{question\}"),
+        ("mre", ["prompt.question=question_with_caption"], r"data.captions is False.* has field \{caption\}"),
+        ("cmra", ["prompt.question=question"], r"data.captions is True.* has no field \{caption\}"),
+    ],
+)
+def test_a_prompt_that_cannot_serve_is_refused_when_the_phase_is_read(phase, overrides, said):
+    with pytest.raises(UsageError, match=said):
+        load_phase(phase, "local", overrides)
+
+
+def test_a_form_of_ones_own_is_known_by_its_fields_and_not_by_its_name(tmp_path):
+    mine = tmp_path / "mine.md"
+    mine.write_text("{caption}\nAnd now: {question}\n")
+    phase = load_phase("cmra", "local", [f'prompt.question="{mine}"'])
+    with_caption = messages(phase.prompt, "<image>How many?", 1, ["A chart."], prompts=phase.prompts)
+    assert with_caption[-1]["content"][0]["text"] == "A chart.\nAnd now: "
+    plain = messages(phase.prompt, "What is 2 + 2?", 0, prompts=phase.prompts)
+    assert plain[-1]["content"] == "What is 2 + 2?"
 
 
 def test_shipped_curricula_name_known_phases_and_the_ablations_of_the_paper():

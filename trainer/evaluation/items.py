@@ -14,6 +14,7 @@ from typing import Any
 
 from shared.answers import answer_kind
 from shared.benchmark_files import benchmark_files, read_benchmark
+from shared.code_points import carried_value
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import file_hash, fingerprint
 from trainer.evaluation.task import Item
@@ -82,6 +83,9 @@ def _first(rows: Iterator[Any], limit: int | None) -> Iterator[Any]:
 
 
 def _item(name: str, row: Mapping[str, Any]) -> Item:
+    pictures = tuple(image["bytes"] for image in row["images"])
+    # Results are JSON and Parquet: what neither can hold is replaced, here as in a build.
+    row = carried_value({field: value for field, value in row.items() if field != "images"})
     choices = tuple(row["choices"])
     return Item(
         benchmark=name,
@@ -90,7 +94,7 @@ def _item(name: str, row: Mapping[str, Any]) -> Item:
         answer=row["answer"],
         kind=kind_of(row["answer"], choices),
         choices=choices,
-        images=tuple(image["bytes"] for image in row["images"]),
+        images=pictures,
         missing_images=tuple(row["missing_images"]),
         category=row["category"],
         extra={**row["extra"], "answer_raw": row["answer_raw"]},
@@ -150,7 +154,8 @@ def _version_rows(files: Sequence[Path], columns: list[str]) -> Iterator[dict[st
 
 
 def _item_of_version(name: str, row: Mapping[str, Any]) -> Item:
-    extra = json.loads(row["extra"] or "{}")
+    extra = carried_value(json.loads(row["extra"] or "{}"))  # escapes in it may spell half a character
+    pictures = [image["bytes"] for image in row.get("images") or ()]
     return Item(
         benchmark=name,
         key=row["source_id"],
@@ -158,8 +163,8 @@ def _item_of_version(name: str, row: Mapping[str, Any]) -> Item:
         answer=row["answer"],
         kind=row["answer_kind"],
         choices=tuple(row["choices"]),
-        images=tuple(image["bytes"] for image in row.get("images") or ()),
-        missing_images=tuple(extra.get("missing_images", ())),
+        images=tuple(data for data in pictures if data),
+        missing_images=(*extra.get("missing_images", ()), *("without bytes" for data in pictures if not data)),
         category=row["category"],
         extra={**extra, "answer_raw": row["answer_raw"], "row_id": row["id"]},
     )

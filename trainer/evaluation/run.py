@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.code_points import carried_value
 from shared.errors import InfiMmrError, UsageError
 from shared.progress import Progress
 from trainer.evaluation.asking import Settings, ask_items
@@ -172,7 +173,7 @@ def read_outputs(file: Path) -> OutputLines:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = carried_value(json.loads(line))
             name, item, output = str(record["benchmark"]).strip().lower(), str(record["item"]), record["output"]
         except (ValueError, KeyError, TypeError):
             lines.bad.append(f"line {number}: not an object with benchmark, item and output")
