@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.number_text import human_seconds
 from trainer.evaluation.results import other_items
 from trainer.evaluation.tasks import OTHERS, task
 from trainer.report import paper
 from trainer.report.charts import Series, interval_bar, line_chart, share_bar
-from trainer.report.collect import CURVES, Run, differences
+from trainer.report.collect import CURVES, Run, differences, starts
 from trainer.report.pictures import data_url
 
 COLOURS = 6
@@ -120,17 +121,17 @@ def _deltas(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, An
 
 def _charts(runs: Sequence[Run]) -> list[dict[str, str]]:
     charts = []
-    titles = {"reward": "Reward", "accuracy": "Accuracy of rollouts", "length": "Response length, tokens"}
-    for key, name in CURVES.items():
+    before = starts(runs)
+    for key, (_, title) in CURVES.items():
         series = [
             Series(run.name, place % COLOURS, [
                 (int(line["step"]), float(line[key])) for line in run.metrics if isinstance(line.get(key), int | float)
-            ])
+            ], before[place])
             for place, run in enumerate(runs)
         ]  # fmt: skip
-        svg = line_chart(series, titles[name])
+        svg = line_chart(series, title)
         if svg:
-            charts.append({"title": titles[name], "svg": svg})
+            charts.append({"title": title, "svg": svg})
     return charts
 
 
@@ -194,6 +195,9 @@ def _run_card(run: Run, place: int) -> dict[str, Any]:
         ("steps", last.get("step")),
         ("last reward", _short(last.get("reward"))),
         ("last accuracy", _short(last.get("accuracy"))),
+        ("last KL", _short(last.get("kl"))),
+        ("last gradient norm", _short(last.get("grad_norm"))),
+        ("training", _training_time(run)),
         ("learning rate", phase.get("train", {}).get("learning_rate")),
         ("commit", str(record.get("code_commit", ""))[:12]),
     ]
@@ -204,8 +208,14 @@ def _run_card(run: Run, place: int) -> dict[str, Any]:
     }
 
 
+def _training_time(run: Run) -> str | None:
+    """What the steps took, start-up and evaluations aside."""
+    seconds = [line["seconds"] for line in run.metrics if isinstance(line.get("seconds"), int | float)]
+    return human_seconds(sum(seconds)) if seconds else None
+
+
 def _short(value: object) -> str | None:
-    return f"{value:.3f}" if isinstance(value, int | float) else None
+    return f"{value:.3g}" if isinstance(value, int | float) else None
 
 
 def _protocols(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:

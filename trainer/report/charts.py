@@ -1,26 +1,29 @@
 """Charts as inline SVG, drawn by this project: no script, no font and no file from elsewhere.
 
-Input: points per phase. Output: markup whose colours are the page's CSS variables, so that it follows light and dark.
+Input: points per run. Output: markup whose colours are the page's CSS variables, so that it follows light and dark.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 920, 210
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 30
+WIDTH, HEIGHT = 920, 224
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 44
 
 
 @dataclass(frozen=True)
 class Series:
-    """One phase's points (step within the phase, value) of one metric, and the page's colour number."""
+    """One run's points (step within the run, value) of one metric, and the page's colour number."""
 
     name: str
     colour: int
     points: Sequence[tuple[int, float]]
+    start: int = 0
+    """Steps trained before this run: those of the run that it went on from."""
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
@@ -45,7 +48,10 @@ def smoothed(values: Sequence[float], half: int) -> list[float]:
 
 
 def line_chart(series: Sequence[Series], title: str, unit: str = "") -> str:
-    """Phases side by side along one axis of steps; a faint line of values, a strong one of their moving average."""
+    """Runs along one axis of steps, one behind another where it went on from there, else over each other.
+
+    A faint line of values, a strong one of their moving average.
+    """
     series = [one for one in series if one.points]
     values = [value for one in series for _, value in one.points]
     if not values:
@@ -55,7 +61,7 @@ def line_chart(series: Sequence[Series], title: str, unit: str = "") -> str:
         low, high = low - 0.5, high + 0.5
     marks = ticks(low, high)
     low, high = min(low, marks[0]), max(high, marks[-1])
-    total = sum(_length(one) for one in series)
+    total = max(one.start + _length(one) for one in series)
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} over steps">',
         f"<title>{escape(title)} over training steps</title>",
@@ -64,10 +70,14 @@ def line_chart(series: Sequence[Series], title: str, unit: str = "") -> str:
         y = _y(mark, low, high)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(mark)}{unit}</text>')
-    offset = 0
+    parts += _step_axis(total)
+    apart = all(
+        first.start + _length(first) <= second.start or second.start + _length(second) <= first.start
+        for first, second in itertools.combinations(series, 2)
+    )
     for place, one in enumerate(series):
-        parts += _phase(one, offset, total, low, high, first=place == 0)
-        offset += _length(one)
+        middle = one.start + _length(one) / 2 if apart else total * (place + 0.5) / len(series)
+        parts += _run(one, total, low, high, _x(middle, total))
     parts.append("</svg>")
     return "".join(parts)
 
@@ -76,26 +86,36 @@ def _length(one: Series) -> int:
     return max(step for step, _ in one.points)
 
 
-def _phase(one: Series, offset: int, total: int, low: float, high: float, *, first: bool) -> list[str]:
-    start, end = _x(offset, total), _x(offset + _length(one), total)
+def _step_axis(total: int) -> list[str]:
+    """Round numbers of steps under the chart, and what they count at its left."""
+    floor = HEIGHT - BOTTOM
+    parts = [f'<text class="tick" x="{LEFT - 8}" y="{floor + 15}" text-anchor="end">steps</text>']
+    for mark in (int(mark) for mark in ticks(0, total, 8) if mark <= total and mark == int(mark)):
+        x = _x(mark, total)
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{floor + 15}" text-anchor="middle">{mark:,}</text>')
+    return parts
+
+
+def _run(one: Series, total: int, low: float, high: float, label_x: float) -> list[str]:
+    start, end = _x(one.start, total), _x(one.start + _length(one), total)
     parts = [f'<g class="phase c{one.colour}">']
-    if not first:
+    if one.start:
         parts.append(f'<line class="border" x1="{start:.1f}" x2="{start:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    middle = (start + end) / 2
     label = f"{one.name} · {_length(one)} steps"
     if (end - start) < 7 * len(label):
         label = one.name
-    parts.append(f'<text class="label" x="{middle:.1f}" y="{HEIGHT - 9}" text-anchor="middle">{escape(label)}</text>')
+    parts.append(f'<text class="label" x="{label_x:.1f}" y="{HEIGHT - 9}" text-anchor="middle">{escape(label)}</text>')
     values = [value for _, value in one.points]
     half = max(len(values) // 40, 1) if len(values) > 12 else 0
     for css, line in (("raw", values), ("mean", smoothed(values, half))) if half else (("mean", values),):
         points = " ".join(
-            f"{_x(offset + step, total):.1f},{_y(value, low, high):.1f}"
+            f"{_x(one.start + step, total):.1f},{_y(value, low, high):.1f}"
             for (step, _), value in zip(one.points, line, strict=True)
         )
         parts.append(f'<polyline class="{css}" points="{points}"/>')
     step, last = one.points[-1]
-    x, y = _x(offset + step, total), _y(smoothed(values, half)[-1], low, high)
+    x, y = _x(one.start + step, total), _y(smoothed(values, half)[-1], low, high)
     spoken = f"<title>{_short(last)} at step {step}</title>"
     parts.append(f'<circle class="end" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{spoken}</circle>')
     parts.append("</g>")

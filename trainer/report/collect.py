@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,16 @@ from typing import Any
 from shared.errors import InfiMmrError
 from trainer.evaluation.results import OUTPUTS_FILE, RESULT_FILE, compare, read_result
 
-CURVES = {"reward": "reward", "accuracy": "accuracy", "response_length": "length"}
-"""Curves drawn: the metric's name in metrics.jsonl, and what it is called."""
+CURVES = {
+    # name in metrics.jsonl -> (in the terminal, on the page)
+    "reward": ("reward", "Reward"),
+    "accuracy": ("accuracy", "Accuracy of rollouts"),
+    "response_length": ("length", "Response length, tokens"),
+    "kl": ("KL", "KL from the reference"),
+    "grad_norm": ("gradient", "Gradient norm"),
+    "seconds": ("s/step", "Seconds per step"),
+}
+"""Curves drawn, in order; one that no run has is left out."""
 SAMPLED_STEPS = 8
 """Steps that rollouts are sampled from, evenly spaced, the first and the last among them."""
 
@@ -58,7 +67,42 @@ def collect(folders: Sequence[Path], rollouts: int) -> list[Run]:
 
     """
     places = [place for folder in folders for place in _runs_in(folder)]
-    return [_read(place, name, rollouts) for place, name in places]
+    runs = [_read(place, name, rollouts) for place, name in places]
+    _tell_apart(runs)
+    return runs
+
+
+def _tell_apart(runs: Sequence[Run]) -> None:
+    """Name runs that share a name by their folders, with as many parents as it takes."""
+    for depth in range(1, 1 + max((len(run.folder.resolve().parts) for run in runs), default=0)):
+        counts = Counter(run.name for run in runs)
+        for run in runs:
+            if counts[run.name] > 1:
+                run.name = "/".join(run.folder.resolve().parts[-depth:])
+
+
+def starts(runs: Sequence[Run]) -> list[int]:
+    """Steps trained before each run on one axis: up to the end of the run that it went on from, else none.
+
+    That is the phase before it in the same curriculum, or the run whose checkpoint its record names as its parent.
+    """
+    found: list[int] = []
+    for place, run in enumerate(runs):
+        start = 0
+        for earlier in range(place):
+            if runs[earlier].metrics and _goes_on_from(run, runs[earlier]):
+                start = found[earlier] + int(runs[earlier].metrics[-1]["step"])
+        found.append(start)
+    return found
+
+
+def _goes_on_from(run: Run, earlier: Run) -> bool:
+    home = run.folder.resolve().parent
+    if home == earlier.folder.resolve().parent and (home / "curriculum.json").is_file():
+        return True
+    parent = run.record.get("parent")
+    location = parent.get("location") if isinstance(parent, dict) else ""
+    return bool(location) and location == f"{earlier.folder.resolve().name}/checkpoint"
 
 
 def _runs_in(folder: Path) -> list[tuple[Path, str]]:

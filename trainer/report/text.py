@@ -25,11 +25,12 @@ def print_report(report: Report, runs: Sequence[Run], console: Console | None = 
         for row in report.deltas:
             table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
         console.print(table)
-    for key, name in CURVES.items():
+    widest = max((len(run.name) for run in runs), default=0) + 1
+    for key, (name, _) in CURVES.items():
         for run in runs:
             values = [float(line[key]) for line in run.metrics if isinstance(line.get(key), int | float)]
             if values:
-                head = f"  {name:<9}{run.name:<8}"
+                head = f"  {name:<9}{run.name:<{widest}}"
                 console.print(f"{head} {sparkline(values)}  {values[0]:.3g} → {values[-1]:.3g}", highlight=False)
     for note in report.notes:
         console.print(Text(note, style="dim"))

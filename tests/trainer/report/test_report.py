@@ -14,7 +14,7 @@ from shared.errors import InfiMmrError
 from trainer.report.build import build, render, split_output
 from trainer.report.charts import Series, line_chart, sparkline, ticks
 from trainer.report.cli import register
-from trainer.report.collect import collect, differences
+from trainer.report.collect import CURVES, collect, differences, starts
 from trainer.report.text import print_report
 
 
@@ -126,6 +126,60 @@ def test_the_terminal_shows_scores_differences_and_curves(curriculum):
     assert "paper CMRA" in text
     assert "base → mre" in text
     assert "▁" in text
+
+
+def a_run(folder, phase="mre", steps=12, parent="tiny-vl"):
+    folder.mkdir(parents=True)
+    record = {"phase": {"name": phase, "title": "T", "profile_name": "local"}, "parent": {"location": parent}}
+    (folder / "run.json").write_text(json.dumps(record))
+    lines = [
+        {"step": step, "reward": step / 20, "accuracy": step / 30, "response_length": 40, "kl": step / 10_000,
+         "grad_norm": 1.5, "seconds": 9.0}
+        for step in range(1, steps + 1)
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_two_runs_of_one_phase_have_names_of_their_own_and_are_drawn_over_each_other(tmp_path):
+    folders = [a_run(tmp_path / "high-rate"), a_run(tmp_path / "low-rate", steps=8)]
+    runs = collect(folders, 0)
+    assert [run.name for run in runs] == ["high-rate", "low-rate"]
+    assert starts(runs) == [0, 0]
+    reward = build(runs).charts[0]["svg"]
+    assert 'class="border"' not in reward
+    first, second = re.findall(r'<polyline class="mean" points="([\d.]+),', reward)
+    assert first == second  # both begin at the left
+    twice = collect([a_run(tmp_path / "a" / "mre"), a_run(tmp_path / "b" / "mre")], 0)
+    assert [run.name for run in twice] == ["a/mre", "b/mre"]
+
+
+def test_a_run_that_goes_on_from_another_is_drawn_behind_it(curriculum, tmp_path):
+    folders = [a_run(tmp_path / "first", "fra"), a_run(tmp_path / "second", "cmra", parent="first/checkpoint")]
+    assert starts(collect(folders, 0)) == [0, 12]
+    assert starts(collect([curriculum], 0)) == [0, 0, 60, 120]  # the base has no steps
+
+
+def test_kl_gradient_norm_and_time_are_shown_where_a_run_has_them(tmp_path):
+    runs = collect([a_run(tmp_path / "run")], 0)
+    report = build(runs)
+    assert [chart["title"] for chart in report.charts] == [title for _, title in CURVES.values()]
+    facts = dict(report.runs[0]["facts"])
+    assert (facts["last KL"], facts["last gradient norm"], facts["training"]) == ("0.0012", "1.5", "1 min 48 s")
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_report(report, runs, console)
+    text = console.export_text()
+    assert "KL" in text
+    assert "gradient" in text
+    assert "s/step" in text
+
+
+def test_the_axis_of_steps_has_round_numbers():
+    svg = line_chart([Series("fra", 1, [(step, step / 60) for step in range(1, 61)])], "Reward")
+    numbers = re.findall(r'text-anchor="middle">([\d,]+)</text>', svg)
+    assert numbers == ["0", "10", "20", "30", "40", "50", "60"]
+    assert ">steps</text>" in svg
+    assert re.findall(r'text-anchor="middle">(\d+)</text>', line_chart([Series("x", 1, [(1, 0.5)])], "R"))[-1] == "1"
 
 
 def test_ticks_are_round_and_span_the_range():
