@@ -19,7 +19,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick tests before the slow ones, so that a broken basic shows within a minute."""
-    items.sort(key=lambda item: any(item.get_closest_marker(mark) for mark in ("slow", "nightly")))
+    items.sort(key=lambda item: any(item.get_closest_marker(mark) for mark in ("slow", "nightly", "gpu")))
 
 
 @pytest.fixture(scope="session")
