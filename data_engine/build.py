@@ -124,11 +124,13 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
     started = time.monotonic()
     recipe = resolve(request)
     store = Store.open(request.store)
+    progress.stage("opening the source and the benchmarks")
     with _told(recipe.name, "source"):
         inputs = open_inputs(recipe)
     with _told(recipe.name, "looking for the version"):
         build_key = inputs.build_key()
         found = find_by_build_key(store, recipe.name, build_key)
+    progress.stage("")
     if found is not None:
         return _found(found, time.monotonic() - started)
     _check_engines(recipe, request)
@@ -188,7 +190,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
             ledger = write_ledger(_whole_ledger(read, assembled), scratch / "ledger.parquet")
         counts = _counts(work, read, results, assembled)
         draft = _draft(work, build_key, read, benchmark_reads, results, assembled, counts)
-        with _told(recipe.name, "publish"):
+        with _told(recipe.name, "publish"), progress.step("publish"):
             version = publish(store, draft, files, ledger)
     return BuildReport(version, found=False, seconds=time.monotonic() - started, steps=counts)
 

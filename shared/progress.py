@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import threading
 import time
-import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,11 +21,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from shared.number_text import clock_text, human_bytes, human_seconds, rate_text
+from shared.stderr import Stderr, fitted, plain
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 SWITCH = "INFI_MMR_PROGRESS"
+GOES_ON = " so far"
+"""Stands in every line about something counted that still goes on."""
 BEAT_SECONDS = 30.0
 """Without a terminal: seconds between two lines about the same step."""
 REDRAW_SECONDS = 0.5
@@ -121,7 +122,7 @@ class _Work:
         elif self.unit:
             words.append(f"{self.done:,}/{self.total:,} {self.unit}" if self.total else f"{self.done:,} {self.unit}")
         parts = [" ".join(words), *self._pace(clock)]
-        parts.append(f"{clock_text(clock - self.started)} so far" if self.unit else clock_text(clock - self.started))
+        parts.append(f"{clock_text(clock - self.started)}{GOES_ON}" if self.unit else clock_text(clock - self.started))
         parts += [text for text in (self.waits, self.noted) if text]
         return ", ".join(parts)
 
@@ -209,7 +210,7 @@ class ToldProgress(Progress):
 
     def headed(self, title: str) -> None:
         """Put `title` in front of every line from now on."""
-        self._title = f"{_plain(title)}: " if title else ""
+        self._title = f"{plain(title)}: " if title else ""
 
     def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
         """Begin to count; see `Progress.task`."""
@@ -241,10 +242,10 @@ class ToldProgress(Progress):
     def stage(self, text: str, part: str = "", *, note: str = "", kept: bool = True) -> None:
         """Say what goes on from now on; see `Progress.stage`."""
         with self._lock:
-            name = _plain(f"{part}: {text}" if part and text else text)
+            name = plain(f"{part}: {text}" if part and text else text)
             before = self._stages.get(part)
             if before is not None and before.name == name:
-                before.noted = _plain(note)
+                before.noted = plain(note)
                 return
             ends = [part, ""] if text else [part]
             for other in ends if part else list(self._stages):
@@ -253,7 +254,7 @@ class ToldProgress(Progress):
                     self._tell(f"{ended.name}: {human_seconds(self._clock() - ended.started)}")
             if text:
                 self._stages[part] = self._begun(name, kept=kept)
-                self._stages[part].noted = _plain(note)
+                self._stages[part].noted = plain(note)
                 if kept and not self._live:
                     self._tell(name)
             self._draw()
@@ -273,7 +274,7 @@ class ToldProgress(Progress):
     def noted(self, work: _Work, text: str) -> None:
         """Say something beside a task."""
         with self._lock:
-            work.noted = _plain(text)
+            work.noted = plain(text)
             self._draw()
 
     def waiting(self, work: _Work, reason: str) -> None:
@@ -284,7 +285,7 @@ class ToldProgress(Progress):
                 work.waited += now - work.waits_since
                 work.seen.clear()
                 work.seen.append((now, work.done, work.tokens))
-            work.waits, work.waits_since = _plain(reason), now
+            work.waits, work.waits_since = plain(reason), now
             self._draw()
 
     def ended(self, work: _Work) -> None:
@@ -346,7 +347,7 @@ class ToldProgress(Progress):
         self, name: str, total: int | None = None, *, unit: str = "", known: int = 0, kept: bool = True
     ) -> _Work:
         now = self._clock()
-        return _Work(_plain(name), now, total, unit, known, kept=kept, told_at=now)
+        return _Work(plain(name), now, total, unit, known, kept=kept, told_at=now)
 
     def _going_on(self) -> str:
         """Everything that goes on, in one line: a step and its task, a task, or the stages of all parts."""
@@ -360,7 +361,7 @@ class ToldProgress(Progress):
         return " | ".join(stage.now(now) for stage in self._stages.values())
 
     def _tell(self, text: str) -> None:
-        line = f"{self._title}{_plain(text)}"
+        line = f"{self._title}{plain(text)}"
         if self._live:
             self._write(f"\r\x1b[K{line}\n")
             self._draw()
@@ -371,55 +372,11 @@ class ToldProgress(Progress):
         if self._live and not self._stopping.is_set():
             text = self._going_on()
             # Back to the line's begin: what anybody else prints then stands over it, not behind it.
-            self._write(f"\r{_fitted(self._title + text, self._columns() - 1) if text else ''}\x1b[K\r")
+            self._write(f"\r{fitted(self._title + text, self._columns() - 1) if text else ''}\x1b[K\r")
 
     def _tick_on(self) -> None:
         while not self._stopping.wait(REDRAW_SECONDS):
             self.tick()
-
-
-def _plain(text: str) -> str:
-    """One line without control characters: names and reasons come from files and servers."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
-
-
-def _fitted(text: str, columns: int) -> str:
-    """A line that fits, for which names are cut rather than the numbers behind them."""
-    name, comma, numbers = text.partition(", ")
-    room = columns - len(comma + numbers)
-    return _cut(name, room) + comma + numbers if room > 0 else _cut(text, columns)
-
-
-def _cut(text: str, columns: int) -> str:
-    """As much of a line as fits; wide signs take two columns."""
-    used = 0
-    for place, sign in enumerate(text):
-        used += 2 if unicodedata.east_asian_width(sign) in "WF" else 1
-        if used > columns:
-            return text[:place]
-    return text
-
-
-class _Stderr:
-    """A second way to stderr: engines send file descriptor 2 to their log while they work, progress goes on."""
-
-    def __init__(self) -> None:
-        sys.stderr.flush()
-        self._descriptor = os.dup(sys.stderr.fileno())
-        self._encoding = sys.stderr.encoding or "utf-8"
-
-    def write(self, text: str) -> None:
-        """Write at once. A terminal that is gone or a disk that is full ends no work."""
-        data = text.encode(self._encoding, errors="replace")
-        with contextlib.suppress(OSError):
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-
-    def columns(self) -> int:
-        """Width of the terminal, now."""
-        with contextlib.suppress(OSError):
-            return os.get_terminal_size(self._descriptor).columns or 80
-        return shutil.get_terminal_size().columns
 
 
 def open_progress(title: str = "", *, as_json: bool = False) -> Progress:
@@ -428,7 +385,7 @@ def open_progress(title: str = "", *, as_json: bool = False) -> Progress:
     if asked == "0" or (as_json and asked != "1"):
         return Progress()
     try:
-        stderr = _Stderr()
+        stderr = Stderr()
     except (OSError, ValueError):  # a stream without a descriptor, such as a notebook's
         return ToldProgress(_written, live=False, title=title)
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -22,7 +22,9 @@ from pydantic import Field
 
 from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.progress import SWITCH
 from shared.whole_file import made_folder, write_whole
+from trainer.display import followed
 from trainer.next_steps import evaluation_options
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_names
@@ -147,7 +149,7 @@ def run_curriculum(
         if request.evaluate:
             watcher.begins(name)
             watcher.stage(Stage(f"evaluation on {', '.join(phase.evaluation.benchmarks)}"))
-            entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, phase))
+            entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, phase, watcher))
         table.append(entry)
         _write(output, {"phases": names, "finished": len(table) == len(names) + 1, "table": table})
 
@@ -190,7 +192,7 @@ def _evaluated(checkpoint: str, phase: Phase, folder: Path, evaluate: Evaluate) 
     return {name: {key: document["benchmarks"][name][key] for key in ("n", "accuracy", "stderr")} for name in names}
 
 
-def _evaluator(request: CurriculumRequest, phase: Phase) -> Evaluate:
+def _evaluator(request: CurriculumRequest, phase: Phase, watcher: Watcher) -> Evaluate:
     """`trainer evaluate` in a process of its own, with the prompt, lengths and limit of `phase`."""
 
     def evaluate(checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:
@@ -202,8 +204,9 @@ def _evaluator(request: CurriculumRequest, phase: Phase) -> Evaluate:
         if request.store:
             words += ["--store", request.store]
         log = output / "evaluation.log"
-        with log.open("a", encoding="utf-8") as errors:
-            ran = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, env=os.environ)
+        environment = {**os.environ, SWITCH: "1"}
+        with log.open("a", encoding="utf-8") as errors, followed(log, watcher.said):
+            ran = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, env=environment)
         try:
             document = json.loads(ran.stdout)
         except ValueError:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from shared.number_text import clock_text
-from shared.progress import Progress
+from shared.progress import GOES_ON, Progress
 from trainer.openrlhf_bridge.progress import Stage, seconds_left
+
+LOOK_SECONDS = 0.5
+"""Between two looks into the log of another process."""
 
 
 def step_text(line: dict[str, Any], steps: int, left: float) -> str:
@@ -31,6 +39,40 @@ def step_text(line: dict[str, Any], steps: int, left: float) -> str:
     return "  ".join(words)
 
 
+def told_elsewhere(line: str) -> str:
+    """What a line of another process's progress says, without its time of day; empty for any other line."""
+    found = re.match(r"\d\d:\d\d:\d\d (.*)", line)
+    return found[1] if found else ""
+
+
+@contextmanager
+def followed(log: Path, hear: Callable[[str], None]) -> Iterator[None]:
+    """Meanwhile, hand on what another process tells of its progress into `log`, as it is written there."""
+    ended = threading.Event()
+    with log.open("a+", encoding="utf-8", errors="replace") as lines:
+
+        def read() -> None:
+            begun = ""
+            while True:
+                last = ended.wait(LOOK_SECONDS)
+                for piece in lines:
+                    begun += piece
+                    if begun.endswith("\n"):
+                        text, begun = told_elsewhere(begun), ""
+                        if text:
+                            hear(text.rstrip())
+                if last:
+                    return
+
+        thread = threading.Thread(target=read, name="following", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
 class RunTold:
     """Tells a phase to `progress`; the `Watcher` of `run_phase`."""
 
@@ -40,6 +82,7 @@ class RunTold:
         self._now = ""
         """The step that goes on; empty before the first is done and after the last."""
         self._kept: set[str] = set()
+        self._stage = ""
 
     def begins(self, phase: str) -> None:
         """Name the phase that begins."""
@@ -48,6 +91,7 @@ class RunTold:
 
     def stage(self, stage: Stage) -> None:
         """What goes on: a line of its own until the first step is done, which may take minutes; then the step's."""
+        self._stage = stage.text
         if not stage.training:
             self._progress.stage(stage.text, stage.part, note=stage.count)
             return
@@ -55,6 +99,13 @@ class RunTold:
         kept = not self._now and text not in self._kept
         self._kept.add(text)
         self._progress.stage(text, note=stage.count, kept=kept)
+
+    def said(self, text: str) -> None:
+        """What another process says: a line that stays, or, where it is about what still goes on, beside the stage."""
+        if GOES_ON in text:
+            self._progress.stage(self._stage, note=text)
+        else:
+            self._progress.say(text)
 
     def resumed(self, after: int, steps: int) -> None:
         """Tell where a run that was cut off goes on."""

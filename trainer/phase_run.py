@@ -58,6 +58,9 @@ class Watcher(Protocol):
     def stage(self, stage: Stage) -> None:
         """What goes on from now on."""
 
+    def said(self, text: str) -> None:
+        """A process that works for this one, such as an evaluation, says how it goes on."""
+
     def resumed(self, after: int, steps: int) -> None:
         """A run that was cut off goes on after a step."""
 
@@ -72,6 +75,9 @@ class Silent:
         """Nothing."""
 
     def stage(self, stage: Stage) -> None:
+        """Nothing."""
+
+    def said(self, text: str) -> None:
         """Nothing."""
 
     def resumed(self, after: int, steps: int) -> None:

@@ -205,7 +205,13 @@ def test_a_build_without_a_terminal_writes_a_line_for_every_step_into_its_file(t
     with (tmp_path / "log").open("w") as log:
         subprocess.run(command, env=environment, stderr=log, check=True)
     text = (tmp_path / "log").read_text()
-    for step in ("source: 40 records in", "verify_answers: 31 answers in", "assemble: done in", "shards: 40 rows in"):
+    for step in (
+        "source: 40 records in",
+        "verify_answers: 31 answers in",
+        "assemble: done in",
+        "shards: 40 rows in",
+        "publish: done in",
+    ):
         assert len(re.findall(rf"^\d\d:\d\d:\d\d {step}", text, re.MULTILINE)) == 1, text
     assert "\x1b" not in text
 
@@ -245,9 +251,16 @@ def test_on_a_terminal_a_builds_finished_steps_stay_and_nothing_of_the_replaced_
     assert status == 0
     assert "\r" in text
     lines = [line.rsplit("\x1b[K", 1)[-1].strip("\r") for line in text.split("\n")]
-    steps = [line.split(":")[0] for line in lines[1:5]]
-    assert steps == ["source", "verify_answers", "assemble", "shards"]
-    assert lines[5].startswith("math500@v1 (local): 40 rows")
+    steps = [line.split(":")[0] for line in lines[1:7]]
+    assert steps == [
+        "opening the source and the benchmarks",
+        "source",
+        "verify_answers",
+        "assemble",
+        "shards",
+        "publish",
+    ]
+    assert lines[7].startswith("math500@v1 (local): 40 rows")
     assert "\x1b[?25" not in text, "a cursor that is hidden stays hidden after a kill"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.display import followed
 from trainer.next_steps import accuracies, after_phase
 from trainer.phase import load_phase
 from trainer.rollouts import EVALUATIONS
@@ -169,3 +170,13 @@ def test_held_out_accuracy_before_and_after_is_told_where_it_was_asked_for(tmp_p
     (tmp_path / EVALUATIONS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     when = ["after step 2", "after step 4"]
     assert accuracies(tmp_path) == {"held-out math500": {"before": 0.25, "after": 0.5, "when": when}}
+
+
+def test_what_another_process_tells_is_heard_while_it_works_and_its_noise_is_not(tmp_path):
+    log, heard = tmp_path / "evaluation.log", []
+    log.write_text("10:00:00 an earlier run\n")
+    with followed(log, heard.append), log.open("a") as file:
+        file.write("profile local: as asked\n10:00:01 math500 64/500 answers, 0:")
+        file.flush()
+        file.write("30 so far\nTraceback\n10:00:02 math500: accuracy 45.0 ± 2.2 %\n")
+    assert heard == ["math500 64/500 answers, 0:30 so far", "math500: accuracy 45.0 ± 2.2 %"]
