@@ -54,15 +54,23 @@ _TELLING_CHINESE = frozenset(
 )
 
 
+def signs(text: str) -> list[str]:
+    """Operators, relations and marks of `text` in order, without what stands inside a number."""
+    return [sign for sign in _signs(_SOLID.sub("-", text)) if sign not in {".", ","}]
+
+
+def _signs(text: str) -> list[str]:
+    return [re.sub(r"\s", "", found.group()).translate(_SAME_SIGN) for found in _SIGN.finditer(text)]
+
+
 def telling_symbols(text: str) -> list[str]:
     """The symbols of `text` that tell problems apart, in order, kind by kind."""
     text = _SIZING.sub("", _SOLID.sub("-", text))
-    signs = [re.sub(r"\s", "", found.group()).translate(_SAME_SIGN) for found in _SIGN.finditer(text)]
     brackets = ["".join(pair) for pair in _INTERVAL.findall(text)]
     plain = [_SPELLED.get(word, word) for word in words(text, "unicode_words")]
     named = [word for word in plain if _tells(word)]
     # On end: `2x` and `2 x`, `AB` and `A B` are spelled alike.
-    return [*signs, *brackets, "".join(named)]
+    return [*_signs(text), *brackets, "".join(named)]
 
 
 def _tells(word: str) -> bool:
