@@ -74,6 +74,7 @@ def assemble(
     findings: _Findings = defaultdict(list)
     _answers(results, settings, findings)
     _failures(rows, results, settings, findings)
+    _caption_leaks(results, findings)
     _overlaps(results, settings, item_names, findings)
     _cosines(results, settings, item_names, findings)
     gone = {identity for identity, found in findings.items() if any(f.removes for f in found)}
@@ -150,6 +151,20 @@ def _failures(
             }
         for identity, reason in hit.items():
             findings[identity].append(Finding(step, "failed", settings.remove_failed, evidence={"reason": reason}))
+
+
+def _caption_leaks(results: Mapping[str, StepResult], findings: _Findings) -> None:
+    """Captions that give the answer away; what is done about them is the step's setting."""
+    result = results.get("caption_leaks")
+    if result is None:
+        return
+    for row in result.annotations.filter(result.annotations["leaks"]).iter_rows(named=True):
+        evidence = {name: row[name] for name in ("gold", "found", "span", "picture", "leaked")}
+        evidence |= {
+            "found_as": row["rule"],
+            "caption_dropped": row["captions"] is not None and not any(row["captions"]),
+        }
+        findings[row["id"]].append(Finding("caption_leaks", "gives_answer_away", row["removes"], evidence=evidence))
 
 
 def _overlaps(
@@ -252,4 +267,9 @@ def _filled(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFra
             for question, choices, hashes in rows.select("question", "choices", "image_hashes").iter_rows()
         ]
         rows = rows.with_columns(pl.Series(column, values, dtype=pl.List(pl.String)))
+    leaks = results.get("caption_leaks")
+    if leaks is not None:
+        changed = dict(leaks.annotations.drop_nulls("captions").select("id", "captions").iter_rows())
+        values = [changed.get(identity, held) for identity, held in rows.select("id", "captions").iter_rows()]
+        rows = rows.with_columns(pl.Series("captions", values, dtype=pl.List(pl.String)))
     return rows

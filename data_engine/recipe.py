@@ -30,6 +30,7 @@ STEP_ORDER = (
     "verify_answers",
     "type_images",
     "caption_images",
+    "caption_leaks",
     "decontaminate_ngrams",
     "decontaminate_embeddings",
     "dedup_minhash",
@@ -302,6 +303,8 @@ def _check(settings: Any, file: str) -> None:
     ]
     if needs and not settings.benchmarks:
         raise UsageError(f"recipe {file}: {needs[0]} has no benchmark to compare with", "Add [benchmarks.NAME]")
+    if settings.steps.caption_leaks and not settings.steps.caption_images:
+        raise UsageError(f"recipe {file}: caption_leaks needs captions", "Add [steps.caption_images]")
     if settings.steps.caption_images and not settings.steps.type_images:
         raise UsageError(f"recipe {file}: caption_images needs the types", "Add [steps.type_images]")
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PIXELS = 320
 _JPEG_QUALITY = 80
+_MOST_JUDGED = 2000
+"""Captioned rows whose captions are judged for the page: two milliseconds each."""
 _MOST_GROUPS = 24
 """Row groups that are read for sampled rows: at 100 MB each a page never reads more than 2.4 GB."""
 _REMOVED_PER_RULE = 40
@@ -108,7 +110,17 @@ def charts(version: DatasetVersion) -> list[Chart]:
     """Return the distributions, read without the pictures."""
     import polars as pl
 
-    columns = ["question", "answer", "answer_kind", "image_types", "captions", "category", "source", "difficulty"]
+    columns = [
+        "question",
+        "choices",
+        "answer",
+        "answer_kind",
+        "image_types",
+        "captions",
+        "category",
+        "source",
+        "difficulty",
+    ]
     frame = version.scan().select(*columns, pl.col("image_hashes").list.len().alias("pictures")).collect()
     if frame.height == 0:
         return []
@@ -121,10 +133,36 @@ def charts(version: DatasetVersion) -> list[Chart]:
         counted("Sources", "rows", frame["source"]),
         histogram("Question length", "characters", frame["question"].str.len_chars().to_list()),
         histogram("Caption length", "characters", captions.str.len_chars().to_list()),
+        leak_chart(frame),
         histogram("Pictures per row", "pictures", frame["pictures"].to_list()),
         histogram("Pass rate of the large model", "0 is hard, 1 is easy", rates.to_list(), bins=11),
     ]
     return [chart for chart in found if chart is not None]
+
+
+def leak_chart(frame: pl.DataFrame) -> Chart | None:
+    """Return how many captioned rows have the gold in a caption and not in the question.
+
+    Judged here and now, whether the recipe had `caption_leaks` or not; of many rows an even sample.
+    """
+    import polars as pl
+
+    from shared.caption_leaks import caption_leak
+
+    captioned = frame.filter(pl.col("captions").list.drop_nulls().list.len() > 0)
+    if captioned.height == 0:
+        return None
+    sample = captioned[_evenly(captioned.height, min(captioned.height, _MOST_JUDGED))]
+    columns = sample.select("question", "choices", "answer", "captions").iter_rows()
+    told = [
+        any(caption_leak(question, choices, answer, caption) for caption in captions if caption)
+        for question, choices, answer, captions in columns
+    ]
+    share = f"{sum(told) / len(told):.1%} of {len(told)} captioned rows"
+    if sample.height < captioned.height:
+        share += f", drawn evenly from {captioned.height}"
+    words = ["gold in the caption, not in the question" if leaks else "no gold in the caption alone" for leaks in told]
+    return counted("Captions that give the answer away", share, pl.Series(words))
 
 
 def funnel(version: DatasetVersion) -> list[dict[str, Any]]:

@@ -14,46 +14,18 @@ from __future__ import annotations
 
 import time
 
-from pydantic import Field, field_validator
-
 from data_engine.asking import Group, ask_about_images
+from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.steps.base import StepContext, StepResult
-from shared.config import Strict
-from shared.errors import UsageError, did_you_mean
+from shared.errors import UsageError
 from shared.language import LANGUAGES, language_of
-from shared.placeholders import harmless
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
-from shared.vlm.spec import EngineSpec, Sampling
 
 NAME = "caption_images"
 TYPES_FROM = "type_images"
 
-
-class Settings(Strict):
-    """How images are captioned."""
-
-    engine: EngineSpec = Field(description="The checkpoint that writes captions, and how it is driven.")
-    prompts: dict[str, str] = Field(
-        default_factory=dict, description="Prompt by image type: a name or a file; a type left out takes caption_TYPE."
-    )
-    sampling: Sampling = Field(
-        default=Sampling(max_tokens=2048),
-        description="How captions are drawn; greedy unless stated, at most 2,048 tokens.",
-    )
-
-    @field_validator("prompts")
-    @classmethod
-    def _known_types(cls, prompts: dict[str, str]) -> dict[str, str]:
-        for name in prompts:
-            if name not in IMAGE_TYPES:
-                message = f"unknown image type {name!r}. {did_you_mean(name, IMAGE_TYPES)}"
-                raise ValueError(message)
-        return prompts
-
-    def prompt_of(self, image_type: str) -> str:
-        """Name or path of the prompt that captions images of `image_type`."""
-        return self.prompts.get(image_type, f"caption_{image_type}")
+Settings = Captioning
 
 
 def run(context: StepContext, settings: Settings) -> StepResult:
@@ -64,33 +36,26 @@ def run(context: StepContext, settings: Settings) -> StepResult:
 
     """
     import polars as pl
-    import pyarrow as pa
 
     started = time.monotonic()
     if TYPES_FROM not in context.results:
         message = f"step {NAME} needs the image types, and {TYPES_FROM} did not run before it"
         raise UsageError(message, f"Put {TYPES_FROM} before {NAME} in the recipe.")
     kinds, groups = _groups(context, settings)
-    values = pa.schema(
-        [
-            ("caption", pa.string()),
-            ("finish_reason", pa.string()),
-            ("tokens", pa.int32()),
-            ("prompt_tokens", pa.int32()),
-        ]
-    )
     asked = ask_about_images(
-        context, NAME, engine=settings.engine, sampling=settings.sampling, groups=groups, values=values, to_value=_value
+        context,
+        NAME,
+        engine=settings.engine,
+        sampling=settings.sampling,
+        groups=groups,
+        values=caption_values(),
+        to_value=caption_value,
     )
     cells = asked.cells.with_columns(
         pl.Series("image_type", [kinds[group][0] for group in asked.cells["group"]], pl.String),
         pl.Series("language", [kinds[group][1] for group in asked.cells["group"]], pl.String),
     )
-    # Stored as said; in a prompt such a caption would take the picture's place or close the turn.
-    marked = cells["caption"].str.contains(r"<\||<image>")
-    if marked.any():
-        harmlessly = pl.Series("caption", [harmless(text) for text in cells["caption"].to_list()], dtype=pl.String)
-        cells = cells.with_columns(harmlessly)
+    cells = readable(cells)
     warnings = list(asked.warnings)
     cut = int((cells["finish_reason"] == "length").sum())
     empty = int((cells["caption"] == "").sum())
@@ -142,12 +107,3 @@ def _groups(context: StepContext, settings: Settings) -> tuple[list[tuple[str, s
             kinds.append((image_type, language))
             groups.append(Group(prompt, "system", [sha256 for sha256 in of_type if sha256 in spoken[language]]))
     return kinds, groups
-
-
-def _value(answer: dict[str, object]) -> dict[str, object]:
-    return {
-        "caption": str(answer["text"]).strip(),
-        "finish_reason": answer["finish_reason"],
-        "tokens": answer["tokens"],
-        "prompt_tokens": answer["prompt_tokens"],
-    }

@@ -164,3 +164,15 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InfiMmrError):
         write_preview(version, tmp_path / "file" / "page.html")
+
+
+def test_the_page_tells_the_share_of_captions_that_give_the_answer_away(tmp_path: Path) -> None:
+    captions = ["It shows 42 apples.", "It shows apples.", "It shows apples.", "It shows apples."]
+    rows = [
+        row(number, question="<image>How many?", answer="42", choices=[], captions=[caption])
+        for number, caption in enumerate(captions)
+    ]
+    version = publish(tmp_path / "store", draft(), write_rows(tmp_path / "rows", rows, 1))
+    page, _ = render(version)
+    assert "Captions that give the answer away" in page
+    assert "25.0% of 4 captioned rows" in page

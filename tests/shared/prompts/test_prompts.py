@@ -38,7 +38,8 @@ def test_the_texts_that_tiny_vl_was_trained_on_are_unchanged() -> None:
 def test_both_sets_hold_every_prompt_of_the_product() -> None:
     captions = {f"caption_{name}" for name in IMAGE_TYPES}
     assert set(prompt_names("bundled")) == OTHERS | captions
-    assert set(prompt_names("full")) == OTHERS | captions | {f"{name}.zh" for name in captions}
+    again = {"caption_again"}
+    assert set(prompt_names("full")) == OTHERS | captions | again | {f"{name}.zh" for name in captions | again}
 
 
 @pytest.mark.parametrize("prompts", SETS)
