@@ -123,8 +123,13 @@ class _Work:
             words.append(f"{self.done:,}/{self.total:,} {self.unit}" if self.total else f"{self.done:,} {self.unit}")
         parts = [" ".join(words), *self._pace(clock)]
         parts.append(f"{clock_text(clock - self.started)}{GOES_ON}" if self.unit else clock_text(clock - self.started))
+        if self.known:
+            parts.append(self._already())
         parts += [text for text in (self.waits, self.noted) if text]
         return ", ".join(parts)
+
+    def _already(self) -> str:
+        return f"{human_bytes(self.known) if self.unit == 'bytes' else f'{self.known:,}'} known before"
 
     def _pace(self, clock: float) -> Iterator[str]:
         if not self.seen or self.waits:
@@ -152,8 +157,7 @@ class _Work:
         if self.tokens and worked > _BRIEF_SECONDS:
             parts.append(rate_text(self.tokens, worked, "answer tokens"))
         if self.known:
-            already = human_bytes(self.known) if self.unit == "bytes" else f"{self.known:,}"
-            parts.append(f"{already} known before")
+            parts.append(self._already())
         return ", ".join(parts)
 
 

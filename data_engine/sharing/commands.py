@@ -119,8 +119,10 @@ def verify_command(
         nonlocal sound
         from data_engine.sharing import output
         from shared.dataset_version import open_dataset
+        from shared.progress import open_progress
 
-        report = open_dataset(dataset, _store(store)).verify(images=images)
+        with open_progress("verify", as_json=json) as progress:
+            report = open_dataset(dataset, _store(store)).verify(images=images, progress=progress)
         sound = report.ok
         output.say_report(report)
         return report.as_json()

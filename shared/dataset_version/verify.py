@@ -18,6 +18,7 @@ from shared.dataset_version.names import LEDGER_FILE, blob_path, version_folder
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.folder_store import copy_pieces
+from shared.progress import Progress
 
 if TYPE_CHECKING:
     from shared.dataset_version.manifest import Shard
@@ -60,13 +61,17 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
 
-def verify_version(version: DatasetVersion, *, images: bool = False) -> Report:
+def verify_version(version: DatasetVersion, *, images: bool = False, progress: Progress | None = None) -> Report:
     """Check every file of a version where it lies. The manifest itself was checked when the version was opened."""
     manifest = version.manifest
     report = Report(label=manifest.label)
     seen: set[str] = set()
+    files = manifest.files()
+    task = (progress or Progress()).task(manifest.label, sum(shard.bytes for shard in files), unit="bytes")
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        for found, images_read, ids in pool.map(lambda shard: _file(version, shard, images=images), manifest.files()):
+        looked = pool.map(lambda shard: _file(version, shard, images=images), files)
+        for shard, (found, images_read, ids) in zip(files, looked, strict=True):
+            task.advance(shard.bytes)
             report.problems += found
             report.images += images_read
             report.shards += 1
@@ -75,6 +80,7 @@ def verify_version(version: DatasetVersion, *, images: bool = False) -> Report:
             if twice:
                 problem = f"{len(twice)} ids occur in two shards, such as {min(twice)}"
                 report.problems.append(Problem("", "", problem, "Build it again"))
+    task.done()
     report.rows = manifest.rows
     report.bytes = manifest.bytes
     return report

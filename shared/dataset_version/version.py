@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from shared.dataset_version.iterate import Rows
     from shared.dataset_version.verify import Report
+    from shared.progress import Progress
 
 
 class DatasetVersion:
@@ -131,11 +132,11 @@ class DatasetVersion:
 
         return Rows(self.files(), rank, world_size, seed)
 
-    def verify(self, *, images: bool = False) -> Report:
+    def verify(self, *, images: bool = False, progress: Progress | None = None) -> Report:
         """Check every byte of this version where it lies; `images` also decodes each image."""
         from shared.dataset_version.verify import verify_version
 
-        return verify_version(self, images=images)
+        return verify_version(self, images=images, progress=progress)
 
     def _empty(self) -> pl.LazyFrame:
         import polars as pl

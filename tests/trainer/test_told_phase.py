@@ -27,6 +27,10 @@ REPLAY = """
 import json, os, shutil, sys, time
 from pathlib import Path
 
+def of(name):
+    return Path(arguments[arguments.index(name) + 1])
+
+
 arguments = json.loads(Path(sys.argv[1]).read_text())["arguments"]
 told, seen = os.environ.get("TOLD"), {}
 for line in open(os.environ["RECORDED"], newline=""):
@@ -35,6 +39,10 @@ for line in open(os.environ["RECORDED"], newline=""):
     step = line.partition("Global step ")[2].partition(":")[0]
     if "Train epoch" in line and "3/4" in line :
         time.sleep(float(os.environ["PAUSE_SECONDS"]))  # a long update
+    if step and step == os.environ.get("KILLED_AFTER"):
+        (of("--ckpt.path") / "_actor").mkdir(parents=True)
+        (of("--ckpt.path") / "_actor" / "latest").write_text(f"global_step{step}")
+        sys.exit(1)
     if step and told:
         began, seen[step] = time.monotonic(), False
         while time.monotonic() - began < float(os.environ["SEEN_SECONDS"]) and not seen[step]:
@@ -42,7 +50,7 @@ for line in open(os.environ["RECORDED"], newline=""):
             seen[step] = f"step {step}/4" in Path(told).read_text()
 if told:
     Path(told).with_name("seen.json").write_text(json.dumps(seen))
-shutil.copytree(os.environ["BUNDLED"], arguments[arguments.index("--ckpt.output_dir") + 1], dirs_exist_ok=True)
+shutil.copytree(os.environ["BUNDLED"], of("--ckpt.output_dir"), dirs_exist_ok=True)
 """
 COMMAND = """
 import sys
@@ -123,6 +131,17 @@ def test_with_output_to_a_file_each_step_is_there_within_two_seconds_of_its_end(
         ["trainer", "phase", "--name", "cmra"],
     ]
     assert commands[2][4:6] == ["--from", str(checkpoint)]
+
+
+def test_a_resumed_phase_says_where_it_goes_on(phase):
+    words, environment = phase
+    killed = subprocess.run(
+        words, env={**environment, "KILLED_AFTER": "2"}, capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == 1
+    assert "step 2/4" in killed.stderr
+    resumed = subprocess.run([*words, "--resume"], env=environment, capture_output=True, text=True, check=True)
+    assert re.search(r"^\d\d:\d\d:\d\d fra: continues after step 2 of 4$", resumed.stderr, re.MULTILINE)
 
 
 def test_with_json_a_phase_is_silent_and_the_next_commands_are_in_the_object(phase):
