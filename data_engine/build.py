@@ -123,7 +123,6 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
 
     started = time.monotonic()
     recipe = resolve(request)
-    _check_engines(recipe, request)
     store = Store.open(request.store)
     progress.stage("opening the source and the benchmarks")
     with _told(recipe.name, "source"):
@@ -134,11 +133,12 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
     progress.stage("")
     if found is not None:
         return _found(found, time.monotonic() - started)
+    _check_engines(recipe, request)
     return _build(request, recipe, inputs, store, build_key, progress, started)
 
 
 def _check_engines(recipe: Recipe, request: BuildRequest) -> None:
-    """Refuse an environment without the vLLM that a step will start here, before anything is fetched."""
+    """Refuse an environment without the vLLM that a step will start here, before the source is read."""
     from shared.installation import check_vllm
     from shared.vlm.surroundings import cuda_seen
 

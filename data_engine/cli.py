@@ -154,6 +154,31 @@ def prompts(  # noqa: PLR0917 - the same options as build
 
 
 @app.command()
+def inspect(
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="Folder, file, URL or hub id; or a recipe of such.")],
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="FILE.toml", help="Write a recipe to start from.")
+    ] = None,
+    limit: LimitOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Overrule a guess: columns.answer=NAME, split=test, config=X."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what a set of your own would give. Columns by role, answers, pictures, refusals; writes a recipe."""
+
+    def work() -> dict[str, Any]:
+        from data_engine.inspect import inspect_place, say_inspection
+
+        found = inspect_place(place, overrides=tuple(overrides or ()), limit=limit or 0, recipe=recipe)
+        say_inspection(found)
+        return found
+
+    run_command(work, as_json=json)
+
+
+@app.command()
 def why(
     row_id: Annotated[str, typer.Argument(metavar="ROW_ID", help="A row's id, or its key in the source (qid).")],
     dataset: Annotated[

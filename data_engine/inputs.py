@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_engine.recipe import BenchmarkSettings, Recipe, SourceSettings, without_places
+from data_engine.recipe import TABLE_ONLY, BenchmarkSettings, Recipe, SourceSettings, without_places
 from data_engine.sources import benchmarks as benchmark_reader
 from data_engine.sources import deepscaler as deepscaler_reader
 from data_engine.sources import virl39k as virl39k_reader
@@ -28,6 +28,7 @@ from shared.language import LANGUAGES
 if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.ingest import Ingested
+    from data_engine.sources.table import Table
     from data_engine.steps.base import BenchmarkItems
     from shared.progress import Progress
     from shared.store import Store
@@ -125,6 +126,8 @@ def _named(values: dict[str, Any], source: Source) -> dict[str, Any]:
     for key in ("name", "columns"):  # what most recipes leave empty is no part of their identity
         if not out.get(key) or source.location == "mini":
             out.pop(key, None)
+    if values.get("reader") != "table":
+        out = {key: value for key, value in out.items() if key not in TABLE_ONLY}
     if source.location != "mini":
         out.pop("mini", None)
         out.pop("rows", None)
@@ -150,20 +153,53 @@ def open_source(recipe: str, settings: SourceSettings) -> Source:
     what = f"recipe {recipe}, source"
     if settings.location == "mini":
         return Mini(settings.benchmark or settings.reader, settings.mini)
+    if settings.reader == "table":
+        table = open_table(settings, what)
+        table.name = checked_name(settings.name) if settings.name else table.name
+        return table
+    columns = {role: str(column) for role, column in settings.columns.items()}
     reader = {"virl39k": virl39k_reader, "deepscaler": deepscaler_reader, "benchmark": benchmark_reader}[
         settings.reader
     ]
     place = find_place(settings.location, settings.revision, settings.files or reader.HUB_PATTERNS, what=what)
     source: Source
     if settings.reader == "virl39k":
-        source = virl39k_reader.Virl39k(place, settings.licence, settings.columns)
+        source = virl39k_reader.Virl39k(place, settings.licence, columns)
     elif settings.reader == "deepscaler":
-        source = deepscaler_reader.DeepScaler(place, settings.licence, settings.columns)
+        source = deepscaler_reader.DeepScaler(place, settings.licence, columns)
     else:
         source = benchmark_reader.Benchmark(settings.benchmark, place, settings.licence)
     if settings.name and settings.reader != "benchmark":
         source.name = checked_name(settings.name)
     return source
+
+
+def open_table(settings: SourceSettings, what: str) -> Table:
+    """Open the generic source of a recipe: find its files, guess what is not told.
+
+    Raises:
+        InfiMmrError: nothing readable there, a told column that is not, or none for question or answer.
+
+    """
+    from data_engine.sources.table import Table
+    from data_engine.sources.table_place import open_table_place
+
+    place = open_table_place(
+        settings.location,
+        settings.revision,
+        config=settings.config,
+        split=settings.split,
+        patterns=settings.files,
+        what=what,
+    )
+    return Table(
+        place,
+        what=what,
+        columns={r: tuple(filter(None, (c,) if isinstance(c, str) else c)) for r, c in settings.columns.items()},
+        answers=settings.answers,
+        pictures=settings.pictures,
+        licence=settings.licence,
+    )
 
 
 def _open_benchmark(recipe: str, name: str, settings: BenchmarkSettings) -> Source:

@@ -38,10 +38,16 @@ STEP_ORDER = (
 _FOLDER = Path(__file__).parent / "recipes"
 
 
+TABLE_ONLY = ("config", "split", "answers", "pictures")
+"""Settings that only reader 'table' has: of other readers they are no part of a recipe's identity."""
+
+
 class SourceSettings(Strict):
     """Where rows come from."""
 
-    reader: Literal["virl39k", "deepscaler", "benchmark"] = Field(description="Which reader knows the records.")
+    reader: Literal["virl39k", "deepscaler", "benchmark", "table"] = Field(
+        description="Which reader knows the records."
+    )
     location: str = Field(description="Hub id, folder, file, or 'mini' for the project's own small set.")
     revision: str = Field(
         default="main", description="Hub branch, tag or commit; recorded as the commit. Ignored for folders."
@@ -56,11 +62,19 @@ class SourceSettings(Strict):
     name: str = Field(
         default="", description="What row ids begin with; empty takes the reader's name. Not for location 'mini'."
     )
-    columns: dict[str, str] = Field(
-        default={}, description="Columns of your own by role, e.g. question = 'prompt_text'; see the reader's roles."
+    columns: dict[str, str | tuple[str, ...]] = Field(
+        default={},
+        description="Columns of your own by role, e.g. question = 'prompt_text'; see the reader's roles. Reader 'table'"
+        " guesses the others, joins several, and takes none where one is empty.",
     )
     limit: int = Field(default=0, ge=0, description="Records read from the front; 0 reads all.")
     mini: MiniSettings = Field(default=MiniSettings(), description="Sizes for location 'mini'.")
+    config: str = Field(default="", description="Configuration (subset) of a hub dataset, for reader 'table'.")
+    split: str = Field(default="", description="Split, for reader 'table'; empty takes the training split.")
+    answers: Literal["guess", "text", "index", "index1"] = Field(
+        default="guess", description="How a number beside options is meant: as it stands, or its place from 0 or 1."
+    )
+    pictures: str = Field(default="", description="Folder below the location that pictures' names start from.")
 
 
 class BenchmarkSettings(Strict):
@@ -293,6 +307,12 @@ def _check(settings: Any, file: str) -> None:
     set_folder(settings.prompts)
     if source.reader == "benchmark" and not source.benchmark:
         raise UsageError(f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(BENCHMARKS)}")
+    if source.reader != "table" and any(not isinstance(column, str) for column in source.columns.values()):
+        raise UsageError(f"recipe {file}: reader {source.reader} takes one column a role", 'Take reader = "table"')
+    if source.location == "mini" and source.reader == "table":
+        raise UsageError(
+            f"recipe {file}: mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id"
+        )
     if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in BENCHMARKS:
         raise UsageError(f"recipe {file}: no mini set stands for {source.benchmark}", "Name a file with --source")
     for name, benchmark in settings.benchmarks.items():

@@ -83,7 +83,7 @@ def ingest(
     good: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     records = 0
-    for item in _checked(map(_carried, _limited(source.rows(), limit)), places, memory, task):
+    for item in _checked(map(carried_row, _limited(source.rows(), limit)), places, memory, task):
         records += 1
         if isinstance(item, Rejection):
             bad.append(_ledger_entry(source, item))
@@ -115,7 +115,7 @@ def ingest(
     )
 
 
-def _carried(item: SourceRow | Rejection) -> SourceRow | Rejection:
+def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
     """Refuse a record whose words cannot be written as UTF-8; replace such characters everywhere else."""
     if isinstance(item, SourceRow):
         for name, texts in (("question", (item.question,)), ("answer", (item.answer,)), ("options", item.choices)):

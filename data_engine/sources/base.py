@@ -31,6 +31,8 @@ REASONS = (
     "tag_image_mismatch",
     "model_tokens",
     "has_pictures",
+    "wrong_type",
+    "no_final_answer",
     "duplicate_id",
     "conflicting_answers",
 )
@@ -107,10 +109,13 @@ class Source(Protocol):
 
     name: str
     location: str
-    revision: str
     licence: str
     taken: str
     notes: Sequence[str]
+
+    @property
+    def revision(self) -> str:
+        """See above; some sources know it only after their files were read."""
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per record, in the source's order."""

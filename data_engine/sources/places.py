@@ -13,7 +13,9 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,14 +59,66 @@ def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str)
 
 
 def _from_hub(hub_id: str, revision: str, patterns: Sequence[str], *, what: str) -> Place:
-    try:
-        from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.utils import HfHubHTTPError
+    with _hub_told(hub_id, revision, what):
+        from huggingface_hub import snapshot_download
 
-        commit = revision
-        if not _COMMIT.match(revision):
-            commit = str(HfApi().dataset_info(hub_id, revision=revision or None, timeout=30).sha)
+        commit = _commit(hub_id, revision)
         folder = snapshot_download(hub_id, repo_type="dataset", revision=commit, allow_patterns=list(patterns) or None)
+    snapshot = Path(folder)
+    return Place(snapshot, hub_id, commit, links=snapshot.parent.parent / "blobs")
+
+
+def hub_names(hub_id: str, revision: str, *, what: str) -> tuple[str, list[str]]:
+    """The commit that `revision` of a hub dataset is, and the names of its files.
+
+    Raises:
+        InfiMmrError: no hub id, no such dataset, or the hub cannot be reached.
+
+    """
+    if not _HUB_ID.match(hub_id) or hub_id.endswith(_FILE_SUFFIXES):
+        raise InfiMmrError(f"{what}: {hub_id} does not exist", "Name a folder, a file, a URL, or a hub id OWNER/NAME")
+    with _hub_told(hub_id, revision, what):
+        from huggingface_hub import HfApi
+
+        commit = _commit(hub_id, revision)
+        return commit, HfApi().list_repo_files(hub_id, repo_type="dataset", revision=commit)
+
+
+def hub_files(hub_id: str, commit: str, names: Sequence[str], *, what: str) -> tuple[Path, Path]:
+    """Fetch files of a hub dataset at a commit by their names; returns its folder in the cache and that of the blobs.
+
+    Raises:
+        InfiMmrError: the hub cannot be reached or refuses.
+
+    """
+    with _hub_told(hub_id, commit, what):
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.constants import HF_HUB_CACHE
+        from huggingface_hub.file_download import repo_folder_name
+
+        home = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="dataset")
+        with ThreadPoolExecutor(8) as pool:
+            fetched = pool.map(lambda name: hf_hub_download(hub_id, name, repo_type="dataset", revision=commit), names)
+            for _ in fetched:
+                pass
+    return home / "snapshots" / commit, home / "blobs"
+
+
+def _commit(hub_id: str, revision: str) -> str:
+    if _COMMIT.match(revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    return str(HfApi().dataset_info(hub_id, revision=revision or None, timeout=30).sha)
+
+
+@contextmanager
+def _hub_told(hub_id: str, revision: str, what: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one line."""
+    from huggingface_hub.utils import HfHubHTTPError
+
+    try:
+        yield
     except HfHubHTTPError as error:
         status = getattr(getattr(error, "response", None), "status_code", "")
         raise InfiMmrError(
@@ -76,8 +130,6 @@ def _from_hub(hub_id: str, revision: str, patterns: Sequence[str], *, what: str)
             f"{what}: dataset {hub_id} cannot be fetched ({type(error).__name__})",
             f"Neither a folder {hub_id} exists here nor does the hub answer: check the network, or give a folder",
         ) from error
-    snapshot = Path(folder)
-    return Place(snapshot, hub_id, commit, links=snapshot.parent.parent / "blobs")
 
 
 def unpacked(archive: Path, digest: str, cache: Path) -> Path:

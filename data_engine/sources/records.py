@@ -69,11 +69,11 @@ class Columns:
             if filled:
                 out[self._own[role]] = record[filled]
                 taken.add(filled)
-        others = {name: value for name, value in record.items() if name not in taken and _is_short(value)}
+        others = {name: value for name, value in record.items() if name not in taken and is_short(value)}
         return out | ({OTHER_COLUMNS: others} if others else {})
 
 
-def _is_short(value: object) -> bool:
+def is_short(value: object) -> bool:
     """Whether a value says something about a row, rather than being a text, a picture or a list of its own."""
     if isinstance(value, str):
         return 0 < len(value) <= _SHORT_TEXT
@@ -140,7 +140,7 @@ def read_records(file: Path, what: str, columns: Sequence[str] | None = None) ->
 
             with pq.ParquetFile(file) as table:
                 for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-                    yield from _records(batch)
+                    yield from records_of(batch)
         elif file.suffix == ".jsonl":
             with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
                 for line in lines:
@@ -187,7 +187,8 @@ def column_names(file: Path, what: str) -> list[str]:
     return next((list(record) for record in read_records(file, what) if record is not None), [])
 
 
-def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+def records_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Records of a batch; text that is no UTF-8 comes with `surrogateescape`."""
     try:
         records: list[dict[str, Any]] = batch.to_pylist()
     except UnicodeDecodeError:

@@ -23,22 +23,11 @@ from shared.answers.forms import Reading
 from shared.answers.golds import gold_answer
 from shared.answers.kinds import kind_family
 from shared.answers.normalise import matching_brace, normalise, strip_wrappers
-from shared.answers.numerals import NUMBER_WORDS
 from shared.answers.outcome import Grade, Verdict
 from shared.answers.pool import GraderPool, Settlement, default_pool
-from shared.answers.reading import MAX_CHARACTERS, read
+from shared.answers.reading import MAX_CHARACTERS, NUMBER_WORDS, read
 from shared.answers.stated_unit import is_multiplier, with_stated_unit, without_stated_unit
-from shared.answers.words import (
-    denies,
-    is_nothing,
-    is_truth_word,
-    letter_behind,
-    letters_in,
-    same_text,
-    truth_of,
-    without_hedge,
-    without_prose,
-)
+from shared.answers.words import denies, is_truth_word, letters_in, same_text, truth_of, without_hedge, without_prose
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 """Deadline of one pair in the symbolic layer, waiting for a worker included."""
@@ -58,7 +47,6 @@ _AND_FRACTION = re.compile(
 )
 MAX_WORDS_CHARACTERS = 80
 _SEVERAL_FORMULAS = re.compile(r"(?<!\\)\$|\n|[^\x00-\x7f]")
-_DOTS = re.compile(r"\\(?:ldots|cdots|dotsc|dotsb|dotso|hdots)(?![A-Za-z])")
 _SPACES = re.compile(r"\s+(?![A-Za-z0-9])|(?<![A-Za-z0-9])\s+")
 
 
@@ -67,7 +55,7 @@ def squash(text: str) -> str:
 
     What "exact" compares.
     """
-    return _SPACES.sub("", _DOTS.sub(r"\\dots", normalise(text)))
+    return _SPACES.sub("", normalise(text))
 
 
 def _well_formed(gold: str) -> bool:
@@ -101,7 +89,7 @@ def reading_kind(reading: Reading) -> str:
         return "equation" if reading.relation and reading.relation[0] == "=" else "inequality"
     if reading.form == "interval":
         return "inequality" if reading.label else "interval"
-    return {"list": "set", "range": "interval"}.get(reading.form, reading.form)
+    return {"list": "set"}.get(reading.form, reading.form)
 
 
 def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
@@ -288,8 +276,6 @@ def _grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) ->
     if named is not None and (not choices or all(ord(c) - 65 < max(len(choices), 1) for c in named[0])):
         contradicted = bool(named[1]) and choices is not None and _contradicts(named[1], named[0], choices)
         return _decide(named[0] == right and not contradicted, kind, "choice", type_match=True)
-    if choices and not texts and (behind := letter_behind(pred)) and _option_letters(behind[1], choices) == {behind[0]}:
-        texts = frozenset(behind[0])
     if choices and texts:
         return _decide(texts == right, kind, "choice", type_match=True)
     if choices is None and named is not None:
@@ -345,7 +331,6 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
         return _decide(True, kind, "exact", type_match=True)
     if is_truth_word(gold):
         answer = truth_of(pred)
-        answer = truth_of(without_prose(pred)) if answer is None else answer
         if answer is None:
             return Grade(
                 Verdict.WRONG if any(c.isalpha() for c in pred) else Verdict.UNPARSABLE_ANSWER,
@@ -355,8 +340,6 @@ def _grade_plain(pred: str, gold: str, kind: str, tolerance: float | None, unit:
                 False,
             )
         return _decide(answer == truth_of(gold), kind, "text", type_match=True)
-    if is_nothing(gold) and is_nothing(pred):
-        return _decide(True, kind, "text", type_match=True)
     if unit and _is_said_as_stated(pred, gold, unit, tolerance):
         return _decide(True, kind, "number", type_match=True)
     mine, theirs = _readings(pred, gold, unit)

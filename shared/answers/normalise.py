@@ -151,14 +151,11 @@ _MICRO = re.compile(
 _SPACE_GROUP = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d/])")
 _RECURRING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*\{(\d{1,20})\}")
 _DOTTED = re.compile(r"(?<![\d.])(\d{1,20})\.(\d{2,30})(?:\.\.\.|…|\\[lc]?dots(?![A-Za-z]))")
-_AND_SO_ON = re.compile(r"(?<=,)\s*(?:\.\.\.+|…+)")
-"""Dots behind a comma go on with a list; they are no full stop."""
 _MULTIPLIER = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8, "百万": 6, "千万": 7,
 }  # fmt: skip
 _MULTIPLIED = re.compile(
-    r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?",
-    re.IGNORECASE,
+    r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?"
 )
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _COLOUR = re.compile(r"\\(?:color|textcolor)\s*\{[A-Za-z]{1,20}\}")
@@ -256,7 +253,7 @@ def normalise(text: str) -> str:
         text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m.group().translate(_SUBSCRIPT) + "}", text)
         text = text.translate(_TABLE)
     if "..." in text or "…" in text or "dots" in text:
-        text = _AND_SO_ON.sub(r"\\dots ", _DOTTED.sub(_dotted, text))
+        text = _DOTTED.sub(_dotted, text)
     text = strip_wrappers(text)
     if "$" in text and len(_DOLLAR.findall(text)) % 2 == 0:  # "$1$, $2$": delimiters inside a list
         text = _DOLLAR.sub(" ", text)
@@ -272,7 +269,7 @@ def normalise(text: str) -> str:
         text = _MICRO.sub(lambda m: rf"\text{{u{m.group(1) or m.group(2) or m.group(3)}}}", text)
         text = _RECURRING.sub(_recurring, text)
     text = _SPACE_GROUP.sub(lambda m: m.group().replace(" ", ""), text)
-    text = _MULTIPLIED.sub(lambda m: f"\\times 10^{{{_MULTIPLIER[m.group(1).lower()]}}}", text)
+    text = _MULTIPLIED.sub(lambda m: f"\\times 10^{{{_MULTIPLIER[m.group(1)]}}}", text)
     return strip_wrappers(text)
 
 

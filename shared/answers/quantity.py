@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from shared.answers.expression import LETTER_NAMES, Node, contains, parse_expression, variables
 from shared.answers.forms import Reading
-from shared.answers.intervals import both_signs
 from shared.answers.tokens import NotMathError, Token
 from shared.answers.units import AMBIGUOUS, Unit, parse_unit
 
@@ -77,9 +76,20 @@ def _with_unit(tokens: list[Token], unit: Unit | None) -> Reading:
 def _plain(tokens: list[Token]) -> Reading:
     node = parse_expression(tokens)
     if contains(node, r"\pm", r"\mp"):
-        both = tuple(_classify(signed, tokens, literal=False) for signed in reversed(both_signs(node)))
+        both = tuple(_classify(_choose_sign(node, plus), tokens, literal=False) for plus in (True, False))
         return Reading("list", items=both)
     return _classify(node, tokens, literal=True)
+
+
+def _choose_sign(node: Node, plus: bool) -> Node:
+    """The tree with every plus-minus read as plus (and minus-plus as minus), or the other way round."""
+    children = tuple(_choose_sign(c, plus) if isinstance(c, tuple) else c for c in node[1:])
+    if node[0] in (r"\pm", r"\mp"):
+        positive = (node[0] == r"\pm") == plus
+        left, right = children
+        signed = right if positive else ("neg", right)
+        return signed if left is None else ("+", left, signed)
+    return (node[0], *children)
 
 
 def _classify(node: Node, tokens: list[Token], literal: bool) -> Reading:

@@ -19,12 +19,16 @@ RECIPE = '[source]\nreader = "virl39k"\nlocation = "acme/rows"\nrevision = "main
 
 
 @pytest.fixture
-def hub(tmp_path):
+def hub(tmp_path):  # noqa: C901 - one branch per address of the hub
     """A hub with one dataset; gives its address and the paths that were asked for."""
     folder = tmp_path / "hub"
     (folder / "images").mkdir(parents=True)
     Image.new("RGB", (30, 30), 3).save(folder / "images" / "a.png")
     (folder / "secret.bin").write_bytes(b"not fetched")
+    (folder / "charts").mkdir()
+    for split in ("train", "test"):
+        items = {"query": [f"{split}: how many?"], "label": ["4"], "image": ["images/a.png"]}
+        pl.DataFrame(items).write_ndjson(folder / "charts" / f"{split}.jsonl")
     rows = {"question": ["<image>How many?"], "answer": ["\\boxed{3}"], "qid": ["q"], "image": [["images/a.png"]]}
     pl.DataFrame(rows).write_parquet(folder / "39Krelease.parquet")
     files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
@@ -120,3 +124,29 @@ def test_an_unknown_dataset_and_a_hub_that_is_down_are_one_line_each(hub, tmp_pa
         assert "recipe hubbed, source: " in errors[0]
         assert words in errors[0]
         assert "Traceback" not in done.stderr
+
+
+def test_a_table_on_the_hub_fetches_one_configuration_and_split_and_the_pictures_that_it_names(hub, tmp_path):
+    endpoint, asked = hub
+    recipe = tmp_path / "tables.toml"
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+
+    def run(*words):
+        command = [sys.executable, "-m", "data_engine.cli", *words, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return done, json.loads(done.stdout)
+
+    done, found = run("inspect", "acme/rows", "--set", "config=charts", "--set", "split=test", "--recipe", str(recipe))
+    assert done.returncode == 0, done.stderr
+    assert (found["files"], found["rows"], found["images"]) == (["charts/test.jsonl"], 1, 1)
+    assert found["columns"] == {"question": "query", "answer": "label", "images": "image"}
+    fetched = {path.rpartition("/resolve/")[2].partition("/")[2] for path in asked if "/resolve/" in path}
+    assert fetched == {"charts/test.jsonl", "images/a.png"}
+    done, report = run("build", str(recipe), "--profile", "local", "--store", str(tmp_path / "store"))
+    assert done.returncode == 0, done.stderr
+    rows = pl.read_parquet(f"{report['path']}/*.parquet")
+    assert rows["source_revision"].to_list() == [COMMIT]
+    assert rows["image_hashes"].list.len().to_list() == [1]
+    done, failed = run("inspect", "acme/rows", "--set", "config=chart")
+    assert done.returncode == 1
+    assert failed["next"] == "Did you mean charts? Known: charts"

@@ -1,0 +1,138 @@
+"""Does `data-engine inspect` on a million rows cost one scan of the file, and how much memory does it take?
+
+    python benchmarks/inspect_million.py [--rows 1000000] [--scratch FOLDER]
+
+Draws rows of text problems (every question and key another; golds are whole numbers, decimals, fractions and, a tenth,
+expressions that all differ), writes them as Parquet, JSON lines and CSV, and for each runs in processes of their own,
+in turns, three times: a bare scan (every record becomes a Python value once, by pyarrow, json or csv), and what the
+command `inspect` runs. Written: best seconds of processor time (start of Python and imports counted in), their ratio,
+and the peak of resident memory by getrusage. Checked: memory below 500 MB, all rows counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "inspect_million.json"
+LIMIT_BYTES = 500_000_000
+FORMATS = ("parquet", "jsonl", "csv")
+SCAN = """
+import sys
+path, kind = sys.argv[1:]
+n = 0
+if kind == "parquet":
+    import pyarrow.parquet as pq
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=4096):
+        n += len(batch.to_pylist())
+elif kind == "jsonl":
+    import json
+    for line in open(path, encoding="utf-8"):
+        n += isinstance(json.loads(line), dict)
+else:
+    import csv
+    for row in csv.DictReader(open(path, encoding="utf-8", newline="")):
+        n += 1
+import resource
+spent = resource.getrusage(resource.RUSAGE_SELF)
+print(n, spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024)
+"""
+INSPECT = """
+import sys
+from data_engine.inspect import inspect_place
+found = inspect_place(sys.argv[1])
+import resource
+spent = resource.getrusage(resource.RUSAGE_SELF)
+print(found["records"], spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024)
+"""
+
+
+def rows(count: int) -> Iterator[dict[str, Any]]:
+    """Problems with golds of the usual kinds."""
+    rng = random.Random(5)
+    for number in range(count):
+        a, b, c = rng.randint(2, 999), rng.randint(2, 99), rng.randint(2, 9)
+        question = (
+            f"Problem {number}: a train covers ${a}$ kilometres in ${b}$ hours and stops {c} times, five minutes each. "
+            f"Find its mean speed while it moves, in kilometres per hour, and express it in terms of $v_{c}$ if needed."
+        )
+        kind = number % 10
+        answer = (
+            f"\\frac{{{a}}}{{{b}}}"
+            if kind < 3
+            else f"{a / b:.2f}"
+            if kind == 3
+            else f"{number}v_{c}+{b}"
+            if kind == 4
+            else str(a * b)
+        )
+        yield {
+            "id": f"row-{number}",
+            "question": question,
+            "answer": answer,
+            "subject": ("algebra", "motion")[number % 2],
+        }
+
+
+def write(count: int, folder: Path) -> None:
+    """The rows in three formats."""
+    import polars as pl
+
+    frame = pl.DataFrame(list(rows(count)))
+    frame.write_parquet(folder / "rows.parquet")
+    frame.write_ndjson(folder / "rows.jsonl")
+    frame.write_csv(folder / "rows.csv")
+
+
+def run(code: str, *words: str) -> tuple[int, float, int]:
+    """Records, processor seconds and peak bytes of a process."""
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, cwd=ROOT)
+    records, seconds, peak = done.stdout.split()
+    return int(records), float(seconds), int(peak)
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--scratch", default=None)
+    parser.add_argument("--write", help="Only write the rows to this folder.")
+    given = parser.parse_args()
+    if given.write:
+        write(given.rows, Path(given.write))
+        return
+    result: dict[str, Any] = {"machine": machine(), "rows": given.rows, "formats": {}}
+    with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
+        # In a process of its own: a child's getrusage counts what its parent held when it was started.
+        subprocess.run([sys.executable, __file__, "--rows", str(given.rows), "--write", folder], check=True)
+        for kind in FORMATS:
+            file = Path(folder) / f"rows.{kind}"
+            turns = [(run(SCAN, str(file), kind), run(INSPECT, str(file))) for _ in range(3)]
+            assert all(scan[0] == look[0] == given.rows for scan, look in turns)
+            scan, look = (min(turn[place][1] for turn in turns) for place in (0, 1))
+            peak = max(turn[1][2] for turn in turns)
+            result["formats"][kind] = {
+                "megabytes": round(file.stat().st_size / 1e6, 1),
+                "scan_processor_seconds": round(scan, 2),
+                "inspect_processor_seconds": round(look, 2),
+                "ratio": round(look / scan, 2),
+                "scan_peak_megabytes": round(max(turn[0][2] for turn in turns) / 1e6),
+                "inspect_peak_megabytes": round(peak / 1e6),
+            }
+            print(kind, result["formats"][kind])
+            assert peak < LIMIT_BYTES, f"{peak} bytes"
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

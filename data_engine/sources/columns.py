@@ -1,0 +1,250 @@
+"""Which column of a set serves which role, guessed from names and values, or as told.
+
+Input: a sample of records, and what the recipe tells. Output: a `Guess`: columns by role, and what a person should know
+about it, in words. A role may have several columns (options A, B, C; pictures image_1, image_2; a context before the
+question); a dot leads into nested objects (`reward_model.ground_truth`).
+Names are those of public sets and of the usual trainers' formats; values decide whether a name fits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_engine.sources.conversations import is_conversation, last_exchange_has_answer
+from data_engine.sources.picture_values import looks_like_picture, picture_values
+from shared.errors import InfiMmrError, UsageError, did_you_mean
+
+ROLES = ("id", "question", "answer", "choices", "images", "category", "difficulty")
+
+_NAMES = {
+    "question": (
+        "question", "problem", "query", "question_text", "problem_text", "problem_statement", "prompt", "instruction",
+        "input", "text_question", "body", "messages", "conversations", "conversation", "message", "dialog", "chat",
+    ),
+    "answer": (
+        "answer", "final_answer", "gold_answer", "gold", "ground_truth", "groundtruth", "expected_answer",
+        "correct_answer", "reference_answer", "gt_answer", "gt", "reward_model.ground_truth", "answer_key", "answerkey",
+        "correct_option", "correct_choice", "label", "labels", "target", "solution", "response", "output", "completion",
+        "answers", "txt", "messages", "conversations", "conversation", "dialog", "chat",
+    ),
+    "choices": ("choices", "options", "candidates", "answer_choices", "mc_choices", "option", "choice"),
+    "images": (
+        "__images__", "images", "image", "decoded_image", "img", "image_bytes", "image_path", "image_paths", "img_path",
+        "picture", "pictures", "figure", "diagram", "file_name", "filename", "imgname", "image_file", "image_name",
+        "image_url",
+    ),
+    "id": (
+        "id", "qid", "pid", "uid", "uuid", "unique_id", "question_id", "problem_id", "item_id", "sample_id", "index",
+        "idx", "sample_index", "extra_info.index", "__key__",
+    ),
+    "category": (
+        "category", "subject", "subfield", "domain", "problem_type", "task_type", "topic", "skill", "task", "type",
+    ),
+    "difficulty": (
+        "pass_rate", "passrate", "pass_rate_large", "passrate_32btrained", "solve_rate", "success_rate", "accuracy",
+        "difficulty", "level",
+    ),
+}  # fmt: skip
+"""Best first; compared without letter case, blanks, hyphens and underscores."""
+_CONTEXT = ("hint", "context", "passage", "input", "body", "premise")
+"""Columns that often hold a part of the problem beside the question: told, never taken unasked."""
+_FAMILIES = {
+    "choices": (r"[A-H]", r"option[_ ]?[A-H1-8]", r"choice[_ ]?[A-H1-8]"),
+    "images": (r"image[_ ]?\d{1,2}", r"img[_ ]?\d{1,2}"),
+    "difficulty": (r"PassRate_(32BTrained|7BBase)", r"pass_rate_(large|small)"),
+}
+"""Roles that sets spread over several columns."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Columns by role (one or several each), and what should be told about them."""
+
+    columns: Mapping[str, tuple[str, ...]]
+    told: tuple[str, ...] = ()
+    known: tuple[str, ...] = field(default=(), compare=False)
+
+
+def value_at(record: Mapping[str, Any], column: str) -> Any:
+    """Value of a column; a dot leads into nested objects where no column has the whole name."""
+    if column in record:
+        return record[column]
+    value: Any = record
+    for part in column.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def guess_columns(records: Sequence[Mapping[str, Any]], told: Mapping[str, Sequence[str]], *, what: str) -> Guess:
+    """Columns for every role: as `told` (an empty list switches a role off), else the best guess.
+
+    Raises:
+        UsageError: an unknown role.
+        InfiMmrError: a told column that no record of the sample has, or no column for the question or the answer.
+
+    """
+    known = list(dict.fromkeys(_known(records)))
+    columns: dict[str, tuple[str, ...]] = {}
+    for role, names in told.items():
+        if role not in ROLES:
+            raise UsageError(f"{what}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
+        for name in names:
+            if name not in known and all(value_at(record, name) is None for record in records):
+                raise InfiMmrError(f"{what}: no column {name!r} for the role {role}", did_you_mean(name, known))
+        columns[role] = tuple(names)
+    notes: list[str] = []
+    for role in ROLES:
+        if role in columns:
+            continue
+        taken = {name for names in columns.values() for name in names}
+        found = _family(role, records, known) or _single(role, records, known, taken, columns)
+        if found:
+            columns[role] = found
+    for role in ("question", "answer"):
+        if not columns.get(role):
+            raise InfiMmrError(
+                f"{what}: no column could be taken as {role} (columns: {', '.join(known[:40]) or 'none'})",
+                f'Name it in the recipe: [source.columns] {role} = "..."',
+            )
+    notes += _doubts(records, known, columns, told)
+    ordered = {role: columns[role] for role in ROLES if columns.get(role)}
+    return Guess(ordered, tuple(notes), tuple(known))
+
+
+def _known(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for record in records:
+        for name, value in record.items():
+            yield str(name)
+            if isinstance(value, Mapping) and not looks_like_picture(value):
+                yield from (f"{name}.{inner}" for inner in value)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def _values(records: Sequence[Mapping[str, Any]], column: str) -> list[Any]:
+    """Values that say something."""
+    found = (value_at(record, column) for record in records)
+    return [value for value in found if value is not None and value not in ("", [])]
+
+
+def _candidates(role: str, known: Sequence[str]) -> list[str]:
+    by_name: dict[str, list[str]] = {}
+    for name in known:
+        by_name.setdefault(_plain(name), []).append(name)
+    return [name for wanted in _NAMES[role] for name in by_name.get(_plain(wanted), [])]
+
+
+def _family(role: str, records: Sequence[Mapping[str, Any]], known: Sequence[str]) -> tuple[str, ...]:
+    for pattern in _FAMILIES.get(role, ()):
+        names = sorted((name for name in known if re.fullmatch(pattern, name, re.IGNORECASE)), key=_natural)
+        names = [name for name in names if _values(records, name)]
+        fits = all(_fits(role, _values(records, name), len(records)) for name in names) if role == "images" else True
+        if len(names) > 1 and fits and not (role == "choices" and _candidates(role, known)):
+            return tuple(names)
+    return ()
+
+
+def _natural(name: str) -> tuple[str, int]:
+    number = re.search(r"\d+$", name)
+    return (name[: number.start()] if number else name, int(number[0]) if number else 0)
+
+
+def _single(
+    role: str,
+    records: Sequence[Mapping[str, Any]],
+    known: Sequence[str],
+    taken: set[str],
+    columns: Mapping[str, tuple[str, ...]],
+) -> tuple[str, ...]:
+    if role == "answer" and "question" in columns:
+        taken = taken - {name for name in columns["question"] if _holds_talk(records, name)}
+    fitting = [
+        name
+        for name in _candidates(role, known)
+        if name not in taken and _fits(role, _values(records, name), len(records))
+    ]
+    if role == "images":
+        fitting = fitting or [
+            name for name in known if name not in taken and _fits(role, _values(records, name), len(records))
+        ]
+        # The bytes themselves before a name of the same picture (MathVista has both).
+        fitting.sort(key=lambda name: not _holds_bytes(_values(records, name)))
+    return tuple(fitting[:1])
+
+
+def _holds_talk(records: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(is_conversation(value) for value in _values(records, name))
+
+
+def _holds_bytes(values: Sequence[Any]) -> bool:
+    return any(
+        isinstance(part, bytes) or (isinstance(part, Mapping) and part.get("bytes"))
+        for value in values[:16]
+        for part in picture_values(value)
+    )
+
+
+def _fits(role: str, values: Sequence[Any], records: int) -> bool:  # noqa: PLR0911 - one rule per role
+    if not values:
+        return False
+    if role == "question":
+        good = [value for value in values if is_conversation(value) or (isinstance(value, str) and value.strip())]
+        return 2 * len(good) > len(values)
+    if role == "answer":
+        if any(is_conversation(value) for value in values):
+            return any(last_exchange_has_answer(value) for value in values)
+        return any(isinstance(value, str | int | float | list | tuple | bool) for value in values)
+    if role == "choices":
+        return any(isinstance(value, list | tuple | Mapping) or _listed(value) for value in values)
+    if role == "images":
+        parts = [part for value in values for part in picture_values(value)]
+        return bool(parts) and 2 * sum(map(looks_like_picture, parts)) > len(parts)
+    if role == "id":
+        scalars = [value for value in values if isinstance(value, str | int) and len(str(value)) <= 200]
+        return len(scalars) == len(values) == len(set(map(str, scalars))) and 2 * len(values) > records
+    if role == "category":
+        return all(isinstance(value, str | int) and len(str(value)) <= 120 for value in values)
+    return all(isinstance(value, str | int | float) for value in values)
+
+
+def _listed(value: object) -> bool:
+    return isinstance(value, str) and (value.lstrip().startswith(("[", "{")) or "\n" in value or ";" in value)
+
+
+def _doubts(
+    records: Sequence[Mapping[str, Any]],
+    known: Sequence[str],
+    columns: Mapping[str, tuple[str, ...]],
+    told: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """What a person should look at: other columns that would have fitted, and text beside the question."""
+    notes = []
+    taken = {name for names in columns.values() for name in names}
+    for role in ("question", "answer", "images"):
+        if role in told or role not in columns:
+            continue
+        others = [
+            name
+            for name in _candidates(role, known)
+            if name not in taken and _fits(role, _values(records, name), len(records))
+        ]
+        if others:
+            notes.append(f"{role} from {', '.join(columns[role])}; also possible: {', '.join(dict.fromkeys(others))}")
+    for name in known:
+        if _plain(name) in _CONTEXT and name not in taken and "question" not in told:
+            texts = [value for value in _values(records, name) if isinstance(value, str)]
+            if texts:
+                pair = f'["{name}", "{columns["question"][0]}"]'
+                notes.append(f"{name} holds text, too, which the question leaves out (question = {pair} adds it)")
+    if "difficulty" in columns:
+        values = [value for name in columns["difficulty"] for value in _values(records, name)]
+        if not all(isinstance(value, int | float) and -1 <= value <= 1 for value in values):
+            notes.append(f"{columns['difficulty'][0]} holds no pass rates from 0 to 1: kept in extra as it is")
+    return notes

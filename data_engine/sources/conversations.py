@@ -1,0 +1,106 @@
+"""Chat-message forms as one question and one answer.
+
+Known forms: LLaVA and ShareGPT (`[{"from": "human", "value": ...}, {"from": "gpt", ...}]`), OpenAI messages
+(`[{"role": "user", "content": text or parts}]`, parts of text and pictures), the same as JSON text. Input: the value of
+a column. Output: the first exchange: the user's turns before the first answer, and that answer; pictures that stand
+inside the parts, in order, with an `<image>` in their place.
+Not covered: later exchanges (they need the earlier ones; how many there were is told), tool calls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.placeholders import IMAGE_TAG
+
+_ASKS = {"human", "user", "question", "instruction"}
+_ANSWERS = {"gpt", "assistant", "bot", "model", "answer", "chatgpt"}
+_TEXT_KEYS = ("value", "content", "text")
+_ROLE_KEYS = ("from", "role", "speaker")
+
+
+@dataclass
+class Exchange:
+    """What was asked and answered first."""
+
+    question: str = ""
+    answer: str | None = None
+    images: list[Any] = field(default_factory=list)
+    """Pictures inside the parts; None for a part that says only that one stands here."""
+    later: int = 0
+    """Exchanges after the first."""
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is a list of messages in one of the known forms."""
+    return _messages(value) is not None
+
+
+def last_exchange_has_answer(value: Any) -> bool:
+    """Whether the conversation holds an answer."""
+    found = first_exchange(value)
+    return found is not None and found.answer is not None
+
+
+def first_exchange(value: Any) -> Exchange | None:
+    """The first exchange of a conversation; None for other values."""
+    messages = _messages(value)
+    if messages is None:
+        return None
+    found = Exchange()
+    asked: list[str] = []
+    for role, content in messages:
+        if role in _ANSWERS:
+            if found.answer is None:
+                found.answer = _text(content, [])
+            else:
+                found.later += 1
+        elif role in _ASKS and found.answer is None:
+            asked.append(_text(content, found.images))
+    found.question = "\n".join(text for text in asked if text)
+    return found
+
+
+def _messages(value: Any) -> list[tuple[str, Any]] | None:
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    found = []
+    for message in value:
+        if not isinstance(message, Mapping):
+            return None
+        role = next((message[key] for key in _ROLE_KEYS if isinstance(message.get(key), str)), None)
+        text = next((key for key in _TEXT_KEYS if key in message), None)
+        if role is None or text is None:
+            return None
+        found.append((role.lower(), message[text]))
+    return found if any(role in _ASKS for role, _ in found) else None
+
+
+def _text(content: Any, images: list[Any]) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Mapping):
+        content = [content]
+    if not isinstance(content, list | tuple):
+        return ""
+    texts = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, Mapping):
+            kind = str(part.get("type") or "")
+            inside = next((part[key] for key in ("image_url", "image", "url", "path", "bytes") if part.get(key)), None)
+            if kind.startswith(("image", "input_image")) or (not kind and inside is not None):
+                images.append(part if isinstance(inside, bytes) else inside)
+                texts.append(IMAGE_TAG)
+            elif isinstance(part.get("text"), str):
+                texts.append(part["text"])
+    return "\n".join(text.strip() if text != IMAGE_TAG else text for text in texts if text)

@@ -1,0 +1,319 @@
+"""The source `table`: any set of problems and answers, by the roles of its columns.
+
+Input: a `TablePlace` and what the recipe tells about it; what it does not tell is guessed from names and values of a
+sample (`columns`, `given_answers`) and said in `notes`. Output: rows as every source gives them. Files are read batch
+by batch: memory does not grow with the set. Opening reads a sample only; the fingerprint (contents of files and of the
+pictures that they name) is made when it is asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from data_engine.intake.file_hashes import file_hashes
+from data_engine.sources.base import FileImage, Rejection, SourceRow
+from data_engine.sources.columns import Guess, guess_columns, value_at
+from data_engine.sources.given_answers import Form, guess_form
+from data_engine.sources.picture_values import NoPictureError, picture, picture_values
+from data_engine.sources.places import files_revision, unpacked
+from data_engine.sources.table_choice import Chosen, kind_of
+from data_engine.sources.table_files import Batch, Record, column_names, count_rows, read_batches
+from data_engine.sources.table_place import TablePlace
+from data_engine.sources.table_rows import Reading, choices_of, table_row
+from shared.caches import cache_folder
+from shared.errors import InfiMmrError
+from shared.images import PathRefused, safe_join
+
+SAMPLE = 512
+"""Records of the first file that a guess is made from; of the next files an eighth each."""
+_SAMPLED_FILES = 8
+_PROBED_NAMES = 64
+_FOLDERS = ("images", "image", "imgs", "img", "pictures", "png", "figures")
+"""Where sets keep pictures whose names do not say it."""
+
+
+class Table:
+    """The source `table` at a place; see `Source` for the attributes.
+
+    Attributes:
+        columns: Columns by role, several where a role is spread over them.
+        form: How numbers beside options are meant.
+        notes: What was guessed or left aside and a person should know, a sentence each.
+        sample: The records that the guesses were made from.
+
+    """
+
+    name = "table"
+
+    def __init__(
+        self,
+        place: TablePlace,
+        *,
+        what: str = "source",
+        columns: Mapping[str, Sequence[str]] | None = None,
+        answers: Form = "guess",
+        pictures: str = "",
+        licence: str = "",
+    ) -> None:
+        self._place = place
+        self._what = what
+        self.location = place.location
+        self.licence = licence
+        samples = self._samples()
+        guess = self._guess(samples, columns or {})
+        self.columns = guess.columns
+        self.sample = [record for records in samples.values() for record in records]
+        aside = self._left_aside()
+        form, said = self._form() if answers == "guess" else (answers, "")
+        self.form: Form = form
+        self._roots, where = self._picture_roots(pictures)
+        self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, said, where)))
+        self.reading = Reading(self.columns, form, self._find)
+        names = ", ".join(place.chosen.names[:3]) + (", ..." if len(place.chosen.names) > 3 else "")
+        self.taken = f"{names}: " + ", ".join(f"{role} from {', '.join(c)}" for role, c in self.columns.items())
+
+    @cached_property
+    def _content(self) -> tuple[str, str]:
+        place = self._place
+        if place.commit:
+            # The commit names every byte of the hub's files.
+            return files_revision([(self.location, place.commit)])
+        hashes = file_hashes(place.files())
+        named = []
+        for name, file in zip(place.chosen.names, place.files(), strict=True):
+            if file not in hashes:
+                raise InfiMmrError(f"{self._what}: {name} cannot be read", "Check the file and its permissions")
+            named.append((name, hashes[file]))
+        pictures: dict[str, Path] = {}
+        for image in self._named_pictures():
+            try:
+                pictures[image.name] = image.path()
+            except PathRefused:
+                continue
+        found = file_hashes(pictures.values())
+        return files_revision([*named, *((name, found.get(path, "missing")) for name, path in pictures.items())])
+
+    @property
+    def revision(self) -> str:
+        """Hub commit, or the short form of the contents' hash."""
+        return self._place.commit or self._content[1]
+
+    def fingerprint(self) -> str:
+        """Hash over the files and every picture that they name."""
+        return self._content[0]
+
+    def files(self) -> tuple[str, ...]:
+        """Relative names of the files read."""
+        return self._place.chosen.names
+
+    def count(self) -> int | None:
+        """Rows where the files say so without being read."""
+        counts = [count_rows(file, kind_of(file.name), self._what) for file in self._place.files()]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    def rows(self) -> Iterator[SourceRow | Rejection]:
+        """One item per record, in file order."""
+        position = 0
+        for batch in self.batches():
+            for record in batch.records():
+                yield table_row(record, position, self.reading)
+                position += 1
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+        """Batches of records in file order; the pictures that they name are within reach when they come."""
+        for file in self._place.files():
+            for batch in read_batches(file, kind_of(file.name), self._what, columns):
+                if self._place.remote is not None:
+                    images = (image for record in batch.records() for image in self._names_of(record))
+                    self._place.fetch([image.name for image in images])
+                yield batch
+
+    def _samples(self) -> dict[str, list[Mapping[str, Any]]]:
+        """Records of the first files by file; files that say their columns are sampled once per set of columns."""
+        samples: dict[str, list[Mapping[str, Any]]] = {}
+        seen: set[tuple[str, ...]] = set()
+        bad: Record | None = None
+        for name, file in zip(self.files(), self._place.files(), strict=True):
+            known = column_names(file, kind_of(name), self._what)
+            if len(samples) >= _SAMPLED_FILES or (known is not None and tuple(known) in seen):
+                continue
+            seen.add(tuple(known or ()))
+            items = (r for batch in read_batches(file, kind_of(name), self._what) for r in batch.records())
+            taken = list(itertools.islice(items, SAMPLE // _SAMPLED_FILES if samples else SAMPLE))
+            bad = bad or next((record for record in taken if isinstance(record, str)), None)
+            good = [record for record in taken if not isinstance(record, str)]
+            if good:
+                samples[name] = good
+        if not samples:
+            names = ", ".join(self.files()[:_SAMPLED_FILES])
+            raise InfiMmrError(f"{self._what}: no record in {names}{f' ({bad})' if bad else ''}", "Check the place")
+        return samples
+
+    def _guess(self, samples: dict[str, list[Mapping[str, Any]]], told: Mapping[str, Sequence[str]]) -> Guess:
+        """Columns of the first file that has question and answer; samples of files of another kind are dropped."""
+        problem: InfiMmrError | None = None
+        for records in list(samples.values()):
+            try:
+                guess = guess_columns(records, told, what=self._what)
+            except InfiMmrError as error:
+                problem = problem or error
+                continue
+            for name in [name for name, others in samples.items() if not _has(others, guess.columns["question"])]:
+                del samples[name]
+            together = [record for part in samples.values() for record in part]
+            return guess_columns(together, told, what=self._what)
+        raise problem or InfiMmrError(f"{self._what}: no record could be read", "Check the place")
+
+    def _left_aside(self) -> str:
+        """Leave aside files that state their columns and have none for the question; what to tell about it.
+
+        Raises:
+            InfiMmrError: a file has the question and not the answer, so that all its rows would be refused.
+
+        """
+        kept, left = [], []
+        for name, file in zip(self.files(), self._place.files(), strict=True):
+            known = column_names(file, kind_of(name), self._what)
+            tops = {role: {column.split(".")[0] for column in self.columns[role]} for role in ("question", "answer")}
+            if known is None or tops["question"] & set(known) or set(self.columns["question"]) & set(known):
+                kept.append(name)
+            else:
+                left.append(name)
+                continue
+            if known is not None and not (tops["answer"] | set(self.columns["answer"])) & set(known):
+                raise InfiMmrError(
+                    f"{self._what}: {name} has no column {self.columns['answer'][0]!r} for the role answer"
+                    f" (its columns: {', '.join(known)})",
+                    "Name the files that belong together with files = [...]",
+                )
+        self._place.chosen = Chosen(tuple(kept), self._place.chosen.told)
+        column = self.columns["question"][0]
+        return f"left aside, since they have no column {column}: {', '.join(left[:5])}" if left else ""
+
+    def _form(self) -> tuple[Form, str]:
+        if "choices" not in self.columns:
+            return "text", ""
+        pairs = []
+        for record in self.sample:
+            try:
+                options = choices_of([value_at(record, name) for name in self.columns["choices"]])
+            except TypeError:
+                continue
+            pairs += [(value_at(record, name), len(options)) for name in self.columns["answer"][:1]]
+        return guess_form(pairs)
+
+    def _picture_roots(self, told: str) -> tuple[list[tuple[Path, Path | None, str]], str]:
+        """Folders (root, where links may end, prefix) that pictures' names start from, best first; and what to tell."""
+        place = self._place
+        self._roots = [(place.root, place.links, "")]
+        names = [image.name for record in self.sample for image in self._names_of(record)][:_PROBED_NAMES]
+        if told:
+            return [(place.root, place.links, told.strip("/") + "/")], ""
+        if not names:
+            return self._roots, ""
+        folders = dict.fromkeys(["", *(name.rpartition("/")[0] for name in self.files()), *_FOLDERS])
+        beside = [folder for base in list(folders) for folder in self._below(base)]
+        prefixes = [f"{folder}/" if folder else "" for folder in dict.fromkeys([*folders, *beside])]
+        hits = {prefix: sum(place.has(f"{prefix}{name}") for name in names) for prefix in prefixes}
+        roots: list[tuple[Path, Path | None, str]] = [
+            (place.root, place.links, prefix) for prefix in sorted(prefixes, key=lambda p: -hits[p]) if hits[prefix]
+        ]
+        said = f"pictures' names start from {roots[0][2]}" if roots and roots[0][2] else ""
+        if place.archives and max(hits.values()) < len(names):
+            unzipped = self._unzipped(names)
+            roots += unzipped
+            said = said or (f"pictures taken from {', '.join(place.archives)}" if unzipped else "")
+        return roots or [(place.root, place.links, "")], said
+
+    def _below(self, folder: str) -> list[str]:
+        """Names of the folders in a folder of the place."""
+        if self._place.remote is not None:
+            start = f"{folder}/" if folder else ""
+            inside = {n[len(start) :].partition("/") for n in self._place.remote.names if n.startswith(start)}
+            return sorted(f"{start}{head}" for head, slash, _ in inside if slash)
+        base = self._place.root / folder
+        found = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+        return [f"{folder}/{name}" if folder else name for name in found if not name.startswith(".")][:_PROBED_NAMES]
+
+    def _unzipped(self, names: Sequence[str]) -> list[tuple[Path, Path | None, str]]:
+        """Roots within the zip archives that hold some of the names."""
+        self._place.fetch(self._place.archives)
+        roots: list[tuple[int, Path, str]] = []
+        for archive in self._place.archives:
+            file = self._place.root / archive
+            folder = unpacked(file, file_hashes([file])[file], cache_folder())
+            inside = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
+            for prefix in ("", *inside):
+                hits = sum(_is_file(folder, f"{prefix}{name}") for name in names)
+                if hits:
+                    roots.append((hits, folder, prefix))
+        return [(folder, None, prefix) for _, folder, prefix in sorted(roots, key=lambda root: -root[0])]
+
+    def _find(self, name: str) -> FileImage:
+        """The file that a picture's name means; of several roots the first that has it."""
+        for root, links, prefix in self._roots[:-1]:
+            here = self._place.has(f"{prefix}{name}") if root == self._place.root else _is_file(root, f"{prefix}{name}")
+            if here:
+                return FileImage(root, f"{prefix}{name}", links)
+        root, links, prefix = self._roots[-1]
+        plain = name.startswith("/") or ":" in name.partition("/")[0]
+        return FileImage(root, name if plain else f"{prefix}{name}", links)
+
+    def _names_of(self, record: Record) -> Iterator[FileImage]:
+        """Pictures of a record that lie in files."""
+        if isinstance(record, str):
+            return
+        parts = [part for name in self.columns.get("images", ()) for part in picture_values(value_at(record, name))]
+        if not parts and self._inside:
+            row = table_row(record, 0, Reading(self.columns, "text", self._find))
+            yield from (
+                image for image in (row.images if isinstance(row, SourceRow) else ()) if isinstance(image, FileImage)
+            )
+            return
+        for part in parts:
+            try:
+                found = picture(part, self._find)
+            except NoPictureError:
+                continue
+            if isinstance(found, FileImage):
+                yield found
+
+    @cached_property
+    def _inside(self) -> bool:
+        """Whether pictures stand inside the question: in parts of messages, or named in the text."""
+        reading = Reading({**self.columns, "images": ()}, "text", lambda name: FileImage(self._place.root, name))
+        return any(
+            isinstance(row, SourceRow) and bool(row.images)
+            for row in (table_row(record, 0, reading) for record in self.sample)
+        )
+
+    def _named_pictures(self) -> Iterator[FileImage]:
+        columns = list(self.columns.get("images", ()))
+        if not columns and not self._inside:
+            return
+        wanted = (
+            None
+            if self._inside
+            else list(dict.fromkeys(name.split(".")[0] for name in columns) | dict.fromkeys(columns))
+        )
+        if all(not list(self._names_of(record)) for record in self.sample):
+            return
+        for batch in self.batches(wanted):
+            for record in batch.records():
+                yield from self._names_of(record)
+
+
+def _has(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bool:
+    return any(value_at(record, column) is not None for record in records for column in columns)
+
+
+def _is_file(root: Path, name: str) -> bool:
+    try:
+        return safe_join(root, name).is_file()
+    except PathRefused:
+        return False

@@ -1,0 +1,260 @@
+"""Where the source `table` lies: a folder or file, a bucket or any store URL, a dataset on the hub.
+
+Input: the words of a recipe. Output: a `TablePlace`: a local folder with the files that hold the records, and a way to
+bring the pictures that they name. Nothing but what is read is fetched: first the files of one configuration and split,
+then the pictures. Bucket files are kept in the cache folder and fetched again when size or time differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from data_engine.sources.places import find_place, hub_files, hub_names
+from data_engine.sources.table_choice import Chosen, choose_files, kind_of, pick_split
+from shared.caches import cache_folder
+from shared.errors import InfiMmrError
+from shared.images import PathRefused, safe_join
+from shared.store import Entry, Store, shown_url
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+]+://")
+_FETCHERS = 8
+CONVERTED = "refs/convert/parquet"
+"""The hub's own conversion of every public dataset, for those whose files are of no known format."""
+
+
+@dataclass
+class TablePlace:
+    """Files with records under a local folder, and what lineage says about where they came from."""
+
+    root: Path
+    chosen: Chosen
+    location: str
+    commit: str = ""
+    links: Path | None = None
+    archives: tuple[str, ...] = ()
+    """Zip archives beside the files, which may hold the pictures."""
+    remote: _Bucket | _Hub | None = None
+    fetched: set[str] = field(default_factory=set)
+
+    def files(self) -> list[Path]:
+        """The files with records, in order."""
+        return [self.root / name for name in self.chosen.names]
+
+    def has(self, name: str) -> bool:
+        """Whether a file of this relative name is there, here or where it would be fetched from."""
+        if self.remote is not None:
+            return name in self.remote.names
+        try:
+            return safe_join(self.root, name, self.links).is_file()
+        except PathRefused:
+            return False
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Bring those of the named files that exist there."""
+        if self.remote is None:
+            return
+        wanted = [name for name in dict.fromkeys(names) if name in self.remote.names and name not in self.fetched]
+        if wanted:
+            self.remote.fetch(wanted)
+            self.fetched.update(wanted)
+
+
+def open_table_place(
+    words: str, revision: str, *, config: str, split: str, patterns: Sequence[str], what: str
+) -> TablePlace:
+    """Find a place and the files of it that hold the records.
+
+    Raises:
+        InfiMmrError: nothing there, nothing readable, or several splits and none named.
+
+    """
+
+    def choose(names: Sequence[str], card: Path | None) -> Chosen:
+        configs = None if patterns else card_configs(card)
+        return choose_files(names, what=what, config=config, split=split, patterns=patterns, configs=configs)
+
+    if _URL.match(words) and not words.startswith("file://"):
+        return _in_bucket(words, choose, what)
+    path = unquote(urlsplit(words).path) if words.startswith("file://") else words
+    if Path(path).expanduser().exists() or path.startswith("file://"):
+        return _in_folder(path, choose, split, what)
+    return _on_hub(words, revision, choose, what)
+
+
+def _in_folder(words: str, choose: Any, split: str, what: str) -> TablePlace:
+    place = find_place(words, "", (), what=what)
+    path = place.path
+    if path is None:
+        raise InfiMmrError(f"{what}: mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id")
+    if path.is_file():
+        if not kind_of(path.name):
+            choose([path.name], None)
+        names = _listing(path.parent, deep=False)
+        return TablePlace(path.parent, Chosen((path.name,)), place.location, archives=_archives(names))
+    saved = _saved_by_datasets(path, split, what)
+    if saved is not None:
+        return TablePlace(path, saved, place.location)
+    names = _listing(path)
+    card = path / "README.md"
+    chosen = choose(names, card)
+    return TablePlace(path, chosen, place.location, links=place.links, archives=_archives(names))
+
+
+def _archives(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in names if name.lower().endswith(".zip")))
+
+
+def _listing(root: Path, *, deep: bool = True) -> list[str]:
+    """Relative names of the files with records and archives below a folder; hidden ones left out.
+
+    Raises:
+        OSError: a folder that cannot be looked into; it is never passed over.
+
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found: list[str] = []
+    for folder, inside, files in os.walk(root, onerror=refuse):
+        inside[:] = sorted(name for name in inside if not name.startswith(".")) if deep else []
+        base = os.path.relpath(folder, root)
+        wanted = [name for name in files if kind_of(name) or name.lower().endswith(".zip")]
+        found += [name if base == "." else f"{base}/{name}" for name in wanted if not name.startswith(".")]
+    return found
+
+
+def _saved_by_datasets(path: Path, split: str, what: str) -> Chosen | None:
+    """Files of a folder that `datasets` wrote with `save_to_disk`, or of one split of it; None for other folders."""
+    import json
+
+    prefix, told = "", tuple[str, ...]()
+    try:
+        if (path / "dataset_dict.json").is_file():
+            splits = [str(name) for name in json.loads((path / "dataset_dict.json").read_text("utf-8"))["splits"]]
+            picked, said = pick_split(split, splits, what)
+            prefix, told = f"{picked}/", tuple(said)
+        state = path / prefix / "state.json"
+        if not state.is_file():
+            return None
+        files = [str(item["filename"]) for item in json.loads(state.read_text("utf-8"))["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InfiMmrError(f"{what}: {path.name} is no whole save_to_disk folder ({error})", "Save it again") from error
+    for name in files:
+        if "/" in name or not name.endswith(".arrow"):
+            raise InfiMmrError(f"{what}: state.json names {name!r}, which is no file of it", "Save the dataset again")
+    return Chosen(tuple(f"{prefix}{name}" for name in files), told)
+
+
+def card_configs(card: Path | None) -> dict[str, dict[str, list[str]]] | None:
+    """Patterns by split by configuration, as a dataset's card (README.md) states them; None where it states none."""
+    if card is None or not card.is_file():
+        return None
+    import yaml  # type: ignore[import-untyped]  # a dependency of huggingface_hub
+
+    text = card.read_text("utf-8", errors="replace")
+    if not text.startswith("---"):
+        return None
+    try:
+        about = yaml.safe_load(text.split("---", 2)[1])
+        found: dict[str, dict[str, list[str]]] = {}
+        for entry in about.get("configs") or []:
+            files = entry.get("data_files")
+            splits: dict[str, list[str]] = {}
+            if isinstance(files, str | list) and not (isinstance(files, list) and files and isinstance(files[0], dict)):
+                splits["train"] = [files] if isinstance(files, str) else [str(name) for name in files]
+            for item in files if isinstance(files, list) and files and isinstance(files[0], dict) else []:
+                paths = item["path"]
+                splits[str(item["split"])] = [paths] if isinstance(paths, str) else [str(name) for name in paths]
+            if splits:
+                found[str(entry["config_name"])] = splits
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, IndexError):
+        return None
+    return found or None
+
+
+class _Bucket:
+    """Files of a store URL, kept in the cache folder."""
+
+    def __init__(self, url: str, what: str) -> None:
+        self._store = Store.open(url)
+        self._what = what
+        digest = hashlib.sha256(shown_url(url).encode()).hexdigest()
+        self.root = cache_folder() / "buckets" / digest[:32]
+        self.entries: Mapping[str, Entry] = {entry.path: entry for entry in self._store.list()}
+        self.names = self.entries.keys()
+
+    def fetch(self, names: Sequence[str]) -> None:
+        """Bring files into the cache folder, each whole or not at all."""
+        with ThreadPoolExecutor(_FETCHERS) as pool:
+            for _ in pool.map(self._fetch, names):
+                pass
+
+    def _fetch(self, name: str) -> None:
+        entry = self.entries[name]
+        target = safe_join(self.root, name)
+        try:
+            here = target.stat()
+            if here.st_size == entry.size and abs(here.st_mtime - entry.modified) < 1e-3:
+                return
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as out:
+                for view in self._store.views(name):
+                    out.write(view)
+            os.utime(part, (entry.modified, entry.modified))
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _in_bucket(url: str, choose: Any, what: str) -> TablePlace:
+    base, _, name = url.rstrip("/").rpartition("/")
+    single = bool(kind_of(name)) and not base.endswith(":/")
+    bucket = _Bucket(base if single else url, what)
+    if single and name not in bucket.names:
+        raise InfiMmrError(f"{what}: {shown_url(url)} does not exist", "Check the URL")
+    if not bucket.names:
+        raise InfiMmrError(f"{what}: nothing lies under {shown_url(url)}", "Check the URL")
+    card = bucket.root / "README.md"
+    if "README.md" in bucket.names and not single:
+        bucket.fetch(["README.md"])
+    chosen = Chosen((name,)) if single else choose(list(bucket.names), card)
+    location = name if single else shown_url(url).rstrip("/").rpartition("/")[2]
+    place = TablePlace(bucket.root, chosen, location, archives=_archives(bucket.names), remote=bucket)
+    place.fetch(chosen.names)
+    return place
+
+
+class _Hub:
+    """Files of a hub dataset at one commit."""
+
+    def __init__(self, hub_id: str, commit: str, names: Sequence[str], what: str) -> None:
+        self._hub_id, self._commit, self._what = hub_id, commit, what
+        self.names = set(names)
+
+    def fetch(self, names: Sequence[str]) -> None:
+        """Bring files into the hub's cache."""
+        hub_files(self._hub_id, self._commit, names, what=self._what)
+
+
+def _on_hub(words: str, revision: str, choose: Any, what: str) -> TablePlace:
+    commit, names = hub_names(words, revision, what=what)
+    if not any(kind_of(name) for name in names):
+        commit, names = hub_names(words, CONVERTED, what=what)
+    hub = _Hub(words, commit, names, what)
+    root, links = hub_files(words, commit, ["README.md"] if "README.md" in hub.names else [], what=what)
+    chosen = choose(names, root / "README.md")
+    place = TablePlace(root, chosen, words, commit, links, _archives(names), hub)
+    place.fetch(chosen.names)
+    return place

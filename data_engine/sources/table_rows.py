@@ -1,0 +1,252 @@
+"""One record of the source `table` as a row, or the reason why it cannot be one.
+
+Input: a record, its place, and a `Reading` (columns by role, form of answers, where pictures lie). Output: `SourceRow`
+or `Rejection`. Options that the question does not show are written into it, since a solver sees nothing else; mends are
+noted in `extra`, as all readers do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_engine.sources.base import (
+    BytesImage,
+    FileImage,
+    Rejection,
+    SourceRow,
+    choices_in_question,
+    pass_rate,
+    plain_answer,
+    words_of,
+)
+from data_engine.sources.columns import value_at
+from data_engine.sources.conversations import first_exchange
+from data_engine.sources.given_answers import Form, given_answer
+from data_engine.sources.image_tags import place_tags, plain_tags
+from data_engine.sources.picture_values import NoPictureError, picture, picture_values
+from data_engine.sources.records import OTHER_COLUMNS, is_short
+from data_engine.sources.table_files import Record
+from data_engine.sources.table_shards import KEY
+from data_engine.sources.virl39k import mend_text
+from shared.benchmark_files import EXTRA_FIELDS
+from shared.benchmark_golds import LETTERS
+from shared.placeholders import IMAGE_TAG, harmless, model_tokens
+
+_ORIGIN = ("source", "data_source", "dataset", "origin")
+UNKNOWN_RATE = -1
+"""What ViRL39K writes where nothing was measured."""
+_SOLUTIONS = ("solution", "rationale", "explanation", "lecture", "hint")
+_MARK = re.compile(r"(?<![A-Za-z0-9])\(?([A-H])\s*[).:：、．]")
+_OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How records become rows."""
+
+    columns: Mapping[str, tuple[str, ...]]
+    form: Form
+    find: Callable[[str], FileImage]
+    """Places a picture's name below the source's folder."""
+
+
+def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Rejection:  # noqa: PLR0911 - likewise
+    """Turn one record into a row, or say why it cannot be one; `position` is its key where it names none."""
+    if isinstance(record, str):
+        return Rejection(str(position), "unreadable", str(record))
+    columns = reading.columns
+    source_id = next((str(v) for name in columns.get("id", ()) if (v := value_at(record, name)) not in (None, "")), "")
+    source_id = source_id or str(position)
+    raw = raw_answer(record, columns)
+    asked = _question(record, columns["question"])
+    if isinstance(asked, Rejection):
+        return Rejection(source_id, asked.reason, asked.detail, "", raw)
+    text, inside, notes = asked
+    text, named = plain_tags(text)
+    if not words_of(text):
+        return Rejection(source_id, "missing_question", "the question holds no words", text, raw)
+    try:
+        options = choices_of([value_at(record, name) for name in columns.get("choices", ())])
+    except TypeError as error:
+        return Rejection(source_id, "wrong_type", str(error), text, raw)
+    shown = [plain_tags(option)[0] for option in options]
+    if options and not _shows(text, len(options)):
+        text = f"{text.rstrip()}\nChoices: " + " ".join(
+            f"({LETTERS[place]}) {option}" for place, option in enumerate(shown)
+        )
+    choices = tuple(
+        harmless(option.replace(IMAGE_TAG, "").strip()) or LETTERS[place] for place, option in enumerate(shown)
+    )
+    given = given_answer(_answer_value(record, columns), choices, reading.form)
+    if given.reason:
+        return Rejection(source_id, given.reason, given.detail, text, raw)
+    choices = choices or choices_in_question(text, given.answer)
+    try:
+        images = _images(record, columns, inside or [*named], reading.find)
+        text, images, mend = place_tags(text.strip(), images)
+    except NoPictureError as error:
+        return Rejection(source_id, error.reason, error.detail, text, raw)
+    except ValueError as error:
+        return Rejection(source_id, "tag_image_mismatch", str(error), text, raw)
+    if tokens := model_tokens(f"{text} {given.answer}"):
+        return Rejection(source_id, "model_tokens", ", ".join(tokens), text, raw)
+    return SourceRow(
+        source_id=source_id,
+        question=mend_text(text),
+        answer=given.answer,
+        answer_raw=raw,
+        choices=choices,
+        images=tuple(images),
+        category=_word(record, columns.get("category", ())),
+        source=_word(record, _ORIGIN),
+        extra=_extra(record, reading, [*notes, *given.notes, *([mend] if mend else [])]),
+        **_rates(record, columns.get("difficulty", ())),
+    )
+
+
+def _question(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, list[Any], list[str]] | Rejection:
+    """Text, pictures that stand inside messages, notes."""
+    texts: list[str] = []
+    inside: list[Any] = []
+    notes: list[str] = []
+    for name in names:
+        value = value_at(record, name)
+        if value is None or value == "":
+            continue
+        talk = first_exchange(value) if not isinstance(value, str) or value.lstrip().startswith("[{") else None
+        if talk is not None:
+            texts.append(talk.question)
+            inside += talk.images
+            if talk.later:
+                notes.append("later exchanges of a conversation left out")
+        elif isinstance(value, str):
+            texts.append(value)
+        else:
+            return Rejection("", "wrong_type", f"column {name} holds {type(value).__name__}, text is expected")
+    if any(part is not None for part in inside) and any(part is None for part in inside):
+        return Rejection("", "image_missing", "a message names some of its pictures and not others")
+    inside = [part for part in inside if part is not None]
+    return "\n".join(text.strip() for text in texts if text.strip()), inside, notes
+
+
+def _shows(question: str, count: int) -> bool:
+    return set(LETTERS[:count]) <= set(_MARK.findall(question)) or len(choices_in_question(question)) == count
+
+
+def choices_of(values: Sequence[Any]) -> list[str]:
+    """Options in order, from one column that holds them all or from one column each; a letter in front is taken off.
+
+    Raises:
+        TypeError: options of another kind than texts and numbers.
+
+    """
+    options = _options(values[0]) if len(values) == 1 else [value for value in values if value not in (None, "")]
+    for option in options:
+        if not isinstance(option, str | int | float):
+            raise TypeError(f"an option is {type(option).__name__}, text is expected")
+    texts = [plain_answer(option).strip() for option in options]
+    heads = [_OPTION_HEAD.match(text) for text in texts]
+    if texts and all(head is not None and head[1].upper() == LETTERS[place] for place, head in enumerate(heads)):
+        return [head[2].strip() for head in heads if head is not None]
+    return texts
+
+
+def _options(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        stripped = value.strip()
+        if stripped.startswith("{"):
+            try:
+                value = json.loads(stripped)
+            except (ValueError, RecursionError):
+                value = stripped
+        else:
+            value = picture_values(stripped)  # a list as text
+    if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], str):
+        mark = "\n" if "\n" in value[0] else ";"
+        return [part for part in value[0].split(mark) if part.strip()] if mark in value[0] else list(value)
+    if isinstance(value, Mapping):
+        inner = next((value[key] for key in ("text", "texts", "options") if isinstance(value.get(key), list)), None)
+        return inner if inner is not None else [part for part in value.values() if part is not None]
+    if not isinstance(value, list | tuple):
+        return []
+    return [part.get("text", part) if isinstance(part, Mapping) else part for part in value if part is not None]
+
+
+def _answer_value(record: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Any:
+    found = (value_at(record, name) for name in columns["answer"])
+    return next((value for value in found if value not in (None, "", [])), None)
+
+
+def raw_answer(record: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> str:
+    """The answer exactly as the record has it, as text."""
+    value = _answer_value(record, columns)
+    talk = first_exchange(value) if isinstance(value, list | tuple) else None
+    if talk is not None:
+        return talk.answer or ""
+    if isinstance(value, list | tuple | Mapping):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return plain_answer(value)
+
+
+def _images(
+    record: Mapping[str, Any],
+    columns: Mapping[str, tuple[str, ...]],
+    inside: list[Any],
+    find: Callable[[str], FileImage],
+) -> list[FileImage | BytesImage]:
+    names = columns.get("images", ())
+    values = [part for name in names for part in picture_values(value_at(record, name))]
+    if len(names) > 1 or (len(values) == 1 and _is_empty(values[0])):
+        values = [part for part in values if not _is_empty(part)]
+    return [picture(part, find) for part in (values or inside)]
+
+
+def _is_empty(part: Any) -> bool:
+    return part in (None, "", b"") or (isinstance(part, Mapping) and not any(part.values()))
+
+
+def _word(record: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    found = (value_at(record, name) for name in names)
+    return next((str(v) for v in found if isinstance(v, str | int | float) and str(v).strip()), None)
+
+
+def _rates(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+    rates = [pass_rate(_number(value_at(record, name))) for name in names[:2]]
+    return {"pass_rate_large": rates[0] if rates else None, "pass_rate_small": rates[1] if len(rates) > 1 else None}
+
+
+def _number(value: Any) -> Any:
+    """A number that a CSV holds as text, as a number."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _extra(record: Mapping[str, Any], reading: Reading, notes: list[str]) -> dict[str, Any]:
+    taken = {name for role, names in reading.columns.items() if role != "difficulty" for name in names}
+    taken |= {*_ORIGIN, *_SOLUTIONS, KEY}
+    extra = {
+        name: value
+        for name in EXTRA_FIELDS
+        if name not in taken and (value := value_at(record, name)) not in (None, "", [])
+    }
+    others = {name: value for name, value in record.items() if name not in {*taken, *extra} and is_short(value)}
+    for name in reading.columns.get("difficulty", ()):
+        others.pop(name, None)
+    if others:
+        extra[OTHER_COLUMNS] = others
+    for name in reading.columns.get("difficulty", ()):
+        value = value_at(record, name)
+        extra.pop(name, None)
+        if value not in (None, "") and pass_rate(_number(value)) is None and _number(value) != UNKNOWN_RATE:
+            extra[name] = value
+    if notes:
+        extra["mends"] = notes
+    return extra

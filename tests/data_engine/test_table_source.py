@@ -1,0 +1,466 @@
+"""Sets of one's own are read by the roles of their columns, inspected, and built from the recipe of inspect."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.s3_server import s3_server
+from data_engine import screening
+from data_engine.build import BuildRequest, build
+from data_engine.inputs import open_table
+from data_engine.inspect import inspect_place
+from data_engine.intake.ingest import carried_row
+from data_engine.recipe import SourceSettings
+from data_engine.sources.base import Rejection, SourceRow
+from shared.answers import answer_kind
+from shared.errors import InfiMmrError, UsageError
+from shared.progress import Progress
+from shared.store import Store
+
+_spec = importlib.util.spec_from_file_location("public_shapes", Path(__file__).parent / "public_shapes.py")
+shapes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(shapes)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "set"
+    made.mkdir()
+    return made
+
+
+def rows_of(place, **settings):
+    return list(open_table(SourceSettings(reader="table", location=str(place), **settings), "source").rows())
+
+
+def build_recipe(recipe, tmp_path, **more):
+    request = BuildRequest(recipe=str(recipe), profile="local", store=str(tmp_path / "store"), **more)
+    return build(request, Progress())
+
+
+@pytest.mark.parametrize("name", list(shapes.SHAPES))
+def test_public_shapes_are_inspected_and_built_from_a_recipe_under_15_lines(name, folder, tmp_path):
+    write, columns, kinds, pictures = shapes.SHAPES[name]
+    place = write(folder)
+    recipe = tmp_path / f"{name}.toml"
+    found = inspect_place(str(place), recipe=str(recipe))
+    assert found["columns"] == columns
+    assert (found["rows"], found["records"], found["refused"]) == (6, 6, {})
+    assert found["answer_kinds"] == kinds
+    assert found["images"] == pictures
+    assert len(recipe.read_text().splitlines()) < 15
+    report = build_recipe(recipe, tmp_path)
+    rows = report.version.scan().collect()
+    assert rows.height == 6, report.version.manifest
+    assert sum(rows["image_hashes"].list.len().to_list()) == pictures
+    assert all(q.count("<image>") == len(h) for q, h in rows.select("question", "image_hashes").iter_rows())
+    assert dict(rows["answer_kind"].value_counts().iter_rows()) == kinds
+    assert build_recipe(recipe, tmp_path).found
+
+
+def test_answers_come_out_of_tags_boxes_marks_sentences_and_places(folder):
+    for name, answers in {
+        "geoqa": ["70°", "69°"],
+        "gsm8k": ["1,000", "1,100"],
+        "numinamath": ["1", "2"],
+        "llava": ["2", "3"],
+        "mathv360k": ["A", "B"],
+        "scienceqa": ["A", "B"],
+        "sharegpt": ["A", "B"],
+    }.items():
+        inside = folder / name
+        inside.mkdir()
+        rows = rows_of(shapes.SHAPES[name][0](inside))
+        assert [row.answer for row in rows[:2]] == answers, name
+
+
+def test_options_that_the_question_does_not_show_are_written_into_it(folder):
+    first = rows_of(shapes.scienceqa(folder))[0]
+    assert first.question == "Which of these is a solid? (0)\nChoices: (A) milk (B) rock"
+    assert first.choices == ("milk", "rock")
+
+
+def test_later_exchanges_are_left_out_and_told(folder):
+    found = inspect_place(str(shapes.llava(folder)))
+    assert "1 rows: later exchanges of a conversation left out" in found["told"]
+
+
+@pytest.mark.parametrize(
+    ("question", "pictures", "text", "order"),
+    [
+        ("<ImageHere> What?", "ab"[:1], "<image> What?", "a"),
+        ("<|image_1|> and <|image_2|>?", "ab", "<image> and <image>?", "ab"),
+        ("<|vision_start|><|image_pad|><|vision_end|>What?", "a", "<image>What?", "a"),
+        ("Picture 1: <img>a.png</img>\nWhat?", "a", "<image>\nWhat?", "a"),
+        ("<img> What?", "a", "<image> What?", "a"),
+        ("(<image>./</image>)\nWhat?", "a", "<image>\nWhat?", "a"),
+        ("<start_of_image> What?", "a", "<image> What?", "a"),
+        (
+            "<image 2> is larger than <image 1>; in <image 2>?",
+            "ab",
+            "<image> is larger than <image>; in image 2?",
+            "ba",
+        ),
+        ('See <img src="a.png"/> here', "a", "See <image> here", "a"),
+        ("No tag", "ab", "<image><image>\nNo tag", "ab"),
+    ],
+)
+def test_image_conventions_of_the_usual_trainers(folder, question, pictures, text, order):
+    for seed, name in enumerate("ab"):
+        (folder / f"{name}.png").write_bytes(shapes.png(seed))
+    row = {"question": question, "answer": "1", "images": [f"{name}.png" for name in pictures]}
+    shapes.jsonl([row], folder / "d.jsonl")
+    (found,) = rows_of(folder)
+    assert found.question == text
+    assert [image.name for image in found.images] == [f"{name}.png" for name in order]
+
+
+def test_pictures_come_as_names_bytes_structs_base64_data_urls_and_lists(folder):
+    data = shapes.png(1)
+    coded = base64.b64encode(data).decode()
+    (folder / "a.png").write_bytes(data)
+    forms = ["a.png", "./a.png", coded, f"data:image/png;base64,{coded}", ["a.png", coded], '["a.png"]', "['a.png']"]
+    shapes.jsonl(
+        [{"question": f"q{i}", "answer": "1", "image": form} for i, form in enumerate(forms)], folder / "d.jsonl"
+    )
+    assert [len(row.images) for row in rows_of(folder)] == [1, 1, 1, 1, 2, 1, 1]
+    parquet = folder / "p.parquet"
+    shapes.parquet([{"question": "q", "answer": "1", "image": data}], parquet)
+    assert rows_of(parquet)[0].images[0].data == data
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{coded}"}},
+        {"type": "text", "text": "What?"},
+    ]
+    messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": "\\boxed{4}"}]
+    talk = folder / "t.jsonl"
+    shapes.jsonl([{"messages": messages}], talk)
+    (row,) = rows_of(talk)
+    assert (row.question, row.answer, row.images[0].data) == ("<image>\nWhat?", "4", data)
+
+
+def test_every_format_gives_the_same_rows(folder, tmp_path):
+    import datasets
+
+    rows = [{"id": f"r{i}", "question": f"What is {i}, and 1?", "answer": f"{i}.5", "level": "easy"} for i in range(5)]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, folder / "a.parquet")
+    shapes.jsonl(rows, folder / "a.jsonl")
+    (folder / "a.json").write_text(json.dumps(rows))
+    (folder / "d.json").write_text((folder / "a.jsonl").read_text())
+    (folder / "b.json").write_text(json.dumps({"info": {"v": 1}, "data": rows}))
+    (folder / "c.json").write_text(json.dumps({row["id"]: row for row in rows}))
+    frame = pl.DataFrame(rows)
+    frame.write_csv(folder / "a.csv")
+    frame.write_csv(folder / "b.csv", separator=";")
+    frame.write_csv(folder / "a.tsv", separator="\t")
+    frame.write_ipc(folder / "a.arrow")
+    with pa.OSFile(str(folder / "b.arrow"), "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    for packing in ("gz", "zst", "bz2"):
+        codec = {"gz": "gzip", "zst": "zstd", "bz2": "bz2"}[packing]
+        with pa.output_stream(str(folder / f"a.jsonl.{packing}"), compression=codec) as out:
+            out.write((folder / "a.jsonl").read_bytes())
+    saved = tmp_path / "saved"
+    datasets.Dataset.from_list(rows).save_to_disk(saved)
+    both = tmp_path / "both"
+    datasets.DatasetDict(
+        {"train": datasets.Dataset.from_list(rows), "test": datasets.Dataset.from_list(rows[:1])}
+    ).save_to_disk(both)
+    expected = rows_of(folder / "a.parquet")
+    assert [row.source_id for row in expected] == [f"r{i}" for i in range(5)]
+    for place in [*sorted(folder.iterdir()), saved, both]:
+        assert rows_of(place) == expected, place.name
+    assert len(rows_of(both, split="test")) == 1
+
+
+def test_a_class_label_is_its_word(tmp_path):
+    import datasets
+
+    features = datasets.Features(
+        {"question": datasets.Value("string"), "answer": datasets.ClassLabel(names=["circle", "square"])}
+    )
+    datasets.Dataset.from_list([{"question": "Which?", "answer": 1}], features=features).save_to_disk(tmp_path / "s")
+    assert rows_of(tmp_path / "s")[0].answer == "square"
+
+
+def test_columns_are_overruled_and_a_wrong_one_is_one_line_with_the_nearest(folder):
+    shapes.jsonl([{"text": "What?", "reply": "3", "other": "4", "deep": {"gold": "5"}}], folder / "d.jsonl")
+    assert rows_of(folder, columns={"question": "text", "answer": "other"})[0].answer == "4"
+    assert rows_of(folder, columns={"question": "text", "answer": "deep.gold"})[0].answer == "5"
+    with pytest.raises(InfiMmrError, match=r"no column 'replies' for the role answer. Did you mean reply\?"):
+        rows_of(folder, columns={"question": "text", "answer": "replies"})
+    with pytest.raises(InfiMmrError, match=r"no column could be taken as answer \(columns: text, reply, other"):
+        rows_of(folder, columns={"question": "text"})
+    with pytest.raises(UsageError, match=r"no role 'anwser'. Did you mean answer\?"):
+        inspect_place(str(folder), overrides=["columns.anwser=reply"])
+
+
+def test_what_cannot_be_a_row_is_refused_with_its_reason_in_inspect_and_in_the_ledger(folder, tmp_path):
+    (folder / "ok.png").write_bytes(shapes.png(1))
+    (folder / "cut.png").write_bytes(shapes.png(2)[:300])
+    good = [{"question": f"Look at {i}", "answer": i, "image": "ok.png"} for i in range(4)]
+    bad = [
+        {"question": "gone", "answer": "1", "image": "gone.png"},
+        {"question": "out", "answer": "1", "image": "../../etc/passwd.png"},
+        {"question": "far", "answer": "1", "image": "https://a.example/x.png"},
+        {"question": "cut", "answer": "1", "image": "cut.png"},
+        {"question": "<image><image> two", "answer": "1", "image": "ok.png"},
+        {"question": 7, "answer": "1", "image": "ok.png"},
+        {"question": "", "answer": "1", "image": "ok.png"},
+        {"question": "no gold", "answer": None, "image": "ok.png"},
+        {"question": "odd gold", "answer": {"a": 1, "b": 2}, "image": "ok.png"},
+        {"question": "odd picture", "answer": "1", "image": 5},
+        {"question": "prose", "answer": "First we look. " * 30, "image": "ok.png"},
+        {"question": "Look at 1", "answer": 2, "image": "ok.png"},
+    ]
+    shapes.jsonl([*good, *bad], folder / "d.jsonl")
+    with (folder / "d.jsonl").open("a") as out:
+        out.write("{broken\n[1]\n")
+    expected = {
+        "image_missing": 1, "path_escape": 1, "remote_url": 1, "image_refused:truncated": 1, "tag_image_mismatch": 1,
+        "wrong_type": 3, "missing_question": 1, "missing_answer": 1, "no_final_answer": 1, "unreadable": 2,
+        "conflicting_answers": 2,
+    }  # fmt: skip
+    found = inspect_place(str(folder), recipe=str(tmp_path / "r.toml"))
+    assert found["refused"] == expected
+    assert (found["records"], found["rows"]) == (18, 3)
+    report = build_recipe(tmp_path / "r.toml", tmp_path, overrides=["steps={}"])
+    ledger = report.version.ledger()
+    assert dict(ledger["rule"].value_counts().iter_rows()) == expected
+    assert report.version.manifest.rows == 3
+
+
+def test_an_unreadable_file_ends_the_reading_with_its_name(folder):
+    rows = [{"question": "q", "answer": "1"}]
+    shapes.parquet(rows, folder / "a.parquet")
+    whole = (folder / "a.parquet").read_bytes()
+    (folder / "b.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InfiMmrError, match=r"b\.parquet cannot be read"):
+        rows_of(folder)
+    for name, content, words in (
+        ("c.jsonl", b"not json\nat all\n", "c.jsonl holds no JSON object on any of its 2 lines"),
+        ("d.json", b'[{"question": "q", "answer": "1"}, {"que', r"d.json is cut off or no valid JSON"),
+        ("e.json", b'"words"', "e.json holds neither a list nor an object"),
+        ("g.csv", b"question,answer,answer\n1,2,3\n", "g.csv names the column 'answer' twice"),
+        ("h.tar", b"\0" * 100, "h.tar cannot be read"),
+        ("i.arrow", b"ARROW1 and nothing", "i.arrow cannot be read"),
+        ("j.jsonl.gz", b"no gzip", "j.jsonl.gz cannot be read"),
+    ):
+        (folder / name).write_bytes(content)
+        with pytest.raises(InfiMmrError, match=words):
+            rows_of(folder / name)
+    (folder / "k.pkl").write_bytes(b"cos\nsystem\n(S'echo'\ntR.")
+    with pytest.raises(InfiMmrError, match="no file with records"):
+        rows_of(folder / "k.pkl")
+
+
+def test_csv_rows_of_another_length_are_ledger_rows(folder):
+    (folder / "b.csv").write_bytes("question,answer\nwas heißt,1\nok,2\n".encode("latin-1"))
+    rows = rows_of(folder / "b.csv")
+    assert [carried_row(row).question for row in rows][1] == "ok"
+    assert carried_row(rows[0]).reason == "unreadable"
+    assert inspect_place(str(folder / "b.csv"))["refused"] == {"unreadable": 1}
+    (folder / "b.csv").unlink()
+    (folder / "a.csv").write_text('question,answer\n"a, b",1\nonly\nc,2,3\nd,4\n')
+    found = rows_of(folder)
+    assert [type(row) for row in found] == [SourceRow, Rejection, Rejection, SourceRow]
+    assert found[1].detail == "row 2 has 1 fields, the header names 2"
+
+
+def test_tar_members_that_are_links_or_leave_the_shard_make_their_record_unreadable(folder):
+    import io
+    import tarfile
+
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, data in (
+            ("x.json", b'{"question": "q", "answer": "1"}'),
+            ("../y.json", b"{}"),
+            ("z.json", b'{"question": "r", "answer": "2"}'),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("z.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    found = rows_of(folder)
+    assert isinstance(found[0], SourceRow)
+    assert [row.detail for row in found[1:]] == [
+        "../y.json: its name leads out of the shard",
+        "z.png: a link or device, not a file",
+    ]
+
+
+def test_files_of_several_splits_formats_and_configurations_are_told_apart(folder):
+    rows = [{"question": "q", "answer": "1"}]
+    for name in (
+        "algebra/train-00000-of-00001.parquet",
+        "geometry/train-00000-of-00001.parquet",
+        "algebra/test.parquet",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shapes.parquet([{**rows[0], "question": name}], folder / name)
+    shapes.jsonl(rows, folder / "notes.jsonl")
+    source = open_table(SourceSettings(reader="table", location=str(folder), config="algebra"), "source")
+    assert source.files() == ("algebra/train-00000-of-00001.parquet",)
+    assert source.notes == ("split train taken; also there: test (split = ...)",)
+    assert rows_of(folder, config="algebra", split="test")[0].question == "algebra/test.parquet"
+    assert len(rows_of(folder, split="train")) == 2
+    with pytest.raises(InfiMmrError, match=r"no split 'tset'. Did you mean test"):
+        rows_of(folder, split="tset")
+    two = "- config_name: two\n  data_files:\n  - split: train\n    path: geometry/*.parquet\n"
+    one = "- config_name: one\n  data_files: notes.jsonl\n"
+    (folder / "README.md").write_text(f"---\nconfigs:\n{two}{one}---\n# Card\n")
+    assert rows_of(folder, config="one")[0].question == "q"
+    assert rows_of(folder)[0].question == "geometry/train-00000-of-00001.parquet"
+
+
+def test_several_answers_are_one_value_the_most_frequent_or_all_of_them(folder):
+    given = [["3", "-2"], ["0.5", "1/2"], ["yes", "no", "yes"], ["C", "A"], []]
+    rows = [
+        {"question": f"q{i}", "answers": value, "options": ["p", "q", "r"] if i == 3 else None}
+        for i, value in enumerate(given)
+    ]
+    shapes.jsonl(rows, folder / "d.jsonl")
+    found = rows_of(folder)
+    assert [row.answer for row in found[:4]] == ["3, -2", "0.5", "yes", "A, C"]
+    assert found[4].reason == "missing_answer"
+
+
+def test_pass_rates_fill_the_difficulty_and_other_values_stay_in_extra(folder):
+    rows = [
+        {"question": "q", "answer": "1", "pass_rate": 0.25, "level": 4},
+        {"question": "r", "answer": "1", "pass_rate": 7},
+    ]
+    shapes.jsonl(rows, folder / "d.jsonl")
+    first, second = rows_of(folder)
+    assert (first.pass_rate_large, first.extra["level"]) == (0.25, 4)
+    assert (second.pass_rate_large, second.extra["pass_rate"]) == (None, 7)
+
+
+def test_a_changed_picture_makes_another_version_and_another_place_the_same(folder, tmp_path):
+    place = shapes.chartqa(folder)
+    inspect_place(str(place), recipe=str(tmp_path / "r.toml"))
+    first = build_recipe(tmp_path / "r.toml", tmp_path)
+    moved = tmp_path / "elsewhere" / "set"
+    moved.parent.mkdir()
+    place.rename(moved)
+    again = build_recipe(tmp_path / "r.toml", tmp_path, source=str(moved))
+    assert again.found
+    assert again.version.manifest.fingerprint == first.version.manifest.fingerprint
+    (moved / "png" / "3.png").write_bytes(shapes.png(999))
+    assert not build_recipe(tmp_path / "r.toml", tmp_path, source=str(moved)).found
+
+
+def test_guesses_stand_in_the_manifest(folder, tmp_path):
+    inspect_place(str(shapes.mmk12(folder)), recipe=str(tmp_path / "r.toml"))
+    (tmp_path / "r.toml").write_text(
+        (tmp_path / "r.toml").read_text().replace("[source.columns]", "[source.columns]\n")
+    )
+    warnings = build_recipe(tmp_path / "r.toml", tmp_path).version.manifest.warnings
+    assert "split train taken; also there: test (split = ...)" in warnings
+
+
+def test_a_recipe_is_written_once_and_inspected_itself(folder, tmp_path):
+    recipe = tmp_path / "r.toml"
+    first = inspect_place(str(shapes.gsm8k(folder)), recipe=str(recipe))
+    assert inspect_place(str(recipe))["columns"] == first["columns"]
+    with pytest.raises(UsageError, match="is there already"):
+        inspect_place(str(folder), recipe=str(recipe))
+    with pytest.raises(UsageError, match="no TOML file"):
+        inspect_place(str(folder), recipe=str(tmp_path / "r.txt"))
+    recipe.write_text('[source]\nreader = "virl39k"\nlocation = "mini"\n')
+    with pytest.raises(UsageError, match="this is virl39k"):
+        inspect_place(str(recipe))
+
+
+def census(place, *, quick, **settings):
+    table = open_table(SourceSettings(reader="table", location=str(place), **settings), "source")
+    found = screening.take_census(table, quick=quick)
+    return {name: getattr(found, name) for name in ("records", "rows", "images", "refused", "answer_kinds", "notes")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "virl_like", "text/gsm8k_test.parquet", "text/deepscaler_partial.parquet", "text/extra_deepmath_5k.parquet",
+        "bench/mathvision_test_text.jsonl", "bench/mathvista_testmini_text.json", "bench/dynamath_60x3variants.parquet",
+        "bench/mathverse_testmini_text_only.json", "text/agentica_test_minerva.json", "text/bench_cmath.parquet",
+        "bench/mathvision_testmini.parquet", "text/bench_minerva_math.parquet",
+    ],
+)  # fmt: skip
+def test_plain_records_are_counted_as_a_build_takes_them(real_data, name, monkeypatch):
+    monkeypatch.setattr(screening, "MOST_DECODED", 100)
+    assert census(real_data / name, quick=True) == census(real_data / name, quick=False)
+
+
+def test_inspect_counts_real_rows_as_a_build_does(real_data, tmp_path):
+    recipe = tmp_path / "mine.toml"
+    found = inspect_place(str(real_data / "bench" / "mathverse_via_solidgeo_150.parquet"), recipe=str(recipe))
+    report = build_recipe(recipe, tmp_path, overrides=["steps={}"])
+    assert found["rows"] == report.version.manifest.rows
+    assert found["refused"] == dict(report.version.ledger()["rule"].value_counts().iter_rows())
+    assert found["images"] == report.version.scan().collect()["image_hashes"].list.len().sum()
+
+
+@settings(max_examples=300, deadline=None)
+@given(sign=st.sampled_from(["", "-"]), whole=st.integers(0, 10**12 - 1), part=st.integers(1, 10**9 - 1))
+def test_the_grader_calls_plain_golds_what_inspect_calls_them(sign, whole, part):
+    for text in (
+        f"{sign}{whole}",
+        f"{sign}{whole}.{part}",
+        f"{sign}\\frac{{{part}}}{{{part}}}",
+        f"{sign}{part}/7",
+        "ABCJ"[whole % 4],
+    ):
+        kinds = [kind for pattern, kind in screening._COMPILED if pattern.fullmatch(text)]
+        assert kinds == [answer_kind(text)]
+
+
+def test_kinds_beyond_the_budget_are_told_by_proportion_and_said(folder, monkeypatch):
+    monkeypatch.setattr(screening, "GOLDS_AT_LEAST", 3)
+    shapes.jsonl([{"question": f"q{i}", "answer": f"x+{i}"} for i in range(40)], folder / "d.jsonl")
+    found = inspect_place(str(folder))
+    assert found["answer_kinds"] == {"expression": 40}
+    assert "answer kinds of 37 rows are told by the proportion of the others" in found["told"]
+
+
+def test_a_set_in_a_bucket_is_the_same_set(folder, tmp_path):
+    place = shapes.chartqa(folder)
+    with s3_server() as url:
+        _compare_bucket(url, place, tmp_path)
+
+
+def _compare_bucket(url, place, tmp_path):
+    store, folder = Store.open(url), place
+    (folder / "unrelated.bin").write_bytes(b"never fetched")
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        store.put(f"set/{file.relative_to(folder)}", file)
+    here = inspect_place(str(place))
+    there = inspect_place(f"{url}/set", recipe=str(tmp_path / "r.toml"))
+    assert {**there, "recipe": ""} == {**here, "recipe": ""}
+    assert not list((tmp_path / "cache").rglob("unrelated.bin"))
+    report = build_recipe(tmp_path / "r.toml", tmp_path)
+    assert report.version.scan().collect()["image_hashes"].list.len().sum() == 6
+    store.put("set/png/2.png", shapes.png(77, (50, 50)))
+    assert not build_recipe(tmp_path / "r.toml", tmp_path).found, "a changed picture is fetched again"
+    with pytest.raises(InfiMmrError, match="nothing lies under s3://team-bucket/nothing"):
+        inspect_place(f"{url}/nothing")
+    with pytest.raises(InfiMmrError, match=r"none\.jsonl does not exist"):
+        inspect_place(f"{url}/set/none.jsonl")
+    assert inspect_place(f"{url}/set/train_human.json")["images"] == 6
