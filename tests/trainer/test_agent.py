@@ -72,21 +72,30 @@ from types import SimpleNamespace
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 from trainer.openrlhf_bridge.agent import AgentExecutor, StepCounter
 
+class Queue:                                    # of vLLM's one final output
+    request_id = "r"
+    def get_nowait(self):
+        text = r"<think>a</think>\boxed{4}"
+        output = SimpleNamespace(token_ids=[ord(c) for c in text], finish_reason="stop", logprobs=None, text="")
+        return SimpleNamespace(outputs=[output])
+    def close(self):
+        pass
+
 class Llm:
-    resets = 0
+    resets, emptied, renderer, seen = 0, 0, None, []
     async def collective_rpc(self, method, timeout=None, args=(), kwargs=None):
         return ["done"]
     async def reset_encoder_cache(self):
         self.resets += 1
+    async def reset_mm_cache(self):
+        self.emptied += 1
+    async def add_request(self, request_id, prompt, params):
+        self.seen.append(params)
+        return Queue()
 
 class Engine:                                   # what a rollout actor looks like to its executor
     def __init__(self):
-        self.llm, self.seen = Llm(), []
-    async def generate(self, tokens, params, multi_modal_data=None):
-        self.seen.append(params)
-        text = r"<think>a</think>\boxed{4}"
-        output = SimpleNamespace(token_ids=[ord(c) for c in text], finish_reason="stop", logprobs=None, text=text)
-        return SimpleNamespace(outputs=[output])
+        self.llm = Llm()
 
 class Processor:
     image_token_id, video_token_id = 1275, 1276
@@ -108,8 +117,11 @@ async def main():
     await engine.llm.collective_rpc("init_process_group", args=("a", True))
     second = await one()
     assert engine.llm.resets == 1               # once per push: pictures are encoded anew by the trained tower
+    assert engine.llm.emptied == 1              # and the step's pictures are given back
     print("RESULT" + json.dumps({"first": [first["reward"], first["scores"], first["extra_logs"]],
-        "bias": engine.seen[0].logit_bias, "second": second["reward"]}))
+        "bias": engine.llm.seen[0].logit_bias,
+        "final": engine.llm.seen[0].output_kind.name, "detokenize": engine.llm.seen[0].detokenize,
+        "second": second["reward"]}))
 asyncio.run(main())
 """
 
@@ -127,6 +139,7 @@ def test_openrlhfs_executor_returns_our_reward_and_cannot_sample_pad_tokens(tmp_
     found = json.loads(ran.stdout.split("RESULT")[1])
     assert found["first"][:2] == [1.0, 1.0]
     assert found["first"][2]["format"] == 1.0
+    assert (found["final"], found["detokenize"]) == ("FINAL_ONLY", False)
     assert found["bias"] == {"1275": -100.0, "1276": -100.0}
     assert found["second"] == 1.0
     lines = [json.loads(text) for file in (tmp_path / "parts").iterdir() for text in file.read_text().splitlines()]

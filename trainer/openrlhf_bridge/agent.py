@@ -1,15 +1,17 @@
 """The agent file that OpenRLHF loads in every rollout actor (`--train.agent_func_path`).
 
-It adds four things to OpenRLHF's own single-turn executor. Image and video pad tokens can never be sampled: a policy
-that does kills training ("image features and image tokens do not match"). Every rollout gets a reward. Every rollout is
-appended to a file of its actor, which the launcher turns into Parquet step by step. And after each weight push the
-engine forgets the pictures it has encoded.
+It does what OpenRLHF's own single-turn executor does, and five things more. A problem's pictures are processed once
+for all its samples (`problem.py`), and the engine is asked for the last output alone. Image and video pad tokens can
+never be sampled: a policy that does kills training ("image features and image tokens do not match"). Every rollout gets
+a reward. Every rollout is appended to a file of its actor, which the launcher turns into Parquet step by step. And
+after each weight push the engine forgets the pictures it has encoded.
 The step a rollout belongs to is counted by the weight pushes seen by this actor's engine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -18,18 +20,16 @@ from typing import Any
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
-from trainer.openrlhf_bridge.reward_entry import judge
+from trainer.openrlhf_bridge.problem import Problems, Request
+from trainer.openrlhf_bridge.reward_entry import Outcome, judge
 from trainer.rewards import RewardWeights
-
-FORBIDDEN = -100.0
-"""Logit bias that vLLM documents as a ban."""
-PAD_TOKENS = ("image_token_id", "video_token_id")
 
 
 class StepCounter:
     """Counts completed weight pushes of one vLLM engine: rollouts after push k belong to step first_step + k.
 
-    After each push the engine forgets the pictures that the older vision tower encoded.
+    After each push the engine forgets the pictures that the older vision tower encoded, and memory of the step is
+    given back.
     """
 
     def __init__(self, first_step: int) -> None:
@@ -50,26 +50,29 @@ class StepCounter:
                 self.step += 1
                 # vLLM keeps what the vision tower made of a picture; a trained tower makes something else of it.
                 await engine.reset_encoder_cache()
+                await engine.reset_mm_cache()  # a problem comes again in another epoch, if at all
+                _give_back_memory()
             return result
 
         engine.collective_rpc = collective_rpc
 
 
-def forbid_pad_tokens(sampling_params: Any, processor: Any) -> None:
-    """Make image and video pad tokens impossible to sample. Text-only tokenizers have none."""
-    ids = {getattr(processor, name, None) for name in PAD_TOKENS} - {None}
-    if ids:
-        sampling_params.logit_bias = {**(sampling_params.logit_bias or {}), **dict.fromkeys(ids, FORBIDDEN)}
+def _give_back_memory() -> None:
+    """Have glibc return what the step's pictures took; elsewhere do nothing."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF has no type information
-    """OpenRLHF's single-turn executor with our reward and rollout record."""
+    """A single-turn executor with our reward and rollout record."""
 
     def __init__(self) -> None:
         super().__init__(None)
         settings = AgentSettings.from_environment()
         self._weights = RewardWeights(**settings.weights)
         self._counter = StepCounter(settings.first_step)
+        self._problems = Problems()
         folder = Path(settings.rollouts)
         folder.mkdir(parents=True, exist_ok=True)
         # One file per actor: no two processes write to the same one.
@@ -86,24 +89,49 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         images: Any = None,
     ) -> dict[str, Any]:
         """Generate one rollout, judge it, write it down; returns OpenRLHF's dictionary."""
-        self._counter.watch(llm_engine.llm)
+        llm = llm_engine.llm
+        self._counter.watch(llm)
         step = self._counter.step
-        forbid_pad_tokens(sampling_params, hf_tokenizer)
-        response: dict[str, Any] = await super().execute(
-            prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images
-        )
-        start, end = response["action_ranges"][0]
-        tokenizer = getattr(hf_tokenizer, "tokenizer", hf_tokenizer)
-        text = tokenizer.decode(response["observation_tokens"][start:end], skip_special_tokens=True)
-        outcome = await asyncio.to_thread(judge, text, label, self._weights)
-        response.update(reward=outcome.rewards, scores=outcome.scores, extra_logs=outcome.extra_logs)
+        request = Request(prompt, images, hf_tokenizer, sampling_params, max_length)
+        async with self._problems.sample(request, llm.renderer) as problem:
+            read, answer = await problem.read(), await problem.ask(llm)
+        tokens = list(answer.token_ids)
+        truncated = answer.finish_reason == "length"
+        text, outcome = await asyncio.to_thread(self._judged, hf_tokenizer, tokens, label)
         line = {
             "step": step,
             "output": text,
-            "tokens": end - start,
-            "truncated": bool(response["truncated"]),
+            "tokens": len(tokens),
+            "truncated": truncated,
             **outcome.record,
         }
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._file.flush()
-        return response
+        return {
+            "prompt": prompt,
+            "label": label,
+            "images": images,
+            "mm_train_inputs": read.tensors,  # one object for all samples: pickled once with their common result
+            "observation_tokens": read.token_ids + tokens,
+            "action_ranges": [(len(read.token_ids), len(read.token_ids) + len(tokens))],
+            "rollout_log_probs": sampled_log_probabilities(len(read.token_ids), tokens, answer.logprobs),
+            "truncated": truncated,
+            "reward": outcome.rewards,
+            "scores": outcome.scores,
+            "extra_logs": outcome.extra_logs,
+        }
+
+    def _judged(self, processor: Any, tokens: list[int], label: str) -> tuple[str, Outcome]:
+        """Text of an answer, decoded once, and what it earned."""
+        text = getattr(processor, "tokenizer", processor).decode(tokens, skip_special_tokens=True)
+        return text, judge(text, label, self._weights)
+
+
+def sampled_log_probabilities(prompt_tokens: int, tokens: list[int], logprobs: Any) -> list[float] | None:
+    """Log-probability of every sampled token behind zeros for the prompt; None where none were asked for."""
+    if logprobs is None:
+        return None
+    if logprobs.token_ids != tokens:
+        message = "vLLM's log-probabilities are of other tokens than it sampled"
+        raise ValueError(message)
+    return [0.0] * prompt_tokens + list(logprobs.logprobs)

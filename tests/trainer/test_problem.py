@@ -1,0 +1,82 @@
+"""Samples of a problem share its pictures, and are what OpenRLHF's own executor makes of it, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.openrlhf_bridge import cpu_compat
+from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.problem import placeholder_ranges
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_places_of_pictures_in_a_prompt_are_found_even_side_by_side():
+    assert placeholder_ranges([5, 1, 1, 1, 6, 1, 1, 7], 1, [3, 2]) == [(1, 3), (5, 2)]
+    assert placeholder_ranges([1, 1, 1, 1], 1, [2, 2]) == [(0, 2), (2, 2)]
+    assert placeholder_ranges([5, 6], 1, []) == []
+
+
+@pytest.mark.parametrize("lengths", [[3], [1], [1, 1, 1], []])
+def test_a_prompt_that_does_not_hold_its_pictures_tokens_is_refused(lengths):
+    with pytest.raises(ValueError, match=r"picture|not in list"):
+        placeholder_ranges([1, 1, 5, 6], 1, lengths)
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `same_rollouts.py` found: OpenRLHF's executor and ours on one engine with tiny-vl."""
+    folder = tmp_path_factory.mktemp("rollouts")
+    environment = {**os.environ, **cpu_compat.environment(), "HF_HUB_OFFLINE": "1"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
+    environment[SETTINGS] = AgentSettings(str(folder / "parts")).to_json()
+    program = Path(__file__).with_name("same_rollouts.py")
+    ran = subprocess.run(
+        [sys.executable, str(program), str(ROOT / "shared" / "assets" / "tiny-vl"), str(folder)],
+        env=environment, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return dict(json.loads(ran.stdout.split("RESULT")[1].splitlines()[0]))
+
+
+@pytest.mark.slow
+def test_texts_log_probabilities_and_tensors_are_those_of_openrlhfs_executor_greedy_and_with_a_seed(rollouts):
+    assert rollouts["differing"] == []
+
+
+@pytest.mark.slow
+def test_pictures_of_a_problem_are_processed_once_for_eight_samples_and_for_the_engine(rollouts):
+    assert rollouts["processed"] == 1
+    assert rollouts["tensors"] == 1  # one object, so that Ray pickles it once
+    assert rollouts["texts"] > 1  # the samples themselves differ
+
+
+@pytest.mark.slow
+def test_nothing_of_a_problem_is_kept_when_its_samples_have_ended(rollouts):
+    assert rollouts["left behind"] == 0
+
+
+@pytest.mark.slow
+def test_two_problems_with_the_same_pictures_get_the_same_greedy_answer_also_after_the_cache_was_emptied(rollouts):
+    assert rollouts["greedy texts"] == 1
+
+
+@pytest.mark.slow
+def test_the_engine_is_given_what_its_own_renderer_makes_of_a_problem(rollouts):
+    assert rollouts["engine"] == dict.fromkeys(("tokens", "places", "fields", "tensors"), True)
+
+
+@pytest.mark.slow
+def test_an_unreadable_picture_fails_as_it_does_in_openrlhf(rollouts):
+    for name in ("torn", "missing"):
+        theirs, ours = rollouts["failures"][name]
+        assert ours == theirs
+    assert "its pictures cannot be cut" in rollouts["failures"]["too long"][0]
