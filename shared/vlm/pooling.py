@@ -112,25 +112,45 @@ class PoolingEngine:
             pictures = [self._resized(decode_rgb(image)) for image in images]
         except ImageRefused as error:
             raise AskRefusedError(str(error)) from error
-        limits = pixel_limits(self.spec)
-        made = self._processor(
-            text=[embedding_prompt(text, len(pictures))],
-            images=pictures or None,
-            return_tensors="pt",
-            **({"images_kwargs": _size(self._processor.image_processor, limits)} if pictures and limits else {}),
-        )
+        made = self._processed(pictures, text, pixel_limits(self.spec))
         ids = made["input_ids"][0]
-        excess = len(ids) - self.spec.max_model_len
-        if excess > 0:  # cut the words' end, never the last token: it is the one that is pooled
-            kept = self.spec.max_model_len - self._tail
-            if bool((ids[kept:] == self._model.config.image_token_id).any()):
+        if len(ids) > self.spec.max_model_len and len(pictures) > 1 and self._pictures_cut(ids):
+            made = self._processed(pictures, text, self._shared_limits(len(pictures)))
+            ids = made["input_ids"][0]
+        if len(ids) > self.spec.max_model_len:  # cut the words' end, never the last token: it is the one that is pooled
+            if self._pictures_cut(ids):
                 message = f"the pictures alone exceed {self.spec.max_model_len} tokens"
                 raise AskRefusedError(message, "Lower max_pixels or raise max_model_len.")
-            ids = self._torch.cat([ids[:kept], ids[-self._tail :]])
+            ids = self._torch.cat([ids[: self.spec.max_model_len - self._tail], ids[-self._tail :]])
         inputs: dict[str, Any] = {"input_ids": ids}
         if pictures:
             inputs |= {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"]}
         return inputs
+
+    def _processed(self, pictures: Sequence[Image], text: str, limits: dict[str, int]) -> Any:
+        """What the checkpoint's processor makes of a pair, its pictures within `limits`."""
+        options = {"images_kwargs": _size(self._processor.image_processor, limits)} if pictures and limits else {}
+        prompt = embedding_prompt(text, len(pictures))
+        return self._processor(text=[prompt], images=list(pictures) or None, return_tensors="pt", **options)
+
+    def _pictures_cut(self, ids: Any) -> bool:
+        """Whether cutting a prompt to `max_model_len` would cut into its pictures."""
+        return bool((ids[self.spec.max_model_len - self._tail :] == self._model.config.image_token_id).any())
+
+    def _shared_limits(self, pictures: int) -> dict[str, int]:
+        """Pixel limits by which several pictures share what one prompt holds, each as much as any other.
+
+        The reference has no answer: it cuts the prompt at 1,800 tokens, in the midst of pictures, and its model then
+        refuses the pair. A quarter of the prompt is left to the words.
+        """
+        processor = self._processor.image_processor
+        side = processor.patch_size * processor.merge_size
+        frame = len(self._processor.tokenizer(embedding_prompt("", pictures))["input_ids"])
+        tokens = max(1, (self.spec.max_model_len * 3 // 4 - frame) // pictures)
+        most = tokens * side * side
+        limits = pixel_limits(self.spec)
+        least = limits.get("min_pixels") or processor.size["shortest_edge"]
+        return {"min_pixels": min(least, most), "max_pixels": min(limits.get("max_pixels") or most, most)}
 
     def _resized(self, picture: Image) -> Image:
         """GME's first resize; nothing for other checkpoints."""
