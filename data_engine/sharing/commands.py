@@ -204,6 +204,9 @@ def pull_command(
 def export_command(
     dataset: Reference,
     to: Annotated[str, typer.Option("--to", metavar="DIR_OR_HUB_ID", help="A new folder, or owner/name on the Hub.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="On the Hub: take a repository over, whatever it holds.")
+    ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -213,7 +216,7 @@ def export_command(
         from data_engine.sharing.export import export
         from shared.dataset_version import open_dataset
 
-        done = export(open_dataset(dataset, _store(store)), to)
+        done = export(open_dataset(dataset, _store(store)), to, replace=replace)
         typer.echo(f"{done['dataset']}@{done['version']}: {len(done['files'])} files in {done['to']}", err=True)
         return done
 

@@ -48,8 +48,10 @@ def is_hub_id(to: str) -> bool:
     return bool(_HUB_ID.fullmatch(to)) and not Path(to).parent.exists()
 
 
-def export(version: DatasetVersion, to: str) -> dict[str, Any]:
+def export(version: DatasetVersion, to: str, *, replace: bool = False) -> dict[str, Any]:
     """Write a version to a new folder, or upload it to the Hub when a token is there.
+
+    `replace` takes a repository of the Hub over, whatever it holds.
 
     Raises:
         InfiMmrError: the folder has files already, the disk is full, no token, or the Hub refuses.
@@ -57,7 +59,7 @@ def export(version: DatasetVersion, to: str) -> dict[str, Any]:
     if is_hub_id(to):
         from data_engine.sharing.hub import upload
 
-        return upload(version, to.removeprefix("hf://"))
+        return upload(version, to.removeprefix("hf://"), replace=replace)
     target = Path(to).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InfiMmrError(f"{target} is not empty", "Export to a new folder")
@@ -125,7 +127,7 @@ def card(manifest: Manifest) -> str:
     known = {licence.lower() for licence in licences.values()}
     head: dict[str, Any] = {
         "pretty_name": f"{manifest.name} {manifest.version}",
-        "license": known.pop() if len(known) == 1 and re.fullmatch(r"[a-z0-9.-]+", min(known)) else "other",
+        "license": known.pop() if len(known) == 1 and re.fullmatch(r"[a-z0-9.-]+", min(known)) else _no_one(known),
         "size_categories": [_size_category(manifest.rows)],
         "task_categories": ["visual-question-answering"],
         "tags": ["infi-mmr", manifest.profile, "croissant"],
@@ -270,6 +272,11 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
         "distribution": [*files, group],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "rows", "name": "rows", "field": fields}],
     }
+
+
+def _no_one(known: set[str]) -> str:
+    """The Hub's word for no licence, and for several or an unknown one."""
+    return "other" if known else "unknown"
 
 
 def _licences(manifest: Manifest) -> dict[str, str]:

@@ -1,5 +1,8 @@
 """Upload a version to the Hugging Face Hub, in one commit: who loads the dataset there meets the old files or the new.
 
+A repository that holds anything else than an export of the same dataset is refused unless its replacement is asked for:
+its card and data would be somebody else's.
+
 The files are those of an exported folder. The shards are read where they lie in the store, verified first; files of an
 earlier version that the new one lacks are removed in the same commit, which the Hub refuses if somebody else committed
 meanwhile. The token comes from where huggingface_hub looks for it (``HF_TOKEN``, ``hf auth login``) and is never shown.
@@ -9,9 +12,12 @@ Not covered: pull requests, and the protocol of the upload, which is huggingface
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_engine.sharing.export import exported_shards, exported_texts
@@ -21,8 +27,11 @@ from shared.errors import InfiMmrError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from huggingface_hub import HfApi
+
     from shared.dataset_version import DatasetVersion
 
+MANIFEST = "manifest.json"
 OWN_FOLDERS = ("data/", "ledger/")
 """What an export owns in a repository; a file of anybody else beside them stays."""
 _REFUSED = {
@@ -37,11 +46,12 @@ _QUERY = re.compile(r"\?[^\s\"')]*")
 _SHOWN = 200
 
 
-def upload(version: DatasetVersion, hub_id: str) -> dict[str, Any]:
+def upload(version: DatasetVersion, hub_id: str, *, replace: bool = False) -> dict[str, Any]:
     """Upload a version to the dataset repository ``owner/name``, made private where it does not exist yet.
 
     Raises:
-        InfiMmrError: no token, a damaged shard, or the Hub refuses or cannot be reached; nothing is visible there then.
+        InfiMmrError: no token, a damaged shard, a repository of something else (unless `replace`), or the Hub refuses
+            or cannot be reached; nothing is changed there then.
     """
     import huggingface_hub
 
@@ -59,6 +69,8 @@ def upload(version: DatasetVersion, hub_id: str) -> dict[str, Any]:
             api.create_repo(hub_id, repo_type="dataset", private=True, exist_ok=True)
             there = api.dataset_info(hub_id)
             names = [file.rfilename for file in there.siblings or []]
+            if not replace:
+                _refuse_foreign(version, hub_id, names, api, str(there.sha))
             stale = [name for name in names if name.startswith(OWN_FOLDERS) and name not in files]
             done = api.create_commit(
                 hub_id,
@@ -70,6 +82,8 @@ def upload(version: DatasetVersion, hub_id: str) -> dict[str, Any]:
                 repo_type="dataset",
                 parent_commit=there.sha,
             )
+        except InfiMmrError:
+            raise
         except Exception as error:  # noqa: BLE001  (httpx's, hf_xet's, the client's own and plain RuntimeErrors)
             # `from None`: the client's words hold signed addresses.
             raise _refusal(hub_id, error, token) from None
@@ -81,6 +95,29 @@ def upload(version: DatasetVersion, hub_id: str) -> dict[str, Any]:
         "removed": stale,
         "commit": done.oid,
     }
+
+
+def _refuse_foreign(version: DatasetVersion, hub_id: str, names: list[str], api: HfApi, commit: str) -> None:
+    """Refuse a repository whose files no export of this dataset wrote."""
+    if set(names) <= {".gitattributes"}:
+        return
+    if MANIFEST not in names:
+        some = ", ".join(name for name in names if name != ".gitattributes")[:_SHOWN]
+        held = f"files that no export wrote ({some})"
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            file = api.hf_hub_download(hub_id, MANIFEST, repo_type="dataset", revision=commit, local_dir=folder)
+            try:
+                name = json.loads(Path(file).read_bytes())["name"]
+            except (ValueError, KeyError, TypeError):
+                name = None
+        if name == version.name:
+            return
+        held = f"dataset {name}" if isinstance(name, str) else "a manifest.json of something else"
+    raise InfiMmrError(
+        f"{hub_id} holds {held}; an upload of {version.name} would replace its card and data",
+        "Name a new repository, or add --replace",
+    )
 
 
 def _whole_shards(version: DatasetVersion) -> Iterator[tuple[str, str]]:

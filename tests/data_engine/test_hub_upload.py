@@ -67,7 +67,22 @@ class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Hub
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
+        if "/resolve/" in self.path:
+            name, _, rest = self.path.removeprefix("/datasets/").partition("/resolve/")
+            commit, _, file = rest.partition("/")
+            data = self.server.repositories[name][file]
+            self.send_response(200)
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", commit)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+            return
         name = self.path.removeprefix("/api/datasets/")
         if self.answered_no("info"):
             return
@@ -158,6 +173,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = Hub()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    resolved = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", resolved)
     # Large files go by Git LFS: Xet's protocol is the business of hf_xet.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -213,6 +230,33 @@ def test_the_next_version_leaves_no_shard_of_the_last_one(hub: Hub, tmp_path: Pa
     assert files["figures/mine.png"] == b"mine"
     assert json.loads(files["manifest.json"])["version"] == "v2"
     assert len(hub.commits) == 2
+
+
+FOREIGN = {
+    "a card alone": {"README.md": b"# mine"},
+    "files without a manifest": {
+        "README.md": b"# mine",
+        "data/other-config/x.parquet": b"x",
+        "data/train-00000-of-00003.parquet": b"y",
+    },
+    "another dataset": {"manifest.json": b'{"name": "poems"}', "data/train-00000-of-00003.parquet": b"y"},
+    "another manifest": {"manifest.json": b"[]"},
+}
+
+
+@pytest.mark.parametrize("files", FOREIGN.values(), ids=FOREIGN)
+def test_somebody_elses_repository_is_refused_and_stays_as_it_is(
+    hub: Hub, tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    version = publish_sample(tmp_path / "store", tmp_path / "built")
+    hub.repositories["team/rows"], hub.head["team/rows"] = {".gitattributes": b"", **files}, "1" * 40
+    with pytest.raises(InfiMmrError, match=r"team/rows holds .*would replace its card and data") as error:
+        export(version, "hf://team/rows")
+    assert "--replace" in error.value.next_step
+    assert hub.repositories["team/rows"] == {".gitattributes": b"", **files}
+    assert hub.commits == []
+    export(version, "hf://team/rows", replace=True)
+    assert json.loads(hub.repositories["team/rows"]["manifest.json"])["name"] == version.name
 
 
 def test_small_files_travel_inside_the_commit_where_the_hub_says_so(
