@@ -32,6 +32,14 @@ PART_BYTES = 16 << 20
 """Size of an upload part; S3 allows 10,000 parts, so files of 160 GB."""
 _IN_FLIGHT = 4
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_ROLE_ASKED = re.compile(r"/latest/(?:api/token|meta-data)|/computeMetadata/|/metadata/identity/|169\.254\.170\.")
+"""Addresses at which a cloud's machines ask for their role: the client goes there where it found no key."""
+_KEYS = {
+    "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (public: AWS_SKIP_SIGNATURE=true)",
+    "gs": "Set GOOGLE_APPLICATION_CREDENTIALS to a key file",
+    "az": "Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "abfs": "Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
 _SECRETS = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s\"')]*")
 
 
@@ -183,9 +191,17 @@ class ObjectStore(Store):
             message = f"no permission in the store {self.url}"
             raise InfiMmrError(message, "Check the credentials in the environment or pass --store") from None
         except (exceptions.BaseError, OSError) as error:
+            if _ROLE_ASKED.search(str(error)):
+                raise self._without_credentials() from None
             # `from None`: the cause's own text may hold a signed URL.
             message = f"the store {self.url} failed: {_clean(error)}"
             raise InfiMmrError(message, "Check the network, the endpoint and the bucket, then run it again") from None
+
+    def _without_credentials(self) -> InfiMmrError:
+        """Return the error where no key was found and the machine has no role that it could ask for one."""
+        scheme = urlsplit(self.url).scheme
+        step = next((words for start, words in _KEYS.items() if scheme.startswith(start)), "Set the store's keys")
+        return InfiMmrError(f"no credentials for the store {self.url}", f"{step}, or pass --store")
 
 
 def _clean(error: Exception) -> str:

@@ -96,12 +96,17 @@ def transfer(
     """Bring a version from one store to another (`push` and `pull` are this with the stores exchanged).
 
     The version keeps its number where that is free in the target or holds equal content, and takes the next number
-    otherwise; content that stands there under another number is not copied again.
+    otherwise; content that stands there under another number is not copied again. A reference by tag (`NAME@prod`)
+    takes the tag along.
     """
     started = time.monotonic()
     version = open_dataset(reference, source)
     done = copy_version(version, target, whole=whole, deep=check, progress=progress)
     files, size = copy_annotations(source, target, progress) if annotations else (0, 0)
+    asked = parse_reference(reference)
+    carried_tag = None if asked.is_version or asked.selector == LATEST else asked.selector
+    if carried_tag is not None:
+        set_tag(DatasetVersion(target, done.manifest), carried_tag)
     return {
         "dataset": done.manifest.name,
         "version": done.manifest.version,
@@ -110,9 +115,11 @@ def transfer(
         "from": source.url,
         "to": target.url,
         "bytes": done.bytes_total,
-        "bytes_sent": done.bytes_sent + size,
+        "bytes_sent": done.bytes_sent,
         "files_sent": done.files_sent,
         "files_there": done.files_there,
         "annotation_files": files,
+        "annotation_bytes": size,
+        "tag": carried_tag,
         "seconds": round(time.monotonic() - started, 3),
     }

@@ -136,7 +136,10 @@ def say_collected(done: Mapping[str, Any]) -> None:
 def say_transfer(done: Mapping[str, Any]) -> None:
     """Say what travelled."""
     size = f"{human_bytes(done['bytes_sent'])} of {human_bytes(done['bytes'])} sent in {human_seconds(done['seconds'])}"
-    _console().print(f"{escape(done['label'])} is in {escape(done['to'])}: {size}")
+    if done["annotation_files"]:
+        size += f", and {human_bytes(done['annotation_bytes'])} of annotations"
+    tag = f", as @{done['tag']}" if done["tag"] else ""
+    _console().print(f"{escape(done['label'])} is in {escape(done['to'])}{escape(tag)}: {size}")
 
 
 def _short(value: Any) -> str:

@@ -182,6 +182,17 @@ def test_a_full_disk_while_pushing_leaves_the_target_as_it_was(tmp_path: Path, f
     assert transfer("sample", here, folder)["version"] == "v1"
 
 
+def test_a_version_pushed_by_its_tag_has_the_tag_there_too(tmp_path: Path, folder: Store) -> None:
+    here = Store.open(tmp_path / "here")
+    set_tag(publish_sample(here, tmp_path / "built"), "prod")
+    assert transfer("sample@prod", here, folder)["tag"] == "prod"
+    assert open_dataset("sample@prod", folder).version == "v1"
+    back = Store.open(tmp_path / "back")
+    assert transfer("sample@v1", folder, back)["tag"] is None
+    with pytest.raises(InfiMmrError):
+        open_dataset("sample@prod", back)
+
+
 def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
     import pyarrow as pa
 
@@ -190,6 +201,9 @@ def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
     schema = pa.schema([("caption", pa.string())])
     AnnotationTable(here, "caption_images", "a" * 64, schema).append([{"key": "k", "caption": "c"}])
     assert transfer("sample", here, folder)["annotation_files"] == 0
+    whole = transfer("sample", here, Store.open(tmp_path / "fresh"), annotations=True)
+    assert whole["bytes_sent"] <= whole["bytes"], "annotations are counted by themselves"
+    assert whole["annotation_bytes"] > 0
     assert transfer("sample", here, folder, annotations=True)["annotation_files"] > 0
     assert AnnotationTable(folder, "caption_images", "a" * 64, schema).lookup(["k"]) == {"k": {"caption": "c"}}
     assert transfer("sample", here, folder, annotations=True)["annotation_files"] == 0

@@ -97,6 +97,15 @@ def test_a_crafted_name_is_refused(tmp_path: Path, reference: str) -> None:
         open_dataset(reference, tmp_path / "store")
 
 
+@pytest.mark.parametrize(("written", "step"), [(0, "Build the version again"), (99, "Update infi-mmr")])
+def test_a_manifest_of_another_age_says_which_of_the_two_to_renew(tmp_path: Path, written: int, step: str) -> None:
+    manifest = publish_sample(tmp_path / "store", tmp_path / "built").manifest
+    fields = json.loads(manifest_bytes(manifest)) | {"format": written}
+    with pytest.raises(InfiMmrError, match=f"has format {written}") as error:
+        read_manifest(json.dumps(fields).encode(), "it")
+    assert error.value.next_step.startswith(step)
+
+
 def test_a_wrong_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
     version = publish_sample(tmp_path / "store", tmp_path / "built")
     set_tag(version, "prod")

@@ -127,6 +127,21 @@ def test_the_store_is_the_option_then_the_environment_then_here(monkeypatch: pyt
     assert default_store_url("/here") == "/here"
 
 
+def test_a_bucket_without_credentials_says_which_keys_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at which address of a cloud a machine asks for its role."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(InfiMmrError, match="no credentials for the store s3://bucket/rows") as error:
+        Store.open("s3://bucket/rows").get("a")
+    assert "AWS_ACCESS_KEY_ID" in error.value.next_step
+    assert "127.0.0.1" not in str(error.value)
+
+
 def test_an_address_that_cannot_be_opened_is_one_line_without_its_secret() -> None:
     with pytest.raises(InfiMmrError) as error:
         Store.open("nothing://user:secret@host/path")
