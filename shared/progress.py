@@ -362,7 +362,11 @@ class ToldProgress(Progress):
             return task if not step or step == self._tasks[-1].name else f"{step}: {task}"
         if self._steps:
             return self._steps[-1].now(now)
-        return " | ".join(stage.now(now) for stage in self._stages.values())
+        stages = list(self._stages.values())
+        if len(stages) == 1:
+            return stages[0].now(now)
+        names = " | ".join(f"{stage.name} {stage.noted}".rstrip() for stage in stages)
+        return f"{names}, {clock_text(now - min(stage.started for stage in stages))}" if stages else ""
 
     def _tell(self, text: str) -> None:
         line = f"{self._title}{plain(text)}"

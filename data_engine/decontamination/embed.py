@@ -123,10 +123,13 @@ def embed_frames(
     keys: list[list[str]] = []
     new: list[list[str]] = []
     place: dict[str, tuple[int, int]] = {}  # of each missing key: a frame and row that has it
+    known = 0
     contents = [rows.select("question", "image_hashes") for rows, _ in frames]
     for number, rows in enumerate(contents):
         keys.append([content_key(str(text), pictures or ()) for text, pictures in rows.iter_rows()])
-        new.append([key for key in table.missing(keys[-1]) if key not in place])
+        missing = table.missing(keys[-1])
+        known += len(set(keys[-1])) - len(missing)
+        new.append([key for key in missing if key not in place])
         wanted = set(new[-1])
         place.update({key: (number, row) for row, key in enumerate(keys[-1]) if key in wanted})
 
@@ -150,7 +153,6 @@ def embed_frames(
     warnings: list[str] = []
     if place:
         images = within_reach(context, FirstOf([images for _, images in frames]), asks())
-        known = sum(len(set(some)) for some in keys) - len(place)
         task = context.progress.task(description, len(place), unit="texts", known=known)
         warnings = context.runner.ask(engine, asks(), sink, images=images, task=task)
         task.done()

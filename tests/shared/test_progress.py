@@ -138,7 +138,7 @@ def test_on_a_terminal_what_ended_stays_and_the_clock_of_the_last_line_runs():
     told.progress.stage("importing", "vLLM")
     told.progress.stage("compiling", "policy")
     told.passes(65)
-    assert told.screen == ["fra: starting Ray: 7.0 s", "fra: vLLM: importing, 1:05 | policy: compiling, 1:05"]
+    assert told.screen == ["fra: starting Ray: 7.0 s", "fra: vLLM: importing | policy: compiling, 1:05"]
     told.progress.say("step 1/12  reward 0.5")
     told.progress.stage("")
     told.progress.__exit__(None, None, None)

@@ -56,8 +56,8 @@ def test_a_recorded_start_tells_at_every_moment_what_each_part_does():
         told = [event for event in events(lines) if isinstance(event, Stage)]
     start = [(stage.part, stage.text) for stage in told if not stage.training and not stage.count]
     assert start == [
-        ("", "Ray is up, importing OpenRLHF"),
-        ("", "starting the processes of vLLM, policy and reference"),
+        ("", "importing OpenRLHF"),
+        ("", "starting the processes of vLLM and the policy"),
         ("vLLM", "importing vLLM"),
         ("policy", "preparing DeepSpeed"),
         ("vLLM", "starting the engine's process"),

@@ -18,9 +18,9 @@ EVALUATED = re.compile(r"Evaluation completed in [^,]*, global_step (\d+)")
 RESUMED = re.compile(r"checkpoint_states: \{.*'global_step': (\d+)")
 DRIVER = (
     # (pattern of a line, what goes on from there, in the user's words)
-    (r"Started a local Ray instance", "Ray is up, importing OpenRLHF"),
-    (r"Connecting to existing Ray cluster", "joined the Ray cluster, importing OpenRLHF"),
-    (r"^namespace\(", "starting the processes of vLLM, policy and reference"),
+    (r"Started a local Ray instance", "importing OpenRLHF"),
+    (r"Connecting to existing Ray cluster", "importing OpenRLHF"),
+    (r"^namespace\(", "starting the processes of vLLM and the policy"),
 )
 ACTORS = {
     # OpenRLHF's name of a process -> our name, and what goes on there, in order: a later line of a list ends an earlier
