@@ -61,14 +61,14 @@ ACTOR = re.compile(r"^\((\w+) pid=[^)]*\) ?(.*)")
 LINKED = "init_process_group: master_address"
 """vLLM and policy have found each other: every part of the start-up is done."""
 BAR = re.compile(r": +\d+%.*?\| (\d+)/(\d+) \[")
-SAMPLING, HELD_OUT = "sampling rollouts", "answering the held-out items"
+SAMPLING, HELD_OUT, SAVING = "sampling rollouts", "answering the held-out items", "saving the weights"
 TRAINING = (
     # what goes on within a step; the number of a bar is told with it
     (r"Generate samples", SAMPLING),
     (r"Starting experience making", "log-probabilities of the rollouts"),
     (r"Train epoch", "updating the policy"),
     (r"Evaluation start time", HELD_OUT),
-    (r"Writing model shards", "saving the weights"),
+    (r"Writing model shards", SAVING),
 )
 FATAL = "Exception raised in creation task"
 """A rollout actor that cannot start: OpenRLHF's policy would wait five minutes for it before it fails."""
@@ -220,6 +220,9 @@ class _Stages:
             if (stage, count) != self._training:
                 self._training = (stage, count)
                 yield Stage(stage, count=count, training=True)
+                done, _, shards = count.partition("/")
+                if name == SAVING and done and done == shards:
+                    yield Stage("ending Ray and its processes")
             return
 
 
@@ -230,8 +233,11 @@ def _count(text: str) -> str:
 
 
 def seconds_left(durations: list[float], steps_left: int) -> float:
-    """Expected seconds for the remaining steps: the median of the last ten, NaN before the first."""
-    recent = sorted(durations[-10:])
+    """Expected seconds for the remaining steps: the median of the last ten, NaN before the first.
+
+    A run's first step compiles and warms up: it counts only until there are others.
+    """
+    recent = sorted((durations[1:] or durations)[-10:])
     if not recent:
         return math.nan
     return recent[len(recent) // 2] * steps_left
