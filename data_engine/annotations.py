@@ -11,6 +11,9 @@ Columns of a segment: `key` (string) and the step's own value columns.
 The same key in two segments (two builders asked at once and a model answered differently) is settled the same way by
 every reader, whatever the order or compaction: the value whose canonical JSON has the smallest sha256 wins.
 
+A segment of a model's cells says in its metadata what made them (`made_by`: library, version, code). Keys do not hold
+it, so that an update of vLLM or of a comment asks nothing again; a build tells how many cells others made.
+
 Not covered: failed cells (never stored, so that they are asked again), garbage collection (the catalogue).
 """
 
@@ -38,6 +41,7 @@ MANY_SEGMENTS = 256
 SMALL_SEGMENT_BYTES = 16 * 2**20
 """Segments below this are merged; larger ones are left alone, so that old cells are not rewritten over and over."""
 
+_MAKER = b"made_by"
 MERGED_BYTES = 64 * 2**20
 """Segments are merged up to about this size."""
 
@@ -52,6 +56,7 @@ class AnnotationTable:
         values: Arrow schema of the value columns, without `key`. None: taken from the first segment or the first table
             appended (bulk steps that append Arrow tables); `append` of dictionaries needs it.
         about: What was asked, in JSON values; written once beside the segments for people.
+        made_by: What makes the cells that are appended; empty where it is not told.
 
     """
 
@@ -62,7 +67,10 @@ class AnnotationTable:
         context: str,
         values: pa.Schema | None = None,
         about: Mapping[str, Any] | None = None,
+        *,
+        made_by: str = "",
     ) -> None:
+        self.made_by = made_by
         self.store = store
         self.step = step
         self.context = context
@@ -135,9 +143,23 @@ class AnnotationTable:
         if self._about is not None and not self._told:
             self.store.put_new(f"{self.folder}/about.json", _about_json(self._about))
             self._told = True
-        name = self._put(table)
+        name = self._put(table, self.made_by)
         if self._loaded:
             self._take_up(table, name)
+
+    def made_elsewhere(self, keys: Iterable[str]) -> dict[str, int]:
+        """Known cells among `keys` that something else than `made_by` made: maker -> cells. Empty maker: not told."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self._load()
+        wanted = pa.array(dict.fromkeys(keys), pa.string())
+        found: dict[str, int] = {}
+        for maker, column in self._foreign:
+            count = int(pc.sum(pc.is_in(wanted, value_set=column)).as_py() or 0)
+            if count:
+                found[maker] = found.get(maker, 0) + count
+        return dict(sorted(found.items()))
 
     def compact(self, *, at_least: int = 2) -> int:
         """Merge small segments, `MERGED_BYTES` at a time so that memory stays bounded; returns how many were merged.
@@ -164,16 +186,24 @@ class AnnotationTable:
         return len(entries)
 
     def _merge(self, names: Sequence[str]) -> None:
-        kept = self._put(_settle([self._read(name) for name in names]))
+        by_maker: dict[str, list[tuple[str, pa.Table]]] = {}
         for name in names:
-            if name != kept:
-                self.store.delete(f"{self.folder}/{name}")
+            maker, table = self._read(name)
+            by_maker.setdefault(maker, []).append((name, table))
+        for maker, some in by_maker.items():
+            if len(some) < 2:
+                continue
+            kept = self._put(_settle([table for _, table in some]), maker)
+            for name, _ in some:
+                if name != kept:
+                    self.store.delete(f"{self.folder}/{name}")
 
     def refresh(self) -> None:
         """Forget what was read, so that cells which others stored meanwhile are seen."""
         self._loaded = False
         self._table: pa.Table | None = None
         self._fresh: list[pa.Table] = []
+        self._foreign: list[tuple[str, pa.ChunkedArray]] = []
 
     def __len__(self) -> int:
         """Number of known cells."""
@@ -226,15 +256,17 @@ class AnnotationTable:
     def _read_all(self, names: Sequence[str]) -> None:
         """Read the segments that are there."""
         with ThreadPoolExecutor(max_workers=8) as readers:  # an object store answers many small reads at once
-            tables = list(readers.map(self._read, names))
-        self._table = _distinct(tables) if tables else None
+            read = list(readers.map(self._read, names))
+        self._foreign = [(by, table.column("key")) for by, table in read if self.made_by and by != self.made_by]
+        self._table = _distinct([table for _, table in read]) if read else None
 
     def _take_up(self, table: pa.Table, name: str) -> None:
         """Remember a table that was appended after loading and lies in segment `name`."""
         del name
         self._fresh.append(table)
 
-    def _read(self, name: str) -> pa.Table:
+    def _read(self, name: str) -> tuple[str, pa.Table]:
+        """What made a segment's cells, and the cells."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -246,17 +278,24 @@ class AnnotationTable:
             raise InfiMmrError(message, "Delete this file; its cells are computed again.") from error
         if self._values is None:
             self._values = table.drop_columns(["key"]).schema.remove_metadata()
-        return table.select(self._schema().names).cast(self._schema())
+        return maker_of(table.schema), table.select(self._schema().names).cast(self._schema())
 
-    def _put(self, table: pa.Table) -> str:
+    def _put(self, table: pa.Table, made_by: str) -> str:
         import pyarrow.parquet as pq
 
+        if made_by:
+            table = table.replace_schema_metadata({_MAKER: made_by})
         out = io.BytesIO()
         pq.write_table(table, out, compression="zstd", use_dictionary=False, write_statistics=False)
         data = out.getvalue()
         name = f"{hashlib.sha256(data).hexdigest()}.parquet"
         self.store.put_new(f"{self.folder}/{name}", data)
         return name
+
+
+def maker_of(schema: pa.Schema) -> str:
+    """What a segment's metadata says made its cells; empty where it does not say."""
+    return str((schema.metadata or {}).get(_MAKER, b"").decode())
 
 
 def _about_json(about: Mapping[str, Any]) -> bytes:

@@ -7,16 +7,17 @@ prompt re-asks its own group only. The same image may stand in several groups (i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from data_engine.annotations import AnnotationTable
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
 from shared.fingerprint import fingerprint
+from shared.vlm.checkpoint import maker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import polars as pl
     import pyarrow as pa
@@ -62,7 +63,8 @@ class Asked:
         failures: (`image_hash`, `reason`), or None.
         computed: Cells asked now.
         reused: Cells found.
-        warnings: Restarts, lost workers, failed images.
+        warnings: Restarts, lost workers, failed images, cells that other code made.
+        made_elsewhere: Cells found that something else than this code and library made: maker -> cells.
 
     """
 
@@ -71,6 +73,7 @@ class Asked:
     computed: int
     reused: int
     warnings: list[str]
+    made_elsewhere: dict[str, int] = field(default_factory=dict)
 
 
 def ask_about_images(
@@ -103,6 +106,7 @@ def ask_about_images(
         for group in groups
     ]
     missing = [table.missing(group.images) for table, group in zip(tables, groups, strict=True)]
+    elsewhere = counted(table.made_elsewhere(group.images) for table, group in zip(tables, groups, strict=True))
     places = _places(missing)
     for table in (table for table, hashes in zip(tables, missing, strict=True) if hashes):
         table.refresh()  # what is appended stays on the store until all is answered
@@ -135,13 +139,32 @@ def ask_about_images(
     missing.clear()
     if failed:
         warnings = [*warnings, f"{step}: {len(failed)} images failed, first: {failed[0][1]}"]
+    warnings += told_elsewhere(step, elsewhere)
     return Asked(
         cells=_answered(tables, groups, values),
         failures=pl.DataFrame(sorted(failed), schema=["image_hash", "reason"], orient="row") if failed else None,
         computed=count - len(failed),
         reused=known,
         warnings=warnings,
+        made_elsewhere=elsewhere,
     )
+
+
+def counted(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sum of counts by key."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def told_elsewhere(step: str, elsewhere: Mapping[str, int]) -> list[str]:
+    """A sentence about cells that other code or another version of the library made; none where there are none."""
+    if not elsewhere:
+        return []
+    makers = ", ".join(f"{count} by {maker or 'code that does not say'}" for maker, count in elsewhere.items())
+    return [f"{step}: {sum(elsewhere.values())} cells found were made otherwise ({makers}); their keys are the same"]
 
 
 def _places(missing: Sequence[Sequence[str]]) -> dict[str, tuple[int, str]]:
@@ -190,4 +213,4 @@ def _table(
         "form": asked["form"],
         "sampling": sampling.model_dump(mode="json"),
     }
-    return AnnotationTable(context.store, step, fingerprint(asked), values, about)
+    return AnnotationTable(context.store, step, fingerprint(asked), values, about, made_by=maker(engine))

@@ -12,7 +12,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from data_engine.annotations import AnnotationTable, smallest_value
+from data_engine.annotations import AnnotationTable, maker_of, smallest_value
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
@@ -57,18 +57,20 @@ class StoredCells(AnnotationTable):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        def keys_of(name: str) -> tuple[pa.Schema, list[str]]:
+        def keys_of(name: str) -> tuple[pa.Schema, pa.ChunkedArray]:
             source = pa.PythonFile(_Ranges(self.store, f"{self.folder}/{name}"), mode="r")
             with pq.ParquetFile(source) as file:
-                return file.schema_arrow.remove_metadata(), file.read(columns=["key"]).column("key").to_pylist()
+                return file.schema_arrow, file.read(columns=["key"]).column("key")
 
         with ThreadPoolExecutor(max_workers=8) as readers:
             found = list(readers.map(keys_of, names))
         if self._values is None and found:
-            schema = found[0][0]
+            schema = found[0][0].remove_metadata()
             self._values = schema.remove(schema.get_field_index("key"))
-        for name, (_, keys) in zip(names, found, strict=True):
-            self._place(name, keys)
+        for name, (schema, keys) in zip(names, found, strict=True):
+            if self.made_by and maker_of(schema) != self.made_by:
+                self._foreign.append((maker_of(schema), keys))
+            self._place(name, keys.to_pylist())
 
     def _take_up(self, table: pa.Table, name: str) -> None:
         if name not in self._names:

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.asking import told_elsewhere
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
 from data_engine.stored_cells import StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
+from shared.vlm.checkpoint import maker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,7 +121,8 @@ def embed_frames(
     import pyarrow as pa
 
     about = {"step": STEP, "engine": engine.record()}
-    table = StoredCells(context.store, STEP, fingerprint({"engine": engine.identity()}), about=about)
+    here = fingerprint({"engine": engine.identity()})
+    table = StoredCells(context.store, STEP, here, about=about, made_by=maker(engine))
     keys: list[list[str]] = []
     new: list[list[str]] = []
     place: dict[str, tuple[int, int]] = {}  # of each missing key: a frame and row that has it
@@ -140,6 +143,7 @@ def embed_frames(
             text, pictures = contents[number].row(row)
             yield Ask(key, str(text), "", tuple(pictures or ()))
 
+    elsewhere = table.made_elsewhere(key for some in keys for key in some)
     failed: dict[str, str] = {}
 
     def sink(cells: list[Cell]) -> None:
@@ -156,6 +160,7 @@ def embed_frames(
         task = context.progress.task(description, len(place), unit="texts", known=known)
         warnings = context.runner.ask(engine, asks(), sink, images=images, task=task)
         task.done()
+    warnings += told_elsewhere(STEP, elsewhere)
     made = []
     for some, fresh in zip(keys, new, strict=True):
         failures = {row: failed[key] for row, key in enumerate(some) if key in failed}

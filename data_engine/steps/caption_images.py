@@ -73,7 +73,14 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         failures=asked.failures,
         warnings=warnings,
         record={
-            "models": [{"step": NAME, **settings.engine.record(), "sampling": sampling}],
+            "models": [
+                {
+                    "step": NAME,
+                    **settings.engine.record(),
+                    "sampling": sampling,
+                    "made_elsewhere": asked.made_elsewhere,
+                }
+            ],
             "prompts": [
                 {
                     "step": NAME,

@@ -50,7 +50,14 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         failures=asked.failures,
         warnings=asked.warnings,
         record={
-            "models": [{"step": NAME, **settings.engine.record(), "sampling": sampling.model_dump(mode="json")}],
+            "models": [
+                {
+                    "step": NAME,
+                    **settings.engine.record(),
+                    "sampling": sampling.model_dump(mode="json"),
+                    "made_elsewhere": asked.made_elsewhere,
+                }
+            ],
             "prompts": [{"step": NAME, "name": settings.prompt, "sha256": prompt.sha256}],
         },
     )

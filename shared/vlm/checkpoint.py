@@ -143,6 +143,19 @@ def _hash_of(files: tuple[tuple[str, int, int], ...]) -> str:
     return fingerprint([[Path(path).name, file_hash(Path(path))] for path, _, _ in files])
 
 
+def maker(spec: EngineSpec) -> str:
+    """What makes an answer besides the checkpoint: the library with its version, and a hash of this room's own code."""
+    engine = "endpoint" if spec.endpoint else engine_version(spec.runner)
+    return f"{engine}, code {_code_hash()[:8]}"
+
+
+@cache
+def _code_hash() -> str:
+    """Hash over the code that shows pictures and words to a model and reads what comes back."""
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "images.py"]
+    return fingerprint([[file.name, file_hash(file)] for file in files])
+
+
 def engine_version(runner: str) -> str:
     """Name and version of the library that runs the checkpoint here, for records."""
     if runner == "pooling":

@@ -46,6 +46,12 @@ BUNDLED = "tiny-vl"
 """Model name that stands for the checkpoint shipped in `shared/assets/tiny-vl`."""
 
 
+ASKING_REVISIONS = {"generate": 1, "pooling": 1}
+"""Part of what identifies answers and vectors from 2 on. Raise one by hand where this project's own code changes what a
+model is shown or how its answer is read (the picture's decoding, the conversation, the resize, the pooled token): cells
+and evaluation answers are then asked anew. A change that moves no answer raises nothing; `maker` tells cells apart."""
+
+
 class EngineSpec(Strict):
     """One checkpoint and the way it is driven."""
 
@@ -123,7 +129,8 @@ class EngineSpec(Strict):
         values: dict[str, Any] = {"checkpoint": checkpoint_identity(self), "runner": self.runner}
         values |= {"dtype": self.dtype, "min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
         values |= {"max_model_len": self.max_model_len, "pooling": self.pooling}
-        return values
+        revision = ASKING_REVISIONS[self.runner]
+        return values if revision == 1 else values | {"asking": revision}
 
     def record(self) -> dict[str, Any]:
         """`identity` with the model's name and the engine's version, for manifests."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from data_engine.annotations import MANY_SEGMENTS, AnnotationTable
+from data_engine.stored_cells import StoredCells
 from shared.errors import InfiMmrError
 from shared.store import Store
 
@@ -196,3 +197,23 @@ def test_what_a_refreshed_table_appends_is_read_from_the_store_only(tmp_path: Pa
     assert cells._fresh == []
     assert cells.missing(["a", "b", "c"]) == ["c"]
     assert len(cells) == 2
+
+
+@pytest.mark.parametrize("kind", [AnnotationTable, StoredCells])
+def test_cells_that_other_code_made_are_found_and_told_apart(tmp_path: Path, kind: type[AnnotationTable]) -> None:
+    """Also after the segments were merged, and cells from before code said its name."""
+    store = Store.open(tmp_path)
+
+    def opened(made_by: str) -> AnnotationTable:
+        return kind(store, "caption_images", "c" * 64, VALUES, made_by=made_by)
+
+    for maker, keys in (("", "ab"), ("vllm 1, code x", "cd"), ("vllm 2, code x", "ef")):
+        for key in keys:
+            opened(maker).append([cell(key)])
+    expected = {"": 2, "vllm 1, code x": 1}
+    now = opened("vllm 2, code x")
+    assert now.missing(["a", "b", "c", "e", "z"]) == ["z"]
+    assert now.made_elsewhere(["a", "b", "c", "e", "z"]) == expected
+    assert now.compact() > 0
+    assert opened("vllm 2, code x").made_elsewhere(["a", "b", "c", "e", "z"]) == expected
+    assert opened("").made_elsewhere(["a"]) == {}, "who does not say what makes its cells is told nothing"

@@ -66,6 +66,17 @@ def test_a_second_build_asks_nothing_and_finds_the_same(world, standin):
     assert second.annotations.equals(first.annotations)
 
 
+def test_answers_of_another_version_of_the_code_are_used_and_said(world, monkeypatch):
+    context, engine, _ = world
+    first = type_images.run(context(), type_images.Settings(engine=engine))
+    monkeypatch.setattr("data_engine.asking.maker", lambda _: "vllm 99, code 12345678")
+    again = type_images.run(context(), type_images.Settings(engine=engine))
+    assert (again.computed, again.reused) == (0, 12)
+    assert sum(again.record["models"][0]["made_elsewhere"].values()) == 12
+    assert any("12 cells found were made otherwise (12 by endpoint, code " in warning for warning in again.warnings)
+    assert not any("made otherwise" in warning for warning in first.warnings)
+
+
 def test_another_prompt_model_or_revision_is_asked_anew(world, tmp_path):
     context, engine, _ = world
     mine = tmp_path / "mine.md"

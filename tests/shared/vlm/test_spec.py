@@ -16,9 +16,10 @@ import pytest
 
 from shared.errors import InfiMmrError
 from shared.vlm import EngineSpec, build_conversation
-from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder, checkpoint_hash
+from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder, checkpoint_hash, maker
 from shared.vlm.conversation import embedding_prompt
 from shared.vlm.failures import is_out_of_memory
+from shared.vlm.spec import ASKING_REVISIONS
 from shared.vlm.surroundings import log_path, prepare_environment, quiet
 
 
@@ -145,3 +146,17 @@ def test_running_out_of_memory_is_recognised_in_every_voice() -> None:
     ):
         assert is_out_of_memory(error)
     assert not is_out_of_memory(ValueError("prompt too long"))
+
+
+def test_a_raised_revision_of_the_asking_code_asks_anew_and_the_first_one_asks_nothing_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generate, pooling = EngineSpec(model="tiny-vl"), EngineSpec(model="tiny-vl", runner="pooling")
+    before = generate.identity(), pooling.identity()
+    assert all("asking" not in identity for identity in before), "today's stored cells keep their keys"
+    monkeypatch.setitem(ASKING_REVISIONS, "pooling", 2)
+    assert generate.identity() == before[0]
+    assert pooling.identity() == before[1] | {"asking": 2}
+    assert maker(generate).startswith("vllm")
+    assert maker(pooling).startswith("transformers")
+    assert ", code " in maker(pooling)
