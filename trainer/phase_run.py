@@ -131,6 +131,8 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         preflight.check_attention(phase, request.device)
         preflight.check_compiler()
         preflight.check_ray(request.ray_address)
+        if record is None:  # a dataset that cannot serve is told before a checkpoint of gigabytes is fetched
+            check_dataset(_open(request), phase)
         parent = _parent(phase)
         preflight.check_architecture(parent, phase)
         dtype = record.dtype if record else phase.dtype_on(request.device)
@@ -274,7 +276,10 @@ def _held_out(request: PhaseRequest, parent: Path, output: Path) -> dict[str, An
     """Record of the prompt file of the evaluation during training; empty where there is none."""
     if not request.phase.evaluation.every:
         return {}
-    return write_held_out(request.phase, parent, output, request.store)
+    record = write_held_out(request.phase, parent, output, request.store)
+    if left := ", ".join(f"{count} {reason}" for reason, count in record["left_out"].items()):
+        request.tell(f"phase {request.phase.name}: held-out items that are not asked while it trains: {left}")
+    return record
 
 
 def _location(phase: Phase, parent: Path) -> str:

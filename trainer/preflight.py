@@ -121,12 +121,19 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
             f"checkpoint {checkpoint.name} is a {model_type} model, which is not supported",
             f"name one of the types {', '.join(ARCHITECTURES)} with --from",
         )
+    _check_files(checkpoint, config)
     if phase.data.images != "none" and model_type not in ARCHITECTURES:
         raise InfiMmrError(
             f"checkpoint {checkpoint.name} is a {model_type} model, but phase {phase.name} needs one of "
             f"{', '.join(ARCHITECTURES)}",
             "name a Qwen2.5-VL checkpoint with --from, or train phase fra, which is text only",
         )
+
+
+def _check_files(checkpoint: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without the small files that any phase reads, before advice names another phase."""
+    from shared.vlm.chat_template import PromptRenderer
+
     needed = ["tokenizer.json"]
     if "vision_config" in config and not any(
         (checkpoint / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
@@ -138,6 +145,7 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
                 f"checkpoint {checkpoint.name} lacks {name}",
                 "copy the tokenizer and processor files of its base model into it",
             )
+    PromptRenderer(checkpoint)
 
 
 def safetensors_header(file: Path) -> dict[str, Any]:

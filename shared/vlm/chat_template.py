@@ -110,7 +110,7 @@ class PromptRenderer:
         """Read the checkpoint's small files; `limits` overrule the processor's `min_pixels` and `max_pixels`.
 
         Raises:
-            InfiMmrError: it has no tokenizer.json or no chat template.
+            InfiMmrError: it has no tokenizer.json or no chat template, or one of its files cannot be read.
 
         """
         self._folder = checkpoint
@@ -124,11 +124,24 @@ class PromptRenderer:
         text = self._template_text()
         if not text:
             raise InfiMmrError(f"checkpoint {checkpoint.name} has no chat template", "name an instruct checkpoint")
-        self._template = _environment().from_string(text)
+        import jinja2
+
+        try:
+            self._template = _environment().from_string(text)
+        except jinja2.exceptions.TemplateError as error:
+            raise InfiMmrError(
+                f"the chat template of checkpoint {checkpoint.name} cannot be read: {error}", "fetch its files again"
+            ) from error
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._folder / name
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (OSError, ValueError) as error:
+            raise InfiMmrError(
+                f"{name} of checkpoint {self._folder.name} cannot be read ({type(error).__name__})",
+                "fetch its files again",
+            ) from error
         return content if isinstance(content, dict) else {}
 
     def _template_text(self) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InfiMmrError
-from shared.vlm.checkpoint import BUNDLED_FOLDER
+from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder
+from shared.vlm.spec import EngineSpec
 from trainer import preflight
 from trainer.phase import load_phase
 from trainer.phase_run import PhaseRequest, run_phase, saved_step
@@ -63,6 +64,25 @@ def test_a_text_model_trains_the_text_phase_only(checkpoint):
     (checkpoint / "config.json").write_text(json.dumps(text))
     preflight.check_architecture(checkpoint, load_phase("fra", "local"))
     with pytest.raises(InfiMmrError, match="train phase fra"):
+        preflight.check_architecture(checkpoint, load_phase("mre", "local"))
+
+
+def test_a_base_model_without_a_chat_template_is_refused_and_not_sent_to_another_phase(checkpoint):
+    (checkpoint / "chat_template.jinja").unlink()
+    for name in ("mre", "fra"):
+        with pytest.raises(InfiMmrError, match=r"has no chat template. name an instruct checkpoint"):
+            preflight.check_architecture(checkpoint, load_phase(name, "local"))
+    with_config(checkpoint, model_type="llama", vision_config=None)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    with pytest.raises(InfiMmrError, match="has no chat template"):
+        preflight.check_architecture(checkpoint, load_phase("mre", "local"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("chat_template.jinja", "{% if"), ("tokenizer_config.json", "{")])
+def test_a_checkpoint_whose_small_files_are_cut_short_is_refused_by_name(checkpoint, name, text):
+    (checkpoint / name).write_text(text)
+    with pytest.raises(InfiMmrError, match="cannot be read"):
         preflight.check_architecture(checkpoint, load_phase("mre", "local"))
 
 
@@ -147,9 +167,8 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path, monkeypatch)
 
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    phase = load_phase("fra", "full", ['model.start="Qwen/Nope"', 'model.revision=""'])
     with pytest.raises(InfiMmrError, match=r"Qwen/Nope at revision main cannot be fetched.*Check the id") as error:
-        run_phase(PhaseRequest(phase, tmp_path / "run", store=str(tmp_path)))
+        checkpoint_folder(EngineSpec(model="Qwen/Nope"))
     assert "\n" not in str(error.value)
 
 
