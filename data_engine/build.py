@@ -369,6 +369,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     assembled: Assembled,
     counts: list[StepCount],
 ) -> ManifestDraft:
+    from data_engine.captioning import unfit_captions
     from data_engine.pins import unpinned
     from shared.dataset_version import Input, ManifestDraft, Prompt
 
@@ -393,6 +394,12 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     warnings += [text for result in results.values() for text in result.warnings]
     if assembled.rows.height == 0:
         warnings.append("no row was kept")
+    models = [dict(model) for record in records for model in record.get("models", [])]
+    if unfit := unfit_captions(dict(work.recipe.steps()).get("caption_images"), work.inputs.source.location):
+        warnings.insert(0, unfit)
+        for model in models:
+            if model.get("step") == "caption_images":
+                model["unfit"] = unfit  # the trainer keeps such captions out of its prompts
     if not work.inputs.source.licence:
         warnings.append("the licence of the rows is not stated (--licence, or source.licence)")
     return ManifestDraft(
@@ -407,7 +414,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
             *(entry(work.inputs.benchmarks[name], other.records) for name, other in benchmark_reads.items()),
         ],
         counts=counts,
-        models=[model for record in records for model in record.get("models", [])],
+        models=models,
         prompts=[Prompt(name=name, sha256=sha256) for name, sha256 in sorted(prompts.items())],
         decontamination=_merged(record.get("coverage", {}) for record in records),
         canaries=_merged(record.get("canaries", {}) for record in records),

@@ -16,7 +16,7 @@ from shared.config import Strict
 from shared.errors import did_you_mean
 from shared.placeholders import harmless
 from shared.schema import IMAGE_TYPES
-from shared.vlm.spec import EngineSpec, Sampling
+from shared.vlm.spec import BUNDLED, EngineSpec, Sampling
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,6 +47,20 @@ class Captioning(Strict):
     def prompt_of(self, image_type: str) -> str:
         """Name or path of the prompt that captions images of `image_type`."""
         return self.prompts.get(image_type, f"caption_{image_type}")
+
+
+def unfit_captions(step: Captioning | None, location: str) -> str:
+    """Why captions of rows from `location` would be wrong, as a sentence; empty where there is no reason to think so.
+
+    The bundled checkpoint has seen the pictures that this project draws and no others: of a real chart it says what
+    some drawn one might have shown.
+    """
+    if step is None or step.engine.endpoint is not None or step.engine.model != BUNDLED or location == "mini":
+        return ""
+    return (
+        f"captions by {BUNDLED} are WRONG for these pictures: it knows only those that this project draws itself; "
+        "name another checkpoint with --set steps.caption_images.engine.model=..., or take them for a rehearsal only"
+    )
 
 
 def caption_values() -> pa.Schema:

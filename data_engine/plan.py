@@ -246,8 +246,10 @@ def _seconds_per_call(store: Store, profile: str, step: str) -> float:
 
 
 def _told(inputs: Inputs, read: Ingested, pictures: int, steps: list[dict[str, Any]], starts: int) -> dict[str, Any]:
+    from data_engine.captioning import unfit_captions
     from data_engine.findings import reason_counts
 
+    unfit = unfit_captions(dict(inputs.recipe.steps()).get("caption_images"), inputs.source.location)
     seconds = sum(step["seconds"] for step in steps)
     seconds += starts * ASSUMED[inputs.recipe.profile]["start"]
     seconds += pictures * SECONDS_PER_PICTURE + read.rows.height * SECONDS_PER_ROW
@@ -255,7 +257,7 @@ def _told(inputs: Inputs, read: Ingested, pictures: int, steps: list[dict[str, A
         "rows": read.rows.height,
         "rejected_by_source": read.rejections.height,
         "reasons": reason_counts(read.rejections),
-        "notes": [*inputs.source.notes],
+        "notes": [*inputs.source.notes, *([unfit] if unfit else [])],
         "images": pictures,
         "benchmarks": {name: source.location for name, source in inputs.benchmarks.items()},
         "steps": steps,

@@ -54,6 +54,9 @@ class DataSettings(Strict):
     profile_check: bool = Field(
         default=True, description="Refuse a dataset version that was built for the other profile."
     )
+    allow_unfit_captions: bool = Field(
+        default=False, description="Put captions into prompts whose writer does not know such pictures."
+    )
     allow_test_set: bool = Field(default=False, description="Train on a benchmark, which is for testing only.")
 
 

@@ -68,12 +68,19 @@ class PromptFile:
 
 
 def check_purpose(manifest: Manifest, phase: Phase) -> None:
-    """Refuse to train on a benchmark: a policy that has seen its answers cannot be measured by it.
+    """Refuse what would teach the wrong thing: a benchmark's answers, or captions that tell of other pictures.
 
     Raises:
-        InfiMmrError: the dataset was read by the benchmark reader, or is named as a benchmark.
+        InfiMmrError: the dataset was read by the benchmark reader, is named as a benchmark, or holds captions that its
+            build calls unfit and the phase puts into its prompts.
 
     """
+    unfit = next((str(model["unfit"]) for model in manifest.models if model.get("unfit")), "")
+    if unfit and phase.data.captions and not phase.data.allow_unfit_captions:
+        raise InfiMmrError(
+            f"phase {phase.name} puts captions into prompts, and of those of {manifest.label} the build says: {unfit}",
+            "build it with a captioner that knows such pictures, or allow it with --set data.allow_unfit_captions=true",
+        )
     from trainer.evaluation.tasks import OTHERS, PAPER
 
     source = manifest.recipe.get("source")

@@ -7,6 +7,7 @@ import os
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from data_engine.build import BuildRequest, build
 from data_engine.intake.ingest import ingest
@@ -288,6 +289,24 @@ def test_rows_of_ones_own_keep_their_name_columns_and_have_no_licence_of_somebod
     assert json.loads(kept["extra"][0])["columns"] == {"subject": "sums"}
     stated = run(str(own), tmp_path / "store", **options, licence="CC-BY-NC-4.0").version.manifest
     assert stated.licences == {"my-sums": "CC-BY-NC-4.0"}
+
+
+def test_a_plan_warns_where_the_bundled_checkpoint_would_caption_pictures_that_it_does_not_know(tmp_path):
+    (tmp_path / "rows").mkdir()
+    Image.new("RGB", (64, 64), (9, 90, 30)).save(tmp_path / "rows" / "a.png")
+    row = {"question": "<image>What?", "answer": "1", "image": "a.png"}
+    (tmp_path / "rows" / "rows.jsonl").write_text(json.dumps(row))
+    own = tmp_path / "own.toml"
+    steps = "[steps.type_images]\n[steps.type_images.engine]\nmodel = 'tiny-vl'\n[steps.caption_images]\n"
+    steps += "[steps.caption_images.engine]\nmodel = 'tiny-vl'\n"
+    own.write_text(f"[source]\nreader = 'virl39k'\nlocation = 'mini'\n{steps}")
+    request = BuildRequest(str(own), "local", str(tmp_path / "store"))
+    assert not any("WRONG" in note for note in plan_build(request, Progress())["notes"])
+    real = BuildRequest(str(own), "local", str(tmp_path / "store"), source=str(tmp_path / "rows"))
+    assert any("captions by tiny-vl are WRONG" in note for note in plan_build(real, Progress())["notes"])
+    served = ("steps.caption_images.engine.endpoint='http://127.0.0.1:9/v1'",)
+    other = BuildRequest(str(own), "local", str(tmp_path / "store"), source=str(tmp_path / "rows"), overrides=served)
+    assert not any("WRONG" in note for note in plan_build(other, Progress())["notes"])
 
 
 def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):

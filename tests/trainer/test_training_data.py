@@ -185,6 +185,21 @@ def test_training_on_a_benchmark_is_refused_unless_allowed_and_not_planned_eithe
     assert make_plan(load_phase("fra", "local", [*SMALL, *allowed]), store=store)["counts"]["rows"] == 8
 
 
+def test_captions_that_their_build_calls_wrong_stay_out_of_prompts_unless_asked_for(row, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    rows = [row("mini-virl39k", index) for index in range(12)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=ROW_SCHEMA), folder / "data-00000.parquet")
+    unfit = {"step": "caption_images", "model": "tiny-vl", "unfit": "captions by tiny-vl are WRONG for these pictures"}
+    draft = ManifestDraft(name="mine", profile="local", models=[unfit])
+    publish_version(tmp_path / "store", draft, [folder / "data-00000.parquet"])
+    store, chosen = str(tmp_path / "store"), 'data.dataset="mine"'
+    with pytest.raises(InfiMmrError, match=r"captions by tiny-vl are WRONG.*data\.allow_unfit_captions=true"):
+        prompts_of(store, tmp_path, "cmra", [chosen])
+    assert prompts_of(store, tmp_path, "cmra", [chosen, "data.allow_unfit_captions=true"])[0].rows == 8
+    assert prompts_of(store, tmp_path, "mre", [chosen])[0].rows == 8, "a phase without captions is not concerned"
+
+
 def test_rows_that_do_not_train_are_told_by_reason_with_the_first_of_them(row, publish, tmp_path):
     rows = [row("mini-virl39k", index) for index in range(12)]
     rows[2]["question"] = "<image>" + "1 + 1 = ? " * 400
