@@ -138,11 +138,15 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
 
 
 def _check_engines(recipe: Recipe, request: BuildRequest) -> None:
-    """Refuse an environment without the vLLM that a step will start here, before the source is read."""
+    """Refuse models that are nowhere and an environment without the vLLM that a step will start, before any work."""
     from shared.installation import check_vllm
+    from shared.vlm.checkpoint import check_hub_id
     from shared.vlm.surroundings import cuda_seen
 
     engines = [settings.engine for _, settings in recipe.steps() if hasattr(settings, "engine")]
+    for engine in engines:
+        with _told(recipe.name, "looking for its models"):
+            check_hub_id(engine)
     if request.runner == "local" and any(one.endpoint is None and one.runner == "generate" for one in engines):
         check_vllm(cuda=cuda_seen())
 

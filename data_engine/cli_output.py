@@ -52,6 +52,8 @@ def say_plan(plan: Mapping[str, Any]) -> None:
         _say(f"  note: {note}")
     for step in plan["steps"]:
         calls = f"{step['model_calls']} model calls, {step['reused']} reused" if step["model"] else step["note"]
+        if step["model"] and step["note"]:
+            _say(f"  note: {step['note']}")
         _say(f"  {step['name']:<26}{calls:<44}{human_seconds(step['seconds']):>12}")
     _say(f"{plan['model_calls']} model calls, about {human_seconds(plan['seconds'])} ({plan['formula']})")
 

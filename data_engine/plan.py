@@ -168,6 +168,8 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
 
 
 def _steps(inputs: Inputs, store: Store, context: StepContext, runner: CountingRunner) -> list[dict[str, Any]]:
+    from shared.vlm.checkpoint import check_hub_id
+
     steps: list[dict[str, Any]] = []
     results: dict[str, StepResult] = {}
     for name, settings in inputs.recipe.steps():
@@ -179,7 +181,7 @@ def _steps(inputs: Inputs, store: Store, context: StepContext, runner: CountingR
             entry["reused"] = _ask_step(name, settings, held, results, runner)
             entry["model"] = settings.engine.model
             entry["model_calls"] = len(runner.asked) - before
-            entry["note"] = ""
+            entry["note"] = check_hub_id(settings.engine) if entry["model_calls"] else ""
             per_call = _seconds_per_call(store, inputs.recipe.profile, name)
             entry["seconds"] = round(entry["model_calls"] * per_call, 1)
         steps.append(entry)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / BUNDLED
 
+HUB_SECONDS = 10.0
+"""What the hub gets to answer whether it has a model."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
@@ -108,6 +110,41 @@ def template_folder(model: str, revision: str | None) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         message = f"the chat template of {model} cannot be fetched ({type(error).__name__})"
         raise InfiMmrError(message, "Check the network, or name a folder with the checkpoint's files") from error
+
+
+def check_hub_id(spec: EngineSpec) -> str:
+    """Ask the hub about a model that is not on this machine, before any work is done for it.
+
+    Returns:
+        A sentence where nothing can be known, because the hub does not answer; else empty.
+
+    Raises:
+        InfiMmrError: the hub has no such model or revision, or keeps it from this user.
+
+    """
+    if spec.endpoint or is_folder(spec.model) or fetched_commit(spec):
+        return ""
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f"at revision {spec.revision or 'main'}"
+    try:
+        HfApi().model_info(spec.model, revision=spec.revision, timeout=HUB_SECONDS)
+    except GatedRepoError as error:
+        raise InfiMmrError(f"model {spec.model} is gated", "Ask for access on the hub and set HF_TOKEN") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        message = f"the hub has no model {spec.model} {at}, or keeps it from you"
+        raise InfiMmrError(message, "Check the id, set HF_TOKEN for a private model, or name a folder") from error
+    except (HfHubHTTPError, httpx.HTTPError, OfflineModeIsEnabled, OSError):
+        return f"{spec.model} {at} is not on this machine, and the hub does not answer"
+    return ""
 
 
 def _checked(folder: Path) -> Path:
