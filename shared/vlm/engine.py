@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
 from shared.images import ImageRefused, decode_rgb
-from shared.installation import check_vllm
+from shared.installation import check_vllm, mend_wheel_tag
 from shared.vlm.checkpoint import checkpoint_folder
 from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError, is_out_of_memory
 from shared.vlm.spec import Answer, Sampling, pixel_limits
@@ -45,6 +45,7 @@ class VllmEngine:
         self.spec = spec
         folder = checkpoint_folder(spec)
         check_vllm(cuda=cuda_seen())
+        mend_wheel_tag()  # a script of one's own has not come through our commands
         prepare_environment(tensor_parallel_size=spec.tensor_parallel_size)
         try:
             with quiet():
