@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,8 @@ CARD_FOR_3B_GIB = 75
 def card():
     """Say which card it was."""
     asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    print("\ncard:", subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip())
+    if shutil.which("nvidia-smi"):
+        print("\ncard:", subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip())
 
 
 def program(module: str, *words: object, **variables: str) -> subprocess.Popen[str]:
