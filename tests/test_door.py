@@ -5,10 +5,12 @@ How fast a machine is says nothing about the program: what is measured is measur
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +75,19 @@ def test_help_costs_a_small_multiple_of_starting_python(module):
     bare = processor_seconds("-c", "pass")
     door = processor_seconds("-c", f"from {module} import main; main()", "--help")
     assert door < TIMES_BARE_PYTHON * bare, f"{door:.3f} s of processor time against {bare:.3f} s"
+
+
+def test_no_test_fails_by_the_clock():
+    """Neither by an assertion on elapsed time nor by Hypothesis' deadline per example."""
+    from hypothesis import HealthCheck, settings
+
+    assert settings.default.deadline is None
+    assert HealthCheck.too_slow in settings.default.suppress_health_check
+    clocks = re.compile(r"assert .*(time\.(time|monotonic|perf_counter)\(|deadline\b(?! is None))")
+    found = [
+        f"{file.name}:{number}"
+        for file in Path(__file__).parent.rglob("*.py")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if clocks.search(line) and file != Path(__file__)
+    ]
+    assert found == []
