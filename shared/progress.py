@@ -129,7 +129,7 @@ class _Work:
         return ", ".join(parts)
 
     def _already(self) -> str:
-        return f"{human_bytes(self.known) if self.unit == 'bytes' else f'{self.known:,}'} known before"
+        return f"{human_bytes(self.known) if self.unit == 'bytes' else f'{self.known:,}'} already there"
 
     def _pace(self, clock: float) -> Iterator[str]:
         if not self.seen or self.waits:

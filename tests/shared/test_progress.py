@@ -62,7 +62,7 @@ def test_a_line_stands_there_for_each_step_with_counts_time_and_pace():
     with told.progress.step("assemble"):
         told.passes(1)
     assert told.lines == [
-        "caption_images: 200 images in 10.0 s, 20 images/s, 600 answer tokens/s, 40 known before",
+        "caption_images: 200 images in 10.0 s, 20 images/s, 600 answer tokens/s, 40 already there",
         "assemble: done in 1.0 s",
     ]
 
