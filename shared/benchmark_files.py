@@ -81,7 +81,7 @@ def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Itera
 
     """
     for file in benchmark_files(name, path):
-        for index, record in enumerate(_records(file)):
+        for index, record in enumerate(file_records(file)):
             if record is None:
                 yield _bad_row(f"{file.stem}-line-{index + 1}", "unreadable")
                 continue
@@ -91,7 +91,7 @@ def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Itera
 def fields_taken(name: str, path: str | Path) -> dict[str, str]:
     """Which column of the file serves which role (id, question, answer, choices, images), from its first row."""
     for file in benchmark_files(name, path):
-        for record in _records(file):
+        for record in file_records(file):
             if record is not None:
                 roles = {
                     "id": ID_FIELDS, "question": QUESTION_FIELDS, "answer": ANSWER_FIELDS, "choices": CHOICE_FIELDS,
@@ -138,7 +138,7 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
     raise InfiMmrError(message, f"Point {name}=PATH at the folder or file with the items")
 
 
-def _records(file: Path) -> Iterator[dict[str, Any] | None]:
+def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
     """Records of one file; None for a line that cannot be read."""
     try:
         if file.suffix == ".parquet":
@@ -268,7 +268,7 @@ def _answer(record: Mapping[str, Any]) -> str:
     """The gold as text: floats without a needless `.0`, lists joined by commas, what follows `####` in GSM8K."""
     value = next((record[field] for field in ANSWER_FIELDS if record.get(field) is not None), None)
     if isinstance(value, str) and value.startswith("[") and value.endswith("]") and "final_answer" in record:
-        value = _literal_list(value)
+        value = literal_list(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(part).strip() for part in value)
     if isinstance(value, float) and value.is_integer():
@@ -277,7 +277,7 @@ def _answer(record: Mapping[str, Any]) -> str:
     return text.rsplit("####", 1)[1].strip() if "####" in text else text
 
 
-def _literal_list(text: str) -> list[Any] | str:
+def literal_list(text: str) -> list[Any] | str:
     """A list that a mirror wrote as text (JSON or Python's repr); the text itself where it is neither."""
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -292,7 +292,7 @@ def _literal_list(text: str) -> list[Any] | str:
 def _choices(record: Mapping[str, Any]) -> list[str]:
     value = next((record[field] for field in CHOICE_FIELDS if record.get(field)), None)
     if isinstance(value, str):
-        parsed = _literal_list(value) if value.startswith("[") else value
+        parsed = literal_list(value) if value.startswith("[") else value
         value = parsed if isinstance(parsed, list) else [part.strip() for part in value.split(";")]
     return [_text(part) for part in value if _text(part).strip()] if isinstance(value, (list, tuple)) else []
 

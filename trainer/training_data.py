@@ -81,11 +81,11 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
             f"phase {phase.name} puts captions into prompts, and of those of {manifest.label} the build says: {unfit}",
             "build it with a captioner that knows such pictures, or allow it with --set data.allow_unfit_captions=true",
         )
-    from trainer.evaluation.tasks import OTHERS, PAPER
+    from trainer.evaluation.tasks import task_names
 
     source = manifest.recipe.get("source")
     reader = source.get("reader") if isinstance(source, dict) else None
-    if (reader == "benchmark" or manifest.name in (*PAPER, *OTHERS)) and not phase.data.allow_test_set:
+    if (reader == "benchmark" or manifest.name in task_names()) and not phase.data.allow_test_set:
         raise InfiMmrError(
             f"dataset {manifest.label} is a benchmark, for testing only: a policy trained on it can no longer be "
             "measured by it",

@@ -28,7 +28,7 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
         Path | None, typer.Option(help='Score lines {"benchmark","item","output"} made elsewhere; loads no model.')
     ] = None,
     benchmarks: Annotated[
-        str, typer.Option(help="all (the paper's five), or names with commas: math500,mathverse,...")
+        str, typer.Option(help="all (the paper's five), or names and task files: math500,./my-task.toml,...")
     ] = "all",
     source: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: items from a file, folder or dataset reference.")

@@ -7,17 +7,22 @@ Output: `ItemSet`: the items in order and the record of where they come from. Pi
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.answers import answer_kind
-from shared.benchmark_files import benchmark_files, read_benchmark
+from shared.benchmark_files import benchmark_files, file_records, read_benchmark, read_record
 from shared.code_points import carried_value
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import file_hash, fingerprint
 from trainer.evaluation.task import Item
+from trainer.evaluation.tasks import task
+
+if TYPE_CHECKING:
+    from trainer.evaluation.task_files import ItemReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,14 @@ def load_items(name: str, source: str | None, store: str | None, *, images: bool
         InfiMmrError: no dataset version and no source, or a source that cannot be read.
 
     """
+    own = task(name).items
+    named = source is not None
+    if source is None and own is not None:
+        source = own.place()
     if source is not None and (Path(source).exists() or not _is_reference(source)):
-        return _from_file(name, source, images=images, limit=limit)
+        found = _from_file(name, source, images=images, limit=limit)
+        found.record["from"] = "file" if named else "task file"
+        return found
     return _from_version(name, source or name, store, images=images, limit=limit)
 
 
@@ -63,7 +74,8 @@ def _is_reference(source: str) -> bool:
 
 def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> ItemSet:
     files = benchmark_files(name, source)
-    rows = read_benchmark(name, source, images=images)
+    own = task(name).items
+    rows = read_benchmark(name, source, images=images) if own is None else _own_rows(name, files, own, images=images)
     items = [_item(name, row) for row in _first(rows, limit)]
     record = {
         "from": "file",
@@ -73,6 +85,20 @@ def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> It
         "mended_golds": sum("mends" in item.extra for item in items),
     }
     return ItemSet(items, record)
+
+
+def _own_rows(name: str, files: Sequence[Path], own: ItemReader, *, images: bool) -> Iterator[Any]:
+    """Rows of a task that is a file: its columns, its filter, its golds; a key that occurs again gets a number."""
+    seen: Counter[str] = Counter()
+    for file in files:
+        for index, record in enumerate(file_records(file)):
+            if record is None:
+                yield {**read_record(name, {"question": "", "answer": ""}, file, index), "problem": "unreadable"}
+            elif (prepared := own.prepare(record)) is not None:
+                row = own.complete(dict(read_record(name, prepared, file, index, images=images)), record)
+                seen[row["source_id"]] += 1
+                again = seen[row["source_id"]]
+                yield row if again == 1 else {**row, "source_id": f"{row['source_id']}#{again}"}
 
 
 def _first(rows: Iterator[Any], limit: int | None) -> Iterator[Any]:

@@ -59,11 +59,25 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
         table = _groups(task, counted, group)
         if table:
             result[name] = table
+    if task.together:
+        result["together"] = {name: _together(counted, group) for name, group in task.together.items()}
     if task.official is not None:
         result["official"] = _official(counted)
     if any(entry.sample for entry in scored):
         result["samples"] = _samples(scored)
-    return {**result, "task_version": task.version, "protocol": task.protocol}
+    origin = {"task_file": task.origin} if task.origin else {}
+    return {**result, "task_version": task.version, **origin, "protocol": task.protocol}
+
+
+def _together(counted: Sequence[Scored], group: Callable[[Item], str]) -> dict[str, Any]:
+    """Share of groups whose items are all right (all variants of a problem, all questions about a picture)."""
+    right: dict[str, bool] = {}
+    for entry in counted:
+        name = group(entry.item)
+        right[name] = right.get(name, True) and entry.correct
+    values = [float(value) for value in right.values()]
+    low, high = exact_interval(round(sum(values)), len(values))
+    return {"n": len(values), "accuracy": mean(values), "stderr": standard_error(values), "interval95": [low, high]}
 
 
 def _headline(values: Sequence[float], strata: Sequence[str | None] | None) -> float:
@@ -135,16 +149,23 @@ def _samples(scored: Sequence[Scored]) -> dict[str, Any]:
     means = [mean([float(value) for value in values]) for values in by_item.values()]
     powers = [2**power for power in range(20) if 2**power <= k]
     sizes = sorted({*powers, k}) if k else []
+    passed = {str(size): [pass_at_k(len(values), sum(values), size) for values in by_item.values()] for size in sizes}
+    errors = {size: standard_error(values) for size, values in passed.items()}
     return {
         "k": k,
         "n": len(by_item),
         "avg_at_k": mean(means),
         "avg_at_k_stderr": standard_error(means),
-        "pass_at": {
-            str(size): mean([pass_at_k(len(values), sum(values), size) for values in by_item.values()])
-            for size in sizes
-        },
+        "avg_at_k_interval95": _around(mean(means), standard_error(means)),
+        "pass_at": {size: mean(values) for size, values in passed.items()},
+        "pass_at_stderr": errors,
+        "pass_at_interval95": {size: _around(mean(values), errors[size]) for size, values in passed.items()},
     }
+
+
+def _around(value: float, error: float) -> list[float]:
+    """95% interval of a mean over items, within 0 and 1."""
+    return [max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)]
 
 
 def output_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:

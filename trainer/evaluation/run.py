@@ -101,8 +101,9 @@ def evaluate_outputs(
         InfiMmrError: the file cannot be read or holds nothing for the benchmarks asked, or items are missing.
 
     """
+    asked = benchmark_names(benchmarks) if benchmarks and benchmarks != "all" else []
     lines = read_outputs(Path(file))
-    names = benchmark_names(benchmarks) if benchmarks and benchmarks != "all" else list(lines.by_benchmark)
+    names = asked or list(lines.by_benchmark)
     names = [name for name in names if name in lines.by_benchmark]
     if not names:
         held = ", ".join(lines.by_benchmark) or "none"

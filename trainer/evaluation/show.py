@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.evaluation.results import other_items
-from trainer.evaluation.tasks import task
+from trainer.evaluation.tasks import shown_task as task
 
 
 def print_document(document: Mapping[str, Any], console: Console | None = None) -> None:
@@ -50,12 +50,17 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"† {title}: other items than the benchmark's dataset version: {other}"
         if result.get("subset"):
             yield f"{title}: subset {result['subset']}"
+        for share, found in result.get("together", {}).items():
+            yield f"{title}: {share} {100 * found['accuracy']:.2f} ± {100 * found['stderr']:.2f} of {found['n']}"
         if result["unscored"]:
             reasons = ", ".join(f"{reason} {count}" for reason, count in result["unscored_reasons"].items())
             yield f"{title}: unscored {result['unscored']} ({reasons})"
         samples = result.get("samples")
         if samples:
-            passes = ", ".join(f"pass@{k} {100 * value:.2f}" for k, value in samples["pass_at"].items())
+            errors = samples.get("pass_at_stderr", {})
+            passes = ", ".join(
+                f"pass@{k} {100 * value:.2f} ± {100 * errors.get(k, 0):.2f}" for k, value in samples["pass_at"].items()
+            )
             mean = f"avg@{samples['k']} {100 * samples['avg_at_k']:.2f} ± {100 * samples['avg_at_k_stderr']:.2f}"
             yield f"{title}: {mean}; {passes}"
         if result.get("missing_outputs"):

@@ -11,10 +11,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.answers import Grade, Verdict, extract_answer
 from shared.answers.extract import answer_region, boxed_contents
+
+if TYPE_CHECKING:
+    from trainer.evaluation.task_files import ItemReader
 
 Pair = dict[str, Any]
 """What the grader is asked: `pred`, `gold` and options of `shared.answers.grade`."""
@@ -123,6 +126,9 @@ class Task:
         subset: The part of the benchmark that an item belongs to, where it has several; named in every result.
         stratum: The headline is the mean over these groups' accuracies (MathVerse's versions); None: over items.
         cluster: Items that share a problem, whose scores are not independent.
+        together: Shares of groups whose items are all right (all variants of a problem), by name: an item's group.
+        items: Reads the items of a task that is a file; None where `shared.benchmark_files` knows the benchmark.
+        origin: File and hash of a task that is a file.
         protocol: One sentence on how this differs from the published protocol.
 
     """
@@ -139,6 +145,9 @@ class Task:
     subset: Callable[[Item], str | None] | None = None
     stratum: Callable[[Item], str | None] | None = None
     cluster: Callable[[Item], str] | None = None
+    together: Mapping[str, Callable[[Item], str]] = field(default_factory=dict)
+    items: ItemReader | None = None
+    origin: str = ""
 
 
 def final_answer(output: str) -> str | None:

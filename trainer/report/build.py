@@ -15,7 +15,7 @@ from typing import Any
 
 from shared.number_text import human_seconds
 from trainer.evaluation.results import other_items
-from trainer.evaluation.tasks import OTHERS, task
+from trainer.evaluation.tasks import shown_task as task
 from trainer.report import paper
 from trainer.report.charts import Series, interval_bar, line_chart, share_bar
 from trainer.report.collect import CURVES, Run, differences, starts
@@ -45,7 +45,8 @@ class Report:
 def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
     """The report of `runs`, in their order."""
     evaluated = [run for run in runs if run.evaluation]
-    names = [*paper.COLUMNS, *(name for name in OTHERS if any(name in _benchmarks(run) for run in evaluated))]
+    scored = {name for run in evaluated for name in _benchmarks(run)}
+    names = [*paper.COLUMNS, *sorted(scored - set(paper.COLUMNS))]
     notes = [paper.LOCAL_NOTE] if any(run.local for run in evaluated) else []
     notes.append(paper.GENERAL_NOTE if evaluated else paper.NO_EVALUATION_NOTE)
     for run in evaluated:

@@ -1,0 +1,275 @@
+# ruff: noqa: E501 - records of published layouts stand one a line
+"""Tasks that are one TOML file: the user's own, and those that come with the project beside the paper's five."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from shared.errors import InfiMmrError, UsageError
+from trainer.evaluation.items import load_items
+from trainer.evaluation.run import evaluate_outputs
+from trainer.evaluation.tasks import _OWN, benchmark_names, file_names, task
+
+MATH500 = 'title = "Mine"\nscorer = "answer"\n[source]\nlocation = "{place}"\n'
+MATHVISTA = """
+title = "Mine"
+decimals = "precision"
+unit = "unit"
+[source]
+location = "{place}"
+[scorer]
+by = "answer_type"
+otherwise = "option"
+scorers = {{ float = "number", integer = "number" }}
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """Task files of one test are unknown to the next."""
+    yield
+    _OWN.clear()
+
+
+def jsonl(rows, file):
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def scored(tmp_path, name, outputs, **sources):
+    lines = [{"benchmark": name, "item": key, "output": text} for key, text in outputs]
+    file = jsonl(lines, tmp_path / "outputs.jsonl")
+    return evaluate_outputs(file, None, str(tmp_path / "store"), sources=sources)["benchmarks"][name]
+
+
+@pytest.mark.parametrize(
+    ("builtin", "file", "text"),
+    [("math500", "text/math500.parquet", MATH500), ("mathvista", "bench/mathvista_testmini_text.json", MATHVISTA)],
+)
+def test_a_benchmark_written_as_a_file_has_the_accuracy_of_the_built_in_task(real_data, tmp_path, builtin, file, text):
+    place = real_data / file
+    (tmp_path / "mine.toml").write_text(text.format(place=place))
+    assert benchmark_names(str(tmp_path / "mine.toml")) == ["mine"]
+    items = load_items(builtin, str(place), None, images=False).items
+    forms = [
+        "\\boxed{%s}",
+        "%s",
+        "<answer>%s</answer>",
+        "\\boxed{%s.}",
+        "I think %s, or not",
+        "<think>x</think>\\boxed{%s}",
+    ]
+    others = [item.answer for item in items]
+    outputs = [
+        (item.key, forms[place % 6] % (item.answer if place % 5 else others[place - 7]))
+        for place, item in enumerate(items)
+    ]
+    letters = [(item.key, f"\\boxed{{{'ABCD'[place % 4]}}}") for place, item in enumerate(items) if item.choices]
+    for answers in (outputs, letters, [(item.key, "\\boxed{%s5}" % item.answer) for item in items]):  # noqa: UP031
+        if not answers:
+            continue
+        ours = scored(tmp_path, builtin, answers, **{builtin: str(place)})
+        theirs = scored(tmp_path, "mine", answers)
+        for number in ("n", "correct", "accuracy", "stderr", "unscored", "no_answer", "by_kind"):
+            assert ours[number] == theirs[number], number
+
+
+SHAPES = {
+    "mmmu": (
+        [
+            {"id": "validation_Math_1", "question": "Which is <image 1>?", "options": "['3', '<image 2>', '5']", "answer": "B",
+             "question_type": "multiple-choice", "subfield": "Geometry", "topic_difficulty": "Easy"},
+            {"id": "validation_Math_2", "question": "Find x.", "options": "[]", "answer": "['1.234', '$1.234']",
+             "question_type": "open", "subfield": "Algebra", "topic_difficulty": "Hard"},
+        ],
+        [("validation_Math_1", "\\boxed{B}", 1), ("validation_Math_1", "\\boxed{A}", 0),
+         ("validation_Math_2", "\\boxed{1.23}", 1), ("validation_Math_2", "\\boxed{1.3}", 0)],
+    ),
+    "wemath": (
+        [
+            {"ID": f"2steps_{i}", "split": "testmini", "knowledge concept": "Angles", "question": f"Angle {i}?",
+             "option": "A. 10°; B. 20°; C. 30°; D. No correct answer", "answer": "B", "key": "2steps_1",
+             "image_path": f"2steps/image/7-{i}.png"}
+            for i in range(2)
+        ],
+        [("2steps_0", "\\boxed{B}", 1), ("2steps_0", "\\boxed{20°}", 1), ("2steps_1", "\\boxed{C}", 0)],
+    ),
+    "logicvista": (
+        {"v1_0": {"imagename": "v1_0.png", "question": "Which fits?", "answer": "C", "skill": ["inductive"], "capability": ["ocr"]},
+         "v1_1": {"imagename": "v1_1.png", "question": "Which two?", "answer": "A, D", "skill": ["deductive"], "capability": []}},
+        [("v1_0", "\\boxed{C}", 1), ("v1_1", "\\boxed{D and A}", 1), ("v1_1", "\\boxed{A}", 0), ("v1_1", "\\boxed{A,B,D}", 0)],
+    ),
+    "dynamath": (
+        [
+            {"id": "17", "question": "Area?", "ground_truth": "22.3835", "answer_type": "float", "subject": "solid geometry",
+             "level": "high school", "image": "a.png"},
+            {"id": "17", "question": "Area then?", "ground_truth": "5.0", "answer_type": "float", "subject": "solid geometry",
+             "level": "high school", "image": "b.png"},
+            {"id": "18", "question": "Which?", "ground_truth": "A", "answer_type": "multiple choice", "subject": "graph theory",
+             "level": "undergraduate", "image": "c.png"},
+        ],
+        [("17", "\\boxed{22.384}", 1), ("17", "\\boxed{22.39}", 0), ("17#2", "\\boxed{5}", 1), ("18", "\\boxed{(A)}", 1)],
+    ),
+    "mathverse_text": (
+        [
+            {"sample_index": "1", "problem_index": "1", "problem_version": "Text Only", "question": "x?\nChoices:\nA:40°\nB:60°",
+             "answer": "B", "question_type": "multi-choice", "metadata": {"subject": "Plane Geometry"}, "image": ""},
+            {"sample_index": "2", "problem_index": "1", "problem_version": "Vision Only", "question": "", "answer": "B",
+             "question_type": "multi-choice", "metadata": {}, "image": ""},
+        ],
+        [("1", "\\boxed{B}", 1), ("1", "\\boxed{60°}", 1), ("1", "\\boxed{A}", 0)],
+    ),
+    "aime24": (
+        [{"id": "2024-I-1", "problem": "Find it.", "answer": "073", "solution": "...", "url": "-"}],
+        [("2024-I-1", "\\boxed{73}", 1), ("2024-I-1", "\\boxed{74}", 0)],
+    ),
+    "aime25": ([{"id": "0", "problem": "Find it.", "answer": 70}], [("0", "\\boxed{070}", 1), ("0", "\\boxed{7}", 0)]),
+    "hallusionbench": (
+        [
+            {"category": "VD", "subcategory": "figure", "visual_input": str(q), "set_id": "0", "figure_id": str(f), "sample_note": "c",
+             "question_id": str(q), "question": f"Is {q} so?", "gt_answer": str((q + f) % 2), "filename": f"./h/{f}.png"}
+            for q in range(2) for f in range(2)
+        ],
+        [("0", "\\boxed{No}", 1), ("0", "\\boxed{yes}", 0), ("1", "\\boxed{Yes}", 1)],
+    ),
+    "chartqa": (
+        [
+            {"image": "a.png", "query": "How many?", "label": ["100"], "human_or_machine": 0},
+            {"image": "b.png", "query": "Which?", "label": ["Blue", "Dark blue"], "human_or_machine": 1},
+            {"image": "c.png", "query": "Share?", "label": ["14%"], "human_or_machine": 1},
+        ],
+        [("0", "\\boxed{104.9}", 1), ("0", "\\boxed{105.1}", 0), ("1", "\\boxed{dark blue}", 1), ("1", "\\boxed{red}", 0),
+         ("2", "\\boxed{14}", 0), ("2", "\\boxed{0.14}", 1), ("2", "\\boxed{14.2\\%}", 1)],
+    ),
+    "geometry3k": (
+        [{"images": ["a.png"], "problem": "<image>Find x.", "answer": "2\\sqrt{3}"}],
+        [("0", "\\boxed{\\sqrt{12}}", 1), ("0", "\\boxed{3.5}", 0)],
+    ),
+}  # fmt: skip
+"""Published layouts in miniature, and outputs with their scores."""
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_further_benchmarks_are_read_in_their_published_layout_and_scored_by_their_rules(tmp_path, name):
+    records, outputs = SHAPES[name]
+    file = tmp_path / "items.json"
+    file.write_text(json.dumps(records), encoding="utf-8")
+    for key, text, right in outputs:
+        result = scored(tmp_path, name, [(key, text)], **{name: str(file)})
+        assert (result["n"], result["correct"]) == (1, right), (key, text, result)
+
+
+def test_every_task_file_of_the_project_names_its_source_and_has_a_test():
+    assert set(file_names()) == set(SHAPES)
+    for name in file_names():
+        found = task(name)
+        assert found.protocol.endswith(".")
+        assert found.items is not None
+
+
+def test_shares_of_groups_that_are_right_as_a_whole(tmp_path):
+    file = tmp_path / "items.json"
+    file.write_text(json.dumps(SHAPES["hallusionbench"][0]), encoding="utf-8")
+    golds = ["no", "yes", "yes", "no"]
+    right = [(str(i), f"\\boxed{{{gold}}}") for i, gold in enumerate(golds)]
+    result = scored(tmp_path, "hallusionbench", [*right[:3], ("3", "\\boxed{yes}")], hallusionbench=str(file))
+    assert result["accuracy"] == 0.75
+    assert (result["together"]["fAcc"]["accuracy"], result["together"]["fAcc"]["n"]) == (0.5, 2)
+    assert result["together"]["qAcc"]["accuracy"] == 0.5
+
+
+def test_a_question_of_the_users_own_keeps_its_pictures_and_its_mathematics(tmp_path):
+    jsonl(
+        [
+            {
+                "question": "<image> Solve {x} in $\\frac{a}{b}$.",
+                "answer": "1",
+                "hint": "look",
+                "image": "a.png",
+                "options": ["p", "q"],
+            }
+        ],
+        tmp_path / "i.jsonl",
+    )
+    (tmp_path / "own.toml").write_text(
+        'question = "Hint: {hint}\\n{question}\\n{options}\\nUse {nothing}."\n[source]\nlocation = "i.jsonl"\nkeep = ["hint"]\n'
+    )
+    benchmark_names(str(tmp_path / "own.toml"))
+    (item,) = load_items("own", None, None, images=False).items
+    assert (
+        task("own").question(item) == "Hint: look\n<image> Solve {x} in $\\frac{a}{b}$.\n(A) p\n(B) q\nUse {nothing}."
+    )
+
+
+def test_a_scorer_of_the_users_own_is_a_python_function_beside_the_task(tmp_path):
+    jsonl([{"id": "a", "question": "Name a prime.", "answer": "any", "most": 10}], tmp_path / "i.jsonl")
+    (tmp_path / "mine.py").write_text(
+        "def prime(item, answer):\n    n = int(answer)\n    return n <= item.extra['most'] and all(n % d for d in range(2, n))\n"
+    )
+    text = '[source]\nlocation = "i.jsonl"\nkeep = ["most"]\n'
+    (tmp_path / "primes.toml").write_text('scorer = "mine.py:prime"\n' + text)
+    benchmark_names(str(tmp_path / "primes.toml"))
+    assert [scored(tmp_path, "primes", [("a", f"\\boxed{{{n}}}")])["correct"] for n in (7, 9, 11)] == [1, 0, 0]
+    assert scored(tmp_path, "primes", [("a", "\\boxed{x}")])["unscored_reasons"] == {"scorer_error:ValueError": 1}
+    (tmp_path / "gone.toml").write_text('scorer = "gone.py:prime"\n' + text)
+    with pytest.raises(InfiMmrError, match=r"scorer gone\.py:prime cannot be loaded"):
+        benchmark_names(str(tmp_path / "gone.toml"))
+
+
+def test_wrong_words_in_a_task_file_are_one_line(tmp_path):
+    for name, text, words in (
+        ("a.toml", 'scorer = "chioce"\n', "unknown scorer 'chioce'. Did you mean choice"),
+        ("b.toml", "tolerence = 0.1\n", "unknown key tolerence. Did you mean tolerance"),
+        ("c.toml", '[source.columns]\nqestion = "q"\n', "no role 'qestion'. Did you mean question"),
+        ("mathvista.toml", "", "mathvista is a benchmark of this project"),
+        ("d e.toml", "", "'d e' is no name for results"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match=words):
+            benchmark_names(str(tmp_path / name))
+    with pytest.raises(UsageError, match="does not exist"):
+        benchmark_names(str(tmp_path / "none.toml"))
+    with pytest.raises(UsageError, match=r"unknown benchmark 'mathvist'. Did you mean mathvista"):
+        benchmark_names("mathvist")
+
+
+def test_samples_have_avg_and_pass_with_intervals(tmp_path):
+    jsonl([{"id": str(i), "problem": "p", "answer": str(i)} for i in range(4)], tmp_path / "i.jsonl")
+    outputs = [(str(i), f"\\boxed{{{i if j <= i else 999}}}") for i in range(4) for j in range(4)]
+    result = scored(tmp_path, "aime24", outputs, aime24=str(tmp_path / "i.jsonl"))["samples"]
+    assert (result["k"], result["avg_at_k"], result["pass_at"]["4"]) == (4, 0.625, 1.0)
+    assert result["pass_at"]["1"] == 0.625
+    low, high = result["pass_at_interval95"]["2"]
+    assert 0 <= low < result["pass_at"]["2"] < high <= 1
+    assert result["avg_at_k_interval95"][0] < 0.625 < result["avg_at_k_interval95"][1]
+
+
+def test_the_command_takes_a_path_and_the_result_names_the_file(tmp_path):
+    jsonl(
+        [{"frage": "1+1?", "loesung": "2", "nr": "n1"}, {"frage": "2+2?", "loesung": "4", "nr": "n2"}],
+        tmp_path / "i.jsonl",
+    )
+    (tmp_path / "sums.toml").write_text(
+        'title = "Sums"\n[source]\nlocation = "i.jsonl"\n[source.columns]\nid = "nr"\nquestion = "frage"\nanswer = "loesung"\n'
+    )
+    lines = [
+        {"benchmark": "sums", "item": "n1", "output": "\\boxed{2}"},
+        {"benchmark": "sums", "item": "n2", "output": "\\boxed{5}"},
+    ]
+    jsonl(lines, tmp_path / "o.jsonl")
+    command = [sys.executable, "-m", "trainer.cli", "evaluate", "--outputs", "o.jsonl", "--benchmarks", "./sums.toml"]
+    done = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ}
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)["benchmarks"]["sums"]
+    assert (result["accuracy"], result["n"]) == (0.5, 2)
+    assert result["task_file"].startswith("sums.toml sha256:")
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ})
+    assert "Sums" in shown.stderr
+    assert "other items" not in shown.stderr

@@ -1,0 +1,447 @@
+"""A task as one TOML file: where its items are, what is asked, how an answer is taken and scored, what is told apart.
+
+Input: a file of the user, or one that comes with the project (`tasks/*.toml`). Output: a `Task` like those written in
+Python. Items come from a file or folder in any layout that `shared.benchmark_files` reads, columns renamed as the file
+says, or from a dataset version. A scorer is named (`SCORERS`), chosen by a field of the item, or a Python function of
+the user's own, `scorer.py:function` beside the task file, which gets the item and the answer and returns a bool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from shared.benchmark_files import ID_FIELDS, literal_list
+from shared.benchmark_golds import LETTERS
+from shared.config import Strict, load_toml
+from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.fingerprint import bytes_hash
+from trainer.evaluation.scorers import (
+    plain_number,
+    same_text,
+    score_answer,
+    score_choice,
+    score_number,
+    score_several,
+    score_value,
+)
+from trainer.evaluation.task import (
+    Item,
+    Outcome,
+    Plan,
+    Scorer,
+    Status,
+    Task,
+    by_level,
+    by_subject,
+    every_answer,
+    final_answer,
+    plain_question,
+)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_FIELD = re.compile(r"\{(\w[\w .]*)\}")
+_OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
+Names = str | tuple[str, ...]
+
+
+class Derived(Strict):
+    """A field that is a part of another one."""
+
+    field: str = Field(description="The file's field.")
+    pattern: str = Field(description="Regular expression; its first group is the part.")
+
+
+class ItemSource(Strict):
+    """Where items come from, and which column of a file serves which role."""
+
+    location: str = Field(
+        default="", description="File or folder, from the task file's folder; or a dataset; empty: named like the task."
+    )
+    columns: dict[str, Names] = Field(
+        default={},
+        description="Role = column, or columns of which the first that is there counts; an empty id counts the items.",
+    )
+    where: dict[str, Names] = Field(default={}, description="Only items whose field has this value, or one of these.")
+    keep: tuple[str, ...] = Field(default=(), description="Further fields for groups, question and scorer.")
+    derived: dict[str, Derived] = Field(default={}, description="Fields that are a part of another one: name = part.")
+    golds: dict[str, str] = Field(default={}, description="Golds spelled otherwise: what the file has = what is meant.")
+    alternatives: bool = Field(default=False, description="A gold that is a list names several right answers.")
+
+
+class ScorerChoice(Strict):
+    """A scorer by the value of one of the item's fields."""
+
+    by: str = Field(description="Field of the item.")
+    scorers: dict[str, str] = Field(description="Value of the field = name of a scorer.")
+    otherwise: str = Field(default="answer", description="Scorer of items with another value.")
+
+
+class TaskFile(Strict):
+    """A task file."""
+
+    title: str = Field(default="", description="How tables call it; empty: the file's name.")
+    version: int = Field(default=1, description="Raised whenever question or scorer change what an output is worth.")
+    protocol: str = Field(default="Graded by rules.", description="How this differs from the published protocol.")
+    source: ItemSource = Field(default=ItemSource(), description="Where items come from.")
+    question: str = Field(
+        default="",
+        description="Text with {question}, {options} and {FIELD}; empty: the question and its options.",
+    )
+    answer: Literal["final", "every", "marked"] = Field(
+        default="final", description="Taken from an output: the last box, all boxes, or what follows ####."
+    )
+    scorer: str | ScorerChoice = Field(default="answer", description="Name, FILE.py:FUNCTION, or a choice by a field.")
+    tolerance: float | None = Field(default=None, gt=0, description="Absolute error that numbers may have.")
+    relative_tolerance: float | None = Field(default=None, gt=0, description="Error relative to the gold.")
+    decimals: str = Field(default="", description="Field with the decimals that a number must have right.")
+    unit: str = Field(default="", description="Field with the unit of the gold.")
+    groups: dict[str, str] = Field(
+        default={"by_subject": "category", "by_level": "level"}, description="Tables of accuracy: name = field."
+    )
+    subset: str = Field(default="", description="Field that names the part of the benchmark; told in every result.")
+    stratum: str = Field(default="", description="Field whose groups' accuracies are averaged for the headline.")
+    cluster: Names = Field(default="", description="Fields that items of one problem share.")
+    together: dict[str, Names] = Field(
+        default={}, description="Shares of groups whose items are all right: name = fields that a group shares."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a scorer is told besides item and answer."""
+
+    tolerance: float | None = None
+    relative: float | None = None
+    decimals: str = ""
+    unit: str = ""
+
+    def of(self, item: Item) -> Decimal | None:
+        """Absolute error that this item's number may have."""
+        places = field_of(item, self.decimals) if self.decimals else None
+        if places not in (None, ""):
+            return Decimal(5) / Decimal(10) ** (int(float(str(places))) + 1)
+        if self.relative is not None:
+            gold = plain_number(item.answer)
+            return abs(gold) * Decimal(str(self.relative)) if gold is not None else None
+        return Decimal(str(self.tolerance)) if self.tolerance is not None else None
+
+    def options(self, item: Item) -> dict[str, Any]:
+        """Options for the grader."""
+        allowed, unit = self.of(item), field_of(item, self.unit) if self.unit else None
+        return {**({"tolerance": float(allowed)} if allowed else {}), **({"unit": str(unit)} if unit else {})}
+
+
+Named = Callable[[Item, str, Limits], Outcome | Plan]
+
+
+def _number(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
+    options = limits.options(item)
+    options.pop("tolerance", None)
+    return score_number(item, answer, limits.of(item), **options)
+
+
+def _option(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
+    """Options by letter or text where the gold is an option's text (MathVista)."""
+    if not item.choices:
+        return _value(item, answer, limits)
+    hits = [LETTERS[place] for place, choice in enumerate(item.choices) if same_text(choice, item.answer)]
+    return score_choice(replace(item, answer=",".join(hits)) if hits else item, answer)
+
+
+def _value(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
+    return score_value(item, answer, **limits.options(item))
+
+
+def _letters(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
+    """All letters of the gold and no other, in any order."""
+    del limits
+    words = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", answer)
+    given = set(re.findall(r"(?<![A-Za-z])[A-J](?![A-Za-z])", words.upper())) if len(words) <= 60 else set()
+    gold = set(re.findall(r"[A-J]", item.answer.upper()))
+    return Outcome(Status.CORRECT if given == gold else Status.WRONG, "choice", "letters")
+
+
+def _relaxed(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
+    """ChartQA's rule: numbers within a share of the gold (percent signs aside), other answers as text."""
+    given, gold = (_chart_number(text) for text in (answer, item.answer))
+    if given is None or gold is None:
+        return Outcome(Status.CORRECT if same_text(answer, item.answer) else Status.WRONG, item.kind, "text")
+    near = given == gold if not gold else abs(given - gold) <= abs(gold) * Decimal(str(limits.relative or 0))
+    return Outcome(Status.CORRECT if near else Status.WRONG, item.kind, "relaxed")
+
+
+def _chart_number(text: str) -> Decimal | None:
+    """A number; with a percent sign its hundredth, as the published rule has it."""
+    plain = text.strip().strip("$").replace("\\%", "%").strip()
+    number = plain_number(plain.removesuffix("%"))
+    return number / 100 if number is not None and plain.endswith("%") else number
+
+
+SCORERS: dict[str, Named] = {
+    "answer": lambda item, answer, limits: score_answer(item, answer, **limits.options(item)),
+    "choice": lambda item, answer, _limits: score_choice(item, answer),
+    "option": _option,
+    "letters": _letters,
+    "value": _value,
+    "number": _number,
+    "relaxed": _relaxed,
+    "several": lambda item, answer, limits: score_several(item, answer, float(limits.of(item) or 0) or None),
+    "text": lambda item, answer, _limits: Outcome(
+        Status.CORRECT if same_text(answer, item.answer) else Status.WRONG, item.kind, "text"
+    ),
+}
+"""`answer`: options where an item has some, else a value. `option`: likewise, golds are option texts. `letters`: all of
+several letters. `number`: exact, or within the tolerance. `several`: all of several answers in any order."""
+
+
+def load_task_file(path: Path) -> Task:
+    """The task that a file describes, named like the file.
+
+    Raises:
+        UsageError: no such file, a wrong key or value, an unknown scorer.
+        InfiMmrError: a scorer of the user's own that cannot be loaded.
+
+    """
+    name = path.stem.lower()
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"task file {path.name}: {name!r} is no name for results", "Use letters, digits and ._-")
+    told = load_toml(path, TaskFile, what="task")
+    for role in told.source.columns:
+        if role not in ROLES:
+            raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
+    limits = Limits(told.tolerance, told.relative_tolerance, told.decimals, told.unit)
+    score = _scorer(told.scorer, limits, path)
+    groups = {group: _getter(column) for group, column in told.groups.items()}
+    groups |= {"by_subject": by_subject} if told.groups.get("by_subject") == "category" else {}
+    groups |= {"by_level": by_level} if told.groups.get("by_level") == "level" else {}
+    return Task(
+        name=name,
+        title=told.title or path.stem,
+        version=told.version,
+        score=_any_gold(score) if told.source.alternatives else score,
+        protocol=told.protocol,
+        question=_question(told.question) if told.question else plain_question,
+        answer_of=_ANSWERS[told.answer],
+        groups=groups,
+        subset=_getter(told.subset) if told.subset else None,
+        stratum=_getter(told.stratum) if told.stratum else None,
+        cluster=_joined(told.cluster) if told.cluster else None,
+        together={share: _joined(fields) for share, fields in told.together.items()},
+        items=ItemReader(told.source, path.parent),
+        origin=f"{path.name} sha256:{bytes_hash(path.read_bytes())[:16]}",
+    )
+
+
+def _marked(item: Item, output: str) -> str | None:
+    from trainer.evaluation.tasks.gsm8k import TASK
+
+    return TASK.answer_of(item, output)
+
+
+_ANSWERS: dict[str, Callable[[Item, str], str | None]] = {
+    "final": lambda _item, output: final_answer(output),
+    "every": lambda _item, output: every_answer(output),
+    "marked": _marked,
+}
+
+
+def _scorer(told: str | ScorerChoice, limits: Limits, path: Path) -> Scorer:
+    if isinstance(told, str):
+        return _named_scorer(told, limits, path)
+    scorers = {value: _named_scorer(name, limits, path) for value, name in told.scorers.items()}
+    otherwise = _named_scorer(told.otherwise, limits, path)
+
+    def score(item: Item, answer: str) -> Outcome | Plan:
+        return scorers.get(str(field_of(item, told.by)), otherwise)(item, answer)
+
+    return score
+
+
+def _named_scorer(name: str, limits: Limits, path: Path) -> Scorer:
+    if ".py:" in name:
+        return _own_scorer(name, path)
+    if name not in SCORERS:
+        hint = did_you_mean(name, SCORERS)
+        raise UsageError(f"task {path.name}: unknown scorer {name!r}", f"{hint}; or FILE.py:FUNCTION of your own")
+    named = SCORERS[name]
+    return lambda item, answer: named(item, answer, limits)
+
+
+def _own_scorer(words: str, path: Path) -> Scorer:
+    """A function of the user's own file, which the task file names: `scorer.py:score`."""
+    import importlib.util
+
+    file, _, function = words.partition(":")
+    place = (path.parent / file).resolve()
+    try:
+        spec = importlib.util.spec_from_file_location(f"own_scorer_{place.stem}", place)
+        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # None raises here, too
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
+        own = getattr(module, function)
+    except Exception as error:
+        raise InfiMmrError(
+            f"task {path.name}: scorer {words} cannot be loaded ({type(error).__name__}: {error})",
+            "Name a file beside the task and a function (item, answer) in it",
+        ) from error
+
+    def score(item: Item, answer: str) -> Outcome | Plan:
+        found = own(item, answer)
+        if isinstance(found, Outcome | Plan):
+            return found
+        return Outcome(Status.CORRECT if bool(found) else Status.WRONG, item.kind, function)
+
+    return score
+
+
+def _any_gold(score: Scorer) -> Scorer:
+    """The first of several right answers that an answer fits."""
+
+    def best(item: Item, answer: str) -> Outcome | Plan:
+        golds = [item.answer, *item.extra.get("alternatives", ())]
+        tries = [score(replace(item, answer=gold), answer) for gold in golds]
+        settled = [one for one in tries if isinstance(one, Outcome)]
+        right = next((one for one in settled if one.status is Status.CORRECT), None)
+        plans = [one for one in tries if isinstance(one, Plan)]
+        if right is not None or not plans:
+            return right or settled[0]
+        pairs = [pair for plan in plans for pair in plan.pairs]
+
+        def decide(grades: Sequence[Any]) -> Outcome | Plan:
+            ends, start = [], 0
+            for plan in plans:
+                ends.append(plan.decide(grades[start : start + len(plan.pairs)]))
+                start += len(plan.pairs)
+            return next((one for one in ends if isinstance(one, Outcome) and one.status is Status.CORRECT), ends[0])
+
+        return Plan(pairs, decide)
+
+    return best
+
+
+def field_of(item: Item, name: str) -> Any:
+    """A field of an item: its own, else of `extra`, of the columns kept there, or of the benchmark's metadata."""
+    if name in {"key", "answer", "kind", "category", "level"}:
+        return getattr(item, name)
+    for place in (item.extra, item.extra.get("columns"), item.extra.get("metadata")):
+        if isinstance(place, Mapping) and place.get(name) is not None:
+            return place[name]
+    return None
+
+
+def _getter(name: str) -> Callable[[Item], str | None]:
+    def get(item: Item) -> str | None:
+        value = field_of(item, name)
+        return None if value in (None, "") else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return get
+
+
+def _joined(names: Names) -> Callable[[Item], str]:
+    getters = [_getter(name) for name in ((names,) if isinstance(names, str) else names)]
+    return lambda item: "/".join(get(item) or "" for get in getters)
+
+
+def _question(template: str) -> Callable[[Item], str]:
+    """Fill a template; braces around anything that is no field of the item stay, as mathematics is full of them."""
+
+    def ask(item: Item) -> str:
+        known = {"question": item.question, "options": _options(item)}
+
+        def fill(found: re.Match[str]) -> str:
+            if found[1] in known:
+                return known[found[1]]
+            value = field_of(item, found[1])
+            return found[0] if value is None else str(value)
+
+        text = _FIELD.sub(fill, template)
+        missing = item.question.count("<image>") - text.count("<image>")
+        return "<image>\n" * max(missing, 0) + text.strip()
+
+    return ask
+
+
+def _options(item: Item) -> str:
+    return "\n".join(f"({LETTERS[place]}) {choice}" for place, choice in enumerate(item.choices))
+
+
+ROLES = ("id", "question", "answer", "choices", "images", "category")
+_CANONICAL = {"id": "pid", "question": "question", "answer": "answer", "choices": "options", "images": "images"}
+
+
+@dataclass(frozen=True)
+class ItemReader:
+    """Reads records as the task file says."""
+
+    told: ItemSource
+    folder: Path
+
+    def place(self) -> str | None:
+        """File, folder or dataset reference that the items come from; None: the dataset named like the task."""
+        if not self.told.location:
+            return None
+        path = Path(self.told.location).expanduser()
+        here = path if path.is_absolute() else self.folder / path
+        return str(here) if here.exists() else self.told.location
+
+    def prepare(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record with the names that `shared.benchmark_files` knows; None for one that `where` leaves out."""
+        for name, wanted in self.told.where.items():
+            if str(record.get(name)) not in ((wanted,) if isinstance(wanted, str) else wanted):
+                return None
+        out = dict(record)
+        if self.told.columns.get("id") == "":
+            out = {name: value for name, value in out.items() if name not in ID_FIELDS}
+        for role, names in self.told.columns.items():
+            column = next((n for n in ((names,) if isinstance(names, str) else names) if n in record), None)
+            if column is not None and role in _CANONICAL:
+                out[_CANONICAL[role]] = record[column]
+        gold = out.get("answer")
+        if isinstance(gold, str | int | bool) and str(gold) in self.told.golds:
+            out["answer"] = self.told.golds[str(gold)]
+        if self.told.alternatives:
+            golds = _listed(gold)
+            out["answer"] = golds[0] if golds else gold
+        return out
+
+    def complete(self, row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with what only the task file knows: kept fields, its category, further right answers."""
+        kept = {name: record[name] for name in self.told.keep if record.get(name) is not None}
+        if self.told.alternatives and (golds := _listed(record.get(self._gold_column(record)))):
+            kept["alternatives"] = golds[1:]
+        for name, part in self.told.derived.items():
+            found = re.search(part.pattern, str(record.get(part.field, ""))[:1000])
+            kept |= {name: found[1]} if found is not None and found.groups() else {}
+        names = self.told.columns.get("category", ())
+        category = next((record[n] for n in ((names,) if isinstance(names, str) else names) if record.get(n)), None)
+        choices = _without_heads(row["choices"])
+        return {
+            **row,
+            "extra": {**row["extra"], **kept},
+            "category": str(category) if category is not None else row["category"],
+            "choices": choices,
+        }
+
+    def _gold_column(self, record: Mapping[str, Any]) -> str:
+        names = self.told.columns.get("answer", "answer")
+        return next((n for n in ((names,) if isinstance(names, str) else names) if n in record), "answer")
+
+
+def _without_heads(choices: Sequence[str]) -> list[str]:
+    """Options without the letters in front of them, where each has its own (We-Math writes `A. 3; B. 5`)."""
+    heads = [_OPTION_HEAD.match(choice) for choice in choices]
+    if choices and all(head is not None and head[1].upper() == LETTERS[n] for n, head in enumerate(heads)):
+        return [head[2].strip() for head in heads if head is not None]
+    return list(choices)
+
+
+def _listed(gold: Any) -> list[str]:
+    """Items of a gold that is a list, also of one written as text."""
+    found = literal_list(gold) if isinstance(gold, str) and gold.strip().startswith("[") else gold
+    return [str(one) for one in found] if isinstance(found, list | tuple) else []
