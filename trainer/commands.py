@@ -129,7 +129,14 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
 def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *, evaluate: bool) -> dict[str, Any]:
     """`trainer curriculum`."""
     from shared.progress import open_progress
-    from trainer.curriculum import CurriculumRequest, load_phases, phase_list, run_curriculum, table_text
+    from trainer.curriculum import (
+        CurriculumRequest,
+        check_datasets,
+        load_phases,
+        phase_list,
+        run_curriculum,
+        table_text,
+    )
     from trainer.display import RunTold
 
     chosen = pick_profile(options.profile)
@@ -152,6 +159,7 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
         ray_address=_ray_address(),
     )
     with open_progress(as_json=options.as_json) as progress:
+        check_datasets(request)
         content = run_curriculum(request, RunTold(progress), tell=_tell(progress))
     if not options.as_json:
         say(table_text(content) if evaluate else f"finished: {folder}")

@@ -28,7 +28,7 @@ from trainer.display import followed
 from trainer.next_steps import evaluation_options
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_names
-from trainer.phase_run import PhaseRequest, Silent, Watcher, checkpoint_of, run_phase, silent
+from trainer.phase_run import PhaseRequest, Silent, Watcher, check_data, checkpoint_of, is_run, run_phase, silent
 from trainer.run_record import RunRecord
 
 CURRICULA = Path(__file__).parent / "curricula"
@@ -110,6 +110,19 @@ def load_phases(
                 mine.append(rest if scoped else override)
         phases.append(load_phase(name, profile, mine))
     return tuple(phases)
+
+
+def check_datasets(request: CurriculumRequest) -> None:
+    """Refuse a list of which one phase could not start, before hours of training the phases before it.
+
+    Raises:
+        InfiMmrError: names the phase's dataset and what builds it.
+
+    """
+    for number, phase in enumerate(request.phases, start=1):
+        folder = request.output / f"{number}-{phase.name}"
+        if not is_run(folder):
+            check_data(PhaseRequest(phase, folder, store=request.store))
 
 
 def run_curriculum(

@@ -132,7 +132,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         preflight.check_compiler()
         preflight.check_ray(request.ray_address)
         if record is None:  # a dataset that cannot serve is told before a checkpoint of gigabytes is fetched
-            check_dataset(_open(request), phase)
+            check_data(request)
         parent = _parent(phase)
         preflight.check_architecture(parent, phase)
         dtype = record.dtype if record else phase.dtype_on(request.device)
@@ -204,6 +204,16 @@ def _open(request: PhaseRequest) -> Any:
         raise InfiMmrError(
             error.message, f"build it with `data-engine build {name} --profile {request.phase.profile_name}{store}`"
         ) from error
+
+
+def check_data(request: PhaseRequest) -> None:
+    """Refuse a phase whose dataset is not there or cannot serve it.
+
+    Raises:
+        InfiMmrError: names the command that builds it, or what it lacks.
+
+    """
+    check_dataset(_open(request), request.phase)
 
 
 def _same_run(record: RunRecord, theirs: Phase, ours: Phase) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InfiMmrError
-from trainer.curriculum import CurriculumRequest, load_phases, run_curriculum, table_text
+from trainer.curriculum import CurriculumRequest, check_datasets, load_phases, run_curriculum, table_text
 
 
 class Trainer:
@@ -72,6 +72,16 @@ def test_each_phase_is_evaluated_with_its_own_prompt_lengths_and_limit(tmp_path,
         assert f"--max-tokens {tokens}" in text
         assert f"--max-model-len {length}" in text
         assert ("--limit 7" in text) == (length == 384)
+
+
+def test_a_later_phase_whose_dataset_is_missing_is_told_before_the_first_is_trained(row, publish, tmp_path):
+    store = publish(tmp_path / "store", "deepscaler", [row("mini-deepscaler", index) for index in range(4)])
+    request = CurriculumRequest(load_phases(("fra", "cmra"), "local"), tmp_path / "run", store=store)
+    with pytest.raises(InfiMmrError, match="data-engine build virl39k-captioned --profile local"):
+        check_datasets(request)
+    (tmp_path / "run/2-cmra").mkdir(parents=True)
+    (tmp_path / "run/2-cmra/run.json").write_text("{}")  # trained before: what it was made from may be gone
+    check_datasets(request)
 
 
 def test_interrupted_in_the_second_phase_it_continues_there_and_repeats_nothing(tmp_path):
