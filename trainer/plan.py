@@ -15,7 +15,7 @@ from shared.errors import InfiMmrError, UsageError, did_you_mean
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
 from trainer.phase import Phase
-from trainer.training_data import check_purpose
+from trainer.training_data import check_dataset, check_purpose
 
 GIB = 1024**3
 
@@ -284,13 +284,15 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
 
     name = phase.data.dataset.split("@")[0]
     try:
-        manifest = open_dataset(phase.data.dataset, store).manifest
+        version = open_dataset(phase.data.dataset, store)
     except InfiMmrError:
-        manifest = None
-    if manifest is not None:
-        check_purpose(manifest, phase)
-        if manifest.profile == phase.profile_name:
-            return manifest.rows, f"dataset version {manifest.label}"
+        version = None
+    if version is not None:
+        check_purpose(version.manifest, phase)
+        if version.manifest.profile == phase.profile_name:
+            if version.store.is_folder:  # elsewhere its rows would have to be brought first
+                check_dataset(version, phase)
+            return version.manifest.rows, f"dataset version {version.manifest.label}"
     if phase.profile_name == "full" and name in ROWS:
         return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
     if phase.train.max_steps:

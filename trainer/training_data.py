@@ -71,8 +71,9 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
     """Refuse what would teach the wrong thing: a benchmark's answers, or captions that tell of other pictures.
 
     Raises:
-        InfiMmrError: the dataset was read by the benchmark reader, is named as a benchmark, or holds captions that its
-            build calls unfit and the phase puts into its prompts.
+        InfiMmrError: the dataset was read by the benchmark reader, or is named as a benchmark and does not say how it
+            was read (GSM8K has rows to train on, too); or it holds captions that its build calls unfit and the phase
+            puts into its prompts.
 
     """
     unfit = next((str(model["unfit"]) for model in manifest.models if model.get("unfit")), "")
@@ -85,7 +86,8 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
 
     source = manifest.recipe.get("source")
     reader = source.get("reader") if isinstance(source, dict) else None
-    if (reader == "benchmark" or manifest.name in task_names()) and not phase.data.allow_test_set:
+    tested = reader == "benchmark" or (reader is None and manifest.name in task_names())
+    if tested and not phase.data.allow_test_set:
         raise InfiMmrError(
             f"dataset {manifest.label} is a benchmark, for testing only: a policy trained on it can no longer be "
             "measured by it",

@@ -127,6 +127,14 @@ def test_a_model_folder_that_could_not_train_is_not_planned_with_either(mini_sto
     assert "fra" not in error.value.next_step  # no advice that leads to the next refusal
 
 
+def test_a_dataset_without_captions_is_not_planned_with_for_the_caption_phase(row, publish, tmp_path):
+    rows = [row("mini-virl39k", index, captions=False) for index in range(20)]
+    store = publish(tmp_path / "store", "virl39k-captioned", rows)
+    with pytest.raises(InfiMmrError, match="has no captions"):
+        make_plan(load_phase("cmra", "local"), store=store)
+    assert make_plan(load_phase("mre", "local"), store=store)["counts"]["rows"] == 20
+
+
 def test_local_plan_knows_the_bundled_checkpoint_and_the_dataset(mini_store):
     plan = make_plan(load_phase("mre", "local"), store=mini_store)
     assert plan["counts"]["rows"] == 200

@@ -23,7 +23,7 @@ from shared.vlm.spec import EngineSpec
 from trainer.phase import load_phase
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
-from trainer.training_data import check_dataset, left_out_text, read_prompt_file, write_prompts
+from trainer.training_data import check_dataset, check_purpose, left_out_text, read_prompt_file, write_prompts
 
 SMALL = ["train.max_steps=2", "rollout.batch_size=4", "train.batch_size=32"]
 
@@ -180,6 +180,9 @@ def test_training_on_a_benchmark_is_refused_unless_allowed_and_not_planned_eithe
         prompts_of(store, tmp_path, "fra", [chosen])
     with pytest.raises(InfiMmrError, match="is a benchmark"):
         make_plan(load_phase("fra", "local", [*SMALL, chosen]), store=store)
+    table = {"source": {"reader": "table"}}  # the same name, read from rows of one's own
+    own = open_dataset(name, store).manifest.model_copy(update={"recipe": table})
+    check_purpose(own, load_phase("fra", "local"))
     allowed = [chosen, "data.allow_test_set=true"]
     assert prompts_of(store, tmp_path, "fra", allowed)[0].rows == 8
     assert make_plan(load_phase("fra", "local", [*SMALL, *allowed]), store=store)["counts"]["rows"] == 8
