@@ -36,6 +36,7 @@ TINY = [
     "rollout.samples_per_prompt=4",
     "rollout.max_new_tokens=64",
     "train.batch_size=16",
+    "train.rollout_correction=token",  # logs how far vLLM and policy are apart
     "train.micro_batch_size=8",
     "checkpoint.save_every=1",
 ]
@@ -45,6 +46,7 @@ SHAPE_3B = [
     "rollout.max_new_tokens=256",
     "rollout.max_length=1024",
     "train.batch_size=32",
+    "train.rollout_correction=token",
     "train.micro_batch_size=4",
     "train.learning_rate=1e-6",
     "train.gradient_checkpointing=true",
