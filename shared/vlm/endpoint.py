@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared.code_points import carried
 from shared.placeholders import IMAGE_TAG
 from shared.store import shown_url
 from shared.vlm.conversation import EMBEDDING_SYSTEM
@@ -126,7 +127,7 @@ class EndpointEngine:
             return Answer.refusal(error.message)
         try:
             choice, usage = made["choices"][0], made.get("usage") or {}
-            text = choice["message"]["content"] or ""
+            text = carried(choice["message"]["content"] or "")  # JSON may cut a character in half, Parquet holds none
         except (KeyError, IndexError, TypeError) as error:
             message = f"endpoint {shown_url(self._url)} answered without choices"
             raise EndpointError(message, "Name an OpenAI-compatible server.") from error

@@ -40,6 +40,12 @@ def test_answers_come_in_order_with_their_tokens(standin, opened) -> None:
     assert answers[0].prompt_tokens > 0
 
 
+def test_half_a_character_in_an_answer_can_be_stored(standin, opened) -> None:
+    standin.answers["question 1"] = "so \ud835 then\0"
+    answers = opened(spec(standin.url)).chat(asks(2), GREEDY)
+    assert answers[1].text == "so \ufffd then"
+
+
 def test_no_more_requests_are_in_flight_than_asked_for(new_standin, opened) -> None:
     server = new_standin(seconds=0.02)
     opened(spec(server.url, concurrency=4)).chat(asks(40), GREEDY)
