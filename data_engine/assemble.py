@@ -272,4 +272,18 @@ def _filled(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFra
         changed = dict(leaks.annotations.drop_nulls("captions").select("id", "captions").iter_rows())
         values = [changed.get(identity, held) for identity, held in rows.select("id", "captions").iter_rows()]
         rows = rows.with_columns(pl.Series("captions", values, dtype=pl.List(pl.String)))
-    return rows
+    return _rated(rows, results)
+
+
+def _rated(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFrame:
+    """Put the policy's pass rates into a column of their own, where they were asked for."""
+    import polars as pl
+
+    from shared.schema import RATING_STRUCT
+
+    result = results.get("rate_difficulty")
+    if result is None:
+        return rows
+    names = [field.name for field in RATING_STRUCT]
+    rates = result.annotations.select("id", pl.struct(names).alias("rating"))
+    return rows.join(rates, on="id", how="left", maintain_order="left")

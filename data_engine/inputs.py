@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _FILES = {"reference"}
 """Settings that name other files: their contents count."""
-_PROMPTS = ("prompt", "prompts")
+_PROMPTS = ("prompt", "prompts", "system_prompt", "question_prompt")
 """Settings that name prompt files: their texts count, not their names."""
 
 
@@ -101,10 +101,12 @@ def step_identity(settings: Any, prompts: str) -> dict[str, Any]:
     from shared.schema import IMAGE_TYPES
 
     values: dict[str, Any] = {key: value for key, value in without_places(settings).items() if key not in _PROMPTS}
-    if hasattr(settings, "prompt_of"):
-        files = [(kind, load_prompt(settings.prompt_of(kind), prompts)) for kind in IMAGE_TYPES]
-        for kind, default in list(files):  # a caption prompt in another language, where the set has one
-            others = [load_prompt(settings.prompt_of(kind), prompts, language) for language in LANGUAGES]
+    named = {kind: settings.prompt_of(kind) for kind in IMAGE_TYPES} if hasattr(settings, "prompt_of") else {}
+    named |= {name: name for name in getattr(settings, "more_prompts", ())}
+    if named:
+        files = [(kind, load_prompt(name, prompts)) for kind, name in named.items()]
+        for kind, default in list(files):  # the prompt in another language, where the set has one
+            others = [load_prompt(named[kind], prompts, language) for language in LANGUAGES]
             files += [(other.name, other) for other in others if other != default]
         values["prompts"] = {name: file.sha256 for name, file in files}
     elif hasattr(settings, "prompt"):

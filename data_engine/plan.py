@@ -29,10 +29,22 @@ if TYPE_CHECKING:
     from shared.store import Store
     from shared.vlm.spec import EngineSpec, Sampling
 
-MODEL_STEPS = ("type_images", "caption_images", "decontaminate_embeddings")
+MODEL_STEPS = ("type_images", "caption_images", "decontaminate_embeddings", "rate_difficulty")
 ASSUMED = {
-    "local": {"type_images": 0.05, "caption_images": 0.15, "decontaminate_embeddings": 0.04, "start": 40.0},
-    "full": {"type_images": 0.03, "caption_images": 0.35, "decontaminate_embeddings": 0.05, "start": 120.0},
+    "local": {
+        "type_images": 0.05,
+        "caption_images": 0.15,
+        "decontaminate_embeddings": 0.04,
+        "rate_difficulty": 0.05,
+        "start": 40.0,
+    },
+    "full": {
+        "type_images": 0.03,
+        "caption_images": 0.35,
+        "decontaminate_embeddings": 0.05,
+        "rate_difficulty": 0.3,
+        "start": 120.0,
+    },
 }
 """Seconds per call and per engine start. `local`: seen on two cores with tiny-vl. `full`: an assumption for one 80 GB
 GPU (7B models, 300 and 700 tokens per picture), to be replaced by the store's own numbers after the first build."""

@@ -34,6 +34,7 @@ STEP_ORDER = (
     "decontaminate_ngrams",
     "decontaminate_embeddings",
     "dedup_minhash",
+    "rate_difficulty",
 )
 _FOLDER = Path(__file__).parent / "recipes"
 

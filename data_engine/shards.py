@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.schema import COLUMNS, LEDGER_SCHEMA, ROW_SCHEMA
+from shared.schema import LEDGER_SCHEMA, row_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,12 +83,13 @@ def _write_shard(  # noqa: PLR0917 - what one shard is made of
 ) -> None:
     import pyarrow.parquet as pq
 
-    texts = [column.name for column in COLUMNS if column.name != "images"]
+    schema = row_schema(rows.columns)
+    texts = [name for name in schema.names if name not in {"images", "difficulty", "rating"}]
     with pq.ParquetWriter(
         file,
-        ROW_SCHEMA,
+        schema,
         version="2.6",
-        compression={**{_leaf(name): "zstd" for name in texts if name != "difficulty"}, _IMAGE_BYTES: "none"},
+        compression={**{_leaf(name): "zstd" for name in texts}, _IMAGE_BYTES: "none"},
         use_dictionary=[_leaf(name) for name in ("source_name", "source_location", "source_revision", "category")],
         write_statistics=["id", "source_id", "row_hash"],
         write_page_index=True,
@@ -100,7 +101,7 @@ def _write_shard(  # noqa: PLR0917 - what one shard is made of
             if task is not None:
                 task.advance(length)
         if rows.height == 0:
-            writer.write_table(ROW_SCHEMA.empty_table())
+            writer.write_table(schema.empty_table())
 
 
 def _leaf(name: str) -> str:
@@ -126,7 +127,8 @@ def _table(rows: pl.DataFrame, images: ImagePlaces, readers: ThreadPoolExecutor)
 
     plain = rows.drop("image_names").to_arrow(compat_level=None)
     columns: list[Any] = []
-    for field in ROW_SCHEMA:
+    schema = row_schema(rows.columns)
+    for field in schema:
         if field.name == "images":
             hashes = rows["image_hashes"].to_list()
             data = readers.map(images.get, [sha256 for row in hashes for sha256 in row])
@@ -137,7 +139,7 @@ def _table(rows: pl.DataFrame, images: ImagePlaces, readers: ThreadPoolExecutor)
             columns.append(pa.array(pictures, type=field.type))
         else:
             columns.append(plain.column(field.name).cast(field.type).combine_chunks())
-    return pa.Table.from_arrays(columns, schema=ROW_SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_ledger(ledger: pl.DataFrame, file: Path) -> Path:

@@ -7,6 +7,7 @@ values mean to the grader (`shared.answers`), or how they are stored (`data_engi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -18,6 +19,16 @@ IMAGE_STRUCT = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.st
 """How `datasets` stores an encoded image; `path` keeps the source's relative name."""
 
 DIFFICULTY_STRUCT = pa.struct([pa.field("pass_rate_large", pa.float64()), pa.field("pass_rate_small", pa.float64())])
+
+RATING_STRUCT = pa.struct(
+    [
+        pa.field("pass_rate", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("samples", pa.int32()),
+        pa.field("answer_tokens", pa.float64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,14 @@ COLUMNS = (
     Column("image_hashes", _TEXTS, False, "sha256 of each image's original bytes, in order."),
 )
 
+RATING = Column(
+    "rating",
+    RATING_STRUCT,
+    True,
+    "Pass rate of the policy that rate_difficulty asked, its exact 95% interval, number of answers, their mean tokens.",
+)
+"""Last column of a version whose recipe has the step rate_difficulty; other versions do without it."""
+
 LEDGER_COLUMNS = (
     Column("id", _TEXT, False, "The row's id; a rejected source row has the id it would have had."),
     Column("source_id", _TEXT, False, "The row's key in the source."),
@@ -73,6 +92,10 @@ LEDGER_COLUMNS = (
 )
 
 
+_DTYPES = {"double": "float64", "int32": "int32"}
+"""Arrow's names of number types as `datasets` has them."""
+
+
 def _features(columns: tuple[Column, ...]) -> dict[str, object]:
     features: dict[str, object] = {}
     for column in columns:
@@ -80,9 +103,9 @@ def _features(columns: tuple[Column, ...]) -> dict[str, object]:
             features[column.name] = {"feature": {"_type": "Image"}, "_type": "List"}
         elif column.type == _TEXTS:
             features[column.name] = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
-        elif column.type == DIFFICULTY_STRUCT:
+        elif pa.types.is_struct(column.type):
             features[column.name] = {
-                name: {"dtype": "float64", "_type": "Value"} for name in ("pass_rate_large", "pass_rate_small")
+                field.name: {"dtype": _DTYPES[str(field.type)], "_type": "Value"} for field in column.type
             }
         else:
             features[column.name] = {"dtype": str(column.type), "_type": "Value"}
@@ -96,7 +119,13 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 ROW_SCHEMA = _schema(COLUMNS)
+RATED_ROW_SCHEMA = _schema((*COLUMNS, RATING))
 LEDGER_SCHEMA = pa.schema([column.field() for column in LEDGER_COLUMNS])
 COLUMN_NAMES = tuple(column.name for column in COLUMNS)
 ROW_SCHEMA_WITHOUT_IMAGES = pa.schema([column.field() for column in COLUMNS if column.name != "images"])
 """What steps see: everything but the bytes."""
+
+
+def row_schema(names: Sequence[str]) -> pa.Schema:
+    """Schema of rows with these columns: with `rating` where it is among them."""
+    return RATED_ROW_SCHEMA if RATING.name in names else ROW_SCHEMA

@@ -26,6 +26,10 @@ QUESTION_FIELD, CAPTION_FIELD = "{question}", "{caption}"
 BUNDLED = "tiny-vl"
 
 
+SOURCE_RATE = "difficulty.pass_rate_large"
+"""Column of the pass rates that came with the source."""
+
+
 class DataSettings(Strict):
     """Which rows train."""
 
@@ -41,10 +45,20 @@ class DataSettings(Strict):
         default=0.0,
         ge=0,
         le=1,
-        description="Leave out rows whose known pass rate (ViRL39K's PassRate_32BTrained) is below; 0 switches it off.",
+        description="Leave out rows whose pass rate (`pass_rate_column`) is below; 0 switches it off.",
     )
     max_pass_rate: float = Field(
-        default=1.0, ge=0, le=1, description="Leave out rows whose known pass rate is above; 1 switches it off."
+        default=1.0, ge=0, le=1, description="Leave out rows whose pass rate is above; 1 switches it off."
+    )
+    pass_rate_column: str = Field(
+        default=SOURCE_RATE,
+        description="Which pass rate: the source's (ViRL39K's PassRate_32BTrained; rows without one stay), or "
+        "'rating.pass_rate', the policy's own of the step rate_difficulty (with a bound, rows without one leave).",
+    )
+    rate_weight: Literal["none", "variance"] = Field(
+        default="none",
+        description="variance: rows that the policy passes half of the time come first, drawn by p (1 - p), so that "
+        "they stay where max_rows or max_steps leave some out (MMR1's variance-aware sampling; not in the paper).",
     )
     max_image_pixels: int = Field(
         default=1_003_520,

@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
 from trainer.phase import Phase
+from trainer.row_rates import filters, range_text, rows_in_range
 from trainer.training_data import check_dataset, check_purpose
+
+if TYPE_CHECKING:
+    from shared.dataset_version import DatasetVersion
 
 GIB = 1024**3
 
@@ -290,14 +294,25 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
     if version is not None:
         check_purpose(version.manifest, phase)
         if version.manifest.profile == phase.profile_name:
-            if version.store.is_folder:  # elsewhere its rows would have to be brought first
-                check_dataset(version, phase)
-            return version.manifest.rows, f"dataset version {version.manifest.label}"
+            return _rows_of(version, phase)
     if phase.profile_name == "full" and name in ROWS:
         return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
     if phase.train.max_steps:
         return phase.train.max_steps * phase.rollout.batch_size, "train.max_steps (dataset version not in the store)"
     raise InfiMmrError(f"the rows of {name} are not known", f"build it (data-engine build {name}) or name --rows")
+
+
+def _rows_of(version: DatasetVersion, phase: Phase) -> tuple[int, str]:
+    """Rows of a version that is there, those within the bounds of the pass rate where some are set."""
+    rows, label = version.manifest.rows, version.manifest.label
+    if not version.store.is_folder:  # its rows would have to be brought first
+        more = f", not counted: how many have {range_text(phase.data)}" if filters(phase.data) else ""
+        return rows, f"dataset version {label}{more}"
+    check_dataset(version, phase)
+    if not filters(phase.data):
+        return rows, f"dataset version {label}"
+    kept = rows_in_range(version, phase.data)
+    return kept, f"{kept:,} of {rows:,} rows of {label} have {range_text(phase.data)}"
 
 
 def _model(phase: Phase) -> tuple[int, dict[str, Any], str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import InfiMmrError
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
+from trainer.row_rates import rate_column
 from trainer.training_data import COLUMNS, unsuited
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ def _example(phase: Phase) -> dict[str, Any]:
 def _find(phase: Phase, files: list[Path], words: str | None) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
+    columns = list(dict.fromkeys([*COLUMNS, "source_id", rate_column(phase.data)]))
     bare: dict[str, Any] | None = None
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=[*COLUMNS, "source_id"]):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=columns):
             for row in batch.to_pylist():
                 if words in {row["id"], row["source_id"]}:
                     return dict(row)

@@ -25,6 +25,7 @@ from shared.whole_file import write_whole
 from trainer.phase import Phase
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
+from trainer.row_rates import check_rate_column, draw_order, rate_column, rate_of, rate_reason
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -111,6 +112,7 @@ def check_dataset(version: DatasetVersion, phase: Phase) -> None:
             f"build it with `data-engine build {version.name} --profile {phase.profile_name}`, or allow the mix with "
             "--set data.profile_check=false",
         )
+    check_rate_column(version, phase.data)
     if phase.data.captions:
         import pyarrow.parquet as pq
 
@@ -136,8 +138,8 @@ def write_prompts(
     renderer = PromptRenderer(checkpoint)
     left_out: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    lines: list[tuple[str, int, int]] = []
-    for row in _rows(version.files()):
+    lines: list[_Line] = []
+    for row in _rows(version.files(), phase):
         outcome = _prompt_line(row, phase, renderer, cache or cache_folder())
         if isinstance(outcome, str):
             left_out[outcome] += 1
@@ -145,7 +147,7 @@ def write_prompts(
         else:
             lines.append(outcome)
     order = random.Random(phase.train.seed)
-    order.shuffle(lines)
+    lines = _shuffled(lines, phase, order)
     if phase.data.max_rows and len(lines) > phase.data.max_rows:
         left_out["max_rows"] += len(lines) - phase.data.max_rows
         lines = lines[: phase.data.max_rows]
@@ -158,20 +160,20 @@ def write_prompts(
             "name a larger dataset or lower rollout.batch_size",
         )
     wanted = steps * phase.rollout.batch_size
-    chosen: list[tuple[str, int, int]] = []
+    chosen: list[_Line] = []
     while len(chosen) < wanted:  # a further pass over the rows in another order, each row once per pass
         chosen.extend(lines[: wanted - len(chosen)])
-        order.shuffle(lines)
+        lines = _shuffled(lines, phase, order)
     left_out["rest_of_last_step"] += max(0, len(lines) - wanted)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "prompts.jsonl"
-    path.write_text("".join(text for text, _, _ in chosen), encoding="utf-8")
+    path.write_text("".join(text for text, _, _, _ in chosen), encoding="utf-8")
     summary = PromptFile(
         path=path.name,
         rows=len(chosen),
-        distinct_rows=len({text for text, _, _ in chosen}),
-        max_images=max(images for _, images, _ in chosen),
-        max_prompt_tokens=max(tokens for _, _, tokens in chosen),
+        distinct_rows=len({text for text, _, _, _ in chosen}),
+        max_images=max(images for _, images, _, _ in chosen),
+        max_prompt_tokens=max(tokens for _, _, tokens, _ in chosen),
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
         examples=dict(sorted(examples.items())),
     )
@@ -185,6 +187,7 @@ WHY_LEFT_OUT = {
     "no_pictures": "without pictures",
     "no_caption": "with a picture that has no caption",
     "pass_rate": "outside data.min_pass_rate to data.max_pass_rate",
+    "no_pass_rate": "without a rate in data.pass_rate_column",
     "no_gold": "without an answer",
     "special_token": "with a special token of the policy's tokenizer in their text",
 }
@@ -219,11 +222,20 @@ def read_prompt_file(folder: Path) -> PromptFile:
         raise InfiMmrError(f"run {folder} has no readable prompts.json", "start it anew in another --output") from error
 
 
-def _rows(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _shuffled(lines: list[_Line], phase: Phase, order: random.Random) -> list[_Line]:
+    """Lines in the order of one pass."""
+    order.shuffle(lines)
+    if phase.data.rate_weight == "none":
+        return lines
+    return [lines[place] for place in draw_order([rate for *_, rate in lines], order)]
+
+
+def _rows(files: Sequence[Path], phase: Phase) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
+    columns = list(dict.fromkeys([*COLUMNS, rate_column(phase.data)]))
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=COLUMNS):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=columns):
             yield from batch.to_pylist()
 
 
@@ -234,18 +246,17 @@ def unsuited(row: dict[str, Any], phase: Phase) -> str:
         return "pictures" if pictures else "no_pictures"
     if phase.data.captions and not all(row["captions"][:pictures] or [None] * pictures):
         return "no_caption"
-    rate = (row["difficulty"] or {}).get("pass_rate_large")
-    if rate is not None and not phase.data.min_pass_rate <= rate <= phase.data.max_pass_rate:
-        return "pass_rate"
-    if not row["answer"].strip():
-        return "no_gold"
-    return ""
+    if reason := rate_reason(rate_of(row, phase.data), phase.data):
+        return reason
+    return "" if row["answer"].strip() else "no_gold"
 
 
-def _prompt_line(
-    row: dict[str, Any], phase: Phase, renderer: PromptRenderer, cache: Path
-) -> tuple[str, int, int] | str:
-    """(JSON line, pictures, prompt tokens) of a row, or the reason why it does not train."""
+_Line = tuple[str, int, int, float | None]
+"""JSON line, pictures, prompt tokens, pass rate of a row."""
+
+
+def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, cache: Path) -> _Line | str:
+    """Line of a row, or the reason why it does not train."""
     reason = unsuited(row, phase)
     if reason:
         return reason
@@ -278,4 +289,4 @@ def _prompt_line(
         "question": row["question"],
         "image_hashes": row["image_hashes"],
     }
-    return json.dumps(line, ensure_ascii=False) + "\n", len(pictures), tokens
+    return json.dumps(line, ensure_ascii=False) + "\n", len(pictures), tokens, rate_of(row, phase.data)

@@ -33,6 +33,7 @@ class Ask:
         text: The user's words; `<image>` tags place the images.
         system: System prompt; empty for none.
         images: sha256 of each image, in order.
+        seed: Seed of this answer where each ask has its own; None takes the sampling's.
 
     """
 
@@ -40,6 +41,7 @@ class Ask:
     text: str
     system: str = ""
     images: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Asks and cells as Arrow tables, the form in which they travel between driver and workers.
 
-Asks: `key`, `text` and `system` (dictionary-encoded: a few prompts, however many asks), `images` (list of sha256).
+Asks: `key`, `text` and `system` (dictionary-encoded: a few prompts, however many asks), `images` (list of sha256),
+`seed` (null: the sampling's).
 Cells: `key`, `failed`, then `text`, `tokens`, `prompt_tokens`, `finish_reason`, or `vector`; `note` (a restart, on
 the first row), `error` and `next_step` (an error that concerns every ask, on the first row).
 """
@@ -24,6 +25,7 @@ ASKS = pa.schema(
         ("text", pa.dictionary(pa.int32(), pa.string())),
         ("system", pa.dictionary(pa.int32(), pa.string())),
         ("images", pa.list_(pa.string())),
+        ("seed", pa.int64()),
     ]
 )
 CHAT = ("text", "tokens", "prompt_tokens", "finish_reason")
@@ -51,14 +53,17 @@ def ask_tables(asks: Iterable[Ask], size: int) -> Iterator[pa.Table]:
             pa.array([ask.text for ask in batch]).dictionary_encode(),
             pa.array([ask.system for ask in batch]).dictionary_encode(),
             [list(ask.images) for ask in batch],
+            pa.array([ask.seed for ask in batch], pa.int64()),
         ]
         yield pa.Table.from_arrays([pa.array(c) if isinstance(c, list) else c for c in columns], schema=ASKS)
 
 
 def asks_of(table: pa.Table) -> list[Ask]:
     """The asks of a table."""
-    columns = [table.column(name).to_pylist() for name in ("key", "text", "system", "images")]
-    return [Ask(key, text, system, tuple(images)) for key, text, system, images in zip(*columns, strict=True)]
+    columns = [table.column(name).to_pylist() for name in ("key", "text", "system", "images", "seed")]
+    return [
+        Ask(key, text, system, tuple(images), seed) for key, text, system, images, seed in zip(*columns, strict=True)
+    ]
 
 
 def cell_table(cells: Sequence[Cell], note: str = "") -> pa.Table:

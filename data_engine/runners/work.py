@@ -133,7 +133,9 @@ class Worker:
             vectors = engine.embed([(images, ask.text) for ask, images in asks])
             return [Cell(ask.key, {"vector": vector}) for (ask, _), vector in zip(asks, vectors, strict=True)]
         conversations = [build_conversation(ask.system, ask.text, images) for ask, images in asks]
-        answers = engine.chat(conversations, self.sampling)
+        sampling = self.sampling
+        drawn = [sampling if ask.seed is None else sampling.model_copy(update={"seed": ask.seed}) for ask, _ in asks]
+        answers = engine.chat(conversations, drawn)
         return [
             Cell(ask.key, None, answer.refused)
             if answer.refused

@@ -143,7 +143,7 @@ def card(manifest: Manifest) -> str:
                 else []
             ),
         ],
-        "dataset_info": [{"config_name": "default", "features": _card_features(), "splits": _splits(manifest)}],
+        "dataset_info": [{"config_name": "default", "features": _card_features(manifest), "splits": _splits(manifest)}],
     }
     lines = ["---", *_yaml(head), "---", "", f"# {manifest.name} {manifest.version}", ""]
     lines += [
@@ -296,12 +296,13 @@ def _size_category(rows: int) -> str:
     return "n>1M"
 
 
-def _card_features() -> list[dict[str, Any]]:
+def _card_features(manifest: Manifest) -> list[dict[str, Any]]:
     from datasets import Features
 
-    from shared.schema import ROW_SCHEMA
+    from shared.schema import RATING, row_schema
 
-    features = Features.from_arrow_schema(ROW_SCHEMA)
+    rated = "rate_difficulty" in manifest.recipe.get("steps", {})
+    features = Features.from_arrow_schema(row_schema([RATING.name] if rated else []))
     return list(features._to_yaml_list())  # noqa: SLF001  (the only way to the card's form of features)
 
 

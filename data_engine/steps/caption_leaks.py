@@ -57,6 +57,11 @@ class Settings(Strict):
         default="drop-caption", description="With re-ask: what is done where the new caption gives it away, too."
     )
 
+    @property
+    def more_prompts(self) -> tuple[str, ...]:
+        """Prompts that this step reads beside the captions' own."""
+        return (AGAIN,) if self.action == "re-ask" else ()
+
 
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Judge the captions that `caption_images` wrote.

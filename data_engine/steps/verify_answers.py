@@ -9,15 +9,14 @@ Not covered: whether a gold is right (nobody can tell from the row alone), and r
 
 from __future__ import annotations
 
-import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_engine.grading import grader_hash
 from data_engine.steps.base import StepContext, StepResult
 from shared.config import Strict
-from shared.fingerprint import bytes_hash, fingerprint
+from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,12 +112,3 @@ def _columns() -> dict[str, Any]:
         "self_accepts": truth,
         "refuses_neighbour": truth,
     }
-
-
-@functools.cache
-def grader_hash() -> str:
-    """Hash over the grader's source files."""
-    import shared.answers
-
-    folder = Path(shared.answers.__file__).parent
-    return fingerprint([[file.name, bytes_hash(file.read_bytes())] for file in sorted(folder.glob("*.py"))])

@@ -126,7 +126,7 @@ def _content(file: Path, shard: Shard, wrong: Any, *, images: bool) -> tuple[int
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from shared.schema import LEDGER_SCHEMA, ROW_SCHEMA
+    from shared.schema import LEDGER_SCHEMA, row_schema
 
     ledger = shard.file == LEDGER_FILE
     try:
@@ -134,7 +134,8 @@ def _content(file: Path, shard: Shard, wrong: Any, *, images: bool) -> tuple[int
             metadata = parquet.metadata
             if (metadata.num_rows, metadata.num_row_groups) != (shard.rows, shard.row_groups):
                 wrong(f"{metadata.num_rows} rows in {metadata.num_row_groups} groups; the manifest says {shard.rows}")
-            differs = _difference(parquet.schema_arrow, LEDGER_SCHEMA if ledger else ROW_SCHEMA)
+            found = parquet.schema_arrow
+            differs = _difference(found, LEDGER_SCHEMA if ledger else row_schema(found.names))
             if differs:
                 wrong(f"schema: {differs}")
                 return 0, set()

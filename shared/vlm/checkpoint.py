@@ -80,15 +80,20 @@ def checkpoint_folder(spec: EngineSpec) -> Path:
     """
     if is_folder(spec.model):
         return _checked(BUNDLED_FOLDER if spec.model == BUNDLED else Path(spec.model))
+    patterns = [*_LOADED_FILES, "*.py"] if spec.trust_remote_code else _LOADED_FILES
+    return _checked(_fetched(spec.model, spec.revision, patterns, f"model {spec.model}"))
+
+
+def _fetched(model: str, revision: str | None, patterns: list[str], what: str) -> Path:
+    """Folder of a hub checkpoint's files in this machine's cache."""
     import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    patterns = [*_LOADED_FILES, "*.py"] if spec.trust_remote_code else _LOADED_FILES
     try:
-        return _checked(Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns)))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, httpx.HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        message = f"model {spec.model} at revision {spec.revision or 'main'} cannot be fetched ({type(error).__name__})"
+        message = f"{what} at revision {revision or 'main'} cannot be fetched ({type(error).__name__})"
         step = "Check the id and the network, set HF_TOKEN for a gated model, or name a folder with its files."
         raise InfiMmrError(message, step) from error
 
@@ -102,14 +107,7 @@ def template_folder(model: str, revision: str | None) -> Path:
     """
     if is_folder(model):
         return BUNDLED_FOLDER if model == BUNDLED else Path(model)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_TEMPLATE_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        message = f"the chat template of {model} cannot be fetched ({type(error).__name__})"
-        raise InfiMmrError(message, "Check the network, or name a folder with the checkpoint's files") from error
+    return _fetched(model, revision, _TEMPLATE_FILES, f"the chat template of {model}")
 
 
 def check_hub_id(spec: EngineSpec) -> str:

@@ -40,14 +40,14 @@ def test_every_shipped_recipe_loads_in_both_profiles(name, profile):
 
 
 def test_captioned_runs_all_steps_in_order_and_the_plain_one_leaves_captions_out():
-    names = [name for name, _ in load_recipe("virl39k-captioned", "full").steps()]
-    assert names == list(STEP_ORDER)
-    plain = [name for name, _ in load_recipe("virl39k", "full").steps()]
-    assert plain == [name for name in STEP_ORDER if not name.startswith("caption_")]
+    def steps(name, profile="full"):
+        return [step for step, _ in load_recipe(name, profile).steps()]
+
+    on = [name for name in STEP_ORDER if name != "rate_difficulty"]  # off until somebody names the policy to ask
+    assert steps("virl39k-captioned") == on
+    assert steps("virl39k") == [name for name in on if not name.startswith("caption_")]
     # a caption of the mini world says all that is drawn: the version of profile local keeps its bytes
-    assert [name for name, _ in load_recipe("virl39k-captioned", "local").steps()] == [
-        name for name in STEP_ORDER if name != "caption_leaks"
-    ]
+    assert steps("virl39k-captioned", "local") == [name for name in on if name != "caption_leaks"]
 
 
 def test_the_papers_threshold_and_models_are_the_defaults_of_full():

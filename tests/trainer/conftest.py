@@ -51,12 +51,13 @@ def publish_rows(
     import pyarrow.parquet as pq
 
     from shared.dataset_version import ManifestDraft, publish
-    from shared.schema import ROW_SCHEMA
+    from shared.schema import row_schema
 
     folder = store.parent / f"shards-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "data-00000.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=ROW_SCHEMA), file, row_group_size=row_groups)
+    schema = row_schema([name for one in rows for name in one])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), file, row_group_size=row_groups)
     publish(store, ManifestDraft(name=name, profile=profile), [file])
     return str(store)
 

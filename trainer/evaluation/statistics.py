@@ -1,8 +1,8 @@
 """Statistics of evaluation results: standard errors, exact intervals, pass@k, paired tests. Pure functions on numbers.
 
 Input: scores in [0, 1] per item, with the cluster each belongs to. Sources: Miller 2024, "Adding error bars to evals"
-(arXiv 2411.00640) for clustered standard errors; Clopper and Pearson 1934 for the exact interval; McNemar 1947 for two
-models on the same items; Chen et al. 2021 (arXiv 2107.03374) for the unbiased pass@k.
+(arXiv 2411.00640) for clustered standard errors; McNemar 1947 for two models on the same items; Chen et al. 2021
+(arXiv 2107.03374) for the unbiased pass@k. The exact interval of a proportion is `shared.binomial`'s.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+
+from shared.binomial import binomial_cdf
 
 
 def mean(values: Sequence[float]) -> float:
@@ -44,59 +46,6 @@ def standard_error(
     if groups < 2:
         return 0.0
     return math.sqrt(groups / (groups - 1) * math.fsum(value * value for value in residuals.values()))
-
-
-def exact_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a proportion; (0, 1) where there is no item."""
-    if count == 0:
-        return 0.0, 1.0
-    tail = (1 - confidence) / 2
-    low = 0.0 if correct == 0 else _bisect(lambda p: 1 - _binomial_cdf(correct - 1, count, p) - tail)
-    high = 1.0 if correct == count else _bisect(lambda p: tail - _binomial_cdf(correct, count, p))
-    return low, high
-
-
-def _bisect(function: object) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if function(middle) < 0:  # type: ignore[operator]
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _binomial_cdf(k: int, n: int, p: float) -> float:
-    """P(X <= k) of a binomial: the incomplete beta function I(1 - p; n - k, k + 1)."""
-    if k < 0 or p >= 1:
-        return 0.0 if k < n else 1.0
-    if k >= n or p <= 0:
-        return 1.0
-    return _incomplete_beta(1 - p, n - k, k + 1)
-
-
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """Regularised incomplete beta function for 0 < x < 1 (continued fraction, DLMF 8.17.22, by Lentz's method)."""
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _incomplete_beta(1 - x, b, a)  # where the fraction converges fast
-    front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    tiny = 1e-300
-    d = 1 - (a + b) * x / (a + 1)
-    d = 1 / (d if abs(d) > tiny else tiny)
-    c, fraction = 1.0, d
-    for m in range(1, 10_000):
-        for factor in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d, c = 1 + factor * d, 1 + factor / c
-            d = 1 / (d if abs(d) > tiny else tiny)
-            c = c if abs(c) > tiny else tiny
-            fraction *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return math.exp(front) * fraction / a
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -148,7 +97,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], clusters: Sequence[Ha
     only_second = sum(b and not a for a, b in pairs)
     differences = [float(b) - float(a) for a, b in pairs]
     discordant = only_first + only_second
-    p_value = min(1.0, 2 * _binomial_cdf(min(only_first, only_second), discordant, 0.5)) if discordant else 1.0
+    p_value = min(1.0, 2 * binomial_cdf(min(only_first, only_second), discordant, 0.5)) if discordant else 1.0
     error, test = standard_error(differences, clusters), "McNemar"
     if clusters is not None and len(set(clusters)) < len(pairs) and error > 0:
         p_value, test = math.erfc(abs(mean(differences)) / error / math.sqrt(2)), "clustered z"

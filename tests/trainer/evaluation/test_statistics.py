@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from trainer.evaluation.statistics import exact_interval, mcnemar, pass_at_k, standard_error
+from shared.binomial import exact_interval
+from trainer.evaluation.statistics import mcnemar, pass_at_k, standard_error
 
 
 def test_standard_error_of_independent_scores_is_the_binomial_one():

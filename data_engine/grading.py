@@ -1,0 +1,101 @@
+"""Grading models' outputs in bulk: each verdict is a cell, in a context that names the grader's own code.
+
+Input: outputs with their golds. Output: whether the grader accepts each. The grader is the one that rewards and
+evaluation use (`shared.answers`); another one grades anew.
+Not covered: the format of an output (the trainer's rewards).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.fingerprint import bytes_hash, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from data_engine.annotations import AnnotationTable
+    from data_engine.steps.base import StepContext
+
+STEP = "grade_answers"
+_BATCH_ROWS = 512
+_THREADS = 4
+"""The slow layer runs in worker processes: threads only wait for them."""
+_OPTIONS = ("kind", "choices", "tolerance", "unit")
+
+
+def verdicts_table(context: StepContext) -> AnnotationTable:
+    """Return the table of verdicts."""
+    import pyarrow as pa
+
+    from data_engine.annotations import AnnotationTable
+
+    about = {"step": STEP, "grader": grader_hash()}
+    values = pa.schema([("correct", pa.bool_())])
+    return AnnotationTable(context.store, STEP, fingerprint(about), values=values, about=about)
+
+
+def grade_outputs(
+    context: StepContext, table: AnnotationTable, outputs: Sequence[tuple[str, dict[str, Any]]]
+) -> list[bool | None]:
+    """Whether the grader accepts each output, in order; None where nobody could grade it now (a plan grades nothing).
+
+    Args:
+        context: The build; its runner grades.
+        table: From `verdicts_table`.
+        outputs: (output, label) with the label's `gold` and, where they are known, `kind`, `choices`, `tolerance`,
+            `unit`.
+
+    """
+    import pyarrow as pa
+
+    keys = [fingerprint([output, label]) for output, label in outputs]
+    known = dict(zip(keys, outputs, strict=True))
+    missing = table.missing(keys)
+    schema = pa.schema([(name, pa.string()) for name in ("key", "output", "label")])
+    batches = (
+        pa.Table.from_pylist(
+            [{"key": key, "output": known[key][0], "label": json.dumps(known[key][1])} for key in part], schema=schema
+        )
+        for part in (missing[start : start + _BATCH_ROWS] for start in range(0, len(missing), _BATCH_ROWS))
+    )
+    for graded in context.runner.map_batches(grade_batch, batches):
+        table.append_table(graded)
+    cells = table.lookup(keys)
+    return [cells[key]["correct"] if key in cells else None for key in keys]
+
+
+def grade_batch(batch: pa.Table) -> pa.Table:
+    """Grade a table with `key`, `output` and `label` (JSON); returns `key` and `correct`."""
+    import pyarrow as pa
+
+    rows = batch.to_pylist()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        correct = list(pool.map(_grade, rows))
+    schema = pa.schema([("key", pa.string()), ("correct", pa.bool_())])
+    return pa.Table.from_pylist(
+        [{"key": row["key"], "correct": value} for row, value in zip(rows, correct, strict=True)], schema=schema
+    )
+
+
+def _grade(row: dict[str, Any]) -> bool:
+    from shared.answers import grade_output
+
+    label = json.loads(row["label"])
+    options = {name: label[name] for name in _OPTIONS if label.get(name) is not None}
+    return bool(grade_output(row["output"], label["gold"], **options).correct)
+
+
+@functools.cache
+def grader_hash() -> str:
+    """Hash over the grader's source files."""
+    import shared.answers
+
+    folder = Path(shared.answers.__file__).parent
+    return fingerprint([[file.name, bytes_hash(file.read_bytes())] for file in sorted(folder.glob("*.py"))])
