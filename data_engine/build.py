@@ -168,7 +168,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     progress: Progress,
     started: float,
 ) -> BuildReport:
-    from data_engine.findings import keep_findings
+    from data_engine.findings import keep_findings, keep_pictures
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.scratch import scratch_folder
     from data_engine.shards import write_ledger
@@ -189,6 +189,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
             assembled = _assemble(work, read, results, benchmarks)
             _refuse_empty(work, assembled.rows.height, _whole_ledger(read, assembled))
             keep_findings(store, build_key, read.rows, read.rejections, results, assembled)
+            keep_pictures(store, build_key, assembled.ledger, read.rows, benchmarks, work.images)
         with _told(recipe.name, "shards"), _timed(work, "shards"):
             files = _write(work, assembled)
             ledger = write_ledger(_whole_ledger(read, assembled), scratch / "ledger.parquet")

@@ -1,5 +1,8 @@
 """What a build found out about each row, kept beside the annotations so that `why` can tell a row's whole story.
 
+Beside them lie small copies of the pictures of those removed rows that a page about the version shows: the rows are in
+no shard, and their pictures may be gone when somebody asks.
+
 One annotation table per build key, keyed by row id, with one JSON text per row: the row's source and text, each step's
 finding, and the decision. It is written before the version is published; a version whose findings are not in this store
 (pulled from another one) still has its shards and its ledger.
@@ -8,20 +11,26 @@ finding, and the decision. It is written before the version is published; a vers
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_engine.steps.base import by_image
+from shared.images import small_jpeg
 
 if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.annotations import AnnotationTable
     from data_engine.assemble import Assembled
-    from data_engine.steps.base import StepResult
+    from data_engine.steps.base import BenchmarkItems, ImageSource, StepResult
     from shared.store import Store
 
 STEP = "findings"
+PICTURES = "findings_pictures"
+SHOWN_PER_RULE = 40
+MOST_PICTURES = 4
+"""Pictures of one row that are kept."""
 _PART = 4096
 
 
@@ -43,6 +52,56 @@ def first_of(ledger: pl.DataFrame) -> str:
     evidence = json.loads(row["evidence"])
     detail = evidence.get("detail") or evidence.get("reason") or ""
     return f"for instance {row['source_id']}" + (f": {str(detail)[:120]}" if detail else "")
+
+
+def shown_entries(ledger: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """The ledger's entries that a page shows: the first of each rule, removed before near, highest scores first."""
+    order = ledger.sort(["removed", "step", "rule", "score", "id"], descending=[True, False, False, True, False])
+    seen: Counter[tuple[str, str, bool]] = Counter()
+    for row in order.iter_rows(named=True):
+        key = (row["step"], row["rule"], row["removed"])
+        seen[key] += 1
+        if seen[key] <= SHOWN_PER_RULE:
+            yield row
+
+
+def pictures_table(store: Store, build_key: str) -> AnnotationTable:
+    """Return the table of small pictures: key a row's id, or `BENCHMARK/ITEM`; `pictures` are JPEG files."""
+    import pyarrow as pa
+
+    from data_engine.annotations import AnnotationTable
+
+    return AnnotationTable(store, PICTURES, build_key, values=pa.schema([("pictures", pa.list_(pa.binary()))]))
+
+
+def keep_pictures(  # noqa: PLR0917 - where pictures of rows and items are found
+    store: Store,
+    build_key: str,
+    ledger: pl.DataFrame,
+    rows: pl.DataFrame,
+    benchmarks: Sequence[BenchmarkItems],
+    images: ImageSource,
+) -> None:
+    """Store small pictures of the shown entries and of what they repeat, unless they are there."""
+    entries = list(shown_entries(ledger))
+    hashes = dict(rows.select("id", "image_hashes").iter_rows())
+    wanted: dict[str, tuple[ImageSource, Sequence[str]]] = {}
+    for entry in entries:
+        repeated = [entry["item"]] if entry["benchmark"] is None else []
+        wanted |= {row: (images, hashes.get(row) or ()) for row in (entry["id"], *repeated)}
+    for items in benchmarks:
+        named = {entry["item"] for entry in entries if entry["benchmark"] == items.name}
+        for source_id, some in items.rows.select("source_id", "image_hashes").iter_rows():
+            if source_id in named:
+                wanted[f"{items.name}/{source_id}"] = (items.images, some or ())
+    wanted = {key: (source, some[:MOST_PICTURES]) for key, (source, some) in wanted.items() if some}
+    table = pictures_table(store, build_key)
+    cells: list[dict[str, Any]] = []
+    for key in table.missing(wanted):
+        source, some = wanted[key]
+        small = [small_jpeg(source.get(sha256)) for sha256 in some]
+        cells.append({"key": key, "pictures": [picture for picture in small if picture is not None]})
+    table.append(cells)
 
 
 def findings_table(store: Store, build_key: str) -> AnnotationTable:

@@ -154,6 +154,24 @@ def reduced(picture: PilImage.Image, max_pixels: int, limits: ImageLimits = DEFA
     return picture.resize((min(width, longest), min(height, longest)), Image.Resampling.BICUBIC)
 
 
+SMALL_PIXELS = 320
+_SMALL_QUALITY = 80
+
+
+def small_jpeg(data: bytes | None) -> bytes | None:
+    """Return a copy of at most 320 pixels a side for people to look at; None where the picture cannot be decoded."""
+    from PIL import Image
+
+    try:
+        picture = decode_rgb(data or b"")
+    except ImageRefused:
+        return None
+    picture.thumbnail((SMALL_PIXELS, SMALL_PIXELS), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_SMALL_QUALITY)
+    return out.getvalue()
+
+
 def pixel_hash(data: bytes) -> str:
     """Return the sha256 (64 hex digits) of size and decoded RGB pixels: equal for one picture in two encodings."""
     image = decode_rgb(data)

@@ -21,26 +21,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.findings import pictures_table, shown_entries
 from data_engine.sharing.export import canary_rows, coverage_tables
 from data_engine.sharing.preview_charts import Chart, counted, histogram
+from data_engine.sharing.readable_text import readable, readable_answer
 from shared.folder_store import folder_error
-from shared.images import ImageRefused, decode_rgb
+from shared.images import small_jpeg
 from shared.number_text import human_bytes
 from shared.whole_file import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from shared.dataset_version import DatasetVersion
 
-THUMBNAIL_PIXELS = 320
-_JPEG_QUALITY = 80
 _MOST_JUDGED = 2000
 """Captioned rows whose captions are judged for the page: two milliseconds each."""
 _MOST_GROUPS = 24
 """Row groups that are read for sampled rows: at 100 MB each a page never reads more than 2.4 GB."""
-_REMOVED_PER_RULE = 40
+THIS_ROW, REPEATED = "this row", "what it repeats"
 _TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small picture inside the page, with its sides in pixels."""
+
+    uri: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,7 @@ class Side:
 
     title: str
     pieces: list[tuple[str, bool]]
+    pictures: Sequence[Thumbnail] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,10 @@ def render(version: DatasetVersion, *, rows: int = 200) -> tuple[str, dict[str, 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
+    environment.filters |= {"readable": readable, "readable_answer": readable_answer}
     script = (_TEMPLATES / "preview.js").read_text(encoding="utf-8")
     manifest = version.manifest
-    removed = removed_rows(version.ledger())
+    removed = removed_rows(version)
     samples = sampled_rows(version, rows)
     rules = Counter(f"{entry.row['step']} / {entry.row['rule']}" for entry in removed)
     page = environment.get_template("preview.html").render(
@@ -195,23 +208,31 @@ def canary_table(canaries: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return places, [[kind, *(found.get((kind, where), "") for where in places)] for kind in kinds]
 
 
-def removed_rows(ledger: pl.DataFrame) -> list[Removed]:
-    """Return the first rows of each rule, removed ones before near misses, highest scores first."""
-    order = ledger.sort(["removed", "step", "rule", "score", "id"], descending=[True, False, False, True, False])
+def removed_rows(version: DatasetVersion) -> list[Removed]:
+    """Return the ledger's entries that the page shows, with the pictures that the build kept of them."""
+    entries = list(shown_entries(version.ledger()))
+    others = [f"{row['benchmark']}/{row['item']}" if row["benchmark"] else row["item"] or "" for row in entries]
+    keys = [*(row["id"] for row in entries), *others]
+    known = pictures_table(version.store, version.manifest.build_key).lookup(keys) if keys else {}
     shown: list[Removed] = []
-    seen: Counter[tuple[str, str, bool]] = Counter()
-    for row in order.iter_rows(named=True):
-        key = (row["step"], row["rule"], row["removed"])
-        seen[key] += 1
-        if seen[key] > _REMOVED_PER_RULE:
-            continue
+    for row, other in zip(entries, others, strict=True):
         try:
             evidence = json.loads(row["evidence"])
         except ValueError:
             evidence = {"evidence": row["evidence"]}
         sides, facts = read_evidence(evidence if isinstance(evidence, dict) else {"evidence": evidence})
-        shown.append(Removed(row, sides, facts))
+        shown.append(Removed(row, _with_pictures(sides, known, row["id"], other), facts))
     return shown
+
+
+def _with_pictures(sides: list[Side], known: dict[str, dict[str, Any]], row: str, other: str) -> list[Side]:
+    """Put the pictures of a row and of what it repeats beside their texts; a side without text gets one for them."""
+    made = {side.title: side for side in sides}
+    for title, key in ((THIS_ROW, row), (REPEATED, other)):
+        pictures = [shown_jpeg(data) for data in known.get(key, {}).get("pictures", ())]
+        if pictures:
+            made[title] = Side(title, made[title].pieces if title in made else [], pictures)
+    return [made[title] for title in (THIS_ROW, REPEATED) if title in made]
 
 
 def read_evidence(evidence: dict[str, Any]) -> tuple[list[Side], list[tuple[str, str]]]:
@@ -222,7 +243,7 @@ def read_evidence(evidence: dict[str, Any]) -> tuple[list[Side], list[tuple[str,
     """
     rest = dict(evidence)
     sides = []
-    for title, names in (("this row", ("row", "question")), ("what it repeats", ("item", "item_question", "kept"))):
+    for title, names in ((THIS_ROW, ("row", "question")), (REPEATED, ("item", "item_question", "kept"))):
         name = next((name for name in names if rest.get(name)), None)
         if name is not None:
             pieces = _pieces(rest.pop(name))
@@ -304,7 +325,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     for place, image in enumerate(row["images"]):
         pictures.append(
             {
-                "uri": thumbnail(image["bytes"]),
+                "small": thumbnail(image["bytes"]),
                 "type": types[place] if place < len(types) else None,
                 "caption": captions[place] if place < len(captions) else None,
             }
@@ -314,15 +335,16 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in row.items() if name != "images"}, "pictures": pictures, "text": text}
 
 
-def thumbnail(data: bytes | None) -> str | None:
-    """Return a small JPEG copy of a picture as a data URI; None where it cannot be decoded."""
+def thumbnail(data: bytes | None) -> Thumbnail | None:
+    """Return a small JPEG copy of a picture; None where it cannot be decoded."""
+    small = small_jpeg(data)
+    return None if small is None else shown_jpeg(small)
+
+
+def shown_jpeg(small: bytes) -> Thumbnail:
+    """Return a small JPEG file as a page holds it, with its sides: the page's length is known before it loads."""
     from PIL import Image
 
-    try:
-        picture = decode_rgb(data or b"")
-    except ImageRefused:
-        return None
-    picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    with Image.open(io.BytesIO(small), formats=["JPEG"]) as picture:
+        width, height = picture.size
+    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(small).decode()}", width, height)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sample_versions import draft, ledger_row, publish_sample, row, write_ledger, write_rows
-from data_engine.sharing.preview import read_evidence, render, write_preview
+from data_engine.build import BuildRequest, build
+from data_engine.sharing.preview import read_evidence, removed_rows, render, write_preview
 from data_engine.sharing.preview_charts import counted, histogram
 from shared.dataset_version import DatasetVersion, publish
+from shared.progress import Progress
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>"\'</style></script>'
 
@@ -75,6 +77,39 @@ def test_the_page_shows_counts_funnel_evidence_rows_and_pictures(tmp_path: Path)
     assert '<td>math500</td><td class="n">500</td>' in page
     assert page.count("data:image/jpeg;base64,") == 8
     assert "a picture of noise number" in page
+
+
+def test_pictures_state_their_sides_so_that_links_land_where_they_point_to(tmp_path: Path) -> None:
+    """Lazy pictures without sides are nothing high until they load, and every link is off by their sum."""
+    page, _ = render(publish_sample(tmp_path / "store", tmp_path / "built"), rows=8)
+    pictures = re.findall(r"<img [^>]*>", page)
+    assert len(pictures) == 8
+    assert all(re.search(r' width="[1-9]\d*" height="[1-9]\d*"', picture) for picture in pictures)
+
+
+def test_what_is_short_stands_above_the_long_lists_and_the_lists_have_pages(tmp_path: Path) -> None:
+    page, _ = render(publish_sample(tmp_path / "store", tmp_path / "built"), rows=8)
+    places = [page.index(f'<h2 id="{name}">') for name in ("funnel", "distributions", "decontamination", "origin")]
+    assert places == sorted(places)
+    assert max(places) < page.index('<h2 id="removed">') < page.index('<h2 id="rows">')
+    assert page.count("data-page=") == 2
+
+
+def test_a_removed_row_shows_its_picture_beside_that_of_the_item_that_it_repeats(tmp_path: Path) -> None:
+    """The row is in no shard: what the build kept beside its findings is shown."""
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        '[source]\nreader = "virl39k"\nlocation = "mini"\n[source.mini]\nrows = 12\nduplicates = 1\ncopies = 1\n'
+        "renumbered = 0\n[steps.decontaminate_ngrams]\ncanaries = 0\n[steps.dedup_minhash]\ncanaries = 0\n"
+        '[benchmarks.mathvista]\nlocation = "mini"\nrows = 4\n'
+    )
+    version = build(BuildRequest(str(recipe), "local", str(tmp_path / "store")), Progress()).version
+    entries = {entry.row["source_id"]: entry for entry in removed_rows(version)}
+    copy = next(entry for entry in entries.values() if entry.row["benchmark"] == "mathvista")
+    assert [(side.title, len(side.pictures)) for side in copy.sides] == [("this row", 1), ("what it repeats", 1)]
+    duplicate = next(entry for entry in entries.values() if entry.row["step"] == "dedup_minhash")
+    assert all(side.pictures for side in duplicate.sides)
+    assert render(version, rows=0)[0].count("data:image/jpeg;base64,") == 2 * len(entries)
 
 
 def test_the_matching_part_of_an_evidence_is_marked_at_its_place() -> None:
