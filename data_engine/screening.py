@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from data_engine.sources.table_files import Batch, Record
 
 MOST_DECODED = 1_000
-GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 4_000, 400
+GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 4_000, 1_000
 """So many different golds have their kind read by the grader, and one more per so many records."""
 _EXAMPLES = 3
 PLAIN_KINDS = {
@@ -92,7 +92,9 @@ class _Counter:
         self._kinds_of: dict[str, int] = {}
         self._judged = 0
         self._keys, self._problems, self._kinds = array("q"), array("q"), array("b")
-        self._answers: list[str] = []
+        self._answers: list[pl.Series] = []
+        self._fresh: list[str] = []
+        """Answers since the last of `_answers`: a million texts take a third of the memory as columns."""
 
     def batch(self, batch: Batch, size: int) -> None:
         """Judge the first `size` records of a batch."""
@@ -136,10 +138,10 @@ class _Counter:
                 self.found.notes[f"{len(seen)} of {len(seen)} image tags put in front"] += 1
             else:
                 problems.append(hash((text, (), seen)))
-        answers = taken["answer"].to_list()
         self._problems.extend(problems)
-        self._keys.extend(map(hash, zip(taken["key"].to_list(), problems, answers, strict=True)))
-        self._answers += answers
+        self._keys.extend(map(hash, zip(taken["key"].to_list(), problems, taken["answer"].to_list(), strict=True)))
+        self._keep_answers()
+        self._answers.append(taken["answer"])
         self._kinds.frombytes(kinds[plain].astype(np.int8).tobytes())
         self.found.images += sum(map(len, shown))
 
@@ -173,7 +175,9 @@ class _Counter:
 
     def _count(self, record: Record, position: int) -> None:
         """Judge one record as a build does."""
-        row = carried_row(table_row(record, position, self._reading))
+        row = table_row(record, position, self._reading)
+        if isinstance(row, SourceRow) and not _is_whole(row):
+            row = carried_row(row)
         if isinstance(row, SourceRow):
             reason = next(filter(None, map(self._picture_refusal, row.images)), None)
             if reason is None:
@@ -185,6 +189,13 @@ class _Counter:
         if len(seen) < _EXAMPLES:
             seen.append(row)
 
+    def _keep_answers(self) -> None:
+        import polars as pl
+
+        if self._fresh:
+            self._answers.append(pl.Series("answer", self._fresh, dtype=pl.String))
+            self._fresh = []
+
     def _take(self, row: SourceRow) -> None:
         if len(self.found.examples) < _EXAMPLES:
             self.found.examples.append(row)
@@ -194,7 +205,7 @@ class _Counter:
         problem = hash((words, row.choices, tuple(map(_mark, row.images))))
         self._problems.append(problem)
         self._keys.append(hash((row.source_id, problem, row.answer)))
-        self._answers.append(row.answer)
+        self._fresh.append(row.answer)
         self._kinds.append(ANSWER_KINDS.index("choice") if row.choices else self._kind_of(row.answer))
 
     def _count_notes(self, notes: Iterable[str]) -> None:
@@ -234,14 +245,18 @@ class _Counter:
 
     def finish(self) -> Census:
         """Take out what occurs twice or with different answers, count kinds and share out those not read."""
+        import polars as pl
+
         keys, problems = (np.frombuffer(part, dtype=np.int64) for part in (self._keys, self._problems))
         kinds = np.frombuffer(self._kinds, dtype=np.int8)
         kept = np.ones(len(kinds), dtype=bool)
         for place in _again(keys):
             kept[place] = False
             self.found.refused["duplicate_id"] += 1
+        self._keep_answers()
+        golds = pl.concat(self._answers) if self._answers else pl.Series("answer", [], dtype=pl.String)
         for group in _same(np.where(kept, problems, np.arange(len(problems)))):
-            answers = list(dict.fromkeys(self._answers[place] for place in group if kept[place]))
+            answers = list(dict.fromkeys(golds[place] for place in group if kept[place]))
             if len(answers) > 1 and not all(grade(other, answers[0]).correct for other in answers[1:]):
                 for place in group:
                     self.found.refused["conflicting_answers"] += bool(kept[place])
@@ -277,7 +292,7 @@ def _looks(batch: Batch, names: dict[str, str], start: int) -> pl.DataFrame:
         & answer.is_not_null()
         & (rest.str.strip_chars() != "")
         & ~rest.str.contains("<", literal=True)
-        & ~question.str.contains_any(["[IMG]", "![", "\f"])
+        & ~question.str.contains_any(["[IMG]", "![", "\f", "\0"])
     )
     if names["choices"]:
         plain &= pl.Series([not value for value in batch.values(names["choices"])], dtype=pl.Boolean)
@@ -300,6 +315,15 @@ def _looks(batch: Batch, names: dict[str, str], start: int) -> pl.DataFrame:
         plain=plain.fill_null(value=False),
         kind=kind.fill_null(_UNSURE).cast(pl.Int16),
     )
+
+
+def _is_whole(row: SourceRow) -> bool:
+    """Whether a row holds no half characters, which a build refuses."""
+    try:
+        "".join((row.question, row.answer, *row.choices)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _mark(image: FileImage | BytesImage) -> Any:

@@ -72,6 +72,8 @@ def value_at(record: Mapping[str, Any], column: str) -> Any:
     """Value of a column; a dot leads into nested objects where no column has the whole name."""
     if column in record:
         return record[column]
+    if "." not in column:
+        return None
     value: Any = record
     for part in column.split("."):
         if not isinstance(value, Mapping) or part not in value:

@@ -72,16 +72,25 @@ def _messages(value: Any) -> list[tuple[str, Any]] | None:
             return None
     if not isinstance(value, list | tuple) or not value:
         return None
-    found = []
+    found: list[tuple[str, Any]] = []
     for message in value:
-        if not isinstance(message, Mapping):
+        turn = _turn(message)
+        if turn is None:
             return None
-        role = next((message[key] for key in _ROLE_KEYS if isinstance(message.get(key), str)), None)
-        text = next((key for key in _TEXT_KEYS if key in message), None)
-        if role is None or text is None:
-            return None
-        found.append((role.lower(), message[text]))
+        found.append(turn)
     return found if any(role in _ASKS for role, _ in found) else None
+
+
+def _turn(message: Any) -> tuple[str, Any] | None:
+    """Role and content of one message; None for what is none."""
+    if not isinstance(message, dict):
+        return None
+    for key in _ROLE_KEYS:
+        role = message.get(key)
+        if isinstance(role, str):
+            text = next((name for name in _TEXT_KEYS if name in message), None)
+            return None if text is None else (role.lower(), message[text])
+    return None
 
 
 def _text(content: Any, images: list[Any]) -> str:

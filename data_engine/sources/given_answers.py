@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from data_engine.sources.base import plain_answer, unbox
-from data_engine.sources.conversations import first_exchange
 from data_engine.sources.picture_values import picture_values
 from shared.answers import gold_answer
 from shared.answers.extract import answer_blocks, boxed_contents
@@ -50,9 +49,6 @@ class Given:
 
 def given_answer(value: Any, choices: Sequence[str], form: Form) -> Given:  # noqa: PLR0911 - one per way to end
     """The gold that a value of the answer column stands for."""
-    talk = first_exchange(value) if isinstance(value, list | tuple | str) else None
-    if talk is not None:
-        value = talk.answer
     if isinstance(value, Mapping):
         value = next((value[key] for key in ("value", "text", "answer", "ground_truth") if key in value), value)
         if isinstance(value, Mapping):

@@ -69,12 +69,13 @@ class Batch:
         import polars as pl
 
         if self._records is not None:
-            values = [None if isinstance(record, str) else record.get(name) for record in self._records]
-            texts = [v if type(v) is str else str(v) if numbers and type(v) is int else None for v in values]
+            values = self.values(name)
             try:
-                return pl.Series(name, texts, dtype=pl.String)
-            except UnicodeEncodeError:  # half a character: no plain text
-                return pl.Series(name, [None if text and broken_characters(text) else text for text in texts])
+                return pl.Series(name, values, dtype=pl.String)
+            except (TypeError, UnicodeEncodeError):  # values of several types, or half a character: no plain text
+                texts = [v if type(v) is str else str(v) if numbers and type(v) is int else None for v in values]
+                whole = [None if text and broken_characters(text) else text for text in texts]
+                return pl.Series(name, whole, dtype=pl.String)
         if name in self._table.schema.names:
             try:
                 column = self._table.column(name)
@@ -89,7 +90,10 @@ class Batch:
     def values(self, name: str) -> list[Any]:
         """A column as Python values; None where it is absent."""
         if self._records is not None:
-            return [None if isinstance(record, str) else record.get(name) for record in self._records]
+            try:
+                return [record.get(name) for record in self._records]  # type: ignore[union-attr]
+            except AttributeError:  # an unreadable record among them
+                return [None if isinstance(record, str) else record.get(name) for record in self._records]
         return list(self._table.column(name).to_pylist()) if name in self._table.schema.names else [None] * len(self)
 
 
@@ -247,12 +251,17 @@ def _json_lines(text: IO[str], file: Path) -> Iterator[tuple[Record, int]]:
     del file
     good = lines = 0
     first = ""
+    loads = json.loads
     for number, line in enumerate(text, start=1):
-        if not line.strip():
-            continue
+        try:
+            record = loads(line)
+            why = "" if isinstance(record, dict) else "no JSON object"
+        except (ValueError, RecursionError) as error:
+            if not line.strip():
+                continue
+            why = f"no JSON ({str(error)[:80]})"
         lines += 1
-        record, why = _json_object(line)
-        if record is None:
+        if why:
             first = first or why
             yield Unreadable(f"line {number}: {why}"), len(line)
             continue
@@ -260,14 +269,6 @@ def _json_lines(text: IO[str], file: Path) -> Iterator[tuple[Record, int]]:
         yield record, len(line)
     if lines and not good:
         raise InfiMmrError(f"holds no JSON object on any of its {lines} lines ({first})", "Fetch it again")
-
-
-def _json_object(line: str) -> tuple[dict[str, Any] | None, str]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return None, f"no JSON ({str(error)[:80]})"
-    return (value, "") if isinstance(value, dict) else (None, "no JSON object")
 
 
 def _json(text: IO[str], file: Path) -> Iterator[tuple[Record, int]]:

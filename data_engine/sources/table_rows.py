@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from data_engine.sources.base import (
@@ -44,6 +45,9 @@ _MARK = re.compile(r"(?<![A-Za-z0-9])\(?([A-H])\s*[).:：、．]")
 _OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 
 
+_EXTRA = frozenset(EXTRA_FIELDS)
+
+
 @dataclass(frozen=True)
 class Reading:
     """How records become rows."""
@@ -53,6 +57,12 @@ class Reading:
     find: Callable[[str], FileImage]
     """Places a picture's name below the source's folder."""
 
+    @cached_property
+    def taken(self) -> frozenset[str]:
+        """Columns that are no part of `extra`."""
+        roles = (names for role, names in self.columns.items() if role != "difficulty")
+        return frozenset([*_ORIGIN, *_SOLUTIONS, KEY, *(name for names in roles for name in names)])
+
 
 def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Rejection:  # noqa: PLR0911 - likewise
     """Turn one record into a row, or say why it cannot be one; `position` is its key where it names none."""
@@ -61,7 +71,8 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
     columns = reading.columns
     source_id = next((str(v) for name in columns.get("id", ()) if (v := value_at(record, name)) not in (None, "")), "")
     source_id = source_id or str(position)
-    raw = raw_answer(record, columns)
+    gold = _answer_value(record, columns)
+    raw = _raw(gold)
     asked = _question(record, columns["question"])
     if isinstance(asked, Rejection):
         return Rejection(source_id, asked.reason, asked.detail, "", raw)
@@ -81,7 +92,7 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
     choices = tuple(
         harmless(option.replace(IMAGE_TAG, "").strip()) or LETTERS[place] for place, option in enumerate(shown)
     )
-    given = given_answer(_answer_value(record, columns), choices, reading.form)
+    given = given_answer(gold, choices, reading.form)
     if given.reason:
         return Rejection(source_id, given.reason, given.detail, text, raw)
     choices = choices or choices_in_question(text, given.answer)
@@ -177,16 +188,16 @@ def _options(value: Any) -> list[Any]:
 
 
 def _answer_value(record: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Any:
-    found = (value_at(record, name) for name in columns["answer"])
-    return next((value for value in found if value not in (None, "", [])), None)
+    for name in columns["answer"]:
+        value = value_at(record, name)
+        if value not in (None, "", []):
+            talk = first_exchange(value)
+            return value if talk is None else talk.answer
+    return None
 
 
-def raw_answer(record: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> str:
+def _raw(value: Any) -> str:
     """The answer exactly as the record has it, as text."""
-    value = _answer_value(record, columns)
-    talk = first_exchange(value) if isinstance(value, list | tuple) else None
-    if talk is not None:
-        return talk.answer or ""
     if isinstance(value, list | tuple | Mapping):
         return json.dumps(value, ensure_ascii=False, default=str)
     return plain_answer(value)
@@ -230,14 +241,15 @@ def _number(value: Any) -> Any:
 
 
 def _extra(record: Mapping[str, Any], reading: Reading, notes: list[str]) -> dict[str, Any]:
-    taken = {name for role, names in reading.columns.items() if role != "difficulty" for name in names}
-    taken |= {*_ORIGIN, *_SOLUTIONS, KEY}
-    extra = {
-        name: value
-        for name in EXTRA_FIELDS
-        if name not in taken and (value := value_at(record, name)) not in (None, "", [])
-    }
-    others = {name: value for name, value in record.items() if name not in {*taken, *extra} and is_short(value)}
+    extra: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, value in record.items():
+        if name in reading.taken or value in (None, "", []):
+            continue
+        if name in _EXTRA:
+            extra[name] = value
+        elif is_short(value):
+            others[name] = value
     for name in reading.columns.get("difficulty", ()):
         others.pop(name, None)
     if others:
