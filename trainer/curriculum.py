@@ -2,6 +2,8 @@
 
 Input: a phase list (`curricula/NAME.toml` or names with commas). Output: a folder with `curriculum.json` (table of
 accuracies), one run folder per phase (`1-fra`, `2-cmra`, ...) and evaluations (`0-base/evaluation.json`, ...).
+Where a phase sets a bar (`evaluation.bar`, `evaluation.least_gain`) and its checkpoint misses it, the phases after it
+are not trained and the reason is told (paper, section 4.2: the next phase begins "after assessing the robustness").
 Killed at any point, the same command with `--resume` continues: finished phases and evaluations are not run again, and
 the phase it was in continues from its newest state. Evaluations run in a process of their own, so that their engine's
 memory is free again before the next phase.
@@ -13,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -153,6 +155,9 @@ def run_curriculum(
             f"{output} holds the curriculum {','.join(known['phases'])}, not {','.join(names)}",
             "name the same phases, or choose another --output",
         )
+    unseen = next((phase.name for phase in request.phases if has_bar(phase) and not request.evaluate), "")
+    if unseen:
+        raise UsageError(f"phase {unseen} has a bar, and nothing is evaluated", "leave --no-evaluate out")
     watcher = watcher or Silent()
     made_folder(output)
     table: list[dict[str, Any]] = []
@@ -188,10 +193,66 @@ def run_curriculum(
         train(ask, watcher)
         start = str(checkpoint_of(folder))
         note(phase.name, folder, start, phase)
+        _assess(phase, table, folder, last=number == len(request.phases), tell=tell)
     found = _read(output)
     if found is None:
         raise InfiMmrError(f"{output}/{FILE} vanished")
     return found
+
+
+def has_bar(phase: Phase) -> bool:
+    """Whether a curriculum must assess this phase's checkpoint before it goes on."""
+    return bool(phase.evaluation.bar) or phase.evaluation.least_gain > -1
+
+
+def missed(phase: Phase, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What the accuracies after a phase miss of its bar, in words; empty where it is met.
+
+    Args:
+        phase: The phase with its bar.
+        before: Accuracies of the checkpoint before it, by benchmark, as in `curriculum.json`.
+        after: Those of its own checkpoint.
+
+    """
+    told = []
+    for name, least in phase.evaluation.bar.items():
+        found = _mean(after, after) if name == "mean" else after[name]["accuracy"]
+        if found < least:
+            told.append(f"{name} is {found:.1%}, its bar is {least:.1%}")
+    both = before.keys() & after.keys()
+    gain = _mean(after, both) - _mean(before, both) if both else 0.0
+    if both and gain < phase.evaluation.least_gain:
+        least = 100 * phase.evaluation.least_gain
+        told.append(f"the mean changed by {100 * gain:+.1f} points, the least is {least:+.1f}")
+    return told
+
+
+def _mean(accuracies: Mapping[str, Any], names: Iterable[str]) -> float:
+    values = [float(accuracies[name]["accuracy"]) for name in names]
+    return sum(values) / len(values)
+
+
+def _assess(
+    phase: Phase, table: Sequence[dict[str, Any]], folder: Path, *, last: bool, tell: Callable[[str], None]
+) -> None:
+    """Stop where a phase's checkpoint misses its bar and another phase would follow.
+
+    Raises:
+        InfiMmrError: it does, with what was missed.
+
+    """
+    if not has_bar(phase):
+        return
+    told = missed(phase, table[-2].get("accuracy", {}), table[-1]["accuracy"])
+    reason = f"phase {phase.name} misses its bar: {'; '.join(told)}"
+    if told and last:
+        tell(reason)
+    elif told:
+        raise InfiMmrError(
+            f"{reason}. The phases after it were not trained",
+            f"look at {folder}/evaluation.json; lower the bar (--set {phase.name}:evaluation.bar.NAME=0.3 --resume) or "
+            "train this phase longer in another --output",
+        )
 
 
 def _evaluated(checkpoint: str, phase: Phase, folder: Path, evaluate: Evaluate) -> dict[str, dict[str, float]]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from shared.config import Strict, load_toml
-from shared.errors import UsageError, nearest
+from shared.errors import UsageError, did_you_mean, nearest
 from shared.processor import cpu_dtype
 from shared.prompts import SET_OF_PROFILE, load_prompt
 from shared.vlm.spec import Temperature
@@ -165,6 +165,19 @@ class TrainSettings(Strict):
     max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient norm clip; 0 switches it off.")
     weight_decay: float = Field(default=0.0, ge=0, description="Adam's decoupled weight decay.")
     clip_range: float = Field(default=0.2, gt=0, lt=1, description="Epsilon of equation 1 (GRPO's value).")
+    clip_range_high: float = Field(
+        default=0.0,
+        ge=0,
+        description="Upper epsilon where it is another one (DAPO's clip-higher, not in the paper); 0 takes clip_range.",
+    )
+    advantage: Literal["group_norm", "dr_grpo"] = Field(
+        default="group_norm",
+        description="(r - mean) / std of a prompt's rollouts as in the paper, or r - mean (Dr. GRPO).",
+    )
+    policy_loss: Literal["ppo", "gspo"] = Field(
+        default="ppo",
+        description="Ratio per token as in equation 1, or one per answer (GSPO; each answer then weighs the same).",
+    )
     kl_coefficient: float = Field(
         default=0.001,
         ge=0,
@@ -227,6 +240,16 @@ class EvaluationSettings(Strict):
         description="Evaluation tasks (paper, section 5.2).",
     )
     limit: int = Field(default=0, ge=0, description="Items per task; 0 takes all.")
+    bar: dict[str, float] = Field(
+        default={},
+        description="Least accuracy after this phase, by benchmark or as `mean`; below it a curriculum does not go on.",
+    )
+    least_gain: float = Field(
+        default=-1.0,
+        ge=-1,
+        le=1,
+        description="Least gain of the mean accuracy over the one before this phase, e.g. -0.02; -1 switches it off.",
+    )
     every: int = Field(
         default=0, ge=0, description="Steps between greedy evaluations during training; 0: none, they cost rollouts."
     )
@@ -265,6 +288,19 @@ class Phase(Strict):
         if not isinstance(values, dict) or values.get("prompts"):
             return values
         return {**values, "prompts": SET_OF_PROFILE.get(values.get("profile_name", "full"), "full")}
+
+    @model_validator(mode="after")
+    def _bar_is_for_its_benchmarks(self) -> Phase:
+        """Refuse a bar that no evaluation of this phase could meet or miss."""
+        known = ("mean", *self.evaluation.benchmarks)
+        for name, least in self.evaluation.bar.items():
+            if name not in known:
+                message = f"evaluation.bar names {name!r}. {did_you_mean(name, known)}"
+                raise ValueError(message)
+            if not 0 <= least <= 1:
+                message = f"evaluation.bar.{name} is {least}: an accuracy lies between 0 and 1"
+                raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Phase:

@@ -37,13 +37,38 @@ def test_arguments_are_those_of_the_golden_file(name, profile):
     assert arguments_of(name, profile) == golden
 
 
-@pytest.mark.parametrize(("name", "profile"), CASES)
-def test_openrlhfs_own_parser_accepts_them_and_reads_the_papers_algorithm(name, profile):
+@pytest.mark.parametrize("profile", ["full", "local"])
+@pytest.mark.parametrize("name", ["fra", "cmra", "mre"])
+def test_openrlhfs_own_parser_reads_the_papers_algorithm(name, profile):
     parsed = parse_with_openrlhf(arguments_of(name, profile))
     assert parsed.algo.advantage.estimator == "group_norm"
+    assert parsed.actor.policy_loss_type == "ppo"
+    assert tuple(parsed.actor.eps_clip_low_high) == (0.2, 0.2)
     assert parsed.algo.kl.use_loss
     assert parsed.algo.kl.estimator == "k3"
     assert parsed.actor.loss_agg_mode == "seq-mean-token-mean"
+
+
+NEWER = {
+    "mre-dapo": ((0.2, 0.28), "group_norm", "ppo", True),
+    "mre-dr-grpo": ((0.2, 0.2), "dr_grpo", "ppo", False),
+    "mre-gspo": ((3e-4, 4e-4), "group_norm", "gspo", False),
+}
+"""Clipping range, advantages, policy loss and dynamic filtering of the phases that newer work adds."""
+
+
+@pytest.mark.parametrize("profile", ["full", "local"])
+@pytest.mark.parametrize("name", NEWER)
+def test_openrlhfs_own_parser_takes_the_phases_of_newer_work(name, profile):
+    parsed = parse_with_openrlhf(arguments_of(name, profile))
+    read = (parsed.algo.advantage.estimator, parsed.actor.policy_loss_type, parsed.algo.dynamic_filtering_enable)
+    assert (tuple(parsed.actor.eps_clip_low_high), *read) == NEWER[name]
+    assert load_phase(name, profile).data == load_phase("mre", profile).data
+
+
+@pytest.mark.parametrize(("name", "profile"), CASES)
+def test_openrlhfs_own_parser_accepts_every_shipped_phase(name, profile):
+    parsed = parse_with_openrlhf(arguments_of(name, profile))
     assert parsed.critic.model_name_or_path is None
     assert not parsed.ds.packing_samples
     assert parsed.reward.remote_url == ["agent"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import InfiMmrError
+from shared.errors import InfiMmrError, UsageError
 from trainer.curriculum import CurriculumRequest, check_datasets, load_phases, run_curriculum, table_text
 
 
@@ -126,3 +126,51 @@ def test_the_table_has_percent_and_standard_errors(tmp_path):
     text = table_text(content)
     assert "| base | 35.0 ± 4.0 | 35.0 |" in text
     assert "| mre | 65.0 ± 4.0 | 65.0 |" in text
+
+
+def barred(folder, bar, *, resume=False, evaluate=True):
+    phases = load_phases(("fra", "cmra", "mre"), "local", ['evaluation.benchmarks=["math500"]', *bar])
+    return CurriculumRequest(phases, folder, resume=resume, evaluate=evaluate)
+
+
+def test_a_missed_bar_stops_the_curriculum_with_the_reason_and_a_lower_one_lets_it_go_on(tmp_path):
+    trainer, evaluator = Trainer(), Evaluator()
+    # the evaluator says 35% of the base and 45% after the first phase
+    with pytest.raises(InfiMmrError, match=r"phase fra misses its bar: math500 is 45.0%, its bar is 60.0%") as stopped:
+        run_curriculum(barred(tmp_path, ["fra:evaluation.bar.math500=0.6"]), train=trainer, evaluate=evaluator)
+    assert "--resume" in stopped.value.next_step
+    assert [name for name, _ in trainer.asked] == ["fra"]
+    content = json.loads((tmp_path / "curriculum.json").read_text())
+    assert [row["name"] for row in content["table"]] == ["base", "fra"]
+    again = barred(tmp_path, ["fra:evaluation.bar.math500=0.6"], resume=True)
+    with pytest.raises(InfiMmrError, match="misses its bar"):
+        run_curriculum(again, train=trainer, evaluate=evaluator)
+    assert len(evaluator.asked) == 2, "the same evaluation is read, not made again"
+    lower = barred(tmp_path, ["fra:evaluation.bar.mean=0.4"], resume=True)
+    assert run_curriculum(lower, train=trainer, evaluate=evaluator)["finished"]
+    assert [name for name, _ in trainer.asked] == ["fra", "cmra", "mre"]
+
+
+def test_a_bar_may_ask_for_a_gain_over_the_checkpoint_before(tmp_path):
+    # each evaluation says ten points more than the one before
+    wanted = ["cmra:evaluation.least_gain=0.15"]
+    with pytest.raises(InfiMmrError, match=r"phase cmra misses.*changed by \+10.0 points, the least is \+15.0"):
+        run_curriculum(barred(tmp_path / "a", wanted), train=Trainer(), evaluate=Evaluator())
+    kept = ["cmra:evaluation.least_gain=0.05"]
+    assert run_curriculum(barred(tmp_path / "b", kept), train=Trainer(), evaluate=Evaluator())["finished"]
+
+
+def test_a_missed_bar_of_the_last_phase_is_told_and_ends_nothing(tmp_path):
+    told = []
+    request = barred(tmp_path, ["mre:evaluation.bar.math500=0.99"])
+    assert run_curriculum(request, train=Trainer(), evaluate=Evaluator(), tell=told.append)["finished"]
+    assert any("phase mre misses its bar" in line for line in told)
+
+
+def test_a_bar_needs_evaluations_and_a_benchmark_of_its_phase(tmp_path):
+    with pytest.raises(UsageError, match="--no-evaluate"):
+        run_curriculum(barred(tmp_path, ["fra:evaluation.bar.mean=0.5"], evaluate=False), train=Trainer())
+    with pytest.raises(UsageError, match="math500"):
+        barred(tmp_path, ["fra:evaluation.bar.math50=0.5"])
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        barred(tmp_path, ["fra:evaluation.bar.math500=60"])

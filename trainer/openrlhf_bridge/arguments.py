@@ -82,7 +82,8 @@ def openrlhf_arguments(
         resume: Continue from the newest state in `paths.states`.
         agent: File of the agent; the bridge's own by default.
 
-    Paper's equations 1 and 2: `group_norm` advantages, KL as a k3 loss term, each sequence weighs the same.
+    Paper's equations 1 and 2 are the defaults: `group_norm` advantages, KL as a k3 loss term, each sequence weighs the
+    same.
 
     """
     cuda = device == "cuda"
@@ -138,8 +139,10 @@ def openrlhf_arguments(
         "actor.lr_warmup_ratio": train.warmup_ratio,
         "actor.max_norm": train.max_grad_norm,
         "actor.eps_clip": train.clip_range,
+        "actor.eps_clip_low_high": (train.clip_range, train.clip_range_high) if train.clip_range_high else None,
+        "actor.policy_loss_type": None if train.policy_loss == "ppo" else train.policy_loss,
         "actor.loss_agg_mode": train.loss_aggregation,
-        "algo.advantage.estimator": "group_norm",
+        "algo.advantage.estimator": train.advantage,
         "algo.kl.use_loss": True,
         "algo.kl.estimator": train.kl_estimator,
         "algo.kl.init_coef": train.kl_coefficient,
