@@ -78,6 +78,11 @@ def open_table_place(
     """
 
     def choose(names: Sequence[str], card: Path | None) -> Chosen:
+        if len(names) == 1 and (config or split) and card is None:
+            raise InfiMmrError(
+                f"{what}: {names[0]} is one file, of which split and config say nothing",
+                "Leave them out, or name the folder",
+            )
         configs = None if patterns else card_configs(card)
         return choose_files(names, what=what, config=config, split=split, patterns=patterns, configs=configs)
 
@@ -95,10 +100,8 @@ def _in_folder(words: str, choose: Any, split: str, what: str) -> TablePlace:
     if path is None:
         raise InfiMmrError(f"{what}: mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id")
     if path.is_file():
-        if not kind_of(path.name):
-            choose([path.name], None)
-        names = _listing(path.parent, deep=False)
-        return TablePlace(path.parent, Chosen((path.name,)), place.location, archives=_archives(names))
+        archives = _archives(_listing(path.parent, deep=False))
+        return TablePlace(path.parent, choose([path.name], None), place.location, archives=archives)
     saved = _saved_by_datasets(path, split, what)
     if saved is not None:
         return TablePlace(path, saved, place.location)
@@ -229,7 +232,7 @@ def _in_bucket(url: str, choose: Any, what: str) -> TablePlace:
     card = bucket.root / "README.md"
     if "README.md" in bucket.names and not single:
         bucket.fetch(["README.md"])
-    chosen = Chosen((name,)) if single else choose(list(bucket.names), card)
+    chosen = choose([name], None) if single else choose(list(bucket.names), card)
     location = name if single else shown_url(url).rstrip("/").rpartition("/")[2]
     place = TablePlace(bucket.root, chosen, location, archives=_archives(bucket.names), remote=bucket)
     place.fetch(chosen.names)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -464,3 +466,41 @@ def _compare_bucket(url, place, tmp_path):
     with pytest.raises(InfiMmrError, match=r"none\.jsonl does not exist"):
         inspect_place(f"{url}/set/none.jsonl")
     assert inspect_place(f"{url}/set/train_human.json")["images"] == 6
+
+
+def inspect_command(*words, cwd):
+    command = [sys.executable, "-m", "data_engine.cli", "inspect", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_the_command_writes_one_object_on_stdout_and_words_for_people_on_stderr(folder, tmp_path):
+    done = inspect_command(shapes.chartqa(folder), "--json", "--recipe", "mine.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"rows", "columns", "answer_kinds", "images", "refused"} <= found.keys()
+    assert found["columns"] == {"question": "query", "answer": "label", "images": "imgname"}
+    assert "6 of 6 records become rows, 6 pictures" in done.stderr
+    assert "note: pictures' names start from png/" in done.stderr
+    assert (tmp_path / "mine.toml").is_file()
+
+
+def test_a_wrong_place_or_option_is_one_line(folder, tmp_path):
+    (folder / "notes.txt").write_text("nothing")
+    (folder / "cut.parquet").write_bytes(b"PAR1 and no more")
+    jsonl = tmp_path / "d.jsonl"
+    shapes.jsonl([{"question": "q", "answer": "1"}], jsonl)
+    for words, code, said in (
+        (["nowhere"], 1, "inspect: nowhere does not exist"),
+        ([folder / "notes.txt"], 1, "no file with records"),
+        ([folder], 1, "cut.parquet cannot be read"),
+        ([jsonl, "--set", "columns.answer=anwser"], 1, "no column 'anwser' for the role answer. Did you mean answer?"),
+        ([jsonl, "--set", "colums.answer=answer"], 2, "unknown key colums"),
+        ([jsonl, "--set", "split=test"], 1, "d.jsonl is one file, of which split and config say nothing"),
+        ([jsonl, "--recipe", "no/such/folder/r.toml"], 2, "the folder of no/such/folder/r.toml does not exist"),
+        (["mini"], 1, "mini does not exist"),
+    ):
+        done = inspect_command(*words, cwd=tmp_path)
+        assert done.returncode == code, (words, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert said in done.stderr
+        assert done.stderr.count("error: ") == 1

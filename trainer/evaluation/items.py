@@ -143,6 +143,8 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
     except InfiMmrError as error:
         message = f"benchmark {name}: no items. {error.message}"
         step = f"Build them with `data-engine build {name}`, or name a file with --source {name}=PATH"
+        if task(name).items is not None:
+            step = f"Name its published file or folder with --source {name}=PATH, or [source] location in a task file"
         raise InfiMmrError(message, step) from error
     columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]
     # Shards order rows by hash: results read best in the benchmark's own order, and its first items are meant by limit.
