@@ -487,7 +487,8 @@ def _told(recipe: str, step: str) -> Iterator[None]:
         raise InfiMmrError(f"recipe {recipe}, {step}: out of memory", "Use a smaller --limit or batch_size") from error
     except OSError as error:
         step_now = {errno.ENOSPC: "Free some space and run the same command: it continues", errno.EDQUOT: "Free quota"}
+        where = f": {error.filename}" if error.filename else ""
         raise InfiMmrError(
-            f"recipe {recipe}, {step}: {error.strerror or error}",
+            f"recipe {recipe}, {step}: {error.strerror or error}{where}",
             step_now.get(error.errno or 0, "Check the path and its permissions, then run the same command"),
         ) from error

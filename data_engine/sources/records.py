@@ -22,6 +22,9 @@ OTHER_COLUMNS = "columns"
 """Field of `extra` that keeps what no role takes."""
 _NO_RECORDS = (".", "dataset_info", "manifest", "config.")
 """Beginnings of names of files that describe a folder."""
+_ROWS = (*SUFFIXES, ".csv", ".tsv", ".arrow", ".feather", ".xlsx", ".ndjson", ".jsonlines", ".json.gz", ".jsonl.gz")
+"""Ends of names of files that may hold rows, whether they can be read here or not."""
+_MOST_NOTES = 20
 _SOLUTIONS = frozenset({"solution", "solutions", "rationale", "explanation"})
 """Worked solutions are no part of a row."""
 _SHORT_TEXT = 200
@@ -91,12 +94,17 @@ def data_files(
         InfiMmrError: none has the columns, or one cannot be read: its rows would be missing without a word.
 
     """
-    files, others = ([path], []) if path.is_file() else _files_in(path, prefer)
+    files, others = ([path], []) if path.is_file() else _files_in(path, prefer, what)
     if not files or files[0].suffix not in SUFFIXES:
+        there = f" (there are {', '.join(file.name for file in others[:5])})" if others else ""
         raise InfiMmrError(
-            f"{what}: no parquet, json or jsonl file in {path.name}", f"Expected {prefer}, or any file like it"
+            f"{what}: no parquet, json or jsonl file in {path.name}{there}", f"Expected {prefer}, or any file like it"
         )
-    notes = [f"{what}: {file.name} was left out: {files[0].name} is read here" for file in others]
+    notes = [
+        f"{what}: {_named(file, path)} was left out: {files[0].name} is read here" for file in others[:_MOST_NOTES]
+    ]
+    if len(others) > _MOST_NOTES:
+        notes.append(f"{what}: {len(others) - _MOST_NOTES} further files were left out")
     found: list[Path] = []
     lacking: dict[str, None] = {}
     for file in files:
@@ -115,16 +123,40 @@ def data_files(
     return found, notes
 
 
-def _files_in(path: Path, prefer: str) -> tuple[list[Path], list[Path]]:
-    """Files that are read, and other files of records beside them."""
+def _files_in(path: Path, prefer: str, what: str) -> tuple[list[Path], list[Path]]:
+    """Files that are read, and other files of rows that lie there: beside them, in folders below, in other formats."""
+    below = [folder for folder in _entries(path, what) if folder.is_dir() and folder.name not in {"images", "data"}]
+    places = [path, path / "data", *below]
+    found = {folder: [file for file in _entries(folder, what) if _may_hold_rows(file)] for folder in places}
+    every = [file for files in found.values() for file in files]
     for folder in (path, path / "data"):
-        every = sorted(file for suffix in SUFFIXES for file in folder.glob(f"*{suffix}"))
-        every = [file for file in every if not file.name.startswith(_NO_RECORDS)]
-        preferred = [file for file in every if file.name == prefer]
-        for chosen in (preferred, *([file for file in every if file.suffix == suffix] for suffix in SUFFIXES)):
+        rows = [file for file in found[folder] if file.suffix in SUFFIXES]
+        preferred = [file for file in rows if file.name == prefer]
+        for chosen in (preferred, *([file for file in rows if file.suffix == suffix] for suffix in SUFFIXES)):
             if chosen:
                 return chosen, [file for file in every if file not in chosen]
-    return [], []
+    return [], every
+
+
+def _named(file: Path, folder: Path) -> str:
+    return str(file.relative_to(folder)) if file.is_relative_to(folder) else file.name
+
+
+def _entries(folder: Path, what: str) -> list[Path]:
+    """Entries of a folder by name; none where there is no such folder.
+
+    Raises:
+        InfiMmrError: the folder is there and cannot be read.
+
+    """
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise InfiMmrError(f"{what}: the folder {folder} cannot be read ({error.strerror})", "Check it") from error
+
+
+def _may_hold_rows(file: Path) -> bool:
+    return file.name.lower().endswith(_ROWS) and not file.name.startswith(_NO_RECORDS)
 
 
 def read_records(file: Path, what: str, columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any] | None]:

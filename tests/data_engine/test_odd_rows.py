@@ -116,9 +116,19 @@ def test_a_file_that_is_left_out_is_named(tmp_path):
     good_and_bad_parquet(tmp_path / "rows")
     pl.DataFrame({"qid": ["a"], "licence": ["MIT"]}).write_parquet(tmp_path / "rows" / "b.parquet")
     (tmp_path / "rows" / "more.jsonl").write_text('{"question": "<image>b?", "answer": "2", "image": "a.png"}')
+    (tmp_path / "rows" / "more").mkdir()
+    (tmp_path / "rows" / "more" / "c.parquet").write_bytes(b"")
+    (tmp_path / "rows" / "old.csv").write_text("question,answer")
     source = Virl39k(place(tmp_path / "rows"))
+    assert any("old.csv was left out" in note for note in source.notes)
+    assert any("more/c.parquet was left out" in note for note in source.notes)
+    source.notes = [note for note in source.notes if "more.jsonl" in note or "b.parquet" in note]
     assert [note.split(" was left out")[0].split()[-1] for note in source.notes] == ["more.jsonl", "b.parquet"]
     assert "no column question, answer, image" in source.notes[1]
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "rows.csv").write_text("question,answer")
+    with pytest.raises(InfiMmrError, match=r"there are rows\.csv"):
+        Virl39k(place(tmp_path / "tables"))
 
 
 def test_rows_with_pictures_may_come_as_jsonl(tmp_path):
