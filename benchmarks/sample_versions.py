@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from shared.dataset_version import DatasetVersion, Input, ManifestDraft, StepCount, publish
-from shared.schema import LEDGER_SCHEMA, ROW_SCHEMA
+from shared.schema import LEDGER_SCHEMA, row_schema
 
 ROW_GROUP = 8
 
@@ -80,7 +80,8 @@ def write_rows(folder: Path, rows: list[dict[str, object]], shards: int = 2) -> 
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for shard in range(shards):
-        table = pa.Table.from_pylist(rows[shard::shards], schema=ROW_SCHEMA)
+        schema = row_schema([name for one in rows for name in one])
+        table = pa.Table.from_pylist(rows[shard::shards], schema=schema)
         file = folder / f"train-{shard:05d}-of-{shards:05d}.parquet"
         pq.write_table(table, file, row_group_size=ROW_GROUP, compression="zstd", use_dictionary=False)
         files.append(file)

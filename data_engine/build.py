@@ -392,6 +392,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     warnings = [
         *work.inputs.source.notes,
         *unpinned(work.inputs),
+        *_foreign_prompts(work.recipe),
         *read.warnings,
         *(text for other in benchmark_reads.values() for text in other.warnings),
     ]
@@ -428,6 +429,19 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
         near_misses=assembled.near_misses,
         licences={work.inputs.source.name: work.inputs.source.licence} if work.inputs.source.licence else {},
     )
+
+
+def _foreign_prompts(recipe: Recipe) -> list[str]:
+    """One sentence per step whose model is asked with prompts that are for others."""
+    from shared.vlm.checkpoint import foreign_prompts
+
+    asked = [
+        (step, settings.engine)
+        for step, settings in recipe.steps()
+        if hasattr(settings, "engine") and settings.engine.runner == "generate" and settings.engine.endpoint is None
+    ]
+    told = [(step, foreign_prompts(recipe.prompts, engine.model)) for step, engine in asked]
+    return [f"{step}: {sentence}" for step, sentence in told if sentence]
 
 
 def _merged(records: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 from shared.errors import InfiMmrError, UsageError, system_error
 from shared.installation import check_vllm
+from shared.vlm.checkpoint import foreign_prompts
 from shared.whole_file import made_folder
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
@@ -253,6 +254,8 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
     version = _open(request)
     check_dataset(version, phase)
     summary = write_prompts(version, phase, parent, output)
+    if told := foreign_prompts(phase.prompts, str(parent)):
+        request.tell(f"phase {phase.name}: {told}")
     if told := left_out_text(summary):
         request.tell(f"phase {phase.name}: {told}")
     manifest = version.manifest

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.vlm.checkpoint import foreign_prompts
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
 from trainer.phase import Phase
@@ -186,6 +187,8 @@ def make_plan(
         memory = memory_per_gpu(phase, weights, config, number, phase.rollout.max_length)
         time_source = "EasyR1's published 1,800 tokens/s/GPU for Qwen2.5-VL-3B on 8 H100, scaled linearly"
         warnings += memory_warnings(phase, memory, GPUS[gpu].memory_gib, gpu)
+    if told := foreign_prompts(phase.prompts, phase.model.start):
+        warnings.append(told)
     if phase.train.max_steps and phase.epochs_needed(usable) > phase.train.epochs:
         warnings.append(f"{steps} steps pass {phase.epochs_needed(usable)} times over {usable} rows")
     return {

@@ -149,8 +149,26 @@ def charts(version: DatasetVersion) -> list[Chart]:
         leak_chart(frame),
         histogram("Pictures per row", "pictures", frame["pictures"].to_list()),
         histogram("Pass rate of the large model", "0 is hard, 1 is easy", rates.to_list(), bins=11),
+        *rating_charts(version),
     ]
     return [chart for chart in found if chart is not None]
+
+
+def rating_charts(version: DatasetVersion) -> list[Chart | None]:
+    """Return the distributions of the policy's own pass rates, where the recipe had `rate_difficulty`."""
+    import polars as pl
+
+    from shared.schema import RATING
+
+    if RATING.name not in version.scan().collect_schema().names():
+        return []
+    rates = version.scan().select(pl.col(RATING.name).struct.unnest()).drop_nulls("pass_rate").collect()
+    mean = sum(rates["pass_rate"].to_list()) / max(rates.height, 1)
+    note = f"{rates.height} rows rated, mean {mean:.2f}"
+    return [
+        histogram("Pass rate of the policy", note, rates["pass_rate"].to_list(), bins=11),
+        histogram("Answer length of the policy", "tokens, mean per row", rates["answer_tokens"].to_list()),
+    ]
 
 
 def leak_chart(frame: pl.DataFrame) -> Chart | None:

@@ -62,6 +62,20 @@ def prompt_set_for(model: str) -> str:
     return BUNDLED_SET if vocabularies[0] == vocabularies[1] else FULL
 
 
+def foreign_prompts(prompts: str, model: str) -> str:
+    """One sentence where a model is asked with the product's set for other models; empty where it is its own.
+
+    A folder of one's own is taken to be meant. A served model's name says nothing of what it is: do not ask here.
+    """
+    from shared.prompts import SETS
+
+    own = prompt_set_for(model)
+    if prompts not in SETS or prompts == own:
+        return ""
+    name = Path(model).name if Path(model).is_dir() else model
+    return f"{name} is asked with the prompt set {prompts}, which is for other models: prompts = {own!r} is its own"
+
+
 def fetched_commit(spec: EngineSpec) -> str:
     """Commit of a hub checkpoint as it lies in this machine's hub cache; empty where it was not fetched here."""
     from huggingface_hub import try_to_load_from_cache

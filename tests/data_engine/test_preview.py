@@ -211,3 +211,12 @@ def test_the_page_tells_the_share_of_captions_that_give_the_answer_away(tmp_path
     page, _ = render(version)
     assert "Captions that give the answer away" in page
     assert "25.0% of 4 captioned rows" in page
+
+
+def test_the_page_shows_the_policys_own_pass_rates_where_rows_have_them(tmp_path: Path) -> None:
+    rating = {"pass_rate": 0.25, "low": 0.0, "high": 0.7, "samples": 8, "answer_tokens": 90.0}
+    rows = [row(number, rating=rating if number else None) for number in range(4)]
+    version = publish(tmp_path / "store", draft(), write_rows(tmp_path / "rows", rows, 1))
+    assert "3 rows rated, mean 0.25" in render(version)[0]
+    plain = publish(tmp_path / "plain", draft(), write_rows(tmp_path / "more", [row(1)], 1))
+    assert "Pass rate of the policy" not in render(plain)[0]

@@ -11,8 +11,9 @@ import pytest
 from shared.answers import ANSWER_KINDS
 from shared.errors import UsageError
 from shared.prompts import prompt, set_folder
-from shared.vlm.checkpoint import BUNDLED_FOLDER, prompt_set_for
+from shared.vlm.checkpoint import BUNDLED_FOLDER, foreign_prompts, prompt_set_for
 from trainer.phase import load_phase, phase_names
+from trainer.plan import make_plan
 from trainer.prompts import messages
 from trainer.rewards import reward
 
@@ -76,3 +77,12 @@ def test_tiny_vl_and_what_was_trained_from_it_are_known_by_their_tokenizer(tmp_p
     assert prompt_set_for(str(tmp_path)) == "bundled"
     (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
     assert prompt_set_for(str(tmp_path)) == "full"
+
+
+def test_a_model_that_is_asked_with_the_prompts_of_others_is_told(tmp_path):
+    assert foreign_prompts("bundled", "tiny-vl") == foreign_prompts("full", "Qwen/Qwen2.5-VL-7B-Instruct") == ""
+    assert "prompts = 'full' is its own" in foreign_prompts("bundled", "Qwen/Qwen2.5-VL-7B-Instruct")
+    assert "prompts = 'bundled' is its own" in foreign_prompts("full", "tiny-vl")
+    assert foreign_prompts(str(tmp_path), "tiny-vl") == ""
+    plan = make_plan(load_phase("fra", "full", ["prompts=bundled"]), rows=1000)
+    assert any("prompt set bundled" in warning for warning in plan["warnings"])
