@@ -9,13 +9,14 @@ Items hold no problem text here, only counts.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from trainer.evaluation.arithmetic import value_of
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import load_items
-from trainer.evaluation.scorers import plain_number
 from trainer.evaluation.scoring import score
 from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import task
@@ -26,7 +27,19 @@ FILES = {
     "mathvista": "bench/mathvista_testmini_text.json",
     "olympiadbench": "text/olympiadbench_oe_tp_maths_en.parquet",
 }
+NUMBER = re.compile(r"^[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?$")
 Answers = Iterator[tuple[Item, str]]
+
+
+def plain_number(text: str) -> Decimal | None:
+    """A number written with digits only (thousands commas, sign, exponent allowed), exactly; None for anything else."""
+    text = text.strip().strip("$").replace("−", "-").replace("{,}", ",").strip()
+    if not re.search(r"\d", text) or len(text) > 100 or not NUMBER.match(text):
+        return None
+    try:
+        return Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
 
 
 def golds(items: list[Item]) -> Answers:

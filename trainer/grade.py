@@ -1,9 +1,8 @@
 """`trainer grade PAIRS.jsonl`: grades lines of `{"gold", "pred"}` and reports verdicts, rewards and time.
 
-A line may also carry `choices`, `tolerance`, `unit`, `answer_kind`, and `expected` (true where the pair should be
-accepted). `pred`
-is a bare answer, or a whole model output where it holds `<think>`: then the reward's format rule applies as in
-training.
+A line may also carry `choices`, `tolerance`, `unit`, `several`, `answer_kind`, and `expected` (true where the pair
+should be accepted). `pred` is an answer or a whole output, read as `trainer evaluate` reads it; where it holds
+`<think>`, the reward's format rule applies as in training.
 """
 
 from __future__ import annotations
@@ -17,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.answers import ANSWER_KINDS, Grade, Verdict, grade_many
+from shared.code_points import carried
 from trainer.rewards import RewardParts, RewardWeights, reward, reward_of_grade
 
-_OPTIONS = ("choices", "tolerance", "unit")
+_OPTIONS = ("choices", "tolerance", "unit", "several")
+MOST_FAILING = 50
+"""Failing lines that are shown to people."""
 
 
 class PairsFileError(ValueError):
@@ -32,7 +34,7 @@ def read_pairs(path: Path) -> Iterator[dict[str, Any]]:
     Raises PairsFileError naming file and line for anything but objects with `gold` and `pred`.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # U+2028 and its like stand inside lines
     except (OSError, UnicodeDecodeError) as error:
         raise PairsFileError(
             f"{path}: cannot be read as UTF-8 text ({error}); pass a JSON Lines file of gold and pred"
@@ -79,7 +81,7 @@ def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, An
     rows = list(read_pairs(Path(path)))
     started = time.perf_counter()
     arguments = [_as_arguments(row) for row in rows]
-    bare = [a for a in arguments if "<think>" not in a["pred"]]
+    bare = [{**a, "output": a["pred"]} for a in arguments if "<think>" not in a["pred"]]
     grades = iter(grade_many(bare))
     verdicts = [_verdict(a, weights, None if "<think>" in a["pred"] else next(grades)) for a in arguments]
     result: dict[str, Any] = {
@@ -137,8 +139,26 @@ def grade_command(pairs: Path, json: bool = False) -> int:
             f"as expected {result['correct']}, false accepts {result['false_accepts']}, "
             f"false rejects {result['false_rejects']}"
         )
+        lines += _failing(pairs, result["verdicts"])
     sys.stderr.write("\n".join(lines) + "\n")
     return 0
+
+
+def _failing(pairs: Path, verdicts: list[dict[str, Any]]) -> list[str]:
+    """One line for each pair that was not judged as expected, with its place among the pairs."""
+    failing = [
+        f"  pair {number}: false {'accept' if verdict['verdict'] == Verdict.CORRECT.value else 'reject'} "
+        f"({verdict['kind']}, {verdict['verdict']}): gold {_shown(row['gold'])} pred {_shown(row['pred'])}"
+        for number, (row, verdict) in enumerate(zip(read_pairs(pairs), verdicts, strict=True), 1)
+        if "expected" in row and row["expected"] != (verdict["verdict"] == Verdict.CORRECT.value)
+    ]
+    more = len(failing) - MOST_FAILING
+    return failing[:MOST_FAILING] + ([f"  and {more} more"] if more > 0 else [])
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(carried(_text(value)), ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _dumps(result: dict[str, Any]) -> str:

@@ -19,7 +19,6 @@ from shared.caches import cache_folder
 from shared.vlm.chat_template import PromptRenderer
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
-from trainer.training_data import LABEL_EXTRAS
 
 if TYPE_CHECKING:
     from trainer.evaluation.task import Item
@@ -112,15 +111,7 @@ def _line(item: Item, question: str, phase: Phase, renderer: PromptRenderer, cac
     text = renderer.text(conversation)
     if renderer.tokens(text, [size for _, size in pictures]) > phase.rollout.max_length - phase.rollout.max_new_tokens:
         return "too_long"
-    label: dict[str, Any] = {
-        "id": f"{item.benchmark}/{item.key}",
-        "held_out": item.benchmark,
-        "gold": item.answer,
-        "kind": item.kind,
-    }
-    if item.choices:
-        label["choices"] = list(item.choices)
-    label |= {name: item.extra[name] for name in LABEL_EXTRAS if item.extra.get(name) is not None}
+    label = {"id": f"{item.benchmark}/{item.key}", "held_out": item.benchmark, **item.label()}
     return {
         "prompt": text,
         "label": json.dumps(label, ensure_ascii=False),

@@ -18,10 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.answers import Grade, Verdict, extract_answer, grade
+from shared.answers import Grade, Verdict, extract_answer, grade_output, options_of
 
 MAX_OUTPUT_CHARACTERS = 1_000_000
 """An output beyond this many characters has no valid format: no policy of this project generates that much."""
+
+
+SEVERAL = "several_final_answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,13 @@ def format_failure(output: str) -> str:  # noqa: PLR0911
     found = extract_answer(text)
     if found.answer is None:
         return "no_final_answer"
-    if found.boxes > 1 or found.answer_tags > 1 or rest.count("<answer>") > 1:
-        return "several_final_answers"
+    if len(found.contents) > 1 or found.answer_tags > 1 or rest.count("<answer>") > 1:
+        return SEVERAL
     return ""
 
 
 def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None = None) -> RewardParts:
-    """Reward of one whole output against its label `{"gold", "kind"?, "choices"?, "tolerance"?, "unit"?}`.
+    """Reward of one whole output against its label `{"gold", "kind"?, "choices"?, "tolerance"?, "unit"?, "several"?}`.
 
     Never raises: an unusable label ends as `unparsable_gold`, and an internal error as `failure="error:<type>"`.
     """
@@ -97,16 +100,11 @@ def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None 
     try:
         kind = str(label.get("kind") or "text")
         failure = format_failure(output)
-        if failure:
+        if failure and failure != SEVERAL:
             return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
-        graded = grade(
-            extract_answer(output).answer or "",
-            str(label.get("gold") or ""),
-            kind=label.get("kind"),
-            choices=label.get("choices"),
-            tolerance=label.get("tolerance"),
-            unit=label.get("unit"),
-        )
+        graded = grade_output(output, str(label.get("gold") or ""), **options_of(label))
+        if failure and not graded.correct:  # the boxes of the parts of one answer are one final answer
+            return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
     except Exception as error:  # noqa: BLE001  the trainer swallows exceptions and turns them into no reward at all (facts)
         return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.WRONG.value, f"error:{type(error).__name__}")
     return reward_of_grade(graded, weights)

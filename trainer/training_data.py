@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.answers import label_of
 from shared.caches import cache_folder
 from shared.code_points import carried_value
 from shared.errors import InfiMmrError
@@ -43,8 +44,6 @@ COLUMNS = [
     "difficulty",
     "extra",
 ]
-LABEL_EXTRAS = ("tolerance", "unit", "precision")
-"""Fields of `extra` that the grader understands."""
 BATCH_ROWS = 64
 
 
@@ -277,11 +276,8 @@ def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, ca
     tokens = renderer.tokens(text, [size for _, size in pictures])
     if tokens > phase.rollout.max_length - phase.rollout.max_new_tokens:
         return "too_long"
-    label: dict[str, Any] = {"id": row["id"], "gold": row["answer"], "kind": row["answer_kind"]}
-    if row["choices"]:
-        label["choices"] = row["choices"]
     extra = carried_value(json.loads(row["extra"] or "{}"))  # escapes in it may spell half a character
-    label |= {name: extra[name] for name in LABEL_EXTRAS if extra.get(name) is not None}
+    label = {"id": row["id"], **label_of(row["answer"], row["answer_kind"], row["choices"] or (), extra)}
     line = {
         "prompt": text,
         "label": json.dumps(label, ensure_ascii=False),

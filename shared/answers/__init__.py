@@ -7,9 +7,11 @@ Importing this package loads neither torch, ray, sympy nor math-verify.
 
 from shared.answers.check import check_gold, neighbours, perturb
 from shared.answers.extract import extract_answer
+from shared.answers.final import final_answer
 from shared.answers.golds import GoldAnswer, gold_answer
 from shared.answers.grade import answer_kind, grade, grade_many, grade_output
 from shared.answers.kinds import ANSWER_KINDS, kind_family
+from shared.answers.labels import label_of, options_of
 from shared.answers.outcome import Extracted, GoldCheck, Grade, Verdict
 from shared.answers.pool import GraderPool, default_pool
 
@@ -25,11 +27,14 @@ __all__ = [
     "check_gold",
     "default_pool",
     "extract_answer",
+    "final_answer",
     "gold_answer",
     "grade",
     "grade_many",
     "grade_output",
     "kind_family",
+    "label_of",
     "neighbours",
+    "options_of",
     "perturb",
 ]

@@ -16,8 +16,8 @@ from typing import TypeVar
 from shared.answers.amounts import same_quantity
 from shared.answers.evaluate import TooHardError, inexact, points, same_expression, same_value, value_of
 from shared.answers.expression import Node, variables
-from shared.answers.forms import Piece, Reading
-from shared.answers.named import by_name, other_name
+from shared.answers.forms import Piece, Reading, letters_of
+from shared.answers.named import by_name, other_name, plain
 from shared.answers.reading import as_interval
 
 MAX_UNORDERED = 40
@@ -27,6 +27,10 @@ T = TypeVar("T")
 
 def compare(gold: Reading, pred: Reading, tolerance: float | None = None) -> bool | None:
     """Whether `pred` is the answer `gold`: True, False, or None when undecided here."""
+    if gold.domain or pred.domain or gold.parameter or pred.parameter:
+        if gold.domain and pred.domain and gold.domain != pred.domain:
+            return False
+        pred = _same_parameter(gold, pred)
     gold, pred = _choose_alternatives(gold, pred)
     if gold.form == pred.form == "value":
         return _same_labelled_value(gold, pred, tolerance)
@@ -34,6 +38,32 @@ def compare(gold: Reading, pred: Reading, tolerance: float | None = None) -> boo
         return bool(paired) and _all([compare(a, b, tolerance) for a, b in paired])
     by_form = _BY_FORM.get(gold.form)
     return by_form(gold, pred, tolerance) if by_form else False
+
+
+def _same_parameter(gold: Reading, pred: Reading) -> Reading:
+    """The answer with the gold's name for what its quantifier runs over: 2n for whole n is 2k for whole k."""
+    old, new = pred.parameter, gold.parameter
+    if old and new and old != new and new not in letters_of(pred):
+        pred = _renamed(pred, old, new)
+    return replace(pred, parameter="", domain="")
+
+
+def _renamed(reading: Reading, old: str, new: str) -> Reading:
+    def node(tree: Node) -> Node:
+        if tree == ("v", old):
+            return ("v", new)
+        return tuple(node(child) if isinstance(child, tuple) else child for child in tree)
+
+    def end(tree: Node | None) -> Node | None:
+        return None if tree is None else node(tree)
+
+    return replace(
+        reading,
+        node=end(reading.node),
+        items=tuple(_renamed(item, old, new) for item in reading.items),
+        relation=reading.relation and (reading.relation[0], node(reading.relation[1]), node(reading.relation[2])),
+        pieces=tuple((end(low), low_in, end(high), high_in) for low, low_in, high, high_in in reading.pieces),
+    )
 
 
 def _choose_alternatives(gold: Reading, pred: Reading) -> tuple[Reading, Reading]:
@@ -193,8 +223,16 @@ def _names(items: tuple[Reading, ...]) -> set[str]:
     return {item.label.split("_")[0] for item in items}
 
 
+def _one_unknown(reading: Reading) -> bool:
+    """Whether all items are values of one unknown: x and x, x_1 and x_2, or no name at all."""
+    labels = {item.label for item in reading.items}
+    return len(_names(reading.items)) == 1 and (
+        len(labels) == 1 or labels == {item.label for item in reading.items if "_" in item.label}
+    )
+
+
 def _unnamed(reading: Reading) -> Reading:
-    return replace(reading, items=tuple(replace(item, label="", relation=None) for item in reading.items))
+    return replace(reading, items=tuple(plain(item) for item in reading.items))
 
 
 def _set(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
@@ -207,12 +245,8 @@ def _set(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
         gold.form == "list" and len(_names(gold.items) - {""}) > 1 and _names(pred.items) == {""}
     )
 
-    if (
-        len(_names(gold.items)) == 1
-        and _names(gold.items) == _names(pred.items)
-        and all("_" in i.label for i in (*gold.items, *pred.items))
-    ):
-        gold, pred = _unnamed(gold), _unnamed(pred)  # x_1 and x_2 are the roots in either order
+    if _one_unknown(gold) and _one_unknown(pred) and len((_names(gold.items) | _names(pred.items)) - {""}) == 1:
+        gold, pred = _unnamed(gold), _unnamed(pred)  # x_1 and x_2 are the roots in either order, and so are x and x
 
     def same(a: Reading, b: Reading) -> bool | None:
         return compare(a, b, tolerance)
@@ -225,7 +259,11 @@ def _set(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
 
 
 def _single(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
-    """A set or list of one element beside that element."""
+    """A set or list of one element beside that element: {2}, or `x_1=2, x_2=2` beside `x=2`."""
+    if gold.form == "list" and _one_unknown(gold) and pred.form == "value":
+        name = gold.items[0].label.split("_")[0]
+        one = _distinct(_unnamed(gold).items)
+        return len(one) == 1 and name == pred.label != "" and compare(one[0], plain(pred), tolerance)
     return compare(gold.items[0], pred, tolerance) if gold.form == "set" and len(gold.items) == 1 else False
 
 
@@ -235,6 +273,8 @@ def _value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None
         return _ratio(pred, gold, tolerance)
     if pred.form == "set" and len(pred.items) == 1 and gold.label == "":
         return compare(gold, pred.items[0], tolerance)
+    if pred.form == "list":
+        return _single(pred, gold, tolerance)
     if pred.form == "relation" and gold.relation is not None and pred.relation is not None:
         return same_relation(gold.relation, pred.relation)
     return False
@@ -347,6 +387,13 @@ def _base(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None
     return False
 
 
+def _range(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """`160-165 cm`: both ends, as they stand; "160 to 165" is read as a ratio and may mean them, too."""
+    if pred.form not in ("range", "ratio") or len(pred.items) != 2:
+        return False
+    return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
+
+
 _BY_FORM: dict[str, Callable[[Reading, Reading, float | None], bool | None]] = {
     "value": _value,
     "relation": _relation,
@@ -356,6 +403,7 @@ _BY_FORM: dict[str, Callable[[Reading, Reading, float | None], bool | None]] = {
     "tuple": _tuple,
     "matrix": _matrix,
     "ratio": _ratio,
+    "range": _range,
     "time": _time,
     "base": _base,
 }

@@ -1,8 +1,8 @@
 r"""Finds the final answer in a model's output: the last balanced `\boxed{...}`, else the last `<answer>` block.
 
 Input is any text of any length; every scan is one linear pass, so no output can make extraction slow. What stands
-inside `<think>...</think>` never counts, nor does anything after a `<think>` that is never closed. Sentences such as
-"the answer is 5" are deliberately not searched: a guess of where the answer stands is a false accept waiting.
+inside `<think>...</think>` never counts, nor does anything after a `<think>` that is never closed. This is the form
+that the reward asks for; the other ways in which models state an answer are read in `final`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 
 from shared.answers.outcome import Extracted
 
-_BOX_TOKEN = re.compile(r"\\f?boxed\s*\{|\\boxed\s+[^\s{}\\]|\\[\\{}]|[{}]", re.ASCII)
+_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\boxed\s+[^\s{}\\]|\\[\\{}]|[{}]", re.ASCII)
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _ANSWER_TAG = re.compile(r"<(/?)answer>")
 
@@ -32,12 +32,12 @@ def boxed_contents(text: str) -> list[str]:
 
     One pass with a stack: linear in the text, whatever braces it holds.
     """
-    start = text.find("boxed")
+    start = min((at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0), default=-1)
     if start < 0:
         return []
     found: list[tuple[int, int]] = []
     stack: list[int] = []  # start of the content of each open box, -1 for an ordinary brace
-    for token in _BOX_TOKEN.finditer(text, max(0, start - 2)):
+    for token in _BOX_TOKEN.finditer(text, start):
         mark = token.group()
         if mark == "{":
             stack.append(-1)
@@ -46,11 +46,11 @@ def boxed_contents(text: str) -> list[str]:
                 while found and found[-1][0] >= begin:  # the boxes inside this one are part of it
                     found.pop()
                 found.append((begin, token.start()))
-        elif mark.endswith("{") and "boxed" in mark:
+        elif mark.endswith("{") and "box" in mark:
             stack.append(token.end())
-        elif "boxed" in mark:  # \boxed 5
+        elif "box" in mark:  # \boxed 5
             found.append((token.end() - 1, token.end()))
-    return [text[begin:end].strip() for begin, end in found]
+    return [text[begin:end].strip(" \r\n") for begin, end in found]  # a form feed may be the f of frac
 
 
 def answer_blocks(text: str) -> list[str]:
@@ -77,5 +77,6 @@ def extract_answer(text: str) -> Extracted:
     blocks = answer_blocks(region)
     for source, contents in (("boxed", boxes), ("answer_tag", blocks)):
         if contents and contents[-1]:
-            return Extracted(contents[-1], source, len(boxes), len(blocks))  # type: ignore[arg-type]
+            different = tuple(dict.fromkeys(reversed([content for content in contents if content])))[::-1]
+            return Extracted(contents[-1], source, len(boxes), len(blocks), different)  # type: ignore[arg-type]
     return Extracted(None, "none", len(boxes), len(blocks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from shared.answers.expression import Node
+from shared.answers.expression import Node, variables
 from shared.answers.units import Unit
 
 Piece = tuple[Node | None, bool, Node | None, bool]
@@ -17,14 +17,13 @@ Lower end (None = minus infinity), whether it belongs, upper end (None = infinit
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One answer read as mathematics. Only the fields of its form are filled.
+    r"""One answer read as mathematics. Only the fields of its form are filled.
 
-    `form`: value, relation, interval, tuple, set, list, matrix, ratio, time, base. `style` refines a value (integer,
-    decimal,
-    fraction, mixed, scientific, complex, expression). `ulp` is one unit in the last place of a decimal numeral,
-    `significant`
-    its number of significant digits. `label` is the name in `x = 5` or `A(1,2)`. `alternative` is the other reading of
-    `10m`.
+    `form`: value, relation, interval, tuple, set, list, matrix, ratio, range, time, base. `style` refines a value
+    (integer, decimal, fraction, mixed, scientific, complex, expression). `ulp` is one unit in the last place of a
+    decimal numeral, `significant` its number of significant digits. `label` is the name in `x = 5` or `A(1,2)`.
+    `alternative` is the other reading of `10m`. `parameter` and `domain` are what a closing quantifier says: `k` and
+    `Z` of `2k\pi, k \in \mathbb{Z}`.
     """
 
     form: str
@@ -40,3 +39,15 @@ class Reading:
     pieces: tuple[Piece, ...] = ()
     digits: str = ""
     alternative: Reading | None = None
+    parameter: str = ""
+    domain: str = ""
+
+
+def letters_of(reading: Reading) -> frozenset[str]:
+    """Names of the free variables in a reading's values and ends, not in its label."""
+    nodes = [
+        reading.node,
+        *(end for low, _, high, _ in reading.pieces for end in (low, high)),
+        *(reading.relation or ())[1:],
+    ]
+    return frozenset().union(*(variables(node) for node in nodes), *(letters_of(item) for item in reading.items))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 from shared.answers.evaluate import TooHardError, inexact, value_of
 from shared.answers.expression import Node, contains, variables
@@ -62,6 +63,43 @@ def _absolute(nodes: list[Node], operator: str) -> Reading | None:
     return Reading("interval", pieces=within if operator[0] == "<" else beyond, label=inside[1])
 
 
+def both_signs(node: Node) -> list[Node]:
+    """The two nodes that a node with plus-minus stands for, or the node alone."""
+    if not contains(node, r"\pm", r"\mp"):
+        return [node]
+    return [_signed(node, plus) for plus in (False, True)]
+
+
+def _signed(node: Node, plus: bool) -> Node:
+    children = tuple(_signed(c, plus) if isinstance(c, tuple) else c for c in node[1:])
+    if node[0] not in (r"\pm", r"\mp"):
+        return (node[0], *children)
+    left, right = children
+    signed = right if (node[0] == r"\pm") == plus else ("neg", right)
+    return signed if left is None else ("+", left, signed)
+
+
+def complement(points: list[Node], name: str) -> Reading:
+    """All real numbers but these points. Raises NotMathError where several cannot be put in order."""
+    if len(points) > 1:
+        try:
+            valued = {inexact(value_of(point, {})): point for point in points}
+            points = [valued[value] for value in sorted(valued)]
+        except (TooHardError, TypeError) as error:
+            raise NotMathError("points without an order") from error
+    ends = [None, *points, None]
+    pieces = tuple((low, False, high, False) for low, high in pairwise(ends))
+    return Reading("interval", pieces=pieces, label=name)
+
+
+def left_out(reading: Reading) -> list[Node]:
+    """The points that all real numbers but them leave out; empty for any other interval."""
+    highs, lows = [piece[2] for piece in reading.pieces[:-1]], [piece[0] for piece in reading.pieces[1:]]
+    whole = bool(lows) and reading.pieces[0][0] is None and reading.pieces[-1][2] is None
+    opened = not any(piece[1] or piece[3] for piece in reading.pieces)
+    return [low for low in lows if low is not None] if whole and opened and highs == lows else []
+
+
 def interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
     """`x > 2`, `1 < x <= 3`, `x != 2` for one lone variable and numbers."""
     if len(nodes) == 2 and (around := _absolute(nodes, operators[0])) is not None:
@@ -71,8 +109,7 @@ def interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
         return None
     name, at = nodes[lone[0]][1], lone[0]
     if operators == ["!="]:
-        end = nodes[1 - at]
-        return Reading("interval", pieces=((None, False, end, False), (end, False, None, False)), label=name)
+        return complement(both_signs(nodes[1 - at]), name)
     if len(nodes) == 2:
         below = (operators[0] in ("<", "<=")) == (at == 1)  # the number stands below the variable
         closed = "=" in operators[0]

@@ -50,6 +50,7 @@ _SIGNS: dict[str, str] = {
     "°": r"\degree ",
     "º": r"\degree ",
     "˚": r"\degree ",
+    "掳": r"\degree ",  # a degree sign decoded in another charset
     "℃": r"\text{degC}",
     "℉": r"\text{degF}",
     "€": r"\euro ",
@@ -151,13 +152,17 @@ _MICRO = re.compile(
 _SPACE_GROUP = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d/])")
 _RECURRING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*\{(\d{1,20})\}")
 _DOTTED = re.compile(r"(?<![\d.])(\d{1,20})\.(\d{2,30})(?:\.\.\.|…|\\[lc]?dots(?![A-Za-z]))")
+_AND_SO_ON = re.compile(r"(?<=,)\s*(?:\.\.\.+|…+)")
+"""Dots behind a comma go on with a list; they are no full stop."""
 _MULTIPLIER = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8, "百万": 6, "千万": 7,
 }  # fmt: skip
 _MULTIPLIED = re.compile(
-    r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?"
+    r"(?<=\d)\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|百万|千万|万|亿)s?(?![A-Za-z])\}?",
+    re.IGNORECASE,
 )
 _DOLLAR = re.compile(r"(?<!\\)\$")
+_BARE_FRACTION = re.compile(r"^\{(\d{1,9})\}\{(\d{1,9})\}")
 _COLOUR = re.compile(r"\\(?:color|textcolor)\s*\{[A-Za-z]{1,20}\}")
 _STEPS = 12  # how many layers of decoration are taken off
 
@@ -253,13 +258,16 @@ def normalise(text: str) -> str:
         text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m.group().translate(_SUBSCRIPT) + "}", text)
         text = text.translate(_TABLE)
     if "..." in text or "…" in text or "dots" in text:
-        text = _DOTTED.sub(_dotted, text)
+        text = _AND_SO_ON.sub(r"\\dots ", _DOTTED.sub(_dotted, text))
+    if "\n" in text and len(lines := {line.strip() for line in text.splitlines() if line.strip()}) == 1:
+        text = lines.pop()  # the same answer on every line
     text = strip_wrappers(text)
     if "$" in text and len(_DOLLAR.findall(text)) % 2 == 0:  # "$1$, $2$": delimiters inside a list
         text = _DOLLAR.sub(" ", text)
     if "\\" in text or "{" in text or "~" in text:
         text = text.replace(r"\colon", ":")
         text = _DROP.sub(" ", text)
+        text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", text)
         text = _COLOUR.sub("", text)
         text = _THIN_GROUP.sub("", text)
         text = _BRACE_COMMA.sub(".", text)
@@ -269,7 +277,7 @@ def normalise(text: str) -> str:
         text = _MICRO.sub(lambda m: rf"\text{{u{m.group(1) or m.group(2) or m.group(3)}}}", text)
         text = _RECURRING.sub(_recurring, text)
     text = _SPACE_GROUP.sub(lambda m: m.group().replace(" ", ""), text)
-    text = _MULTIPLIED.sub(lambda m: f"\\times 10^{{{_MULTIPLIER[m.group(1)]}}}", text)
+    text = _MULTIPLIED.sub(lambda m: f"\\times 10^{{{_MULTIPLIER[m.group(1).lower()]}}}", text)
     return strip_wrappers(text)
 
 

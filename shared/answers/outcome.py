@@ -23,13 +23,16 @@ class Extracted:
     """The final answer found in a model's output.
 
     `answer` is None where there is none; `source` says which form held it; `boxes` counts the balanced boxes and
-    `answer_tags` the `<answer>` blocks outside the thinking, so that a reward can refuse several.
+    `answer_tags` the `<answer>` blocks outside the thinking, so that a reward can refuse several. `contents` are the
+    different contents of that form, the answer last; `others` what the output says to be its answer in other forms.
     """
 
     answer: str | None
-    source: Literal["boxed", "answer_tag", "none"]
+    source: Literal["boxed", "answer_tag", "marked", "stated", "bare", "none"]
     boxes: int = 0
     answer_tags: int = 0
+    contents: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from shared.answers.expression import LETTER_NAMES, Node, contains, parse_expression, variables
 from shared.answers.forms import Reading
+from shared.answers.intervals import both_signs
 from shared.answers.tokens import NotMathError, Token
 from shared.answers.units import AMBIGUOUS, Unit, parse_unit
 
@@ -76,20 +77,9 @@ def _with_unit(tokens: list[Token], unit: Unit | None) -> Reading:
 def _plain(tokens: list[Token]) -> Reading:
     node = parse_expression(tokens)
     if contains(node, r"\pm", r"\mp"):
-        both = tuple(_classify(_choose_sign(node, plus), tokens, literal=False) for plus in (True, False))
+        both = tuple(_classify(signed, tokens, literal=False) for signed in reversed(both_signs(node)))
         return Reading("list", items=both)
     return _classify(node, tokens, literal=True)
-
-
-def _choose_sign(node: Node, plus: bool) -> Node:
-    """The tree with every plus-minus read as plus (and minus-plus as minus), or the other way round."""
-    children = tuple(_choose_sign(c, plus) if isinstance(c, tuple) else c for c in node[1:])
-    if node[0] in (r"\pm", r"\mp"):
-        positive = (node[0] == r"\pm") == plus
-        left, right = children
-        signed = right if positive else ("neg", right)
-        return signed if left is None else ("+", left, signed)
-    return (node[0], *children)
 
 
 def _classify(node: Node, tokens: list[Token], literal: bool) -> Reading:
@@ -149,8 +139,8 @@ def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
         bare = token.kind == "word"
         if unit.is_noun and not (_is_count(tokens[:i]) and (not bare or len(token.value) > 2)):
             continue  # "2ab" names no thing, "m大于n" and "3 x 4 matrix" count nothing
-        if bare and _value_has_letters(tokens[:i]):
-            continue
+        if bare and _value_has_letters(tokens[:i]) and not (token.spaced and len(token.value) > 3 and not unit.is_noun):
+            continue  # "2x m" may be a product, "2x square units" is none
         sure = not (
             bare and token.value in AMBIGUOUS and all(t.kind in ("word", "num") or t.value == "^" for t in tokens[i:])
         )

@@ -14,51 +14,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import chain
 
 from shared.answers.evaluate import TooHardError, inexact, same_value, value_of
 from shared.answers.expression import Node, parse_expression, variables
-from shared.answers.forms import Piece, Reading
-from shared.answers.intervals import interval_of, is_infinite, piece
+from shared.answers.forms import Piece, Reading, letters_of
+from shared.answers.intervals import complement, interval_of, is_infinite, left_out, piece
 from shared.answers.normalise import normalise
 from shared.answers.quantity import CLOSING, OPENING, read_value, trim
-from shared.answers.tokens import NotMathError, Token, tokenise
-from shared.answers.units import parse_unit
+from shared.answers.spellings import MAX_ITEMS, fixed_form, numbered_parts, quantified, rewritten
+from shared.answers.tokens import TWO_LETTER_WORDS, NotMathError, Token, number_value, tokenise
 from shared.answers.words import denies
 
 MAX_CHARACTERS = 2_000
-MAX_ITEMS = 256
 
 
 _THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*,)")
-_TWO_SIGN = (("<=", r"\leq "), (">=", r"\geq "), ("!=", r"\neq "), ("==", "="), ("=<", r"\leq "), ("=>", r"\geq "))
-_TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:\\text\s*\{\s*)?([aApP])?\.?\s*(?:[mM]\.?)?\s*\}?$")
 _DATE = re.compile(r"^\d{1,4}([/-])\d{1,2}\1\d{1,4}$")
-_CHINESE_FRACTION = re.compile(r"^([一二两三四五六七八九十])分之([一二两三四五六七八九十])$")
-_PERCENT_WORD = re.compile(r"^百分之(\d{1,9}(?:\.\d{1,9})?)$")
-_OCLOCK = re.compile(r"^(\d{1,2})\s*(?:o'?\s*clock|([ap]\.?m\.?))$", re.IGNORECASE)
-_COMPOUND = re.compile(
-    r"^(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]+|\\degree)\s*(?:and\s+)?(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]+|')$"
-)
-_FRENCH = re.compile(r"^[\[\]]([^\[\]]{3,200})[\[\]]$")
-_BASE = re.compile(r"^\(?([0-9A-Fa-f]{1,200})\)?_\{?\(?(\d{1,2})\)?\}?$")
-_BASE_WORD = re.compile(
-    r"_\{?\s*\\text\s*\{\s*(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s*\}\s*\}?$"
-    r"|\s+(?:in )?base\s*(\d{1,2})$"
-)
-_MATRIX = re.compile(r"^\\begin\{([pbBvV]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}$", re.DOTALL)
-_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-    " eighteen nineteen twenty"
-)
-NUMBER_WORDS = {w: str(i) for i, w in enumerate(_WORDS.split())} | {
-    "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "one half": "1/2", "half": "1/2",
-    "one third": "1/3",
-    **{c: str(i) for i, c in enumerate("零一二三四五六七八九十")}, "两": "2", "一半": "1/2",
-    "two thirds": "2/3", "one quarter": "1/4", "three quarters": "3/4", "one fourth": "1/4",
-}  # fmt: skip
 _CHINESE_NAME = re.compile(r"^([^\x00-\x7f不非无错]{1,8}?)(?:是|为|等于)$")
-_PART = re.compile(r"(?:^|(?<=[\s;,.}]))(?:\((\d)\)|([①-⑨]))\s*")
-_REALS = re.compile(r"^(?:\w\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?$|^(?:all )?real(?: number)?s$", re.IGNORECASE)
+_AND, _OR = frozenset(("and", "和", "且", "并且")), frozenset(("or", "或", "或者"))
+_TWO_SIGN = (("<=", r"\leq "), (">=", r"\geq "), ("!=", r"\neq "), ("==", "="), ("=<", r"\leq "), ("=>", r"\geq "))
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\lt": "<", r"\gt": ">", r"\leq": "<=", r"\le": "<=", r"\leqslant": "<=",
     r"\leqq": "<=",
@@ -75,7 +50,7 @@ def read(text: str, merge_thousands: bool = True) -> Reading | None:
 
 
 @lru_cache(maxsize=8192)
-def _read(text: str, merge_thousands: bool) -> Reading | None:
+def _read(text: str, merge_thousands: bool) -> Reading | None:  # noqa: PLR0911
     s = normalise(text)
     if s.isdigit() and s.isascii():
         return Reading("value", ("n", Fraction(int(s))), "integer", Fraction(1), len(s.lstrip("0")) or 1)
@@ -84,10 +59,15 @@ def _read(text: str, merge_thousands: bool) -> Reading | None:
     for sign, replacement in _TWO_SIGN:
         if sign in s:
             s = s.replace(sign, replacement)
-    s = NUMBER_WORDS.get(s.lower(), s)
-    s = _rewritten(s)
-    special = _fixed_form(s) or _numbered_parts(s)
-    if special is not None:
+    core, name, domain = quantified(s)
+    if name or domain:
+        reading = _read(core, merge_thousands)
+        if reading is None or (reading.form == "interval" and domain != "R" and name not in letters_of(reading)):
+            return None  # 1 < x < 9 for whole x is no interval
+        return replace(reading, parameter=name, domain=domain)
+    s = rewritten(s)
+    special = fixed_form(s, lambda part: _read(part, True))
+    if special is not None or numbered_parts(s):
         return special
     if "," in s and merge_thousands and s[0] not in "([" and not s.startswith((r"\{", r"\langle")):
         s = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), s)
@@ -95,83 +75,6 @@ def _read(text: str, merge_thousands: bool) -> Reading | None:
         return _read_tokens(tokenise(s))
     except (NotMathError, RecursionError, IndexError):
         return None
-
-
-def _rewritten(s: str) -> str:  # noqa: PLR0911
-    """Spellings that have a usual one: 三分之一, 5 o'clock, 12:00 noon, French open intervals ]0,1[."""
-    if match := _CHINESE_FRACTION.match(s):
-        return f"{NUMBER_WORDS[match.group(2)]}/{NUMBER_WORDS[match.group(1)]}"
-    if match := _PERCENT_WORD.match(s):
-        return f"{match.group(1)}%"
-    if match := _OCLOCK.match(s):
-        return f"{match.group(1)}:00" + (match.group(2) or "")
-    if s.startswith("12:00 ") and s[6:].lower() in ("noon", "midnight"):
-        return "12:00 PM" if s[6:].lower() == "noon" else "12:00 AM"
-    if match := _COMPOUND.match(s):
-        return _compound(match) or s
-    if (match := _FRENCH.match(s)) and (s[0] == "]" or s[-1] == "["):
-        return ("(" if s[0] == "]" else "[") + match.group(1) + (")" if s[-1] == "[" else "]")
-    return s
-
-
-def _compound(match: re.Match[str]) -> str:
-    """`1 hr 30 min`, `5 feet 6 inches`, `30° 30'` in the smaller unit; empty where the two do not fit."""
-    big, small = parse_unit(match.group(2).lstrip("\\")), parse_unit(match.group(4))
-    if match.group(4) == "'" and big is not None and big.is_degree:
-        return f"{Fraction(match.group(1)) + Fraction(match.group(3)) / 60}\\degree"
-    if big is None or small is None or big.is_noun or big.dimensions != small.dimensions or big.factor <= small.factor:
-        return ""
-    return f"{Fraction(match.group(1)) * big.factor / small.factor + Fraction(match.group(3))} {match.group(4)}"
-
-
-def _fixed_form(s: str) -> Reading | None:
-    """Clock times, numerals in a base, matrices, the real line."""
-    time = _TIME.match(s)
-    if time and int(time.group(2)) < 60 and int(time.group(1)) < 25:
-        return Reading(
-            "time",
-            digits=f"{int(time.group(1))}:{time.group(2)}:{time.group(3) or '00'}",
-            label=(time.group(4) or "").lower(),
-        )
-    if "_" in s or "base" in s:
-        word = _BASE_WORD.search(s)
-        if word:
-            s = s[: word.start()] + "_" + (word.group(2) or NUMBER_WORDS.get(word.group(1) or "", "16"))
-        base = _BASE.match(s.replace(" ", ""))
-        if base and (any(c.isdigit() for c in base.group(1)) or int(base.group(2)) > 10):
-            return Reading("base", digits=base.group(1).lower().lstrip("0") or "0", label=base.group(2))
-    matrix = _MATRIX.match(s)
-    if matrix:
-        return _matrix(matrix.group(1), matrix.group(2))
-    if s in (r"\emptyset", r"\varnothing"):
-        return Reading("set")
-    if _REALS.match(s):
-        return Reading("interval", pieces=((None, False, None, False),))
-    return None
-
-
-def _numbered_parts(s: str) -> Reading | None:
-    """`(1) 5; (2) 7`: answers to the parts of a question, each under its number. None for anything else."""
-    marks = list(_PART.finditer(s))
-    numbers = [int(mark.group(1) or ord(mark.group(2)) - ord("①") + 1) for mark in marks]
-    if len(marks) < 2 or sorted(numbers) != list(range(1, len(marks) + 1)) or marks[0].start():
-        return None
-    ends = [mark.start() for mark in marks[1:]] + [len(s)]
-    texts = [s[mark.end() : end].strip(" ,;.") for mark, end in zip(marks, ends, strict=True)]
-    items = [_read(text, True) for text in texts]
-    if any(item is None for item in items):
-        return None
-    return Reading("list", items=tuple(replace(i, label=f"({n})") for i, n in zip(items, numbers, strict=True) if i))
-
-
-def _matrix(environment: str, body: str) -> Reading | None:
-    rows = [row for row in (r.strip() for r in re.split(r"\\\\(?:\[[^\]]*\])?", body)) if row]
-    cells = [[_read(cell.strip(), True) for cell in row.split("&")] for row in rows]
-    flat = [cell for row in cells for cell in row]
-    if not rows or len(flat) > MAX_ITEMS or any(cell is None for cell in flat) or len({len(row) for row in cells}) != 1:
-        return None
-    shape = f"{len(rows)}x{len(cells[0])}" + ("det" if environment in ("vmatrix", "Vmatrix") else "")
-    return Reading("matrix", items=tuple(cell for cell in flat if cell is not None), brackets=shape)
 
 
 def _split(tokens: list[Token], is_separator: Callable[[Token], bool]) -> list[list[Token]]:
@@ -211,7 +114,8 @@ def _is_comma(token: Token) -> bool:
 
 def _is_joint(token: Token) -> bool:
     return _is_comma(token) or (
-        token.kind in ("word", "text") and token.value.strip(" ,").lower() in ("and", "or", "或", "和", "或者")
+        token.kind in ("word", "text")
+        and token.value.strip(" ,").lower() in ("and", "or", "或", "和", "或者", "且", "并且")
     )
 
 
@@ -233,14 +137,27 @@ def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: C901, PLR0911
     relations = [t for t in tokens if t.value in _RELATIONS]
     if relations:
         return _relation(tokens)
-    ratio = _split(tokens, lambda t: t.value == ":" or (t.kind == "word" and t.value == "to"))
+    ratio = _split(tokens, lambda t: t.value == ":" or (t.kind == "word" and t.value.lower() == "to"))
     if len(ratio) == 2 and (name := _name_in_words(ratio[0])):
         return replace(_read_tokens(ratio[1]), label=name)
     if tokens[0].kind == "text" and len(tokens) > 1 and (verb := _CHINESE_NAME.match(tokens[0].value)):
         return replace(_read_tokens(tokens[1:]), label=verb.group(1))
+    if _is_range(tokens):
+        low, high = read_value(tokens[:1]), read_value(tokens[2:])
+        return Reading("range", items=(replace(low, unit=high.unit), high))
     if len(ratio) > 1:
         return Reading("ratio", items=tuple(read_value(part) for part in ratio))
     return read_value(tokens)
+
+
+def _is_range(tokens: list[Token]) -> bool:
+    """`160-165 cm`, `2007-08`: two plain numbers of which the second is greater, or goes on with the first's year."""
+    if [t.kind for t in tokens[:3]] != ["num", "op", "num"] or tokens[1].value != "-":
+        return False
+    if not all(t.kind == "text" or (t.kind == "word" and len(t.value) > 1) for t in tokens[3:]):
+        return False  # 2-5i
+    low, high = tokens[0].value, tokens[2].value
+    return number_value(low) < number_value(high) or (low.isdigit() and len(low) == 4 and len(high) == 2)
 
 
 def _name_in_words(tokens: list[Token]) -> str:
@@ -333,8 +250,14 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
         raise NotMathError("too many items")
     items = _items(parts)
     intervals = [item for item in items if item.form == "interval"]
+    if (holes := [left_out(item) for item in intervals]) and all(holes):
+        rest = [item for item in items if item.form != "interval"]  # "x \\ne 2, 3"
+        if all(item.form == "value" and item.node and not item.label for item in rest) and items[0] == intervals[0]:
+            return complement(
+                [*chain.from_iterable(holes), *(item.node for item in rest if item.node)], intervals[0].label
+            )
     one_name = len({item.label for item in items} - {""}) < 2
-    if len(intervals) == len(items) and one_name and not any(w.value.strip().lower() in ("and", "和") for w in words):
+    if len(intervals) == len(items) and one_name and not any(w.value.strip().lower() in _AND for w in words):
         return _union(list(items))
     if len(intervals) == len(items) == 2 and one_name:
         return _intersection(*items)
@@ -368,13 +291,16 @@ def _label_text(tokens: list[Token]) -> str:
         return text
     if len(tokens) == 1 and tokens[0].kind == "cmd" and len(text) > 2 and text != r"\pi":
         return text
-    if re.fullmatch(r"[A-Za-z](?:_\{?\w{1,6}\}?)?(?:\^\{-1\})?(?:'|\(\w(?:,\w)*\))?", text):
+    if re.fullmatch(r"[A-Za-z](?:_\{?[\w,]{1,6}\}?)?(?:\^\{-1\})?(?:'|\(\w(?:,\w)*\))?", text):
         return text
     if re.fullmatch(
-        r"[A-Za-z]{1,2}(?::[A-Za-z]{1,2})+|(?:\\angle)?[A-Z]{1,3}|\(\w(?:_\d)?(?:,\w(?:_\d)?){1,5}\)", text
+        r"[A-Za-z]{1,2}(?::[A-Za-z]{1,2})+|(?:\\angle)?[A-Z]{1,3}|[A-Za-z]*(?:[A-Z]\.){1,4}[A-Za-z]*|\(\w(?:_\d)?(?:,\w(?:_\d)?){1,5}\)",
+        text,
     ):
         return text
-    if len(tokens) <= 8 and all(t.kind == "text" or (t.kind == "word" and len(t.value) > 2) for t in tokens):
+    if len(tokens) <= 8 and all(
+        t.kind == "text" or (t.kind == "word" and (len(t.value) > 2 or t.value in TWO_LETTER_WORDS)) for t in tokens
+    ):
         return text
     return ""
 
@@ -408,10 +334,12 @@ def _equation(sides: list[list[Token]]) -> Reading:  # noqa: C901
     if not label and len(sides) == 2 and (reverse := _label_text(sides[1])):
         label, right = reverse, sides[0]
     if len(sides) > 2 or not label:
-        chain = [parse_expression(side) for side in (sides[1:] if label else sides)]
-        if not any(variables(node) for node in chain):
+        if label and (several := _one_value(sides)):
+            return several
+        links = [parse_expression(side) for side in (sides[1:] if label else sides)]
+        if not any(variables(node) for node in links):
             last = _read_tokens(sides[-1])
-            if not all(_rounds_to(node, last) for node in chain[:-1]):
+            if not all(_rounds_to(node, last) for node in links[:-1]):
                 raise NotMathError("an equation between different numbers")
             return replace(last, label=label)
         if len(sides) > 2:
@@ -433,6 +361,19 @@ def _equation(sides: list[list[Token]]) -> Reading:  # noqa: C901
     if len(sides) != 2:
         raise NotMathError("a chain of equations")
     return Reading("relation", relation=("=", parse_expression(sides[0]), parse_expression(sides[1])))
+
+
+def _one_value(sides: list[list[Token]]) -> Reading | None:
+    """`x_1=x_2=2` is x = 2, `x=y=2` is x = 2 and y = 2; None where more than names stands before the value."""
+    names = [_label_text(side) for side in sides[:-1]]
+    if len(names) < 2 or not all(re.fullmatch(r"[A-Za-z](?:_\{?\w{1,6}\}?)?", name) for name in names):
+        return None
+    value = _read_tokens(sides[-1])
+    if value.form != "value" or value.label or len(set(names)) < len(names):
+        return None
+    if len({name.split("_")[0] for name in names}) == 1:
+        return replace(value, label=names[0].split("_")[0])
+    return Reading("list", items=tuple(replace(value, label=name) for name in names))
 
 
 def _rounds_to(node: Node, last: Reading) -> bool:

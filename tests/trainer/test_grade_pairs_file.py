@@ -59,3 +59,30 @@ def test_a_bad_line_is_named(tmp_path, line, capsys):
         grade_file(path)
     assert grade_command(path) == 2
     assert "line 2" in capsys.readouterr().err
+
+
+def test_pairs_that_fail_are_listed_for_people(pairs, capsys):
+    assert grade_command(pairs) == 0
+    shown = capsys.readouterr().err
+    assert "pair 3: false accept" in shown
+    assert "pair 4: false reject" in shown
+    assert '"0.49"' in shown
+    assert "pair 1" not in shown
+
+
+def test_line_separators_inside_a_line_and_a_byte_order_mark_are_read(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    lines = [json.dumps({"gold": "9", "pred": f"9{mark}"}, ensure_ascii=False) for mark in "\u2028\u2029\u0085"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    result = grade_file(path)
+    assert (result["n"], result["accepted"]) == (3, 3)
+
+
+def test_half_a_character_in_a_pair_is_graded_and_written(tmp_path, capsysbinary):
+    path = tmp_path / "pairs.jsonl"
+    lines = [r'{"gold": "9", "pred": "9\ud800", "expected": true}', r'{"gold": "\udfff", "pred": "9"}']
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert grade_command(path, json=True) == 0
+    assert grade_command(path) == 0
+    captured = capsysbinary.readouterr()
+    assert json.loads(captured.out.splitlines()[0])["n"] == 2

@@ -64,6 +64,15 @@ def test_a_broken_format_earns_nothing_and_says_why(output, failure):
     assert (parts.total, parts.score, parts.failure) == (0.0, 0, failure)
 
 
+def test_boxes_that_repeat_the_answer_or_hold_its_parts_are_one_final_answer():
+    assert total(THINK + r"\boxed{5}, as I said, \boxed{5}") == 1.0
+    assert total(THINK + r"\boxed{69} and \boxed{84}", gold="69, 84") == 1.0
+    assert total(THINK + r"\boxed{69} and \boxed{85}", gold="69, 84") == 0.0
+    assert reward(THINK + r"<answer>4</answer>\boxed{5}", LABEL).score == 0
+    assert reward(THINK + r"\fbox{5}", LABEL).score == 1
+    assert reward(THINK + "Answer: 5", LABEL).failure == "no_final_answer"
+
+
 @pytest.mark.parametrize(
     "answer", ["1,2,3,4,5", "4 or 5", "5 or 6", "[1,9]", r"\pm 5", "x", "any number", "1 2 3 4 5", "5, 5"]
 )

@@ -4,7 +4,7 @@ They stand beside the strict score so that results can be compared with other re
 MathVision rounds to two decimals (mathllm/MATH-V, evaluation/utils.py), MathVista takes the nearest option and cuts
 decimals off (lupantech/MathVista, evaluation/calculate_score.py), OlympiadBench drops Chinese words and takes 1% for
 100 (OpenBMB/OlympiadBench, eval/auto_scoring_judge.py). What they ask a language model (MathVista's extraction,
-all of MathVerse) is replaced by the last box; OlympiadBench's symbolic step is left out, so its official
+all of MathVerse) is replaced by the stated answer; OlympiadBench's symbolic step is left out, so its official
 score here is a lower bound.
 """
 
@@ -99,9 +99,9 @@ def _pieces(text: str) -> tuple[str, ...] | None:
 
 def mathvista(item: Item, output: str) -> bool:
     """MathVista: the option's text (else the nearest by edit distance), int() of the number, or its rounding."""
-    from trainer.evaluation.task import final_answer
+    from shared.answers import final_answer
 
-    given = (final_answer(output) or "").strip()
+    given = (final_answer(output).answer or "").strip()
     gold = item.answer
     if item.choices:
         bracketed = re.findall(r"\(([a-zA-Z])\)", given)

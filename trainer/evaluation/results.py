@@ -2,7 +2,8 @@
 
 Input: `Scored` outputs. Output: the JSON of `trainer evaluate` and `evaluation.json` + `outputs.parquet` in a folder.
 Every accuracy stands beside its n, its standard error and the number of unscored items. `n` is the number of scored
-items: the accuracy's denominator. Outputs without an answer count as wrong; unscored ones are left out and counted.
+items: the accuracy's denominator. Outputs without an answer, and those whose
+answer cannot be read, count as wrong and are told apart; unscored ones are left out and counted.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
         "unscored": sum(reasons.values()),
         "unscored_reasons": dict(sorted(reasons.items())),
         "no_answer": sum(entry.outcome.status is Status.NO_ANSWER for entry in counted),
+        "unreadable": sum(entry.outcome.status is Status.UNREADABLE for entry in counted),
         "unread_golds": sum(entry.outcome.reason == Verdict.UNPARSABLE_GOLD.value for entry in counted),
         **_lengths(first),
         "by_kind": _groups(task, counted, lambda item: item.kind),

@@ -19,7 +19,7 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
     subject = document.get("checkpoint") or document.get("outputs")
     table = Table(title=f"{subject}", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("benchmark", no_wrap=True)
-    for name in ("n", "acc. %", "±", "rule* %", "unscored", "no answer", "tokens", "cut %"):
+    for name in ("n", "acc. %", "±", "rule* %", "unscored", "no answer", "unread", "tokens", "cut %"):
         table.add_column(name, justify="right")
     for name, result in document["benchmarks"].items():
         official = result.get("official")
@@ -31,6 +31,7 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
             f"{100 * official['accuracy']:.2f}" if official and official["n"] else "",
             str(result["unscored"]),
             str(result["no_answer"]),
+            str(result["unreadable"]),
             f"{result['mean_tokens']:.0f}" if result.get("mean_tokens") else "",
             f"{100 * result['truncation_rate']:.1f}",
         )

@@ -1,7 +1,7 @@
-"""What an evaluation task is: items, the question put to the model, a scorer, and the groups its accuracy is told by.
+"""What an evaluation task is: items, the question put to the model, and the groups its accuracy is told by.
 
-A scorer looks at one item and the answer taken from the model's output and says `Outcome`, or `Plan`: pairs for the
-grader and what to conclude from their grades. Plans let `run` grade a whole benchmark in one batch.
+What an output's answer is and what it is worth is decided by `shared.answers`, as for the reward: a task only says what
+the grader is told of an item (`Item.label`: options, tolerance, unit, several answers).
 Not covered: where items come from (`items.py`), generation and storage (`run.py`), numbers (`results.py`).
 """
 
@@ -13,29 +13,25 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from shared.answers import Grade, Verdict, extract_answer
-from shared.answers.extract import answer_region, boxed_contents
+from shared.answers import Grade, Verdict, label_of
 
 if TYPE_CHECKING:
     from trainer.evaluation.task_files import ItemReader
-
-Pair = dict[str, Any]
-"""What the grader is asked: `pred`, `gold` and options of `shared.answers.grade`."""
-
-LONGEST_BARE_ANSWER = 300
-"""An output of one line and at most this many characters, without box or tags, is taken as the answer itself."""
-LONGEST_BARE_LINES = 40
-"""Likewise an output of several lines and at most this many characters (a letter or a number on each)."""
 
 _CHOICES_INSIDE = re.compile(r"\bChoices?\s*:", re.IGNORECASE)
 
 
 class Status(StrEnum):
-    """How an item ended. `no_answer` counts as wrong; `unscored` is left out of the accuracy and counted."""
+    """How an item ended.
+
+    `no_answer` (the output states none) and `unreadable` (what it states cannot be compared) count as wrong and are
+    told apart from it; `unscored` is left out of the accuracy and counted.
+    """
 
     CORRECT = "correct"
     WRONG = "wrong"
     NO_ANSWER = "no_answer"
+    UNREADABLE = "unreadable"
     UNSCORED = "unscored"
 
 
@@ -54,6 +50,10 @@ class Item:
     category: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+
+    def label(self) -> dict[str, Any]:
+        """What the grader is told of this item, as in training (`label_of`)."""
+        return label_of(self.answer, self.kind, self.choices, self.extra)
 
     @property
     def level(self) -> str | None:
@@ -76,15 +76,6 @@ class Outcome:
     """Why there is no answer or no score; empty otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Pairs for the grader, and the conclusion from their grades (in order): an outcome, or a further plan."""
-
-    pairs: Sequence[Pair]
-    decide: Callable[[Sequence[Grade]], Outcome | Plan]
-
-
-Scorer = Callable[[Item, str], Outcome | Plan]
 Groups = Mapping[str, Callable[[Item], str | None]]
 
 
@@ -117,11 +108,11 @@ class Task:
     Attributes:
         name: Name of the benchmark, of its recipe and of its dataset.
         title: How the paper's table calls it.
-        version: Raised whenever question or scorer change what a stored output is worth.
-        score: The scorer.
+        version: Raised whenever question or grader change what a stored output is worth.
+        labels: What the grader is told of an item, once for each of several right golds.
+        rule: A rule of the task's own in place of the grader, on the answer; None where it leaves an item to it.
         official: The published rule, re-implemented: True, False, or None where it does not apply.
         question: Text put to the model, with `<image>` where the pictures stand.
-        answer_of: Takes the answer out of an output; None where it holds none.
         groups: Tables of accuracy beside `by_kind`.
         subset: The part of the benchmark that an item belongs to, where it has several; named in every result.
         stratum: The headline is the mean over these groups' accuracies (MathVerse's versions); None: over items.
@@ -136,11 +127,11 @@ class Task:
     name: str
     title: str
     version: int
-    score: Scorer
     protocol: str
     official: Callable[[Item, str], bool | None] | None = None
+    labels: Callable[[Item], Sequence[Mapping[str, Any]]] = lambda item: (item.label(),)
+    rule: Callable[[Item, str], Outcome | None] | None = None
     question: Callable[[Item], str] = plain_question
-    answer_of: Callable[[Item, str], str | None] = lambda _item, output: final_answer(output)
     groups: Groups = field(default_factory=lambda: {"by_subject": by_subject, "by_level": by_level})
     subset: Callable[[Item], str | None] | None = None
     stratum: Callable[[Item], str | None] | None = None
@@ -150,36 +141,20 @@ class Task:
     origin: str = ""
 
 
-def final_answer(output: str) -> str | None:
-    r"""The last `\boxed{}` or `<answer>` outside the thinking, else an output that is only an answer, else None."""
-    found = extract_answer(output)
-    if found.answer is not None:
-        return found.answer
-    bare = answer_region(output).strip()
-    longest = LONGEST_BARE_LINES if "\n" in bare else LONGEST_BARE_ANSWER
-    return bare if 0 < len(bare) <= longest and "boxed" not in bare and not bare.startswith("<") else None
-
-
-def every_answer(output: str) -> str | None:
-    """All boxes of an output joined by commas, for items with several answers; else as `final_answer`."""
-    boxes = [box for box in boxed_contents(answer_region(output)) if box]
-    unique = list(dict.fromkeys(boxes))
-    return ", ".join(unique) if len(unique) > 1 else final_answer(output)
-
-
-def outcome_of(grade: Grade, *, kind: str | None = None) -> Outcome:
+def outcome_of(grade: Grade) -> Outcome:
     """Outcome of one grade. A timeout is unscored.
 
     A gold that the grader cannot read is right for the answer that spells it and wrong for others: were it unscored,
     the denominator would depend on the answer, and two models' accuracies could not be compared.
     """
-    kind = kind or grade.kind
     if grade.verdict is Verdict.CORRECT:
-        return Outcome(Status.CORRECT, kind, grade.layer)
+        return Outcome(Status.CORRECT, grade.kind, grade.layer)
     if grade.verdict is Verdict.TIMEOUT:
-        return Outcome(Status.UNSCORED, kind, grade.layer, grade.verdict.value)
+        return Outcome(Status.UNSCORED, grade.kind, grade.layer, grade.verdict.value)
+    if grade.verdict is Verdict.UNPARSABLE_ANSWER:
+        return Outcome(Status.UNREADABLE, grade.kind, grade.layer, grade.verdict.value)
     reason = grade.verdict.value if grade.verdict in (Verdict.UNPARSABLE_GOLD, Verdict.UNDECIDED) else ""
-    return Outcome(Status.WRONG, kind, grade.layer, reason)
+    return Outcome(Status.WRONG, grade.kind, grade.layer, reason)
 
 
 def unscored(item: Item, reason: str) -> Outcome:

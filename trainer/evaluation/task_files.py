@@ -1,9 +1,10 @@
-"""A task as one TOML file: where its items are, what is asked, how an answer is taken and scored, what is told apart.
+"""A task as one TOML file: where its items are, what is asked, how an answer is scored, what is told apart.
 
 Input: a file of the user, or one that comes with the project (`tasks/*.toml`). Output: a `Task` like those written in
 Python. Items come from a file or folder in any layout that `shared.benchmark_files` reads, columns renamed as the file
-says, or from a dataset version. A scorer is named (`SCORERS`), chosen by a field of the item, or a Python function of
-the user's own, `scorer.py:function` beside the task file, which gets the item and the answer and returns a bool.
+says, or from a dataset version. A scorer is named (`LABELS` for the grader, `RULES` in its place), chosen by a field of
+the item, or a Python function of the user's own, `scorer.py:function` beside the task file, which gets the item and the
+answer and returns a bool.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -22,31 +23,11 @@ from shared.benchmark_golds import LETTERS
 from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
-from trainer.evaluation.scorers import (
-    plain_number,
-    same_text,
-    score_answer,
-    score_choice,
-    score_number,
-    score_several,
-    score_value,
-)
-from trainer.evaluation.task import (
-    Item,
-    Outcome,
-    Plan,
-    Scorer,
-    Status,
-    Task,
-    by_level,
-    by_subject,
-    every_answer,
-    final_answer,
-    plain_question,
-)
+from trainer.evaluation.task import Item, Outcome, Status, Task, by_level, by_subject, plain_question
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FIELD = re.compile(r"\{(\w[\w .]*)\}")
+_NUMBER = re.compile(r"^[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?$")
 _OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 Names = str | tuple[str, ...]
 
@@ -94,9 +75,6 @@ class TaskFile(Strict):
         default="",
         description="Text with {question}, {options} and {FIELD}; empty: the question and its options.",
     )
-    answer: Literal["final", "every", "marked"] = Field(
-        default="final", description="Taken from an output: the last box, all boxes, or what follows ####."
-    )
     scorer: str | ScorerChoice = Field(default="answer", description="Name, FILE.py:FUNCTION, or a choice by a field.")
     tolerance: float | None = Field(default=None, gt=0, description="Absolute error that numbers may have.")
     relative_tolerance: float | None = Field(default=None, gt=0, description="Error relative to the gold.")
@@ -132,49 +110,50 @@ class Limits:
             return abs(gold) * Decimal(str(self.relative)) if gold is not None else None
         return Decimal(str(self.tolerance)) if self.tolerance is not None else None
 
-    def options(self, item: Item) -> dict[str, Any]:
-        """Options for the grader."""
+    def label(self, item: Item) -> dict[str, Any]:
+        """The item's label with these limits in place of what the item itself states."""
+        label = {name: value for name, value in item.label().items() if name not in ("tolerance", "unit", "precision")}
         allowed, unit = self.of(item), field_of(item, self.unit) if self.unit else None
-        return {**({"tolerance": float(allowed)} if allowed else {}), **({"unit": str(unit)} if unit else {})}
+        return label | ({"tolerance": float(allowed)} if allowed else {}) | ({"unit": str(unit)} if unit else {})
 
 
-Named = Callable[[Item, str, Limits], Outcome | Plan]
+def _without_choices(label: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in label.items() if name != "choices"}
 
 
-def _number(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
-    options = limits.options(item)
-    options.pop("tolerance", None)
-    return score_number(item, answer, limits.of(item), **options)
+LABELS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "answer": lambda label: label,
+    "choice": lambda label: label,
+    "option": lambda label: label,
+    "number": lambda label: label,
+    "value": _without_choices,
+    "several": lambda label: label | {"several": True},
+}
+"""Scorers that are the grader: what it is told. `answer`, `choice`, `option` and `number` are one, as an item's options
+and tolerance tell; `value` takes no options; `several` is all of several answers in any order."""
+
+Rule = Callable[[Item, str], Outcome]
 
 
-def _option(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
-    """Options by letter or text where the gold is an option's text (MathVista)."""
-    if not item.choices:
-        return _value(item, answer, limits)
-    hits = [LETTERS[place] for place, choice in enumerate(item.choices) if same_text(choice, item.answer)]
-    return score_choice(replace(item, answer=",".join(hits)) if hits else item, answer)
-
-
-def _value(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
-    return score_value(item, answer, **limits.options(item))
-
-
-def _letters(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
+def _letters(item: Item, answer: str) -> Outcome:
     """All letters of the gold and no other, in any order."""
-    del limits
     words = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", answer)
     given = set(re.findall(r"(?<![A-Za-z])[A-J](?![A-Za-z])", words.upper())) if len(words) <= 60 else set()
     gold = set(re.findall(r"[A-J]", item.answer.upper()))
     return Outcome(Status.CORRECT if given == gold else Status.WRONG, "choice", "letters")
 
 
-def _relaxed(item: Item, answer: str, limits: Limits) -> Outcome | Plan:
+def _relaxed(item: Item, answer: str, limits: Limits) -> Outcome:
     """ChartQA's rule: numbers within a share of the gold (percent signs aside), other answers as text."""
     given, gold = (_chart_number(text) for text in (answer, item.answer))
     if given is None or gold is None:
-        return Outcome(Status.CORRECT if same_text(answer, item.answer) else Status.WRONG, item.kind, "text")
+        return _text(item, answer)
     near = given == gold if not gold else abs(given - gold) <= abs(gold) * Decimal(str(limits.relative or 0))
     return Outcome(Status.CORRECT if near else Status.WRONG, item.kind, "relaxed")
+
+
+def _text(item: Item, answer: str) -> Outcome:
+    return Outcome(Status.CORRECT if same_text(answer, item.answer) else Status.WRONG, item.kind, "text")
 
 
 def _chart_number(text: str) -> Decimal | None:
@@ -184,21 +163,33 @@ def _chart_number(text: str) -> Decimal | None:
     return number / 100 if number is not None and plain.endswith("%") else number
 
 
-SCORERS: dict[str, Named] = {
-    "answer": lambda item, answer, limits: score_answer(item, answer, **limits.options(item)),
-    "choice": lambda item, answer, _limits: score_choice(item, answer),
-    "option": _option,
-    "letters": _letters,
-    "value": _value,
-    "number": _number,
+def plain_number(text: str) -> Decimal | None:
+    """A number written with digits only (thousands commas, sign, exponent allowed), exactly; None for anything else."""
+    text = text.strip().strip("$").replace("−", "-").replace("{,}", ",").strip()
+    if not re.search(r"\d", text) or len(text) > 100 or not _NUMBER.match(text):
+        return None
+    try:
+        return Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
+
+
+def same_text(first: str, second: str) -> bool:
+    """Equality but for letter case, dollar signs, blanks and a final full stop."""
+
+    def key(text: str) -> str:
+        text = re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", text)
+        return re.sub(r"[\s$~]|\\[ ,;!]", "", text).rstrip(".").casefold()
+
+    return bool(key(first)) and key(first) == key(second)
+
+
+RULES: dict[str, Callable[[Item, str, Limits], Outcome]] = {
+    "letters": lambda item, answer, _limits: _letters(item, answer),
     "relaxed": _relaxed,
-    "several": lambda item, answer, limits: score_several(item, answer, float(limits.of(item) or 0) or None),
-    "text": lambda item, answer, _limits: Outcome(
-        Status.CORRECT if same_text(answer, item.answer) else Status.WRONG, item.kind, "text"
-    ),
+    "text": lambda item, answer, _limits: _text(item, answer),
 }
-"""`answer`: options where an item has some, else a value. `option`: likewise, golds are option texts. `letters`: all of
-several letters. `number`: exact, or within the tolerance. `several`: all of several answers in any order."""
+"""Published rules that are no comparison of values: all of several letters, ChartQA's relaxed accuracy, text alone."""
 
 
 def load_task_file(path: Path) -> Task:
@@ -217,7 +208,7 @@ def load_task_file(path: Path) -> Task:
         if role not in ROLES:
             raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
     limits = Limits(told.tolerance, told.relative_tolerance, told.decimals, told.unit)
-    score = _scorer(told.scorer, limits, path)
+    named = _scorers(told.scorer, path)
     groups = {group: _getter(column) for group, column in told.groups.items()}
     groups |= {"by_subject": by_subject} if told.groups.get("by_subject") == "category" else {}
     groups |= {"by_level": by_level} if told.groups.get("by_level") == "level" else {}
@@ -225,10 +216,10 @@ def load_task_file(path: Path) -> Task:
         name=name,
         title=told.title or path.stem,
         version=told.version,
-        score=_any_gold(score) if told.source.alternatives else score,
+        labels=lambda item: [_label(one, named(item), limits) for one in _golds(item)],
+        rule=lambda item, answer: _ruled(item, answer, named(item), limits),
         protocol=told.protocol,
         question=_question(told.question) if told.question else plain_question,
-        answer_of=_ANSWERS[told.answer],
         groups=groups,
         subset=_getter(told.subset) if told.subset else None,
         stratum=_getter(told.stratum) if told.stratum else None,
@@ -239,42 +230,50 @@ def load_task_file(path: Path) -> Task:
     )
 
 
-def _marked(item: Item, output: str) -> str | None:
-    from trainer.evaluation.tasks.gsm8k import TASK
-
-    return TASK.answer_of(item, output)
+Scorer = str | Rule
+"""A name in `LABELS` or `RULES`, or a function of the user's own."""
 
 
-_ANSWERS: dict[str, Callable[[Item, str], str | None]] = {
-    "final": lambda _item, output: final_answer(output),
-    "every": lambda _item, output: every_answer(output),
-    "marked": _marked,
-}
-
-
-def _scorer(told: str | ScorerChoice, limits: Limits, path: Path) -> Scorer:
+def _scorers(told: str | ScorerChoice, path: Path) -> Callable[[Item], Scorer]:
+    """Which scorer an item has."""
     if isinstance(told, str):
-        return _named_scorer(told, limits, path)
-    scorers = {value: _named_scorer(name, limits, path) for value, name in told.scorers.items()}
-    otherwise = _named_scorer(told.otherwise, limits, path)
-
-    def score(item: Item, answer: str) -> Outcome | Plan:
-        return scorers.get(str(field_of(item, told.by)), otherwise)(item, answer)
-
-    return score
+        only = _scorer(told, path)
+        return lambda _item: only
+    scorers = {value: _scorer(name, path) for value, name in told.scorers.items()}
+    otherwise = _scorer(told.otherwise, path)
+    return lambda item: scorers.get(str(field_of(item, told.by)), otherwise)
 
 
-def _named_scorer(name: str, limits: Limits, path: Path) -> Scorer:
+def _scorer(name: str, path: Path) -> Scorer:
     if ".py:" in name:
         return _own_scorer(name, path)
-    if name not in SCORERS:
-        hint = did_you_mean(name, SCORERS)
+    if name not in {*LABELS, *RULES}:
+        hint = did_you_mean(name, [*LABELS, *RULES])
         raise UsageError(f"task {path.name}: unknown scorer {name!r}", f"{hint}; or FILE.py:FUNCTION of your own")
-    named = SCORERS[name]
-    return lambda item, answer: named(item, answer, limits)
+    return name
 
 
-def _own_scorer(words: str, path: Path) -> Scorer:
+def _golds(item: Item) -> list[Item]:
+    """The item with each of its right answers as its gold."""
+    return [item, *(replace(item, answer=gold) for gold in item.extra.get("alternatives", ()))]
+
+
+def _label(item: Item, scorer: Scorer, limits: Limits) -> dict[str, Any]:
+    told = LABELS.get(scorer) if isinstance(scorer, str) else None
+    return (told or LABELS["answer"])(limits.label(item))
+
+
+def _ruled(item: Item, answer: str, scorer: Scorer, limits: Limits) -> Outcome | None:
+    """The outcome by a rule of the task's own: of the first right answer that fits. None for the grader's scorers."""
+    if scorer in LABELS:
+        return None
+    outcomes = [
+        RULES[scorer](one, answer, limits) if isinstance(scorer, str) else scorer(one, answer) for one in _golds(item)
+    ]
+    return next((one for one in outcomes if one.status is Status.CORRECT), outcomes[0])
+
+
+def _own_scorer(words: str, path: Path) -> Rule:
     """A function of the user's own file, which the task file names: `scorer.py:score`."""
     import importlib.util
 
@@ -291,38 +290,13 @@ def _own_scorer(words: str, path: Path) -> Scorer:
             "Name a file beside the task and a function (item, answer) in it",
         ) from error
 
-    def score(item: Item, answer: str) -> Outcome | Plan:
+    def score(item: Item, answer: str) -> Outcome:
         found = own(item, answer)
-        if isinstance(found, Outcome | Plan):
+        if isinstance(found, Outcome):
             return found
         return Outcome(Status.CORRECT if bool(found) else Status.WRONG, item.kind, function)
 
     return score
-
-
-def _any_gold(score: Scorer) -> Scorer:
-    """The first of several right answers that an answer fits."""
-
-    def best(item: Item, answer: str) -> Outcome | Plan:
-        golds = [item.answer, *item.extra.get("alternatives", ())]
-        tries = [score(replace(item, answer=gold), answer) for gold in golds]
-        settled = [one for one in tries if isinstance(one, Outcome)]
-        right = next((one for one in settled if one.status is Status.CORRECT), None)
-        plans = [one for one in tries if isinstance(one, Plan)]
-        if right is not None or not plans:
-            return right or settled[0]
-        pairs = [pair for plan in plans for pair in plan.pairs]
-
-        def decide(grades: Sequence[Any]) -> Outcome | Plan:
-            ends, start = [], 0
-            for plan in plans:
-                ends.append(plan.decide(grades[start : start + len(plan.pairs)]))
-                start += len(plan.pairs)
-            return next((one for one in ends if isinstance(one, Outcome) and one.status is Status.CORRECT), ends[0])
-
-        return Plan(pairs, decide)
-
-    return best
 
 
 def field_of(item: Item, name: str) -> Any:

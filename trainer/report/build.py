@@ -155,6 +155,7 @@ def _detail(run: Run, name: str) -> dict[str, Any]:
         ("unscored", result["unscored"]),
         *((f"unscored: {reason}", count) for reason, count in result.get("unscored_reasons", {}).items()),
         ("no answer", result.get("no_answer")),
+        ("answer not readable", result.get("unreadable")),
         ("mean tokens", _number(result.get("mean_tokens"))),
         ("cut off", f"{100 * result.get('truncation_rate', 0):.1f}%"),
     ]

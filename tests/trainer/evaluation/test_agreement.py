@@ -1,12 +1,17 @@
+# ruff: noqa: E501  tables of outputs read best on one line
 """The reward that trains and the score that evaluates say the same of the same outputs.
 
-OpenRLHF's evaluation during training calls the reward entry and averages its 0/1 `score`; `trainer evaluate` takes
-the answer out and calls the task's scorer. Both stand on one grader, and this is where they are compared.
+OpenRLHF's evaluation during training calls the reward entry and averages its 0/1 `score`; `trainer evaluate` and
+`trainer grade` take the answer out and grade it. All stand on `final_answer` and one grader, and this is where they
+are compared.
 """
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shared.answers import perturb
 from shared.benchmark_files import read_record
@@ -17,8 +22,8 @@ from trainer.evaluation.results import agrees, summarise
 from trainer.evaluation.scoring import score
 from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import PAPER, task
-from trainer.rewards import reward
-from trainer.training_data import LABEL_EXTRAS
+from trainer.grade import grade_file
+from trainer.rewards import format_failure, reward
 
 DATA = Path(__file__).parents[3].parent / "shared/data"
 FILES = {
@@ -37,9 +42,7 @@ def compared(name, items):
         other = items[(place * 3 + 1) % len(items)].answer
         text = (item.answer, other, perturb(item.answer, item.kind))[place % 3]
         output = f"<think>So it is.</think>\n\\boxed{{{text}}}"
-        label = {"gold": item.answer, "kind": item.kind, "choices": list(item.choices) or None}
-        label |= {name: item.extra[name] for name in LABEL_EXTRAS if item.extra.get(name) is not None}
-        during.append(reward(output, label).score)
+        during.append(reward(output, item.label()).score)
         outputs.append((item, 0, StoredAnswer(output, 9, 9, truncated=False)))
     return sum(during) / len(during), summarise(task(name), score(task(name), outputs))
 
@@ -76,8 +79,43 @@ def test_each_answer_is_worth_the_same_in_training_and_evaluation(name):
         task(name), [(item, n, StoredAnswer(text, 9, 9, truncated=False)) for n, (item, text) in enumerate(asked)]
     )
     for (item, text), entry in zip(asked, scored, strict=True):
-        label = {"gold": item.answer, "kind": item.kind, "choices": list(item.choices) or None}
-        assert (reward(text, label).exact > 0) == entry.correct, (item, text)
+        assert (reward(text, item.label()).exact > 0) == entry.correct, (item, text)
+
+
+GOLDS = [
+    ("17", (), {}), ("C", ("12", "15", "18", "20"), {}), ("18", ("12", "15", "18", "18"), {}), ("no", (), {}),
+    ("B", ("yes", "no", "cannot be determined"), {}), ("(b)", ("(c)", "(b)", "(a)"), {}), ("1.2", (), {"tolerance": 0.05}),
+    ("14", (), {"unit": "$"}), ("$69$,$84$", (), {"is_multiple_answer": True}), (r"\frac{1}{2}", (), {}), ("E", (), {}),
+    ("x=3, y=4", (), {}), ("二十五", (), {}), ("C\nD", ("1", "2", "3", "4"), {}), ("m大于n", (), {}), ("5 cm", (), {}),
+    ("Steps.\n#### 72", (), {}), (r"\{1,2\}", (), {}),
+]  # fmt: skip
+FRAMES = [
+    "{}", r"\boxed{{{}}}", "Answer: {}", "**Answer:** {}", "Final Answer: ${}$", "#### {}", "<answer>{}</answer>", "So x = {}.",
+    "The answer is {}.", "答案是{}。", "The answer is not {}.", r"\fbox{{{}}}", "Therefore, the value is {}.", r"\boxed{{\text{{{}}}}}",
+    "We look at everything once more, slowly and with care.\nAnswer: {}", "Is it {}?", r"\boxed{{-{}}}", "({})",
+]  # fmt: skip
+CONTENTS = ["17", "18", "C", "B", "(b)", "yes", "no", "69", "84", "69, 84", "1.24", "1/2", "0.5", "14", "14 cm", "x=3, y=4",
+            "y=3, x=4", "25", "72", "A", "C: 15", "Option C", "C 18", "18 (C)", "nothing", "m小于n", "2,1", "5", "", "\ud800", "17\ud83d", "17\0"]  # fmt: skip
+answers = st.tuples(st.sampled_from(FRAMES), st.sampled_from(CONTENTS)).map(lambda pair: pair[0].format(pair[1]))
+outputs = st.lists(answers, min_size=1, max_size=3).map("\n".join)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=st.lists(st.tuples(st.sampled_from(GOLDS), outputs, st.booleans()), min_size=8, max_size=24))
+def test_reward_evaluation_and_grade_never_disagree_about_an_output(tmp_path, drawn):
+    items = [Item("mathvision", "1", "?", g, kind_of(g, c), c, extra=e) for (g, c, e), _, _ in drawn]
+    texts = [f"<think>So.</think>\n{text}" if thinks else text for _, text, thinks in drawn]
+    scored = score(
+        task("mathvision"), [(i, 0, StoredAnswer(t, 9, 9, False)) for i, t in zip(items, texts, strict=True)]
+    )
+    lines = [{**item.label(), "pred": text} for item, text in zip(items, texts, strict=True)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    verdicts = [line["verdict"] for line in grade_file(tmp_path / "pairs.jsonl")["verdicts"]]
+    for item, text, entry, verdict in zip(items, texts, scored, verdicts, strict=True):
+        parts = reward(text, item.label())
+        keeps = not format_failure(text) or (parts.format > 0)
+        assert bool(parts.score) == (entry.correct and keeps), (item, text, entry.outcome, parts)
+        assert (verdict == "correct") == (bool(parts.score) if "<think>" in text else entry.correct), (item, text)
 
 
 @pytest.mark.parametrize(("name", "file"), FILES.items())

@@ -42,6 +42,16 @@ def test_a_result_has_n_error_unscored_groups_lengths_and_truncation():
     assert result["truncation_rate"] == pytest.approx(1 / 9)
 
 
+def test_what_could_not_be_read_is_told_apart_from_what_is_wrong():
+    some = items(4)
+    texts = [r"\boxed{0}", r"\boxed{7}", r"\boxed{what a nice day}", "word " * 200]
+    entries = scored([plain(item, text) for item, text in zip(some, texts, strict=True)])
+    assert [entry.outcome.status for entry in entries] == ["correct", "wrong", "unreadable", "no_answer"]
+    result = summarise(task("math500"), entries)
+    assert (result["n"], result["correct"], result["unreadable"], result["no_answer"]) == (4, 1, 1, 1)
+    assert {row["status"] for row in output_rows(entries)} == {"correct", "wrong", "unreadable", "no_answer"}
+
+
 def test_drawn_samples_give_avg_and_unbiased_pass_at_k():
     entries = []
     for item in items(2):

@@ -1,13 +1,14 @@
-from decimal import Decimal
-
+# ruff: noqa: E501  tables of outputs read best on one line
 import pytest
 
+from shared.answers import final_answer
+from shared.answers.several import perfect_match, split_answers
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of
-from trainer.evaluation.scorers import letter_of, perfect_match, plain_number, split_answers
 from trainer.evaluation.scoring import score
-from trainer.evaluation.task import Item, Status, final_answer, plain_question
+from trainer.evaluation.task import Item, Status, plain_question
 from trainer.evaluation.tasks import PAPER, task
+from trainer.rewards import reward
 
 
 def item(benchmark, answer, choices=(), question="How much?", key="1", **extra):
@@ -22,16 +23,6 @@ def verdict(one, output):
 
 def right(one, output):
     return verdict(one, output).outcome.status is Status.CORRECT
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [("B", "B"), ("(b)", "B"), ("B.", "B"), (r"\text{B}", "B"), ("Option B", "B"), ("B: 12 cm", "B"), ("B) 12", "B"),
-     ("**B**", "B"), ("the answer is B", "B"), ("$B$", "B"), ("Both", None), ("12", None), ("a: x", None),
-     ("AB", None)],
-)  # fmt: skip
-def test_letters_are_told_from_words(text, letter):
-    assert letter_of(text, 4) == letter
 
 
 CHOICES = ("12 cm", "15 cm", "20 cm", "30 cm", "45 cm")
@@ -49,6 +40,35 @@ def test_mathvision_choices_take_the_letter_or_the_value(output):
 )
 def test_mathvision_choices_refuse_other_letters_other_values_and_hedging(output):
     assert not right(item("mathvision", "B", CHOICES), output)
+
+
+LETTERS = [
+    r"\text{Option C}", r"\text{Choice C}", r"\text{Answer: C}", r"\text{The answer is C}", "C 18", r"C\ 18", r"\text{C 18}", r"C\quad 18",
+    "C;", "C．", "C．18", "Ｃ", "C项", "选C", "选择C", "故选：C", "答案：C", "答案是C", r"\boldsymbol{C}", r"\bm{C}", r"\bf C", r"\bf{(C)}", r"\rm C",
+    r"\rm{C}", r"\textit{C}", r"\emph{C}", r"\mathsf{C}", r"\textsf{C}", r"\underline{C}", r"\color{red}{C}", r"\displaystyle C",
+    r"\quad C", r"\fbox{C}", "Final answer: C", "Final Answer: (C)", "C: 18", "18 (C)", "我选择 C",
+]  # fmt: skip
+NO_LETTERS = ["C: 15", "C. 15", "C) 15", "(C) 15", "-C", "C or B", "B, C", "not C", "15"]
+
+
+@pytest.mark.parametrize(("text", "accepted"), [*((text, True) for text in LETTERS), *((t, False) for t in NO_LETTERS)])
+def test_evaluation_reads_a_letter_as_the_reward_does(text, accepted):
+    one = item("mathvision", "C", ("12", "15", "18", "20", "25"))
+    output = f"<think>So.</think>\n\\boxed{{{text}}}"
+    assert right(one, output) == accepted
+    assert bool(reward(output, one.label()).score) == accepted
+
+
+def test_an_answer_in_the_words_of_its_language_is_read_in_evaluation():
+    options = ("12", "15", "18", "20", "25")
+    assert right(item("mathvision", "D", options), "答案是D。")
+    assert right(item("math500", "no"), "The answer is no.")
+    assert not right(item("math500", "no"), "The answer is yes.")
+
+
+def test_gsm8k_takes_the_first_mark_where_a_model_goes_on_with_questions():
+    assert right(item("gsm8k", "7"), "#### 7\n\nQuestion: next?\nAnswer: 2\n#### 2")
+    assert not right(item("gsm8k", "2"), "#### 7\n\nQuestion: next?\nAnswer: 2\n#### 2")
 
 
 def test_mathvision_rounding_is_official_only():
@@ -141,10 +161,10 @@ def test_options_are_put_into_the_question_once():
 
 
 def test_the_last_box_outside_the_thinking_is_the_answer():
-    assert final_answer(r"<think>\boxed{1}</think> so \boxed{2} no, \boxed{3}") == "3"
-    assert final_answer("<think>it is 5") is None
-    assert final_answer("5") == "5"
-    assert final_answer("long " * 100) is None
+    assert final_answer(r"<think>\boxed{1}</think> so \boxed{2} no, \boxed{3}").answer == "3"
+    assert final_answer("<think>it is 5").answer is None
+    assert final_answer("5").answer == "5"
+    assert final_answer("long " * 100).answer is None
 
 
 def test_an_output_without_an_answer_is_wrong_and_a_failed_ask_is_unscored():
@@ -156,7 +176,7 @@ def test_an_output_without_an_answer_is_wrong_and_a_failed_ask_is_unscored():
 
 def test_a_scorer_that_raises_leaves_its_item_unscored_and_the_rest_scored():
     broken = item("olympiadbench", "5", error=object(), key="2")
-    object.__setattr__(broken, "extra", None)
+    object.__setattr__(broken, "extra", 5)
     whole = item("olympiadbench", "5")
     outputs = [(one, 0, StoredAnswer(r"\boxed{5}", 0, 0, truncated=False)) for one in (broken, whole)]
     first, second = score(task("olympiadbench"), outputs)
@@ -173,13 +193,6 @@ def test_lists_of_answers_are_split_outside_brackets():
 def test_matching_is_one_to_one():
     assert perfect_match([[True, True], [True, False]])
     assert not perfect_match([[True, False], [True, False]])
-
-
-def test_plain_numbers_are_exact():
-    assert plain_number("1,234.50") == Decimal("1234.50")
-    assert plain_number("1e3") == Decimal(1000)
-    assert plain_number("12 cm") is None
-    assert plain_number("-") is None
 
 
 def test_every_task_of_the_paper_loads():

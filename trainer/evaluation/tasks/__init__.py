@@ -60,13 +60,12 @@ def task(name: str) -> Task:
 
 def shown_task(name: str) -> Task:
     """The task `name`, or one that only has its name: results may be of a task file that is not at hand."""
-    from trainer.evaluation.scorers import score_answer
     from trainer.evaluation.task import Task
 
     try:
         return task(name)
     except UsageError:
-        return Task(name=name, title=name, version=0, score=score_answer, protocol="A task file of the user's own.")
+        return Task(name=name, title=name, version=0, protocol="A task file of the user's own.")
 
 
 @cache

@@ -2,11 +2,10 @@
 
 Choice items by letter or option text, free items by value with units. The headline is the mean of the versions; the
 versions of a problem are one cluster of its standard error. Vision Only has its own question: the problem stands in
-the picture, so the text only says where to look, and `question_for_eval` (what the picture asks) serves the scorer.
+the picture, so the text only says where to look, and `question_for_eval` (what the picture asks) serves the grader.
 """
 
-from trainer.evaluation.scorers import score_choice, score_value
-from trainer.evaluation.task import Item, Outcome, Plan, Task, by_subject, plain_question
+from trainer.evaluation.task import Item, Task, by_subject, plain_question
 
 VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
 """The five versions of the testmini set (arXiv 2403.14624, section 2.2)."""
@@ -25,17 +24,10 @@ def _question(item: Item) -> str:
     return f"{item.question.strip()}\n{VISION_ONLY_QUESTION}".strip()
 
 
-def _score(item: Item, answer: str) -> Outcome | Plan:
-    if "choice" in str(item.extra.get("question_type", "")) or item.kind == "choice":
-        return score_choice(item, answer)
-    return score_value(item, answer)
-
-
 TASK = Task(
     name="mathverse",
     title="MathVerse",
-    version=1,
-    score=_score,
+    version=2,
     question=_question,
     groups={"by_version": version, "by_subject": by_subject, "by_type": lambda item: item.extra.get("question_type")},
     stratum=version,

@@ -5,14 +5,12 @@ after rounding to two decimals), re-implemented without evaluating text: `offici
 """
 
 from trainer.evaluation import official
-from trainer.evaluation.scorers import score_choice
 from trainer.evaluation.task import Task
 
 TASK = Task(
     name="mathvision",
     title="MathVision",
-    version=1,
-    score=score_choice,
+    version=2,
     official=official.mathvision,
     protocol="Exact values; the official rule, which rounds to two decimals, stands beside it.",
 )
