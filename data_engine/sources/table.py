@@ -61,6 +61,8 @@ class Table:
     ) -> None:
         self._place = place
         self._what = what
+        self._strange: set[str] = set()
+        """Files whose first records have no question."""
         self.location = place.location
         self.licence = licence
         samples = self._samples()
@@ -163,8 +165,8 @@ class Table:
             except InfiMmrError as error:
                 problem = problem or error
                 continue
-            for name in [name for name, others in samples.items() if not _has(others, guess.columns["question"])]:
-                del samples[name]
+            strange = [name for name, others in samples.items() if not _has(others, guess.columns["question"])]
+            self._strange = {name for name in strange if samples.pop(name)}
             together = [record for part in samples.values() for record in part]
             return guess_columns(together, told, what=self._what)
         raise problem or InfiMmrError(f"{self._what}: no record could be read", "Check the place")
@@ -180,11 +182,11 @@ class Table:
         for name, file in zip(self.files(), self._place.files(), strict=True):
             known = column_names(file, kind_of(name), self._what)
             tops = {role: {column.split(".")[0] for column in self.columns[role]} for role in ("question", "answer")}
-            if known is None or tops["question"] & set(known) or set(self.columns["question"]) & set(known):
-                kept.append(name)
-            else:
+            states = known is None or bool((tops["question"] | set(self.columns["question"])) & set(known))
+            if name in self._strange or not states:
                 left.append(name)
                 continue
+            kept.append(name)
             if known is not None and not (tops["answer"] | set(self.columns["answer"])) & set(known):
                 raise InfiMmrError(
                     f"{self._what}: {name} has no column {self.columns['answer'][0]!r} for the role answer"

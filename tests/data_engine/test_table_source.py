@@ -271,6 +271,20 @@ def test_an_unreadable_file_ends_the_reading_with_its_name(folder):
         rows_of(folder / "k.pkl")
 
 
+def test_files_without_the_questions_column_are_left_aside_by_name(folder):
+    shapes.jsonl([{"question": "q", "answer": "1"}], folder / "b.jsonl")
+    shapes.jsonl([{"image": "x.png", "width": 3}], folder / "a.jsonl")
+    source = open_table(SourceSettings(reader="table", location=str(folder)), "source")
+    assert source.files() == ("b.jsonl",)
+    assert source.notes == ("left aside, since they have no column question: a.jsonl",)
+    shapes.parquet([{"question": "q", "answer": "1"}], folder / "b.parquet")
+    shapes.parquet([{"question": "q", "gold": "1"}], folder / "c.parquet")
+    with pytest.raises(
+        InfiMmrError, match=r"c\.parquet has no column 'answer' for the role answer \(its columns: question, gold"
+    ):
+        rows_of(folder)
+
+
 def test_csv_rows_of_another_length_are_ledger_rows(folder):
     (folder / "b.csv").write_bytes("question,answer\nwas heißt,1\nok,2\n".encode("latin-1"))
     rows = rows_of(folder / "b.csv")
