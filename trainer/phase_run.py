@@ -255,9 +255,9 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
     check_dataset(version, phase)
     summary = write_prompts(version, phase, parent, output)
     if told := foreign_prompts(phase.prompts, str(parent)):
-        request.tell(f"phase {phase.name}: {told}")
+        request.tell(told)
     if told := left_out_text(summary):
-        request.tell(f"phase {phase.name}: {told}")
+        request.tell(told)
     manifest = version.manifest
     dataset = {
         "name": version.name,
@@ -291,7 +291,7 @@ def _held_out(request: PhaseRequest, parent: Path, output: Path) -> dict[str, An
         return {}
     record = write_held_out(request.phase, parent, output, request.store)
     if left := ", ".join(f"{count} {reason}" for reason, count in record["left_out"].items()):
-        request.tell(f"phase {request.phase.name}: held-out items that are not asked while it trains: {left}")
+        request.tell(f"held-out items that are not asked while it trains: {left}")
     return record
 
 

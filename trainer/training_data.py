@@ -205,7 +205,8 @@ def left_out_text(summary: PromptFile) -> str:
     for reason, count in sorted(found.items(), key=lambda pair: -pair[1]):
         words = WHY_LEFT_OUT.get(reason) or f"with a picture refused as {reason.removeprefix('image_')}"
         told.append(f"{count} {words} (first: {summary.examples[reason]})")
-    return f"{sum(found.values())} rows do not train: " + "; ".join(told)
+    count = sum(found.values())
+    return ("1 row does not train: " if count == 1 else f"{count} rows do not train: ") + "; ".join(told)
 
 
 def read_prompt_file(folder: Path) -> PromptFile:
