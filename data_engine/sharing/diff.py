@@ -25,6 +25,8 @@ _NO_RULE = ("source", "not in the source")
 def compare(a: DatasetVersion, b: DatasetVersion, *, samples: int = SAMPLES) -> dict[str, Any]:
     """Compare two versions; return counts, samples, rules and configuration differences as JSON values."""
     left, right = _rows(a), _rows(b)
+    for name in sorted({*left.columns} ^ {*right.columns}):  # `rating`, which only some versions have
+        left, right = _with_column(left, right, name), _with_column(right, left, name)
     keys = _keys(left, right)
     left, right = left.with_columns(keys[0]), right.with_columns(keys[1])
     removed = left.join(right, on="_key", how="anti").sort("_key")
@@ -90,6 +92,13 @@ def _rows(version: DatasetVersion) -> pl.DataFrame:
     import polars as pl
 
     return version.scan().select(pl.exclude("images")).collect()
+
+
+def _with_column(frame: pl.DataFrame, other: pl.DataFrame, name: str) -> pl.DataFrame:
+    """`frame` with a column that only `other` has, empty."""
+    import polars as pl
+
+    return frame if name in frame.columns else frame.with_columns(pl.lit(None, other.schema[name]).alias(name))
 
 
 def _keys(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.Series, pl.Series]:

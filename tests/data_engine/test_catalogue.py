@@ -141,6 +141,28 @@ def test_diff_tells_added_removed_and_changed_rows_with_their_rules(tmp_path: Pa
     assert compare(first, first)["rows"] == {"a": 10, "b": 10, "added": 0, "removed": 0, "changed": 0, "same": 10}
 
 
+def test_diff_and_export_of_a_version_whose_rows_have_the_policys_pass_rates(tmp_path: Path) -> None:
+    rating = {"pass_rate": 0.5, "low": 0.1, "high": 0.9, "samples": 8, "answer_tokens": 90.0}
+    plain = publish(tmp_path / "store", draft(), write_rows(tmp_path / "a", [row(number) for number in range(4)]))
+    rated = publish(
+        tmp_path / "store",
+        draft(recipe={"steps": {"rate_difficulty": {}}}),
+        write_rows(tmp_path / "b", [row(number, rating=rating if number else None) for number in range(4)]),
+    )
+    for found in (compare(plain, rated), compare(rated, plain)):
+        assert found["changed_columns"] == {"rating": 3}
+        assert found["rows"]["same"] == 1
+    made = json.loads(cli("export", "sample@v2", "--to", tmp_path / "out", "--store", tmp_path / "store", "--json"))
+    assert made
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "answer_tokens" in card
+    import datasets
+
+    files = str(tmp_path / "out" / "data" / "*.parquet")
+    read = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert [one["rating"]["pass_rate"] for one in read if one["rating"]] == [0.5] * 3
+
+
 def test_gc_removes_only_what_no_version_reaches(tmp_path: Path) -> None:
     version = publish_sample(tmp_path / "store", tmp_path / "built")
     store = Store.open(tmp_path / "store")
