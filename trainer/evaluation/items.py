@@ -19,7 +19,7 @@ from shared.code_points import carried_value
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import file_hash, fingerprint
 from trainer.evaluation.task import Item
-from trainer.evaluation.tasks import task
+from trainer.evaluation.tasks import PAPER, task
 
 if TYPE_CHECKING:
     from trainer.evaluation.task_files import ItemReader
@@ -143,7 +143,7 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
     except InfiMmrError as error:
         message = f"benchmark {name}: no items. {error.message}"
         step = f"Build them with `data-engine build {name}`, or name a file with --source {name}=PATH"
-        if task(name).items is not None:
+        if name not in PAPER:
             step = f"Name its published file or folder with --source {name}=PATH, or [source] location in a task file"
         raise InfiMmrError(message, step) from error
     columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]

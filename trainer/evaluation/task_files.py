@@ -23,13 +23,20 @@ from shared.benchmark_golds import LETTERS
 from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
-from trainer.evaluation.task import Item, Outcome, Status, Task, by_level, by_subject, plain_question
+from trainer.evaluation import official
+from trainer.evaluation.task import Item, Outcome, Status, Task, plain_question
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FIELD = re.compile(r"\{(\w[\w .]*)\}")
 _NUMBER = re.compile(r"^[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?$")
 _OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 Names = str | tuple[str, ...]
+OFFICIAL = {
+    "mathvision": official.mathvision,
+    "mathvista": official.mathvista,
+    "olympiadbench": official.olympiadbench,
+}
+"""Published rules that stand beside a score."""
 
 
 class Derived(Strict):
@@ -80,8 +87,10 @@ class TaskFile(Strict):
     relative_tolerance: float | None = Field(default=None, gt=0, description="Error relative to the gold.")
     decimals: str = Field(default="", description="Field with the decimals that a number must have right.")
     unit: str = Field(default="", description="Field with the unit of the gold.")
-    groups: dict[str, str] = Field(
-        default={"by_subject": "category", "by_level": "level"}, description="Tables of accuracy: name = field."
+    official: str = Field(default="", description="Published rule to stand beside the score: a name in `official`.")
+    groups: dict[str, Names] = Field(
+        default={"by_subject": "category", "by_level": "level"},
+        description="Tables of accuracy: name = field, or fields of which the first that says something counts.",
     )
     subset: str = Field(default="", description="Field that names the part of the benchmark; told in every result.")
     stratum: str = Field(default="", description="Field whose groups' accuracies are averaged for the headline.")
@@ -111,8 +120,10 @@ class Limits:
         return Decimal(str(self.tolerance)) if self.tolerance is not None else None
 
     def label(self, item: Item) -> dict[str, Any]:
-        """The item's label with these limits in place of what the item itself states."""
-        label = {name: value for name, value in item.label().items() if name not in ("tolerance", "unit", "precision")}
+        """The item's label, with the limits that are told in place of what the item itself states."""
+        bounded = self.tolerance is not None or self.relative is not None or bool(self.decimals)
+        left = {*(("tolerance", "precision") if bounded else ()), *(("unit",) if self.unit else ())}
+        label = {name: value for name, value in item.label().items() if name not in left}
         allowed, unit = self.of(item), field_of(item, self.unit) if self.unit else None
         return label | ({"tolerance": float(allowed)} if allowed else {}) | ({"unit": str(unit)} if unit else {})
 
@@ -209,9 +220,10 @@ def load_task_file(path: Path) -> Task:
             raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
     limits = Limits(told.tolerance, told.relative_tolerance, told.decimals, told.unit)
     named = _scorers(told.scorer, path)
-    groups = {group: _getter(column) for group, column in told.groups.items()}
-    groups |= {"by_subject": by_subject} if told.groups.get("by_subject") == "category" else {}
-    groups |= {"by_level": by_level} if told.groups.get("by_level") == "level" else {}
+    if told.official and told.official not in OFFICIAL:
+        raise UsageError(
+            f"task {path.name}: no published rule {told.official!r}", did_you_mean(told.official, OFFICIAL)
+        )
     return Task(
         name=name,
         title=told.title or path.stem,
@@ -220,7 +232,8 @@ def load_task_file(path: Path) -> Task:
         rule=lambda item, answer: _ruled(item, answer, named(item), limits),
         protocol=told.protocol,
         question=_question(told.question) if told.question else plain_question,
-        groups=groups,
+        official=OFFICIAL[told.official] if told.official else None,
+        groups={group: _first_of(fields) for group, fields in told.groups.items()},
         subset=_getter(told.subset) if told.subset else None,
         stratum=_getter(told.stratum) if told.stratum else None,
         cluster=_joined(told.cluster) if told.cluster else None,
@@ -317,6 +330,11 @@ def _getter(name: str) -> Callable[[Item], str | None]:
     return get
 
 
+def _first_of(names: Names) -> Callable[[Item], str | None]:
+    getters = [_getter(name) for name in ((names,) if isinstance(names, str) else names)]
+    return lambda item: next((value for get in getters if (value := get(item)) is not None), None)
+
+
 def _joined(names: Names) -> Callable[[Item], str]:
     getters = [_getter(name) for name in ((names,) if isinstance(names, str) else names)]
     return lambda item: "/".join(get(item) or "" for get in getters)
@@ -394,7 +412,7 @@ class ItemReader:
             kept |= {name: found[1]} if found is not None and found.groups() else {}
         names = self.told.columns.get("category", ())
         category = next((record[n] for n in ((names,) if isinstance(names, str) else names) if record.get(n)), None)
-        choices = _without_heads(row["choices"])
+        choices = _without_heads(row["choices"]) if "choices" in self.told.columns else row["choices"]
         return {
             **row,
             "extra": {**row["extra"], **kept},

@@ -35,7 +35,7 @@ def file_names() -> tuple[str, ...]:
 
 def task_names() -> tuple[str, ...]:
     """All names of tasks: the paper's, the others, the user's own."""
-    return (*PAPER, *OTHERS, *file_names(), *_OWN)
+    return tuple(dict.fromkeys((*PAPER, *OTHERS, *file_names(), *_OWN)))
 
 
 def task(name: str) -> Task:
@@ -49,7 +49,7 @@ def task(name: str) -> Task:
         return _OWN[name]
     if name in file_names():
         return _from_file(Path(__file__).parent / f"{name}.toml")
-    if name not in {*PAPER, *OTHERS}:
+    if name not in PAPER:
         near = nearest(name, task_names())
         hint = f"Did you mean {near}? " if near else ""
         message = f"unknown benchmark {name!r}"
