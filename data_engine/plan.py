@@ -187,6 +187,8 @@ def _steps(inputs: Inputs, store: Store, context: StepContext, runner: CountingR
     for name, settings in inputs.recipe.steps():
         entry: dict[str, Any] = {"name": name, "model": None, "model_calls": 0, "reused": 0, "seconds": 0.0}
         entry["note"] = "no model: known cells are reused, the rest is computed"
+        if getattr(settings, "action", "") == "re-ask":
+            entry["note"] = "captions that give the answer away are asked again: how many is known then"
         if name in MODEL_STEPS:
             before = len(runner.asked)
             held = dataclasses.replace(context, results=results)

@@ -23,7 +23,7 @@ from data_engine.sources.mini import MiniSettings
 from shared.config import NO_IDENTITY, Strict, build_model, merge, parse_override, read_toml
 from shared.dataset_version.names import checked_name
 from shared.errors import UsageError, did_you_mean
-from shared.prompts import SET_OF_PROFILE, set_folder
+from shared.prompts import SET_OF_PROFILE, prompt_names, set_folder
 from shared.vlm.spec import BUNDLED
 
 STEP_ORDER = (
@@ -324,10 +324,20 @@ def _check(settings: Any, file: str) -> None:
     ]
     if needs and not settings.benchmarks:
         raise UsageError(f"recipe {file}: {needs[0]} has no benchmark to compare with", "Add [benchmarks.NAME]")
-    if settings.steps.caption_leaks and not settings.steps.caption_images:
-        raise UsageError(f"recipe {file}: caption_leaks needs captions", "Add [steps.caption_images]")
-    if settings.steps.caption_images and not settings.steps.type_images:
+    _check_captions(settings.steps, settings.prompts, file)
+
+
+def _check_captions(steps: Any, prompts: str, file: str) -> None:
+    if steps.caption_images and not steps.type_images:
         raise UsageError(f"recipe {file}: caption_images needs the types", "Add [steps.type_images]")
+    if steps.caption_leaks is None:
+        return
+    if not steps.caption_images:
+        raise UsageError(f"recipe {file}: caption_leaks needs captions", "Add [steps.caption_images]")
+    known = prompt_names(prompts)
+    if absent := [name for name in steps.caption_leaks.more_prompts if name not in known]:
+        message = f"recipe {file}: caption_leaks re-asks with {absent[0]}, which the prompt set {prompts} lacks"
+        raise UsageError(message, "Choose another action, or a prompt set with that file")
 
 
 def without_places(value: Any) -> Any:

@@ -186,7 +186,7 @@ def _ask(  # noqa: PLR0917 - what `run` found out
 
     pictures = max((len(hashes) for _, hashes in contents.values()), default=0)
     engine = settings.engine.model_copy(update={"max_images": max(settings.engine.max_images, pictures)})
-    task = context.progress.task(NAME, len(missing))
+    task = context.progress.task(NAME, len(missing), unit="answers")
     images = within_reach(context, context.images, asks())
     warnings = context.runner.ask(engine, asks(), sink, images=images, sampling=settings.sampling(), task=task)
     task.done()

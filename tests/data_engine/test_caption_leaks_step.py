@@ -103,5 +103,8 @@ def test_a_recipe_names_the_step_after_captions_only(tmp_path):
         load_recipe(str(file), "local")
     steps = dict(load_recipe("virl39k-captioned", "full").steps())
     assert steps["caption_leaks"].action == "keep"
+    asked_again = ["prompts=bundled", "steps.caption_leaks.action=re-ask"]
+    with pytest.raises(UsageError, match="caption_again, which the prompt set bundled lacks"):
+        load_recipe("virl39k-captioned", "full", overrides=asked_again)
     with pytest.raises(UsageError, match="drop-caption"):
         load_recipe("virl39k-captioned", "full", overrides=["steps.caption_leaks.action=remove"])
