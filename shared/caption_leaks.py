@@ -83,7 +83,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
     text = text.replace("\\%", "%").replace("\\cdot", "·").replace("\\times", "×")
-    text = text.replace("π", r"\pi")
+    text = re.sub(r"\\(sin|cos|tan|cot|log|ln|lg)(?![A-Za-z])", r"\1", text).replace("π", r"\pi")
     return re.sub(r"√\s*\(?(\d+(?:\.\d+)?)\)?", r"\\sqrt{\1}", text)
 
 
