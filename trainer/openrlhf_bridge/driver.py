@@ -2,29 +2,39 @@
 
 Started by `launch.py` as `python -m trainer.openrlhf_bridge.driver SPEC.json`; SPEC holds `ray` (keywords of
 `ray.init`) and `arguments` (OpenRLHF's). Ray is started here because OpenRLHF then skips its own `ray.init`, which
-would know nothing of pretended GPUs, temporary folders or the environment of workers.
+would know nothing of pretended GPUs, temporary folders or the environment of workers. With a fork server, a private
+instance starts beside the driver's imports, in a process of its own.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import runpy
-import signal
 import sys
 from pathlib import Path
+from typing import Any
 
-from trainer.openrlhf_bridge.private_ray import start_private
+from trainer.openrlhf_bridge import fork_server
+from trainer.openrlhf_bridge.fork_server import die_with_parent
+from trainer.openrlhf_bridge.private_ray import PrivateHead, start_private
 
-PR_SET_PDEATHSIG = 1
 
+def start_ray(keywords: dict[str, Any]) -> None:
+    """Start or join Ray, as the launcher says."""
+    address = os.environ.get(fork_server.ADDRESS)
+    if keywords["address"] != "local":
+        import ray
 
-def die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when the launcher dies, even by SIGKILL; Ray's own processes follow this one."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
-        os._exit(1)
+        ray.init(**keywords)
+    elif not address:
+        start_private(keywords)
+    else:
+        head = PrivateHead(keywords)
+        fork_server.serve(address)  # before Ray's threads
+        import ray
+
+        ray.init(address=head.address(), log_to_driver=True)
 
 
 def main() -> None:
@@ -32,12 +42,7 @@ def main() -> None:
     if "INFI_MMR_LAUNCHER" in os.environ:  # not in a submitted job, whose parent is Ray
         die_with_parent(int(os.environ["INFI_MMR_LAUNCHER"]))
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    if spec["ray"]["address"] == "local":
-        start_private(spec["ray"])
-    else:
-        import ray
-
-        ray.init(**spec["ray"])
+    start_ray(spec["ray"])
     import ray
 
     from trainer.openrlhf_bridge.arguments import ENTRY

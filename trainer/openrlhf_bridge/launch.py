@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from shared.errors import InfiMmrError
-from trainer.openrlhf_bridge import cpu_compat
+from trainer.openrlhf_bridge import cpu_compat, fork_server
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.compiled_operators import compiling, keep_operators, lend_operators
 from trainer.openrlhf_bridge.private_ray import LOOPBACK
@@ -104,9 +104,9 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
         values |= LOOPBACK
         values["TORCH_EXTENSIONS_DIR"] = str(scratch / "operators")
         if spec.device == "cpu":
-            # Workers that wait for their actor import what it needs while the driver does: saves 14 s of 85 on two
-            # cores. Not with CUDA, where a module may look for devices before Ray has said which.
-            values["RAY_preload_python_modules"] = "openrlhf.trainer.ray.ppo_actor"
+            # Not with CUDA, where a module may look for devices before Ray has said which.
+            values[fork_server.ADDRESS] = str(scratch / "fork")
+            values["RAY_worker_register_timeout_seconds"] = str(round(fork_server.PATIENCE_SECONDS))
     values |= cpu_compat.environment(spec.dtype) if spec.device == "cpu" else cpu_compat.with_cuda()
     paths.insert(0, values["PYTHONPATH"])
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

@@ -8,14 +8,21 @@ where they are not found is refused.
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from trainer.openrlhf_bridge import fork_server
+
 PORTS = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port", "metrics_export_port")
 PATIENCE_SECONDS = 240.0
+ADDRESS_LINE = "address "
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's own switch for "this machine only": nodes then bind to 127.0.0.1. Must be set before Ray is imported."""
 
@@ -57,12 +64,61 @@ def start_private(keywords: dict[str, Any]) -> None:
         if process_type == ray_constants.PROCESS_TYPE_RAYLET:
             # Ray tells this port to the agent only; the raylet would wait for the agent's file
             command = [*command, f"--dashboard_agent_listen_port={ports['dashboard_agent_listen_port']}"]
+            if fork_server.ADDRESS in os.environ:
+                command = [with_forked_workers(word) for word in command]
         return start(command, process_type, *arguments, **values)
 
     parameter.RayParams.__init__ = with_ports
     services.start_ray_process = start_ray_process
     services.get_node = patient(services.get_node)
     ray.init(**keywords)
+
+
+def with_forked_workers(word: str) -> str:
+    """The raylet's option that says how a Python worker is started, by the fork server; other words as they are."""
+    name, _, value = word.partition("=")
+    if name != "--python_worker_command":
+        return word
+    python, setup, *rest = shlex.split(value)
+    words = [python, "-m", "trainer.openrlhf_bridge.fork_server", setup, *rest]
+    return f"{name}={subprocess.list2cmdline(words)}"
+
+
+class PrivateHead:
+    """A private instance in a process of its own, which comes up while this one imports, and ends with it."""
+
+    def __init__(self, keywords: dict[str, Any]) -> None:
+        """Start it; does not wait."""
+        words = [sys.executable, "-m", "trainer.openrlhf_bridge.private_ray", json.dumps(keywords)]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def address(self) -> str:
+        """Address for `ray.init`, once the instance is up.
+
+        Raises:
+            RuntimeError: it did not come up; it has said why on stderr.
+
+        """
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line.startswith(ADDRESS_LINE):
+            message = f"Ray's private instance did not start (status {self._process.wait()})"
+            raise RuntimeError(message)
+        return line.removeprefix(ADDRESS_LINE).strip()
+
+
+def main() -> None:
+    """Hold a private instance until the process that started this one closes our input or dies."""
+    fork_server.die_with_parent(os.getppid())
+    told = os.dup(1)
+    os.dup2(2, 1)  # Ray prints what it likes; the pipe is for the address
+    keywords = json.loads(sys.argv[1])
+    start_private({**keywords, "log_to_driver": False})
+    import ray
+
+    with os.fdopen(told, "w") as out:
+        out.write(f"{ADDRESS_LINE}{ray.get_runtime_context().gcs_address}\n")
+    sys.stdin.read()
+    ray.shutdown()
 
 
 def patient(ask: Callable[..., Any], seconds: float = PATIENCE_SECONDS) -> Callable[..., Any]:
@@ -79,3 +135,7 @@ def patient(ask: Callable[..., Any], seconds: float = PATIENCE_SECONDS) -> Calla
                 time.sleep(0.2)
 
     return asked_again
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
 
+from trainer.openrlhf_bridge import fork_server
+
 
 def _nothing() -> None:
     """Before-hook of adaptations that only act afterwards."""
@@ -224,6 +226,16 @@ def _cpu_mesh(module: Any) -> None:
     module.init_device_mesh = init_device_mesh
 
 
+def _forked_engine(module: Any) -> None:
+    original = module.get_mp_context
+
+    def get_mp_context() -> Any:
+        address = os.environ.get(fork_server.ADDRESS)
+        return fork_server.context(address) if address else original()
+
+    module.get_mp_context = get_mp_context
+
+
 DTYPE = "INFI_MMR_DTYPE"
 """Environment variable of a run on a CPU: the number type of policy, reference and engine."""
 
@@ -322,6 +334,13 @@ ADAPTATIONS = (
         ("init_device_mesh",),
         "DeepSpeed's mesh is built on 'cuda'",
         _cpu_mesh,
+    ),
+    Adaptation(
+        "engine process",
+        "vllm.utils.system_utils",
+        ("get_mp_context",),
+        "within a Ray actor vLLM starts its engine's process anew, imports and all; a run's fork server has them",
+        _forked_engine,
     ),
     Adaptation(
         "float32 weights",
