@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.openrlhf_bridge import launch
+from trainer.openrlhf_bridge import fork_server, launch
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.launch import (
     TAG,
@@ -61,10 +61,10 @@ def test_without_cuda_a_run_gets_every_adaptation_and_with_it_the_stand_in_for_f
     assert cuda["INFI_MMR_CPU_COMPAT"] == "cuda"
     assert cuda["PYTHONPATH"] == cpu["PYTHONPATH"]
     assert not {"DS_ACCELERATOR", "OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING"} & cuda.keys()
-    assert "RAY_preload_python_modules" in cpu
-    assert "RAY_preload_python_modules" not in cuda
+    assert fork_server.ADDRESS in cpu
+    assert fork_server.ADDRESS not in cuda  # libraries that have seen a driver must not be forked
     joined = run_environment(spec(tmp_path, ray_address="127.0.0.1:1"), "t", tmp_path)
-    assert "RAY_preload_python_modules" not in joined  # a setting of nodes, which are up there
+    assert fork_server.ADDRESS not in joined  # its workers are started by nodes that are up there
     for found in (cpu, cuda):
         assert found[TAG] == "t"
         assert AgentSettings(str(tmp_path / "parts"), 1).to_json() == found[SETTINGS]

@@ -1,8 +1,8 @@
 """One process imports torch, DeepSpeed, vLLM and OpenRLHF; all others of a local run are forked from it.
 
-Six processes of a run import the same modules, about 15 s of processor time each: most of a start on two cores. Here
-the driver imports them once, forks a server (Python's own `multiprocessing.forkserver`) before it has any thread of Ray's,
-and Ray's workers and vLLM's engine process come from that server within milliseconds, sharing its memory.
+Six processes of a run import the same modules, about 10 s of processor time each: most of a start on two cores. Here
+the driver imports them once and forks a server (Python's own `multiprocessing.forkserver`) while it is alone; Ray's
+workers and vLLM's engine process come from that server within milliseconds, sharing its memory.
 
 How Ray gets there: the raylet's command for a worker is `python -m trainer.openrlhf_bridge.fork_server ...` in place of
 `python setup_worker.py ...`; that small process asks the server for the worker, and lives as long as the worker does.

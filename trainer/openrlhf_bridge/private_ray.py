@@ -96,12 +96,12 @@ class PrivateHead:
         """Address for `ray.init`, once the instance is up.
 
         Raises:
-            RuntimeError: it did not come up; it has said why on stderr.
+            RuntimeError: it did not come up, with its reason.
 
         """
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line.startswith(ADDRESS_LINE):
-            message = f"Ray's private instance did not start (status {self._process.wait()})"
+            message = f"Ray's private instance did not start: {line or f'status {self._process.wait()}'}"
             raise RuntimeError(message)
         return line.removeprefix(ADDRESS_LINE).strip()
 
@@ -112,10 +112,14 @@ def main() -> None:
     told = os.dup(1)
     os.dup2(2, 1)  # Ray prints what it likes; the pipe is for the address
     keywords = json.loads(sys.argv[1])
-    start_private({**keywords, "log_to_driver": False})
-    import ray
-
     with os.fdopen(told, "w") as out:
+        try:
+            start_private({**keywords, "log_to_driver": False})
+        except Exception as error:
+            out.write(f"{type(error).__name__}: {error}".replace("\n", " "))
+            raise
+        import ray
+
         out.write(f"{ADDRESS_LINE}{ray.get_runtime_context().gcs_address}\n")
     sys.stdin.read()
     ray.shutdown()
