@@ -425,6 +425,7 @@ def launch_spec(  # noqa: PLR0917 - the run's seven parts
     """
     from trainer.openrlhf_bridge.agent_settings import AgentSettings
     from trainer.openrlhf_bridge.arguments import RunPaths, openrlhf_arguments, parse_with_openrlhf
+    from trainer.openrlhf_bridge.engine_arguments import engine_arguments
     from trainer.openrlhf_bridge.launch import LaunchSpec
 
     phase = request.phase
@@ -441,7 +442,13 @@ def launch_spec(  # noqa: PLR0917 - the run's seven parts
     return LaunchSpec(
         arguments=arguments,
         folder=output,
-        agent=AgentSettings(rollouts=str(parts), first_step=resumed_from + 1, weights=phase.reward.weights()),
+        agent=AgentSettings(
+            rollouts=str(parts),
+            first_step=resumed_from + 1,
+            weights=phase.reward.weights(),
+            dtype=dtype,
+            engine=engine_arguments(phase, prompts.max_images, request.device),
+        ),
         device=request.device,
         dtype=dtype,
         gpus=phase.cluster.gpus_per_node if request.device == "cuda" else 1,

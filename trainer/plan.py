@@ -15,7 +15,9 @@ from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.vlm.checkpoint import foreign_prompts
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
+from trainer.openrlhf_bridge.engine_arguments import working_gib
 from trainer.phase import Phase
+from trainer.picture_memory import picture_text, plan_pictures
 from trainer.row_rates import filters, range_text, rows_in_range
 from trainer.training_data import check_dataset, check_purpose
 
@@ -127,6 +129,7 @@ def memory_per_gpu(phase: Phase, weights: int, config: dict[str, Any], gpus: int
     # while vLLM samples, DeepSpeed has given its optimiser and gradients away (ds.enable_sleep), its weights stay
     found["resident_while_sampling"] = round(found["policy_weights"] + found["reference"] + RESERVE_GIB, 2)
     found["vllm_weights"] = round(2 * weights / phase.cluster.tensor_parallel / GIB, 2)
+    found["vllm_working"] = round(working_gib(phase, config), 2)
     return found
 
 
@@ -189,6 +192,8 @@ def make_plan(
         warnings += memory_warnings(phase, memory, GPUS[gpu].memory_gib, gpu)
     if told := foreign_prompts(phase.prompts, phase.model.start):
         warnings.append(told)
+    pictures, too_much = plan_pictures(phase, store, local)
+    warnings += too_much
     if phase.train.max_steps and phase.epochs_needed(usable) > phase.train.epochs:
         warnings.append(f"{steps} steps pass {phase.epochs_needed(usable)} times over {usable} rows")
     return {
@@ -200,6 +205,7 @@ def make_plan(
         "weights": weights,
         "counts": counts,
         "memory_gib": memory,
+        "picture_memory_gib": pictures,
         "hours": round(hours, 2),
         "gpu_hours": 0.0 if local else round(hours * number, 1),
         "sources": {"rows": source, "weights": weights_source, "time": time_source},
@@ -232,7 +238,7 @@ def memory_warnings(phase: Phase, memory: dict[str, float], gib: float, gpu: str
             f"sampling takes {memory['resident_while_sampling'] + share:.0f} GiB per GPU, "
             f"a {gpu} has {gib:.0f}: {advice}"
         )
-    if memory["vllm_weights"] + 2 > share:
+    if memory["vllm_weights"] + memory["vllm_working"] + 1 > share:
         warnings.append(
             f"vLLM's {share:.0f} GiB leave no KV cache beside {memory['vllm_weights']:.0f} GiB of weights: raise "
             "cluster.vllm_memory or cluster.tensor_parallel"
@@ -352,6 +358,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"steps     {counts['steps']:,} of {counts['updates_per_step']} updates",
         f"rollouts  {counts['rollouts']:,}, about {counts['tokens']:,} tokens ({counts['tokens_per_rollout']} each)",
         "memory    " + ", ".join(f"{name} {value} GiB" for name, value in plan["memory_gib"].items()),
+        *([f"pictures  {picture_text(plan['picture_memory_gib'])}"] if plan["picture_memory_gib"] else []),
         f"time      about {plan['hours']} h, {plan['gpu_hours']} GPU-hours ({plan['sources']['time']})",
     ]
     lines += [f"warning: {text}" for text in plan["warnings"]]

@@ -83,6 +83,7 @@ class RunWriter:
                 file.unlink()
         self._read: dict[Path, int] = defaultdict(int)
         self._waiting: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._seconds: dict[int, dict[str, float]] = defaultdict(dict)
         self._held_out: list[dict[str, Any]] = []
         self._evaluations = folder / EVALUATIONS
         earlier = [line for line in read_lines(self._evaluations) if line["step"] <= resumed_from]
@@ -98,7 +99,7 @@ class RunWriter:
         for late in [number for number in self._waiting if number < step]:
             del self._waiting[late]
         self._write_parquet(step, rows)
-        line = step_metrics(step, values, rows)
+        line = step_metrics(step, values, rows, self._seconds.pop(step, {}))
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return line
@@ -127,6 +128,7 @@ class RunWriter:
             old.unlink()
         self._read.clear()
         self._waiting.clear()
+        self._seconds.clear()
         self._held_out.clear()
 
     def _collect(self) -> None:
@@ -138,7 +140,16 @@ class RunWriter:
                         break
                     self._read[file] += len(raw)
                     row = json.loads(raw)
-                    (self._held_out if row.get("held_out") else self._waiting[row["step"]]).append(row)
+                    if "seconds" in row:
+                        self._slowest(row["step"], row["seconds"])
+                    else:
+                        (self._held_out if row.get("held_out") else self._waiting[row["step"]]).append(row)
+
+    def _slowest(self, step: int, seconds: dict[str, float]) -> None:
+        """Keep each part's seconds of the actor that took longest: the step waits for it."""
+        kept = self._seconds[step]
+        for part, value in seconds.items():
+            kept[part] = max(value, kept.get(part, 0.0))
 
     def _write_parquet(self, step: int, rows: list[dict[str, Any]]) -> None:
         import polars as pl
@@ -157,15 +168,19 @@ class RunWriter:
         partial.replace(path)
 
 
-def step_metrics(step: int, values: dict[str, float], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def step_metrics(
+    step: int, values: dict[str, float], rows: list[dict[str, Any]], seconds: dict[str, float] | None = None
+) -> dict[str, Any]:
     """One line of `metrics.jsonl`: OpenRLHF's numbers under our names, and accuracy and reward by kind of answer.
 
-    `values` are OpenRLHF's, `rows` the step's rollouts. Numbers that are not finite become null: JSON has none.
+    `values` are OpenRLHF's, `rows` the step's rollouts, `seconds` those of the slowest rollout actor by part. Numbers
+    that are not finite become null: JSON has none.
     """
     line: dict[str, Any] = {"step": step}
     for theirs, ours in OPENRLHF_NAMES.items():
         if theirs in values:
             line[ours] = values[theirs] if math.isfinite(values[theirs]) else None
+    line |= {f"seconds_{part}": value for part, value in (seconds or {}).items()}
     line["rollouts"] = len(rows)
     line["tokens"] = sum(row["tokens"] for row in rows)
     kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)

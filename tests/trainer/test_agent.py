@@ -143,6 +143,10 @@ def test_openrlhfs_executor_returns_our_reward_and_cannot_sample_pad_tokens(tmp_
     assert found["bias"] == {"1275": -100.0, "1276": -100.0}
     assert found["second"] == 1.0
     lines = [json.loads(text) for file in (tmp_path / "parts").iterdir() for text in file.read_text().splitlines()]
+    seconds = [line for line in lines if "seconds" in line]
+    assert [line["step"] for line in seconds] == [3]  # told at the push that ends the step
+    assert sorted(seconds[0]["seconds"]) == ["engine", "front_end", "pictures", "reward"]
+    lines = [line for line in lines if "seconds" not in line]
     assert [line["step"] for line in lines] == [3, 4]  # one whole push lies between them
     assert lines[0]["output"] == "<think>a</think>\\boxed{4}"
     assert lines[0]["gold"] == "4"

@@ -182,3 +182,24 @@ def test_the_plan_says_in_which_numbers_a_laptop_will_train(mini_store, monkeypa
     plan = make_plan(load_phase("mre", "local"), store=mini_store)
     assert plan["dtype"] == (dtype or cpu_dtype())
     assert f"weights in {plan['dtype']}" in plan_text(plan)
+
+
+def test_the_plan_knows_the_memory_of_a_steps_pictures_from_the_datasets_own(mini_store, tmp_path):
+    plan = make_plan(load_phase("mre", "local"), store=mini_store)
+    memory = plan["picture_memory_gib"]
+    # 112 x 112 pixels are 16 tokens of four patches with 1,176 numbers; 16 problems a step
+    number = {"bfloat16": 2, "float32": 4}[plan["dtype"]]
+    assert memory["step"] == pytest.approx(16 * 16 * 4 * 1176 * number / GIB, rel=0.3)
+    assert memory["source"].endswith("rows of virl39k-captioned@v1 (local)")
+    assert memory["shared"] == pytest.approx(2 * memory["step"], abs=0.002)
+    assert "of host memory a step" in plan_text(plan)
+    assert make_plan(load_phase("fra", "local"), store=mini_store)["picture_memory_gib"] == {}
+    sixteen = make_plan(load_phase("mre", "full"), gpus=16, store=str(tmp_path))["picture_memory_gib"]
+    assert 0.3 < sixteen["step"] < 1.0  # 256 problems like ViRL39K's, whatever the number of rollouts
+    assert sixteen["actor"] == pytest.approx(sixteen["step"] / 16 * 1.5, rel=0.03)
+
+
+def test_pictures_that_do_not_fit_rays_shared_memory_are_warned_of_with_the_value_to_change(mini_store):
+    phase = load_phase("mre", "local", ["rollout.batch_size=4096", "train.batch_size=32768"])
+    warnings = make_plan(phase, rows=8192, store=mini_store)["warnings"]
+    assert any("shared memory" in warning and "rollout.batch_size to" in warning for warning in warnings)

@@ -80,3 +80,22 @@ def test_an_unreadable_picture_fails_as_it_does_in_openrlhf(rollouts):
         theirs, ours = rollouts["failures"][name]
         assert ours == theirs
     assert "its pictures cannot be cut" in rollouts["failures"]["too long"][0]
+
+
+@pytest.mark.slow
+def test_pixels_in_the_policys_own_numbers_change_none_of_its_logits():
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    checkpoint = str(ROOT / "shared" / "assets" / "tiny-vl")
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    picture = Image.effect_noise((112, 112), 80).convert("RGB")
+    text = "<|vision_start|><|image_pad|><|vision_end|>How many?"
+    asked = processor(text=[text], images=[picture], return_tensors="pt")
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    with torch.no_grad():
+        whole = model(**asked).logits
+        rounded = model(**{**asked, "pixel_values": asked["pixel_values"].to(torch.bfloat16)}).logits
+    assert asked["pixel_values"].dtype == torch.float32
+    assert torch.equal(whole, rounded)

@@ -126,3 +126,17 @@ def test_steps_that_were_saved_unheard_are_written_from_tensorboard_and_the_agen
     assert list(again.parts.iterdir()) == []
     again.finish_step(4, {})
     assert read_metrics(tmp_path)[-1]["rollouts"] == 0
+
+
+def test_the_seconds_of_a_step_are_those_of_the_actor_that_took_longest(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    write_part(writer, rollout(1), {"step": 1, "seconds": {"engine": 8.0, "front_end": 1.0, "pictures": 0.5}})
+    with (writer.parts / "actor-2.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 1, "seconds": {"engine": 9.5, "front_end": 0.75, "pictures": 0.25}}) + "\n")
+    line = writer.finish_step(1, {"timing/generation": 10.0})
+    assert line["rollouts"] == 1
+    assert line["seconds_generation"] == 10.0
+    assert [line[f"seconds_{part}"] for part in ("engine", "front_end", "pictures")] == [9.5, 1.0, 0.5]
+    write_part(writer, rollout(2))
+    assert "seconds_engine" not in writer.finish_step(2, {})

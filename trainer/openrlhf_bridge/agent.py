@@ -14,6 +14,8 @@ import asyncio
 import ctypes
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
 from trainer.openrlhf_bridge.problem import Problems, Request
-from trainer.openrlhf_bridge.reward_entry import Outcome, judge
+from trainer.openrlhf_bridge.reward_entry import Outcome, is_held_out, judge
+from trainer.openrlhf_bridge.step_profile import StepProfile
 from trainer.rewards import RewardWeights
 
 
@@ -32,9 +35,11 @@ class StepCounter:
     given back.
     """
 
-    def __init__(self, first_step: int) -> None:
+    def __init__(self, first_step: int, on_push: Callable[[int], None]) -> None:
+        """Begin at `first_step`; `on_push` is told the step that a push has ended."""
         self.step = first_step
         self._engine: Any = None
+        self._on_push = on_push
 
     def watch(self, engine: Any) -> None:
         """Wrap the engine's `collective_rpc` once, through which OpenRLHF pushes every weight."""
@@ -47,6 +52,7 @@ class StepCounter:
             result = await original(method, *args, **kwargs)
             last_argument = (kwargs.get("args") or (args[-1] if args else ()))[-1:]
             if str(method).startswith("update_weight") and last_argument == (True,):  # empty_cache: the last weight
+                self._on_push(self.step)
                 self.step += 1
                 # vLLM keeps what the vision tower made of a picture; a trained tower makes something else of it.
                 await engine.reset_encoder_cache()
@@ -71,8 +77,9 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         super().__init__(None)
         settings = AgentSettings.from_environment()
         self._weights = RewardWeights(**settings.weights)
-        self._counter = StepCounter(settings.first_step)
-        self._problems = Problems()
+        self._counter = StepCounter(settings.first_step, self._end_step)
+        self._problems = Problems(settings.dtype)
+        self._profile = StepProfile()
         folder = Path(settings.rollouts)
         folder.mkdir(parents=True, exist_ok=True)
         # One file per actor: no two processes write to the same one.
@@ -92,12 +99,14 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         llm = llm_engine.llm
         self._counter.watch(llm)
         step = self._counter.step
+        profile = StepProfile() if is_held_out(label) else self._profile  # an evaluation is no part of its step
         request = Request(prompt, images, hf_tokenizer, sampling_params, max_length)
-        async with self._problems.sample(request, llm.renderer) as problem:
-            read, answer = await problem.read(), await problem.ask(llm)
+        async with self._problems.sample(request, llm.renderer, profile) as problem:
+            read, answer = await problem.read(), await problem.ask(llm, profile)
         tokens = list(answer.token_ids)
         truncated = answer.finish_reason == "length"
-        text, outcome = await asyncio.to_thread(self._judged, hf_tokenizer, tokens, label)
+        text, outcome, seconds = await asyncio.to_thread(self._judged, hf_tokenizer, tokens, label)
+        profile.reward += seconds
         line = {
             "step": step,
             "output": text,
@@ -105,8 +114,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "truncated": truncated,
             **outcome.record,
         }
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._write(line)
         return {
             "prompt": prompt,
             "label": label,
@@ -121,10 +129,18 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "extra_logs": outcome.extra_logs,
         }
 
-    def _judged(self, processor: Any, tokens: list[int], label: str) -> tuple[str, Outcome]:
-        """Text of an answer, decoded once, and what it earned."""
+    def _judged(self, processor: Any, tokens: list[int], label: str) -> tuple[str, Outcome, float]:
+        """Text of an answer, decoded once, what it earned, and the processor time of both."""
+        started = time.thread_time()
         text = getattr(processor, "tokenizer", processor).decode(tokens, skip_special_tokens=True)
-        return text, judge(text, label, self._weights)
+        return text, judge(text, label, self._weights), time.thread_time() - started
+
+    def _end_step(self, step: int) -> None:
+        self._write({"step": step, "seconds": self._profile.taken()})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.flush()
 
 
 def sampled_log_probabilities(prompt_tokens: int, tokens: list[int], logprobs: Any) -> list[float] | None:

@@ -24,6 +24,10 @@ class AgentSettings:
     """Step that the first rollouts belong to (more than 1 after a resume)."""
     weights: dict[str, Any] = field(default_factory=dict)
     """Arguments of `RewardWeights`; the paper's where empty."""
+    dtype: str = "float32"
+    """Number type of the policy, in which it is handed pixels."""
+    engine: dict[str, Any] = field(default_factory=dict)
+    """Arguments of vLLM's engine that take the place of OpenRLHF's."""
 
     def to_json(self) -> str:
         """Text for the environment variable."""

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from trainer.openrlhf_bridge.step_profile import StepProfile
+
 FORBIDDEN = -100.0
 """Logit bias that vLLM documents as a ban."""
 PAD_TOKENS = ("image_token_id", "video_token_id")
@@ -64,8 +66,11 @@ class Read:
     """Processor time of reading and processing."""
 
 
-def read_problem(request: Request, renderer: Any) -> Read:
+def read_problem(request: Request, renderer: Any, dtype: str = "float32") -> Read:
     """Tokenize a prompt and process its pictures, by OpenRLHF's own functions; `renderer` is the engine's.
+
+    Pixels for the policy are numbers of `dtype`. In that of its weights they change nothing: a Qwen2.5-VL rounds pixels
+    to the type of its vision tower before anything else.
 
     Raises:
         ValueError: no picture of a prompt with pictures can be read, or the prompt with its pictures is too long.
@@ -93,6 +98,10 @@ def read_problem(request: Request, renderer: Any) -> Read:
             raise ValueError(message)
         token_ids = token_ids[-room:]  # as OpenRLHF's executor has it
     sent, named = engine_inputs(renderer, token_ids, raw, tensors)
+    if tensors is not None:
+        import torch
+
+        tensors["pixel_values"] = tensors["pixel_values"].to(getattr(torch, dtype))
     return Read(token_ids, tensors, sent, named, parameters, time.thread_time() - started)
 
 
@@ -222,17 +231,18 @@ class Problem:
         """The problem, once it is read."""
         return await asyncio.shield(self.reading)
 
-    async def ask(self, llm: Any) -> Any:
+    async def ask(self, llm: Any, profile: StepProfile) -> Any:
         """One sample's final output of the engine `llm` (vLLM's `AsyncLLM`)."""
         read = await self.read()
-        async with self.order:
-            asked = read.named if self.sent else read.sent
-            queue = await llm.add_request(_name(), asked, read.parameters)
-            self.sent = True
-        output = await _final(llm, queue)
-        if output.outputs[0].finish_reason == "error" and asked is not read.sent:
-            # the engine has dropped the pictures in between: its cache was too small for all that are under way
-            output = await _final(llm, await llm.add_request(_name(), read.sent, read.parameters))
+        with profile.asking():
+            async with self.order:
+                asked = read.named if self.sent else read.sent
+                queue = await llm.add_request(_name(), asked, read.parameters)
+                self.sent = True
+            output = await _final(llm, queue)
+            if output.outputs[0].finish_reason == "error" and asked is not read.sent:
+                # the engine has dropped the pictures in between: its cache was too small for all that are under way
+                output = await _final(llm, await llm.add_request(_name(), read.sent, read.parameters))
         return output.outputs[0]
 
 
@@ -256,7 +266,8 @@ async def _final(llm: Any, queue: Any) -> Any:
 class Problems:
     """Problems under way on one actor."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str = "float32") -> None:
+        self._dtype = dtype
         self._open: dict[tuple[int, int, int], Problem] = {}
         self._readers = ThreadPoolExecutor(min(READERS, os.cpu_count() or 1), thread_name_prefix="pictures")
 
@@ -265,15 +276,15 @@ class Problems:
         return len(self._open)
 
     @asynccontextmanager
-    async def sample(self, request: Request, renderer: Any) -> AsyncIterator[Problem]:
-        """The problem of one sample."""
+    async def sample(self, request: Request, renderer: Any, profile: StepProfile) -> AsyncIterator[Problem]:
+        """The problem of one sample; what reading it takes is counted in `profile`."""
         # OpenRLHF makes these three objects anew for every problem and its samples hold them until they end, so their
         # ids tell problems apart; equal texts with equal pictures may well be two problems.
         key = (id(request.sampling), id(request.prompt), id(request.pictures))
         problem = self._open.get(key)
         if problem is None:
             loop = asyncio.get_running_loop()
-            problem = Problem(loop.run_in_executor(self._readers, read_problem, request, renderer))
+            problem = Problem(loop.run_in_executor(self._readers, read_problem, request, renderer, self._dtype))
             self._open[key] = problem
         problem.samples += 1
         try:
@@ -282,3 +293,5 @@ class Problems:
             problem.samples -= 1
             if not problem.samples:
                 del self._open[key]
+                if problem.reading.done() and not problem.reading.exception():
+                    profile.pictures += problem.reading.result().seconds

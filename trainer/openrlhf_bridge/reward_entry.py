@@ -53,3 +53,11 @@ def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
         record["held_out"] = str(fields["held_out"])
         earned = float(parts.exact)
     return Outcome(earned, float(parts.score), logs, record)
+
+
+def is_held_out(label: str) -> bool:
+    """Whether a label belongs to an evaluation; False where it cannot be read."""
+    try:
+        return bool(json.loads(label).get("held_out"))
+    except (AttributeError, TypeError, ValueError):
+        return False

@@ -20,6 +20,7 @@ from trainer.report import paper
 from trainer.report.charts import Series, interval_bar, line_chart, share_bar
 from trainer.report.collect import CURVES, Run, differences, starts
 from trainer.report.pictures import data_url
+from trainer.report.step_seconds import step_seconds
 
 COLOURS = 6
 """Colours of runs that the page's style knows, used in turn."""
@@ -36,6 +37,7 @@ class Report:
     paper_rows: list[dict[str, Any]]
     deltas: list[dict[str, Any]]
     charts: list[dict[str, str]]
+    step_seconds: list[dict[str, Any]]
     details: list[dict[str, Any]]
     rollouts: list[dict[str, Any]]
     notes: list[str]
@@ -67,6 +69,7 @@ def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
         ],
         deltas=_deltas(evaluated, names),
         charts=_charts(runs),
+        step_seconds=step_seconds(runs),
         details=[_detail(run, name) for name in names for run in evaluated if name in _benchmarks(run)],
         rollouts=_rollouts(runs),
         notes=notes,

@@ -174,6 +174,24 @@ def test_kl_gradient_norm_and_time_are_shown_where_a_run_has_them(tmp_path):
     assert "s/step" in text
 
 
+def test_the_page_shows_where_the_seconds_of_a_step_went(tmp_path):
+    folder = tmp_path / "run"
+    a_run(folder, steps=3)
+    line = {"seconds": 10.0, "seconds_generation": 6.0, "seconds_update": 3.0, "seconds_engine": 5.0}
+    lines = [{"step": 1, **dict.fromkeys(line, 99.0)}, *({"step": step, "reward": 0.5, **line} for step in (2, 3))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (found,) = build(collect([folder], 0)).step_seconds
+    assert (found["run"], found["whole"]) == ("mre", "10.0 s")  # the first step is aside
+    assert [(row["name"], row["text"]) for row in found["rows"]] == [
+        ("rollouts", "6.00 s"),
+        ("update", "3.00 s"),
+        ("engine at work", "5.00 s"),
+    ]
+    page = render(build(collect([folder], 0)))
+    assert "Seconds of a step" in page
+    assert "engine at work" in page
+
+
 def test_the_axis_of_steps_has_round_numbers():
     svg = line_chart([Series("fra", 1, [(step, step / 60) for step in range(1, 61)])], "Reward")
     numbers = re.findall(r'text-anchor="middle">([\d,]+)</text>', svg)

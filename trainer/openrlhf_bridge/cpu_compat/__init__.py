@@ -4,8 +4,8 @@ How it reaches every process: `site/sitecustomize.py` lies on `PYTHONPATH` of th
 subprocess of vLLM's engine) and calls `install()`, which costs nothing until one of the named modules is imported.
 Each adaptation names its target and the reason; a target that has moved raises `ImportError` at once, because a silent
 miss would train a policy whose rollouts come from stale weights.
-Where CUDA is present, the stand-in for flash-attn is all that is installed. Not covered on a CPU: NCCL, CUDA IPC, sleep
-modes, flash-attention, tensor-parallel rollouts, several nodes.
+Where CUDA is present, only the stand-in for flash-attn and `ROLLOUT_PATH` are installed. Not covered on a CPU: NCCL,
+CUDA IPC, sleep modes, flash-attention, tensor-parallel rollouts, several nodes.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.processor import kernel_cache
-from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS, DTYPE, WITH_CUDA, Adaptation
+from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS as WITHOUT_CUDA
+from trainer.openrlhf_bridge.cpu_compat.adaptations import DTYPE, WITH_CUDA, Adaptation
 from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook
+from trainer.openrlhf_bridge.cpu_compat.rollout_path import ROLLOUT_PATH
 
 __all__ = ["ADAPTATIONS", "Adaptation", "environment", "install", "with_cuda"]
 
+ADAPTATIONS = (*WITHOUT_CUDA, *ROLLOUT_PATH)
+"""All of a run without CUDA."""
 SITE = str(Path(__file__).parent / "site")
 
 
 def install(device: str = "") -> None:
     """Arrange that a device's adaptations are applied when their modules are imported; twice is as good as once."""
-    install_hook(WITH_CUDA if device == "cuda" else ADAPTATIONS)
+    install_hook((*WITH_CUDA, *ROLLOUT_PATH) if device == "cuda" else ADAPTATIONS)
 
 
 def with_cuda() -> dict[str, str]:

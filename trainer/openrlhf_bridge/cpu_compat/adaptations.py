@@ -261,7 +261,7 @@ def _train_in_float32(module: Any) -> None:
         setattr(module, name, lambda *, _original=original, **values: _original(**{**values, "param_dtype": "fp32"}))
 
 
-class _ActorClass:
+class ActorClass:
     """A Ray actor class whose constructor gets `values` in place of the caller's."""
 
     def __init__(self, actor_class: Any, values: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ class _ActorClass:
 
 def _sample_in_float32(module: Any) -> None:
     if in_float32():
-        module.RolloutRayActor = _ActorClass(module.RolloutRayActor, {"dtype": "float32"})
+        module.RolloutRayActor = ActorClass(module.RolloutRayActor, {"dtype": "float32"})
 
 
 ADAPTATIONS = (

@@ -1,0 +1,35 @@
+"""The policy's processor, sent to rollout actors by name and loaded there once.
+
+OpenRLHF hands its processor to a rollout actor with every problem. Pickled, that of Qwen2.5-VL is 7 MB of vocabulary:
+0.15 s in the process that collects and 0.34 s in the actor, each time, on the thread that feeds the engine (a step of
+256 problems: 38 s and 86 s on a 2 GHz core). Both load it from the same checkpoint, so its place says it all.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+def get_tokenizer(checkpoint: str, model: Any, padding_side: str = "left", *others: Any, **values: Any) -> Any:
+    """OpenRLHF's own function, for the process that collects: what it returns travels by name from then on."""
+    import ray
+    from openrlhf.utils.utils import get_tokenizer as load
+
+    processor = load(checkpoint, model, padding_side, *others, **values)
+    ray.util.register_serializer(
+        type(processor), serializer=lambda _: (checkpoint, padding_side), deserializer=kept_processor
+    )
+    return processor
+
+
+def kept_processor(place: tuple[str, str]) -> Any:
+    """The processor of a checkpoint (folder, padding side), loaded once in this process."""
+    return _load(*place)
+
+
+@cache
+def _load(checkpoint: str, padding_side: str) -> Any:
+    from openrlhf.utils.utils import get_tokenizer as load
+
+    return load(checkpoint, None, padding_side)
