@@ -13,6 +13,7 @@ from shared.schema import IMAGE_TYPES
 from shared.vlm import EngineSpec, Sampling, build_conversation, open_engine
 from shared.vlm.failures import EngineDiedError
 from shared.vlm.room import engine_starts
+from shared.vlm.surroundings import log_path
 
 pytestmark = pytest.mark.slow
 
@@ -138,3 +139,8 @@ def test_the_same_checkpoint_is_started_once(engine) -> None:
     with open_engine(SPEC.model_copy(update={"batch_size": 4, "max_pixels": 12544})) as again:
         assert again is engine
     assert engine_starts() == before
+
+
+def test_an_engine_does_not_repeat_one_warning_with_every_answer(engine, asks) -> None:
+    engine.chat(asks, GREEDY)
+    assert "torch.set_num_threads" not in log_path().read_text()
