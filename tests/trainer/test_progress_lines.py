@@ -87,6 +87,23 @@ def test_a_step_tells_what_it_does_and_how_far_it_is():
     assert [event.text for event in told[-2:]] == ["saving the weights", "ending Ray and its processes"]
 
 
+def test_an_engine_that_ray_does_not_know_is_heard_as_well():
+    lines = [
+        "(RolloutRayActor pid=1) INFO 11-27 23:34:01 [model.py:684] Resolved architecture: Qwen2_5_VL",
+        "(EngineCore pid=2) INFO 11-27 23:34:02 [core.py:123] Initializing a V1 LLM engine (v0.29.0) with config: m",
+        "(EngineCore pid=2) INFO 11-27 23:34:02 [cpu_model_runner.py:131] Starting to load model m...",
+        "(EngineCore pid=2) INFO 11-27 23:34:03 [core.py:368] init engine (profile, create kv cache, warmup) took 1 s",
+        "(EngineCore pid=2) init_process_group: master_address=127.0.0.1, master_port=43183, group_name=openrlhf",
+    ]
+    assert list(events(lines)) == [
+        Stage("starting the engine's process", "vLLM"),
+        Stage("starting the engine", "vLLM"),
+        Stage("loading weights", "vLLM"),
+        Stage("", "vLLM"),
+        Stage("linking vLLM and the policy"),
+    ]
+
+
 def test_on_a_card_compiling_is_called_compiling():
     vllm = "(RolloutRayActor pid=1) (EngineCore pid=2) INFO 11-27 22:21:38 "
     told = events(

@@ -56,6 +56,8 @@ ACTORS = {
         ),
     ),
 }
+ACTORS["EngineCore"] = ACTORS["RolloutRayActor"]
+"""vLLM's own process, where it was forked from the driver and Ray does not know it."""
 ACTOR = re.compile(r"^\((\w+) pid=[^)]*\) ?(.*)")
 """Ray's prefix of a line from a worker. Bars come without it, after an empty line with it."""
 LINKED = "init_process_group: master_address"
