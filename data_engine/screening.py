@@ -1,28 +1,31 @@
 """What a build would take of each record, told in one pass that costs about as much as reading the records.
 
-Input: an opened `Table`. Output: a `Census`: rows, refused records by reason, answers by kind, pictures. Plain
-records are judged column by column (`_looks`); every record that holds anything else goes through `table_row`, the very
-code of a build, so that both ways agree (tests compare them).
-Of many different golds the grader reads a part (`golds_read`), the rest is told in the proportions seen; pictures are
-decoded up to `MOST_DECODED`. Both are told.
+Input: an opened `Table`. Output: a `Census`: rows, refused records by reason, answers by kind, pictures. Records whose
+question holds nothing odd are judged column by column (`_looks`) and by their answer and options alone (`_settled`);
+every other record goes through `table_row`, the very code of a build, so that both ways agree (tests compare them).
+Of many different golds the grader reads a part, the rest is told in the proportions seen; pictures are decoded up to
+`MOST_DECODED`. Both are told.
 """
 
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_engine.intake.ingest import carried_row
-from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow
+from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow, choices_in_question
+from data_engine.sources.conversations import first_exchange
+from data_engine.sources.given_answers import OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.table_rows import table_row
-from shared.answers import ANSWER_KINDS, answer_kind, grade
+from data_engine.tally import NOT_READ, Tally, texts
+from shared.answers import ANSWER_KINDS, answer_kind
+from shared.benchmark_golds import LETTERS
 from shared.images import ImageRefused, PathRefused, inspect_image
 from shared.placeholders import IMAGE_TAG
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from data_engine.sources.table_files import Batch, Record
 
 MOST_DECODED = 1_000
-GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 4_000, 1_000
+GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 3_000, 1_000
 """So many different golds have their kind read by the grader, and one more per so many records."""
 _EXAMPLES = 3
 PLAIN_KINDS = {
@@ -47,8 +50,11 @@ _LETTERED = re.compile(r"(?<![A-Za-z0-9])[(（]?[Aa]\s*[).:：、．）]")
 """Where a question may list its options."""
 _LETTERS = [f"{letter}{gap}{mark}" for letter in "Aa" for gap in ("", " ", "\n") for mark in ").:：、．）"]
 """One of these stands wherever `_LETTERED` finds something (two blanks between are no public set's)."""
+_HEADED = re.compile(r"^\s*\(?[A-Ha-h]\s*[).:：、．]")
 _SIMPLE = r"^[-+0-9A-Za-z.,/^*(){}\\_ ]*[0-9][-+0-9A-Za-z.,/^*(){}\\_ ]*$"
 """With no word of four letters besides commands: an answer as it stands, whatever its kind."""
+_UNSURE, _OPEN = -2, -3
+_CHOICE = ANSWER_KINDS.index("choice")
 
 
 @dataclass
@@ -78,91 +84,179 @@ def take_census(table: Table, limit: int = 0, *, quick: bool = True) -> Census:
     return counter.finish()
 
 
+@dataclass
+class _Taken:
+    """Rows taken one by one within a batch."""
+
+    keys: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+
+    def add(self, key: str, problem: str, answer: str, kind: int) -> None:
+        self.keys.append(key)
+        self.problems.append(problem)
+        self.answers.append(answer)
+        self.kinds.append(kind)
+
+
 class _Counter:
-    """The pass itself. Per row taken: hashes of key and problem, the answer, the place of its kind (-1: not read)."""
+    """The pass itself."""
 
     def __init__(self, table: Table, *, quick: bool) -> None:
         self._reading = table.reading
         columns = table.columns
         self._names = {role: columns.get(role, ("",))[0] for role in ("id", "question", "answer", "choices", "images")}
         several = any(len(columns.get(role, ())) > 1 or "." in name for role, name in self._names.items())
-        self._quick = quick and not several and columns["question"] != columns["answer"]
-        self._quick = self._quick and ("choices" not in columns or table.form == "text")
+        asked = (record.get(self._names["question"]) for record in table.sample)
+        self._talks = any(not isinstance(value, str) and first_exchange(value) is not None for value in asked)
+        answers_apart = columns["question"] != columns["answer"]
+        self._quick = quick and not several and self._talks != answers_apart
+        self._first = {"index": 0, "index1": 1}.get(table.form)
+        """The number of the first option, where numbers beside options are places."""
         self.found = Census()
         self._kinds_of: dict[str, int] = {}
         self._judged = 0
-        self._keys, self._problems, self._kinds = array("q"), array("q"), array("b")
-        self._answers: list[pl.Series] = []
-        self._fresh: list[str] = []
-        """Answers since the last of `_answers`: a million texts take a third of the memory as columns."""
+        self._tally = Tally()
+        self._one = _Taken()
+        self._seen: dict[int, tuple[str, ...]] = {}
 
     def batch(self, batch: Batch, size: int) -> None:
         """Judge the first `size` records of a batch."""
         start = self.found.records
+        taken = np.zeros(len(batch), dtype=bool)
         if self._quick:
-            looks = _looks(batch, self._names, start)
+            looks = self._looks(batch, start)
             plain = looks["plain"].to_numpy().copy()
             plain[size:] = False
-            self._look_at_pictures(batch, plain)
-            self._take_plain(looks, plain)
-        else:
-            plain = np.zeros(len(batch), dtype=bool)
+            self._look_at_pictures(batch, looks["question"], plain)
+            taken = self._take_columns(looks, plain)
+            left = np.flatnonzero(plain & ~taken)
+            if len(left):
+                taken[[place for place in left.tolist() if self._settled(batch, looks, place)]] = True
         self.found.records += size
-        rest = np.flatnonzero(~plain[:size]).tolist()
+        rest = np.flatnonzero(~taken[:size]).tolist()
         for place, record in zip(rest, batch.at(rest), strict=True):
             self._count(record, start + place)
         if len(self.found.examples) < _EXAMPLES:
-            shown = np.flatnonzero(plain)[: _EXAMPLES - len(self.found.examples)].tolist()
+            shown = np.flatnonzero(taken)[: _EXAMPLES - len(self.found.examples)].tolist()
             rows = (table_row(r, start + p, self._reading) for p, r in zip(shown, batch.at(shown), strict=True))
             self.found.examples += [row for row in rows if isinstance(row, SourceRow)]
+        one, self._one = self._one, _Taken()
+        self._tally.add(texts(one.keys), texts(one.problems), texts(one.answers), np.array(one.kinds, dtype=np.int8))
 
-    def _take_plain(self, looks: pl.DataFrame, plain: np.ndarray[Any, Any]) -> None:
-        """Take the plain records; those whose answer needs a closer look are plain no more."""
+    def _take_columns(self, looks: pl.DataFrame, plain: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Take the plain records with plain answers and no options; returns which."""
         import polars as pl
 
-        questions = looks["question"].to_list()
-        for place in np.flatnonzero(plain & looks["lettered"].to_numpy()).tolist():
-            plain[place] = _LETTERED.search(questions[place]) is None
         kinds = looks["kind"].to_numpy().copy()
-        open_ = np.flatnonzero(plain & (kinds == _OPEN))
-        golds = looks["answer"].gather(open_).to_list()
-        kinds[open_] = [self._kind_of(gold) for gold in golds]
-        plain &= kinds != _UNSURE
-        taken = looks.filter(pl.Series(plain))
-        shown = [self._seen.get(place, ()) for place in np.flatnonzero(plain).tolist()]
-        problems = []
-        for question, seen in zip(taken["question"].to_list(), shown, strict=True):
-            text = " ".join(question.split()) if "  " in question or "\n" in question else question
-            if seen and IMAGE_TAG not in text:
-                problems.append(hash((f"{IMAGE_TAG * len(seen)} {text}", (), seen)))
-                self.found.notes[f"{len(seen)} of {len(seen)} image tags put in front"] += 1
-            else:
-                problems.append(hash((text, (), seen)))
-        self._problems.extend(problems)
-        self._keys.extend(map(hash, zip(taken["key"].to_list(), problems, taken["answer"].to_list(), strict=True)))
-        self._keep_answers()
-        self._answers.append(taken["answer"])
-        self._kinds.frombytes(kinds[plain].astype(np.int8).tobytes())
-        self.found.images += sum(map(len, shown))
+        free = plain & ~looks["optional"].to_numpy()
+        if (places := np.flatnonzero(free & looks["lettered"].to_numpy())).size:
+            asked = looks["question"].gather(places).to_list()
+            free[places] = [_LETTERED.search(question) is None for question in asked]
+        open_ = np.flatnonzero(free & (kinds == _OPEN))
+        kinds[open_] = [self._kind_of(gold) for gold in looks["answer"].gather(open_).to_list()]
+        taken: np.ndarray[Any, Any] = free & (kinds != _UNSURE)
+        rows = looks.filter(pl.Series(taken))
+        problems = rows["question"]
+        if self._names["images"]:
+            places = np.flatnonzero(taken).tolist()
+            asked = problems.to_list()
+            problems = texts([self._problem(q, (), self._seen.get(p, ())) for q, p in zip(asked, places, strict=True)])
+            for question, place in zip(asked, places, strict=True):
+                self._note_pictures(question, self._seen.get(place, ()))
+        elif (odd := problems.str.contains_any(["  ", "\n"])).any():
+            spaced = problems.str.replace_all(r"\s+", " ").str.strip_chars()
+            problems = problems.zip_with(~odd, spaced)
+        self._tally.add(rows["key"], problems, rows["answer"], kinds[taken])
+        return taken
 
-    def _look_at_pictures(self, batch: Batch, plain: np.ndarray[Any, Any]) -> None:
+    def _settled(self, batch: Batch, looks: pl.DataFrame, place: int) -> bool:
+        """Take a record with a plain question by its answer and options; False for one that `table_row` must judge."""
+        del batch
+        key, question, raw = looks.row(place)[:3]
+        options = self._options.get(place, ())
+        if raw.lstrip()[:1] == "[" or "<|" in raw or any(_HEADED.match(option) for option in options):
+            return False
+        shown = tuple(option.strip() for option in options)
+        notes: tuple[str, ...]
+        if shown and self._first is not None:
+            spot = int(raw) - self._first if raw.isascii() and raw.isdigit() else -1
+            if not 0 <= spot < len(shown):
+                return False
+            answer, notes, reason = LETTERS[spot], (OPTION_PLACE,), ""
+        else:
+            answer, notes, reason = final_answer_of(raw)
+        if reason:
+            return False
+        if shown and self._first is None:
+            answer, how = as_letter(answer, shown)
+            notes = (*notes, how) if how else notes
+        seen = self._seen.get(place, ())
+        choices = shown or choices_in_question(question, answer)
+        self._count_notes(notes)
+        self._note_pictures(question, seen)
+        self._one.add(key, self._problem(question, shown, seen), answer, _CHOICE if choices else self._kind_of(answer))
+        return True
+
+    def _note_pictures(self, question: str, seen: Sequence[str]) -> None:
+        self.found.images += len(seen)
+        if seen and IMAGE_TAG not in question:
+            self.found.notes[f"{len(seen)} of {len(seen)} image tags put in front"] += 1
+
+    def _looks(self, batch: Batch, start: int) -> pl.DataFrame:
+        """Key, question, answer, whether the question is plain, may list or has options, and the answer's kind.
+
+        A kind is a place in `ANSWER_KINDS`; `_OPEN`: to be read, `_UNSURE`: to be looked at with `final_answer_of`.
+        """
+        import polars as pl
+
+        names = self._names
+        if self._talks:
+            talks = [first_exchange(value) for value in batch.values(names["question"])]
+            whole = [t if t and not t.images and not t.later and t.answer is not None else None for t in talks]
+            asked, said = texts([t and t.question for t in whole]), texts([t and t.answer for t in whole])  # type: ignore[misc]
+        else:
+            asked, said = batch.texts(names["question"]), batch.texts(names["answer"], numbers=True)
+        unnamed = pl.Series([None] * len(batch), dtype=pl.String)
+        keys = batch.texts(names["id"], numbers=True) if names["id"] else unnamed
+        self._options: dict[int, list[str]] = {}
+        odd_options = np.zeros(len(batch), dtype=bool)
+        for place, value in enumerate(batch.values(names["choices"]) if names["choices"] else ()):
+            if value:
+                good = isinstance(value, list) and all(isinstance(one, str) and "<" not in one for one in value)
+                odd_options[place] = not good
+                self._options[place] = value if good else []
+        places = pl.int_range(start, start + len(batch)).cast(pl.String)
+        frame = pl.DataFrame({"question": asked, "answer": said, "key": keys})
+        return frame.select(
+            pl.col("key").fill_null(places),
+            "question",
+            "answer",
+            plain=_plain_question(tagged=bool(names["images"])).fill_null(value=False) & ~pl.Series(odd_options),
+            optional=pl.Series([place in self._options for place in range(len(batch))], dtype=pl.Boolean),
+            lettered=pl.col("question").str.contains_any(_LETTERS).fill_null(value=False),
+            kind=_plain_kind().fill_null(_UNSURE).cast(pl.Int16),
+        )
+
+    def _look_at_pictures(self, batch: Batch, questions: pl.Series, plain: np.ndarray[Any, Any]) -> None:
         """Find the pictures of plain records, by place; records with any doubt are plain no more."""
-        self._seen: dict[int, tuple[Any, ...]] = {}
+        self._seen = {}
         if not self._names["images"]:
             return
         values = batch.values(self._names["images"])
-        questions = batch.texts(self._names["question"]).to_list()
+        asked = questions.to_list()
         for place in np.flatnonzero(plain).tolist():
             parts = picture_values(values[place])
-            seen = self._pictures(parts) if questions[place].count(IMAGE_TAG) in {0, len(parts)} else None
+            seen = self._pictures(parts) if asked[place].count(IMAGE_TAG) in {0, len(parts)} else None
             if seen is None:
                 plain[place] = False
             else:
                 self._seen[place] = seen
 
-    def _pictures(self, parts: list[Any]) -> tuple[Any, ...] | None:
+    def _pictures(self, parts: list[Any]) -> tuple[str, ...] | None:
         """What tells the pictures of a record apart; None where one of them needs a closer look."""
-        seen: list[Any] = []
+        seen: list[str] = []
         for part in parts:
             try:
                 image = picture(part, self._reading.find)
@@ -172,6 +266,13 @@ class _Counter:
                 return None
             seen.append(_mark(image))
         return tuple(seen)
+
+    def _problem(self, question: str, options: Sequence[str], seen: Sequence[str]) -> str:
+        """What tells problems apart: words, options of their own column, pictures."""
+        words = " ".join(question.split()) if "  " in question or "\n" in question else question
+        if seen and IMAGE_TAG not in words:
+            words = f"{IMAGE_TAG * len(seen)} {words}"
+        return "\x1f".join([words, *options, *seen]) if options or seen else words
 
     def _count(self, record: Record, position: int) -> None:
         """Judge one record as a build does."""
@@ -189,31 +290,23 @@ class _Counter:
         if len(seen) < _EXAMPLES:
             seen.append(row)
 
-    def _keep_answers(self) -> None:
-        import polars as pl
-
-        if self._fresh:
-            self._answers.append(pl.Series("answer", self._fresh, dtype=pl.String))
-            self._fresh = []
-
     def _take(self, row: SourceRow) -> None:
         if len(self.found.examples) < _EXAMPLES:
             self.found.examples.append(row)
         self.found.images += len(row.images)
         self._count_notes(row.extra.get("mends", ()))
-        words = " ".join(row.question.split())
-        problem = hash((words, row.choices, tuple(map(_mark, row.images))))
-        self._problems.append(problem)
-        self._keys.append(hash((row.source_id, problem, row.answer)))
-        self._fresh.append(row.answer)
-        self._kinds.append(ANSWER_KINDS.index("choice") if row.choices else self._kind_of(row.answer))
+        kind = _CHOICE if row.choices else self._kind_of(row.answer)
+        # Options that were written into the question are taken out of its words again, as plain records have them.
+        asked, _, written = row.question.partition("\nChoices: (A) ")
+        own = row.choices if written else ()
+        self._one.add(row.source_id, self._problem(asked, own, tuple(map(_mark, row.images))), row.answer, kind)
 
     def _count_notes(self, notes: Iterable[str]) -> None:
         for note in notes:
             self.found.notes[note.split(":")[0]] += 1
 
     def _kind_of(self, answer: str) -> int:
-        """Place in `ANSWER_KINDS` of a gold without options; -1 where it is told by proportion."""
+        """Place in `ANSWER_KINDS` of a gold without options; `NOT_READ` where it is told by proportion."""
         known = self._kinds_of.get(answer)
         if known is not None:
             return known
@@ -221,7 +314,7 @@ class _Counter:
             if pattern.fullmatch(answer):
                 return ANSWER_KINDS.index(kind)
         if self._judged >= GOLDS_AT_LEAST + self.found.records // GOLDS_PER_RECORDS:
-            return -1
+            return NOT_READ
         self._judged += 1
         self._kinds_of[answer] = ANSWER_KINDS.index(answer_kind(answer))
         return self._kinds_of[answer]
@@ -245,57 +338,34 @@ class _Counter:
 
     def finish(self) -> Census:
         """Take out what occurs twice or with different answers, count kinds and share out those not read."""
-        import polars as pl
-
-        keys, problems = (np.frombuffer(part, dtype=np.int64) for part in (self._keys, self._problems))
-        kinds = np.frombuffer(self._kinds, dtype=np.int8)
-        kept = np.ones(len(kinds), dtype=bool)
-        for place in _again(keys):
-            kept[place] = False
-            self.found.refused["duplicate_id"] += 1
-        self._keep_answers()
-        golds = pl.concat(self._answers) if self._answers else pl.Series("answer", [], dtype=pl.String)
-        for group in _same(np.where(kept, problems, np.arange(len(problems)))):
-            answers = list(dict.fromkeys(golds[place] for place in group if kept[place]))
-            if len(answers) > 1 and not all(grade(other, answers[0]).correct for other in answers[1:]):
-                for place in group:
-                    self.found.refused["conflicting_answers"] += bool(kept[place])
-                    kept[place] = False
-        self.found.rows = int(kept.sum())
-        counts = Counter({kind: int((kinds[kept] == place).sum()) for place, kind in enumerate(ANSWER_KINDS)})
-        self.found.answer_kinds, self.found.estimated = shared_out(counts, self.found.rows)
+        self.found.rows, self.found.answer_kinds, self.found.estimated, removed = self._tally.count()
+        self.found.refused += removed
         return self.found
 
 
-_UNSURE, _OPEN = -2, -3
 _COMPILED = tuple((re.compile(pattern), kind) for pattern, kind in PLAIN_KINDS.items())
 
 
-def _looks(batch: Batch, names: dict[str, str], start: int) -> pl.DataFrame:
-    """Key, question, answer, whether a record is plain (pictures aside), and its answer's kind, a row each.
-
-    A kind is a place in `ANSWER_KINDS`; `_OPEN`: to be read, `_UNSURE`: `table_row` must judge the record.
-    """
+def _plain_question(*, tagged: bool) -> pl.Expr:
+    """Whether question and answer are texts and the question holds nothing odd; `tagged`: `<image>` may stand in it."""
     import polars as pl
 
-    question, answer = pl.col("question"), pl.col("answer")
-    columns = {
-        "question": batch.texts(names["question"]),
-        "answer": batch.texts(names["answer"], numbers=True),
-        "key": batch.texts(names["id"], numbers=True)
-        if names["id"]
-        else pl.Series([None] * len(batch), dtype=pl.String),
-    }
-    rest = question.str.replace_all(IMAGE_TAG, "", literal=True) if names["images"] else question
-    plain = (
+    question = pl.col("question")
+    rest = question.str.replace_all(IMAGE_TAG, "", literal=True) if tagged else question
+    return (
         question.is_not_null()
-        & answer.is_not_null()
+        & pl.col("answer").is_not_null()
         & (rest.str.strip_chars() != "")
         & ~rest.str.contains("<", literal=True)
         & ~question.str.contains_any(["[IMG]", "![", "\f", "\0"])
     )
-    if names["choices"]:
-        plain &= pl.Series([not value for value in batch.values(names["choices"])], dtype=pl.Boolean)
+
+
+def _plain_kind() -> pl.Expr:
+    """Kind of a plain answer."""
+    import polars as pl
+
+    answer = pl.col("answer")
     simple = (
         answer.str.contains(_SIMPLE)
         & ~answer.str.contains(r"^\{|\\right|boxed")
@@ -306,15 +376,7 @@ def _looks(batch: Batch, names: dict[str, str], start: int) -> pl.DataFrame:
     kind = pl.when(simple).then(pl.lit(_OPEN)).otherwise(pl.lit(_UNSURE))
     for pattern, name in PLAIN_KINDS.items():
         kind = pl.when(answer.str.contains(f"^(?:{pattern})$")).then(pl.lit(ANSWER_KINDS.index(name))).otherwise(kind)
-    places = pl.int_range(start, start + len(batch)).cast(pl.String)
-    return pl.DataFrame(columns).select(
-        pl.col("key").fill_null(places),
-        question,
-        answer,
-        lettered=question.str.contains_any(_LETTERS).fill_null(value=False),
-        plain=plain.fill_null(value=False),
-        kind=kind.fill_null(_UNSURE).cast(pl.Int16),
-    )
+    return kind
 
 
 def _is_whole(row: SourceRow) -> bool:
@@ -326,33 +388,5 @@ def _is_whole(row: SourceRow) -> bool:
     return True
 
 
-def _mark(image: FileImage | BytesImage) -> Any:
-    return hash(image.data) if isinstance(image, BytesImage) else image.name
-
-
-def _again(keys: np.ndarray[Any, Any]) -> list[int]:
-    """Places of values that occurred before."""
-    _, first = np.unique(keys, return_index=True)
-    seen = np.zeros(len(keys), dtype=bool)
-    seen[first] = True
-    return [int(place) for place in np.flatnonzero(~seen)]
-
-
-def _same(values: np.ndarray[Any, Any]) -> list[list[int]]:
-    """Groups of places that hold the same value, two or more."""
-    order = np.argsort(values, kind="stable")
-    ends = np.flatnonzero(np.diff(values[order]) != 0) + 1
-    sizes = np.diff(np.concatenate([[0], ends, [len(values)]]))
-    starts = np.concatenate([[0], ends])[sizes > 1]
-    return [order[start : start + size].tolist() for start, size in zip(starts, sizes[sizes > 1], strict=True)]
-
-
-def shared_out(counts: Counter[str], rows: int) -> tuple[Counter[str], int]:
-    """Counts that add up to `rows`: what is missing is given in the proportions of those there; and how many it was."""
-    seen = Counter({kind: n for kind, n in counts.items() if n})
-    total, left = sum(seen.values()), rows - sum(seen.values())
-    if left <= 0 or not total:
-        return seen, 0
-    out = Counter({kind: n + left * n // total for kind, n in seen.items()})
-    out[seen.most_common(1)[0][0]] += rows - sum(out.values())
-    return out, left
+def _mark(image: FileImage | BytesImage) -> str:
+    return str(hash(image.data)) if isinstance(image, BytesImage) else image.name

@@ -21,6 +21,7 @@ from shared.answers import gold_answer
 from shared.answers.extract import answer_blocks, boxed_contents
 from shared.benchmark_golds import LETTERS, mend_gold
 
+OPTION_PLACE = "place of an option instead of its letter"
 Form = Literal["guess", "text", "index", "index1"]
 """How a number beside options is meant: as it stands, or as an option's place counted from 0 or from 1."""
 
@@ -144,7 +145,7 @@ def _by_index(value: Any, choices: Sequence[str], *, first: int) -> Given:
         place = -1
     if not 0 <= place < len(choices):
         return Given(reason="missing_answer", detail=f"{value!r} is no place among {len(choices)} options from {first}")
-    return Given(LETTERS[place], ("place of an option instead of its letter",))
+    return Given(LETTERS[place], (OPTION_PLACE,))
 
 
 def _several(values: list[Any], choices: Sequence[str], form: Form) -> Given:

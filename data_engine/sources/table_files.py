@@ -23,7 +23,7 @@ from shared.errors import InfiMmrError
 if TYPE_CHECKING:
     import polars as pl
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 32_768
 BATCH_BYTES = 16 << 20
 """A batch ends at whichever comes first: a row may be a number or a picture of megabytes."""
 _CHUNK = 1 << 20

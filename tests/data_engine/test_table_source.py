@@ -518,3 +518,11 @@ def test_a_wrong_place_or_option_is_one_line(folder, tmp_path):
         assert "Traceback" not in done.stderr
         assert said in done.stderr
         assert done.stderr.count("error: ") == 1
+
+
+@pytest.mark.parametrize("name", list(shapes.SHAPES))
+def test_public_shapes_are_counted_alike_with_and_without_short_cuts(name, folder, monkeypatch):
+    place = shapes.SHAPES[name][0](folder)
+    assert census(place, quick=True) == census(place, quick=False)
+    monkeypatch.setattr(screening, "MOST_DECODED", 2)
+    assert census(place, quick=True)["images"] == shapes.SHAPES[name][3]

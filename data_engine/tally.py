@@ -1,0 +1,106 @@
+"""What is kept of a million rows to count them: hashes of their keys and problems, answers as columns, kinds as bytes.
+
+Input: rows taken, batch by batch. Output: which of them a build removes because they occur twice or with different
+answers, and how many there are of each kind of answer. About 50 bytes a row. Hashes are of 64 bits: among ten million
+rows the chance that two are taken for one is about 3e-6.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared.answers import ANSWER_KINDS, grade
+from shared.code_points import carried
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NOT_READ = -1
+"""In place of a kind: one that is told by the proportion of the others."""
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+"""The golden ratio's odd 64-bit multiple: keeps the hash of a key from cancelling that of its problem."""
+
+
+class Tally:
+    """Rows taken so far; `kinds` are places in `ANSWER_KINDS`, or `NOT_READ`."""
+
+    def __init__(self) -> None:
+        self._keys, self._problems, self._kinds = array("Q"), array("Q"), array("b")
+        self._answers: list[pl.Series] = []
+
+    def add(self, keys: pl.Series, problems: pl.Series, answers: pl.Series, kinds: np.ndarray[Any, Any]) -> None:
+        """Take rows: the source's keys, the problems (words, options, marks of pictures) and the answers as texts."""
+        if not len(keys):
+            return
+        problem = problems.hash().to_numpy()
+        with np.errstate(over="ignore"):
+            key = keys.hash().to_numpy() * _MIX ^ problem ^ answers.hash(1).to_numpy()
+        self._problems.frombytes(problem.tobytes())
+        self._keys.frombytes(key.tobytes())
+        self._kinds.frombytes(kinds.astype(np.int8).tobytes())
+        self._answers.append(answers)
+
+    def count(self) -> tuple[int, Counter[str], int, Counter[str]]:
+        """Rows that stay, answers by kind, how many of these are told by proportion, and removed rows by reason."""
+        import polars as pl
+
+        keys, problems = (np.frombuffer(part, dtype=np.uint64) for part in (self._keys, self._problems))
+        kinds = np.frombuffer(self._kinds, dtype=np.int8)
+        golds = pl.concat(self._answers) if self._answers else pl.Series("answer", [], dtype=pl.String)
+        removed: Counter[str] = Counter()
+        kept = np.ones(len(kinds), dtype=bool)
+        for place in _again(keys):
+            kept[place] = False
+            removed["duplicate_id"] += 1
+        for group in _same(problems, kept):
+            answers = list(dict.fromkeys(golds[place] for place in group))
+            if len(answers) > 1 and not all(grade(other, answers[0]).correct for other in answers[1:]):
+                kept[group] = False
+                removed["conflicting_answers"] += len(group)
+        rows = int(kept.sum())
+        counts = Counter({kind: int((kinds[kept] == place).sum()) for place, kind in enumerate(ANSWER_KINDS)})
+        return rows, *shared_out(counts, rows), removed
+
+
+def texts(values: Sequence[str]) -> pl.Series:
+    """Texts as a column; half characters, which occur in names of pictures only, are replaced."""
+    import polars as pl
+
+    try:
+        return pl.Series(values, dtype=pl.String)
+    except UnicodeEncodeError:
+        return pl.Series([carried(value) for value in values], dtype=pl.String)
+
+
+def _again(keys: np.ndarray[Any, Any]) -> list[int]:
+    """Places of values that occurred before."""
+    _, first = np.unique(keys, return_index=True)
+    seen = np.zeros(len(keys), dtype=bool)
+    seen[first] = True
+    return [int(place) for place in np.flatnonzero(~seen)]
+
+
+def _same(values: np.ndarray[Any, Any], kept: np.ndarray[Any, Any]) -> list[list[int]]:
+    """Groups of kept places that hold the same value, two or more."""
+    places = np.flatnonzero(kept)
+    order = places[np.argsort(values[places], kind="stable")]
+    ends = np.flatnonzero(np.diff(values[order]) != 0) + 1
+    starts = np.concatenate([[0], ends]).astype(np.int64)
+    sizes = np.diff(np.concatenate([starts, [len(order)]]))
+    return [order[start : start + size].tolist() for start, size in zip(starts, sizes, strict=True) if size > 1]
+
+
+def shared_out(counts: Counter[str], rows: int) -> tuple[Counter[str], int]:
+    """Counts that add up to `rows`: what is missing is given in the proportions of those there; and how many it was."""
+    seen = Counter({kind: n for kind, n in counts.items() if n})
+    total, left = sum(seen.values()), rows - sum(seen.values())
+    if left <= 0 or not total:
+        return seen, 0
+    out = Counter({kind: n + left * n // total for kind, n in seen.items()})
+    out[seen.most_common(1)[0][0]] += rows - sum(out.values())
+    return out, left
