@@ -101,15 +101,16 @@ def ask_items(
     """
     from shared.prompts import SETS, load_prompt
     from shared.store import Store, default_store_url
-    from shared.vlm.checkpoint import prompt_set_for
+    from shared.vlm.checkpoint import maker, prompt_set_for
 
     spec, reads_images = engine_spec(checkpoint, items, settings)
-    cache = AnswerCache(Store.open(default_store_url(store)), spec.identity())
+    cache = AnswerCache(Store.open(default_store_url(store)), spec.identity(), maker(spec))
     prompts = settings.prompts or prompt_set_for(checkpoint)
     system = load_prompt(settings.system_prompt, prompts).text
     asks = _asks(task, items, settings, spec, system, prompts)
     answers = cache.find([ask.key for ask in asks])
     stored = len(answers)
+    elsewhere = cache.made_elsewhere([ask.key for ask in asks])
     for ask in asks:
         if ask.key not in answers and (failure := _unaskable(ask.item, reads_images=reads_images)):
             answers[ask.key] = StoredAnswer("", 0, 0, truncated=False, failure=failure)
@@ -136,6 +137,7 @@ def ask_items(
         **sampling,
         "asked": len(pending),
         "from_store": stored,
+        "made_elsewhere": elsewhere,
     }
     return Asked([(ask.item, ask.sample, answers[ask.key]) for ask in asks], spec.record(), record)
 

@@ -3,18 +3,22 @@
 A context is what answered (checkpoint hash, number type, pixels, context length); a key is what was asked (system
 prompt, question text, image hashes, sampling and its seed). An interrupted evaluation continues, an unchanged one asks
 nothing, and a changed scorer re-scores without asking. Layout: `evaluations/<context>/<segment>.parquet`,
-small immutable segments.
+small immutable segments, each of which says in its metadata which library and code made its answers. Neither is part of
+the context: what raises it is `shared.vlm.spec.ASKING_REVISIONS`.
 """
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.store import Store
+
+_MAKER = b"made_by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,9 @@ class StoredAnswer:
 class AnswerCache:
     """Answers of one context. `identity` names what answered; only successful answers are kept."""
 
-    def __init__(self, store: Store, identity: dict[str, Any]) -> None:
+    def __init__(self, store: Store, identity: dict[str, Any], made_by: str = "") -> None:
+        self._made_by = made_by
+        self._elsewhere: dict[str, str] = {}
         self._store = store
         self.context = fingerprint(identity)
         self._folder = f"evaluations/{self.context[:32]}"
@@ -42,6 +48,10 @@ class AnswerCache:
         if self._known is None:
             self._known = self._load()
         return {key: self._known[key] for key in keys if key in self._known}
+
+    def made_elsewhere(self, keys: Sequence[str]) -> dict[str, int]:
+        """Known answers among `keys` that other code or another version of the engine made: maker -> answers."""
+        return dict(sorted(Counter(self._elsewhere[key] for key in set(keys) if key in self._elsewhere).items()))
 
     def keep(self, answers: dict[str, StoredAnswer]) -> None:
         """Store answers now; failures are left out, so that they are asked again."""
@@ -60,6 +70,7 @@ class AnswerCache:
                 "truncated": [answer.truncated for answer in good.values()],
             }
         )
+        table = table.replace_schema_metadata({_MAKER: self._made_by})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         data = buffer.getvalue()
@@ -74,8 +85,12 @@ class AnswerCache:
         for entry in self._store.list(self._folder):
             if not entry.path.endswith(".parquet"):
                 continue
-            for row in pq.read_table(io.BytesIO(self._store.get(entry.path))).to_pylist():
+            table = pq.read_table(io.BytesIO(self._store.get(entry.path)))
+            maker = (table.schema.metadata or {}).get(_MAKER, b"").decode()
+            for row in table.to_pylist():
                 key = row.pop("key")
+                if maker != self._made_by:
+                    self._elsewhere[key] = maker or "code that does not say"
                 known[key] = StoredAnswer(**row)
         return known
 

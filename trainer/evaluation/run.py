@@ -58,6 +58,7 @@ def evaluate_checkpoint(
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()  # over all benchmarks
+    elsewhere: Counter[str] = Counter()
     document: dict[str, Any] = {"checkpoint": str(checkpoint), "benchmarks": {}}
     for name in names:
         with progress.step(name):
@@ -66,7 +67,8 @@ def evaluate_checkpoint(
         document["benchmarks"][name] = {**summarise(task(name), scored), "source": sets[name].record}
         progress.say(_accuracy_text(name, document["benchmarks"][name]))
         counts.update({key: asked.record[key] for key in ("asked", "from_store")})
-        asking = {**asked.record, **counts}
+        elsewhere.update(asked.record["made_elsewhere"])
+        asking = {**asked.record, **counts, "made_elsewhere": dict(elsewhere)}
         document |= {"engine": asked.engine, "asking": asking, "seconds": round(time.monotonic() - started, 3)}
         rows += output_rows(scored)
         if output is not None:
