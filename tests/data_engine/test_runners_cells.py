@@ -11,7 +11,10 @@ from data_engine.runners.ray_data import RayRunner, _actor_options
 from shared.errors import InfiMmrError
 from shared.vlm import EngineSpec
 
-ASKS = [Ask(f"k{n}", f"text <image> {n}", "be kind" if n % 2 else "", ("a" * 64,) * (n % 3)) for n in range(10)]
+ASKS = [
+    Ask(f"k{n}", f"text <image> {n}", "be kind" if n % 2 else "", ("a" * 64,) * (n % 3), n if n > 4 else None)
+    for n in range(10)
+]
 
 
 def test_asks_come_back_as_they_were_in_batches_of_the_asked_size():
