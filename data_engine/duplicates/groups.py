@@ -4,8 +4,9 @@ Input: texts, their table (hashes and signatures), picture prints, answers, and 
 every row that repeats a better one, which one and why.
 
 Text first: near texts are few, so only their pictures are decoded and compared. The same words about another picture
-are another problem, and so are the same words with one other number, sign or name. Every duplicate reported is checked
-directly against the row that stays, on tokens: a chain of near texts never removes a row that is unlike the one kept.
+are another problem, and so are the same words with one other number, sign or name, or nearly the same words with
+another answer. Every duplicate reported is checked directly against the row that stays, on tokens: a chain of near
+texts never removes a row that is unlike the one kept.
 
 Cost: linear in the text. Rows with equal words about m different pictures are compared picture with picture, m * m / 2
 hash distances at 1 ns each.
@@ -14,6 +15,7 @@ Not covered: which rows take part and what is removed in the end (the step, asse
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 KEEPERS = 64
 """Rows of one cluster that stay and are compared with those that follow; a row beyond all of them stays as well."""
 
+_SPELLING = re.compile(r"[\s$]|\\boxed|[{}]|\.$")
 _BLOCK = 1024
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -221,13 +224,22 @@ class _Checker:
         if how is None or (how == "perceptual" and self.rows.answers[row].strip() != self.rows.answers[of].strip()):
             return None
         score = self._jaccard(row, of)
-        if score < self.rules.threshold:
+        if score < self.rules.threshold or (score < 1.0 and self.rules.same_numbers and not self._same_answer(row, of)):
             return None
         return Duplicate(row, of, score, cluster, how, bits)
 
     def _same_symbols(self, row: int, of: int) -> bool:
         ours, theirs = self.rows.texts[row] or "", self.rows.texts[of] or ""
         return ours == theirs or telling_symbols(ours) == telling_symbols(theirs)
+
+    def _same_answer(self, row: int, of: int) -> bool:
+        """Whether two golds are spelled alike, dollars, blanks and letter case aside.
+
+        Near texts with other answers are other problems (another name, another colour); one problem whose answer is
+        spelled in two ways is kept twice, which costs less.
+        """
+        one, two = (_SPELLING.sub("", self.rows.answers[place]).casefold() for place in (row, of))
+        return one == two
 
     def _pictures(self, row: int, of: int) -> tuple[How | None, int | None]:
         ours, theirs = self.rows.pictures[row], self.rows.pictures[of]

@@ -49,6 +49,31 @@ def test_other_numbers_and_other_operators_are_other_problems(run):
     assert pairs(run(rows, same_numbers=False)) == {("b", "a"), ("d", "c")}
 
 
+def test_nearly_the_same_words_with_another_answer_are_another_problem(run):
+    """One name or colour differs, which no list of signs could hold."""
+    other = LONG.format(12).replace("then?", "there?")
+    assert pairs(run([("a", LONG.format(12), [], [], "78"), ("b", other, [], [], "91")])) == set()
+    assert pairs(run([("a", LONG.format(12), [], [], "$78$"), ("b", other, [], [], "78")])) == {("b", "a")}
+    same = [("a", LONG.format(12), [], [], "78"), ("b", LONG.format(12).upper(), [], [], "91")]
+    result = run(same)
+    assert pairs(result) == {("b", "a")}
+    assert result.annotations["conflict"].to_list() == [True]
+
+
+def test_one_symbol_within_a_long_text_makes_another_problem(run):
+    texts = [
+        ("x > 0 and x < 9", "x > 0 and x > 9"),
+        (r"a \leq b", r"a \geq b"),
+        ("3 red and 5 blue", "5 red and 3 blue"),
+        ("the largest row", "the smallest row"),
+        ("x² wide", "x³ wide"),
+    ]
+    for one, two in texts:
+        rows = [("a", LONG.format(12) + one), ("b", LONG.format(12) + two)]
+        assert pairs(run(rows)) == set(), (one, two)
+        assert pairs(run(rows, same_numbers=False)) == {("b", "a")}, "near enough for the text alone"
+
+
 def test_the_same_words_about_another_picture_stay(run, step_world):
     pictures = step_world.Pictures()
     shown = [pictures.add(step_world.drawing(seed)) for seed in range(12)]
