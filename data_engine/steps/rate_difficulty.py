@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from data_engine.asking import told_elsewhere
 from data_engine.grading import grade_outputs, grader_hash, verdicts_table
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
@@ -29,6 +30,7 @@ from shared.config import Strict
 from shared.fingerprint import fingerprint
 from shared.placeholders import harmless_question
 from shared.prompts import load_prompt, render
+from shared.vlm.checkpoint import maker
 from shared.vlm.spec import EngineSpec, Sampling
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     table = _answers(context, settings)
     wanted = [f"{key}/{number}" for key in dict.fromkeys(keys.values()) for number in numbers]
     missing = table.missing(wanted)
+    elsewhere = table.made_elsewhere(wanted)
     warnings = _ask(context, settings, table, rows, keys, missing) if missing else []
     verdicts = verdicts_table(context)
     frames = [
@@ -89,6 +92,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         for start in range(0, rows.height, _PART_ROWS)
     ]
     annotations = pl.concat([pl.DataFrame(schema=_frame_schema()), *frames])
+    warnings += told_elsewhere(NAME, elsewhere)
     lost = len(table.missing(wanted))
     if lost:
         warnings.append(f"{NAME}: {lost} of {len(wanted)} answers could not be had; their rows are rated by the others")
@@ -100,7 +104,9 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         seconds=time.monotonic() - started,
         warnings=warnings,  # a row that could not be rated stays: it has no rating
         record={
-            "models": [{"step": NAME, **settings.engine.record(), "sampling": _drawn(settings)}],
+            "models": [
+                {"step": NAME, **settings.engine.record(), "sampling": _drawn(settings), "made_elsewhere": elsewhere}
+            ],
             "prompts": [{"step": NAME, "name": file.name, "sha256": file.sha256} for file in (system, question)],
             "grader": grader_hash(),
         },
@@ -154,7 +160,8 @@ def _answers(context: StepContext, settings: Settings) -> StoredCells:
     values = pa.schema(
         [("text", pa.string()), ("tokens", pa.int32()), ("prompt_tokens", pa.int32()), ("finish_reason", pa.string())]
     )
-    return StoredCells(context.store, NAME, fingerprint(asked), values=values, about=about)
+    made_by = maker(settings.engine)
+    return StoredCells(context.store, NAME, fingerprint(asked), values=values, about=about, made_by=made_by)
 
 
 def _ask(  # noqa: PLR0917 - what `run` found out
