@@ -6,7 +6,7 @@ Importing this package loads neither torch, ray, sympy nor math-verify.
 """
 
 from shared.answers.check import check_gold, neighbours, perturb
-from shared.answers.extract import extract_answer
+from shared.answers.extract import extract_answer, split_thinking
 from shared.answers.final import final_answer
 from shared.answers.golds import GoldAnswer, gold_answer
 from shared.answers.grade import answer_kind, grade, grade_many, grade_output
@@ -37,4 +37,5 @@ __all__ = [
     "neighbours",
     "options_of",
     "perturb",
+    "split_thinking",
 ]

@@ -27,6 +27,16 @@ def answer_region(text: str) -> str:
     return region if reopened < 0 else region[:reopened]
 
 
+def split_thinking(text: str) -> tuple[str, str]:
+    """The thinking and what follows it, for people; a `<think>` that is never closed leaves nothing to follow."""
+    start = text.lstrip()
+    if start.startswith(_THINK_OPEN):
+        thinking, _, rest = start[len(_THINK_OPEN) :].partition(_THINK_CLOSE)
+        return thinking, rest
+    before, closed, rest = text.partition(_THINK_CLOSE)  # the chat template of some models opens it
+    return (before, rest) if closed else ("", text)
+
+
 def boxed_contents(text: str) -> list[str]:
     r"""Contents of the outermost balanced `\boxed{...}` in order. Boxes that are never closed are left out.
 

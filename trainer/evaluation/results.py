@@ -21,7 +21,7 @@ from shared.binomial import exact_interval
 from shared.errors import InfiMmrError
 from shared.whole_file import write_whole
 from trainer.evaluation.scoring import Scored
-from trainer.evaluation.statistics import mcnemar, mean, pass_at_k, standard_error
+from trainer.evaluation.statistics import PairedTest, mcnemar, mean, pass_at_k, standard_error
 from trainer.evaluation.task import Item, Status, Task
 from trainer.evaluation.tasks import task
 
@@ -280,48 +280,68 @@ def read_result(folder: Path) -> dict[str, Any]:
 def compare(first: Path, second: Path) -> dict[str, dict[str, Any]]:
     """Paired test of two results, per benchmark, on the items that both scored (first outputs).
 
-    Items that share a key but not their question and gold (another version of the benchmark) are no pairs: they are
-    left out and counted in `other_items`.
+    Raises:
+        InfiMmrError: a folder without results, or no item in common.
+
+    """
+    tests: dict[str, dict[str, Any]] = {}
+    for benchmark, found in paired_rows(first, second).items():
+        test = paired_test(found.rows)
+        tests[benchmark] = {**asdict(test), "other_items": found.other_items}
+    return tests
+
+
+class Paired(NamedTuple):
+    """Outputs of two results about the same items of one benchmark."""
+
+    rows: list[tuple[dict[str, Any], dict[str, Any]]]
+    other_items: int
+    """Items that share a key but not their question and gold (another version of the benchmark): no pairs."""
+
+
+def paired_rows(first: Path, second: Path, more: Sequence[str] = ()) -> dict[str, Paired]:
+    """Rows of `outputs.parquet` that two results have of the same items, by benchmark; `more` names further columns.
 
     Raises:
         InfiMmrError: a folder without results, or no item in common.
 
     """
-    scores = [_statuses(folder) for folder in (first, second)]
-    tests: dict[str, dict[str, Any]] = {}
-    for benchmark in sorted({key[0] for key in scores[0]} & {key[0] for key in scores[1]}):
-        shared = sorted(key for key in scores[0].keys() & scores[1].keys() if key[0] == benchmark)
-        common = [key for key in shared if scores[0][key].asked == scores[1][key].asked]
-        if common:
-            pairs = [[table[key].correct for key in common] for table in scores]
-            clusters = [scores[0][key].cluster for key in common]
-            test = asdict(mcnemar(pairs[0], pairs[1], clusters))
-            tests[benchmark] = {**test, "other_items": len(shared) - len(common)}
-    if not tests:
+    tables = [_first_outputs(folder, more) for folder in (first, second)]
+    found: dict[str, Paired] = {}
+    for benchmark in sorted({key[0] for key in tables[0]} & {key[0] for key in tables[1]}):
+        shared = sorted(key for key in tables[0].keys() & tables[1].keys() if key[0] == benchmark)
+        pairs = [(tables[0][key], tables[1][key]) for key in shared]
+        same = [(a, b) for a, b in pairs if (a["question"], a["gold"]) == (b["question"], b["gold"])]
+        if same:
+            found[benchmark] = Paired(same, len(pairs) - len(same))
+    if not found:
         message = f"{first} and {second} share no scored item"
         raise InfiMmrError(message, "Compare evaluations of the same benchmarks")
-    return tests
+    return found
 
 
-class _Status(NamedTuple):
-    correct: bool
-    cluster: str
-    asked: tuple[str, str]
+def paired_test(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> PairedTest:
+    """The paired test of rows about the same items; items of one problem are known by benchmark and `cluster`."""
+    sides = [[pair[side]["status"] == Status.CORRECT.value for pair in rows] for side in (0, 1)]
+    return mcnemar(sides[0], sides[1], [(first["benchmark"], first["cluster"]) for first, _ in rows])
 
 
-def _statuses(folder: Path) -> dict[tuple[str, str], _Status]:
+def _first_outputs(folder: Path, more: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Scored first outputs by benchmark and item."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = folder / OUTPUTS_FILE
     if not path.is_file():
         message = f"{folder} holds no {OUTPUTS_FILE}"
         raise InfiMmrError(message, "Name a folder that `trainer evaluate` wrote")
-    columns = ["benchmark", "item", "sample", "status", "cluster", "question", "gold"]
-    table = pq.read_table(path, columns=columns).to_pylist()
+    columns = ["benchmark", "item", "sample", "status", "cluster", "question", "gold", *more]
+    try:
+        table = pq.read_table(path, columns=columns).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise InfiMmrError(f"{path} is not a file of `trainer evaluate`", "Evaluate again") from error
     return {
-        (row["benchmark"], row["item"]): _Status(
-            row["status"] == Status.CORRECT.value, row["cluster"], (row["question"], row["gold"])
-        )
+        (row["benchmark"], row["item"]): row
         for row in table
         if row["sample"] == 0 and row["status"] != Status.UNSCORED.value
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.answers import split_thinking
 from shared.number_text import human_seconds
 from trainer.evaluation.results import other_items
 from trainer.evaluation.tasks import shown_task as task
@@ -245,7 +246,7 @@ def _rollouts(runs: Sequence[Run]) -> list[dict[str, Any]]:
             for digest in row["image_hashes"]:
                 if digest not in urls:
                     urls[digest] = data_url(run.pictures[digest]) if digest in run.pictures else None
-            thinking, answer = split_output(str(row.get("output") or ""))
+            thinking, answer = (part.strip() for part in split_thinking(str(row.get("output") or "")))
             rows.append({
                 "run": run.name, "colour": place % COLOURS, "step": row.get("step"),
                 "prompt_id": row.get("prompt_id") or "",
@@ -260,14 +261,13 @@ def _rollouts(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def split_output(output: str) -> tuple[str, str]:
-    """The thinking and the rest of an output; all of it is the rest where it has no closed thinking."""
-    match = re.match(r"\s*<think>(.*?)</think>(.*)", output, re.DOTALL)
-    return (match[1].strip(), match[2].strip()) if match else ("", output.strip())
-
-
 def render(report: Report) -> str:
     """The page as text."""
+    return render_page("page.html", report=report)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template of the folder `page` with its style and script; what it is given is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
 
@@ -282,5 +282,5 @@ def render(report: Report) -> str:
     environment.filters["svg"] = Markup  # only charts, which this project drew and escaped itself
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     # Style and script are this project's own files.
-    values = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
-    return environment.get_template("page.html").render(report=report, **values)
+    own = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
+    return environment.get_template(template).render(**own, **values)

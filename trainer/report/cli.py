@@ -1,4 +1,4 @@
-"""Adds `trainer report` to the command line. Parses only; the rooms behind it are imported when it runs."""
+"""Adds `report` and `compare` to the command line. Parses only; the rooms behind it are imported when it runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from shared.command import run_command
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command `report` to `app`."""
+    """Add the commands to `app`."""
     app.command("report")(report)
+    app.command("compare")(compare)
 
 
 def report(
@@ -42,6 +43,37 @@ def report(
         scores = {row["name"]: [cell["value"] for cell in row["cells"]] for row in built.table}
         accuracy = {name: dict(zip(names, values, strict=True)) for name, values in scores.items()}
         return {"html": str(html) if html else None, "accuracy": accuracy}
+
+    run_command(work, as_json=as_json)
+
+
+def compare(  # noqa: PLR0917 - typer turns each parameter into an option
+    first: Annotated[Path, typer.Argument(help="Evaluation folder, or run folder that was evaluated.")],
+    second: Annotated[Path, typer.Argument(help="Another, scored on the same items.")],
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page with won and lost items.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATH: where pictures of a benchmark's items are, for the page.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Store of the benchmarks' dataset versions.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Compare two results item by item. Won and lost, a paired exact test, a page with both outputs."""
+
+    def work() -> dict[str, Any]:
+        from trainer.evaluation.items import parse_sources
+        from trainer.report.compare import compare_runs, page, results_folder
+        from trainer.report.text import print_comparison
+
+        sources = parse_sources(source or [])
+        found = compare_runs(first, second)
+        document = found.document()
+        if not as_json:
+            print_comparison(document)
+        if html is not None:
+            _write(html, page(found, results_folder(first), sources, store))
+            if not as_json:
+                sys.stderr.write(f"page: {html}\n")
+        return {**document, "html": str(html) if html else None}
 
     run_command(work, as_json=as_json)
 

@@ -21,8 +21,16 @@ def data_url(file: Path, longest: int = LONGEST_SIDE) -> str | None:
     try:
         if not file.is_file() or file.stat().st_size > LARGEST_FILE:
             return None
-        image = decode_rgb(file.read_bytes())
-    except (ImageRefused, OSError):
+        return picture_url(file.read_bytes(), longest)
+    except OSError:
+        return None
+
+
+def picture_url(data: bytes, longest: int = LONGEST_SIDE) -> str | None:
+    """Likewise of encoded bytes."""
+    try:
+        image = decode_rgb(data)
+    except ImageRefused:
         return None
     image.thumbnail((longest, longest))
     best: tuple[str, bytes] | None = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trainer.evaluation.tasks import shown_task
 from trainer.report.build import Report
 from trainer.report.charts import sparkline
 from trainer.report.collect import CURVES, Run
@@ -34,6 +36,24 @@ def print_report(report: Report, runs: Sequence[Run], console: Console | None = 
                 console.print(f"{head} {sparkline(values)}  {values[0]:.3g} → {values[-1]:.3g}", highlight=False)
     for note in report.notes:
         console.print(Text(note, style="dim"))
+
+
+def print_comparison(document: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what `trainer compare` counted, to stderr."""
+    console = console or Console(stderr=True)
+    table = Table(title=f"{document['first']} (first), {document['second']} (second)", title_justify="left",
+                  box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
+    table.add_column("", overflow="fold")
+    for name in ("items", "both", "only first", "only second", "neither", "points", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = {shown_task(name).title: counts for name, counts in document["benchmarks"].items()}
+    for title, row in {**rows, **({"all": document} if len(rows) > 1 else {})}.items():
+        counts = [str(row[key]) for key in ("items", "both", "only_first", "only_second", "neither")]
+        points = f"{100 * row['difference']:+.2f} ±{100 * row['stderr']:.2f}"
+        table.add_row(title, *counts, points, f"{row['p_value']:.3g}")
+    console.print(table)
+    if document["other_items"]:
+        console.print(f"  {document['other_items']} items were asked otherwise and are left out", highlight=False)
 
 
 def _table(title: str, report: Report) -> Table:

@@ -10,8 +10,9 @@ from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner
 
+from shared.answers import split_thinking
 from shared.errors import InfiMmrError
-from trainer.report.build import build, render, split_output
+from trainer.report.build import build, render
 from trainer.report.charts import Series, line_chart, sparkline, ticks
 from trainer.report.cli import register
 from trainer.report.collect import CURVES, collect, differences, starts
@@ -220,5 +221,5 @@ def test_sparklines_follow_the_curve():
 
 
 def test_outputs_are_split_into_thinking_and_answer():
-    assert split_output("<think>a</think>b") == ("a", "b")
-    assert split_output("<think>a") == ("", "<think>a")
+    assert split_thinking("<think>a</think>b") == ("a", "b")
+    assert split_thinking("<think>a") == ("a", "")
