@@ -51,6 +51,7 @@ _NAMES = {
 """Best first; compared without letter case, blanks, hyphens and underscores."""
 _CONTEXT = ("hint", "context", "passage", "input", "body", "premise")
 """Columns that often hold a part of the problem beside the question: told, never taken unasked."""
+_MOST_DISTINCT = 0.9
 _FAMILIES = {
     "choices": (r"[A-H]", r"option[_ ]?[A-H1-8]", r"choice[_ ]?[A-H1-8]"),
     "images": (r"image[_ ]?\d{1,2}", r"img[_ ]?\d{1,2}"),
@@ -91,14 +92,7 @@ def guess_columns(records: Sequence[Mapping[str, Any]], told: Mapping[str, Seque
 
     """
     known = list(dict.fromkeys(_known(records)))
-    columns: dict[str, tuple[str, ...]] = {}
-    for role, names in told.items():
-        if role not in ROLES:
-            raise UsageError(f"{what}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
-        for name in names:
-            if name not in known and all(value_at(record, name) is None for record in records):
-                raise InfiMmrError(f"{what}: no column {name!r} for the role {role}", did_you_mean(name, known))
-        columns[role] = tuple(names)
+    columns = _told(records, known, told, what)
     notes: list[str] = []
     for role in ROLES:
         if role in columns:
@@ -113,9 +107,44 @@ def guess_columns(records: Sequence[Mapping[str, Any]], told: Mapping[str, Seque
                 f"{what}: no column could be taken as {role} (columns: {', '.join(known[:40]) or 'none'})",
                 f'Name it in the recipe: [source.columns] {role} = "..."',
             )
+    if "question" not in told and (story := _story(records, known, columns)):
+        columns["question"] = (story, *columns["question"])
+        notes.append(f"{story} stands before the question: the same questions are asked about different ones")
     notes += _doubts(records, known, columns, told)
     ordered = {role: columns[role] for role in ROLES if columns.get(role)}
     return Guess(ordered, tuple(notes), tuple(known))
+
+
+def _told(
+    records: Sequence[Mapping[str, Any]], known: Sequence[str], told: Mapping[str, Sequence[str]], what: str
+) -> dict[str, tuple[str, ...]]:
+    """What the recipe tells, checked against the columns that are there."""
+    for role, names in told.items():
+        if role not in ROLES:
+            raise UsageError(f"{what}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
+        for name in names:
+            if name not in known and all(value_at(record, name) is None for record in records):
+                raise InfiMmrError(f"{what}: no column {name!r} for the role {role}", did_you_mean(name, known))
+    return {role: tuple(names) for role, names in told.items()}
+
+
+def _story(records: Sequence[Mapping[str, Any]], known: Sequence[str], columns: Mapping[str, tuple[str, ...]]) -> str:
+    """A column that tells what the questions are about, as SVAMP's Body; empty where there is none.
+
+    It is there in nearly all records; without it the questions repeat, with it they do not.
+    """
+    question = columns["question"][0]
+    asked = [value_at(record, question) for record in records]
+    if "images" in columns or len({str(one) for one in asked}) > _MOST_DISTINCT * len(asked):
+        return ""
+    for name in known:
+        if _plain(name) in _CONTEXT and name not in columns["question"]:
+            told = [value_at(record, name) for record in records]
+            filled = sum(isinstance(text, str) and bool(text.strip()) for text in told)
+            pairs = {(str(text), str(one)) for text, one in zip(told, asked, strict=True)}
+            if filled > _MOST_DISTINCT * len(told) and len(pairs) > _MOST_DISTINCT * len(told):
+                return name
+    return ""
 
 
 def _known(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:

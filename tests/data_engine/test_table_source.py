@@ -358,6 +358,19 @@ def test_several_answers_are_one_value_the_most_frequent_or_all_of_them(folder):
     assert found[4].reason == "missing_answer"
 
 
+def test_a_story_that_tells_repeated_questions_apart_stands_before_them(folder):
+    rows = [{"Body": f"Ann has {i} pens.", "Question": "How many pens has she?", "Answer": str(i)} for i in range(20)]
+    shapes.jsonl(rows, folder / "d.jsonl")
+    source = open_table(SourceSettings(reader="table", location=str(folder)), "source")
+    assert source.columns["question"] == ("Body", "Question")
+    assert "Body stands before the question" in source.notes[0]
+    assert next(source.rows()).question == "Ann has 0 pens.\nHow many pens has she?"
+    told = {"question": "Question"}
+    assert open_table(SourceSettings(reader="table", location=str(folder), columns=told), "s").columns["question"] == (
+        "Question",
+    )
+
+
 def test_pass_rates_fill_the_difficulty_and_other_values_stay_in_extra(folder):
     rows = [
         {"question": "q", "answer": "1", "pass_rate": 0.25, "level": 4},
