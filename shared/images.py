@@ -298,7 +298,7 @@ def _opened(data: bytes, limits: ImageLimits) -> PilImage.Image:
     except MemoryError:  # says nothing about the picture, and must not be remembered as if it did
         raise
     except Exception as error:
-        raise ImageRefused(_why_failed(error, "not_an_image"), f"{type(error).__name__}: {error}") from error
+        raise ImageRefused(_why_failed(error, _why_unidentified(data)), f"{type(error).__name__}: {error}") from error
     try:
         _check_size(image.width, image.height, limits)
     except ImageRefused:
@@ -339,12 +339,13 @@ def _load(image: PilImage.Image) -> None:
 
 _UNSUPPORTED = (b"%PDF", b"%!PS", b"\xc5\xd0\xd3\xc6", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\1\0", b"8BPS")
 """PDF, EPS (plain, and with a preview), JPEG XL (bare, and boxed), ICO, PSD."""
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
 
 
 def _why_failed(error: Exception, otherwise: Reason) -> Reason:
     """Pillow refuses text chunks that unpack to more than it allows with a `ValueError` of its own."""
-    return "bomb" if isinstance(error, ValueError) and "too large" in str(error) else otherwise
+    refused = isinstance(error, ValueError) and ("too large" in str(error) or "Too much memory" in str(error))
+    return "bomb" if refused else otherwise
 
 
 def _why_unidentified(data: bytes) -> Reason:

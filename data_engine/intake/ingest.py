@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from shared.progress import Task
     from shared.store import Store
 
-INSPECTION_VERSION = 1
+INSPECTION_VERSION = 2
 """Raised when `inspect_image` decides otherwise for the same bytes."""
 
 _WINDOW = 128

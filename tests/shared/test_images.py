@@ -28,6 +28,14 @@ def encoded(mode="RGB", size=(40, 30), colour=None, form="PNG", **options):
     return out.getvalue()
 
 
+def with_text_chunk(length):
+    """A small picture whose comment unpacks to more than Pillow takes."""
+    packed = b"comment\0\0" + zlib.compress(b"a" * length)
+    chunk = struct.pack(">I", len(packed)) + b"zTXt" + packed + struct.pack(">I", zlib.crc32(b"zTXt" + packed))
+    data = encoded(size=(64, 64))
+    return data[:33] + chunk + data[33:]
+
+
 def bomb_png(side):
     """A header that promises `side` x `side` pixels over a few bytes of data."""
 
@@ -53,6 +61,9 @@ def bomb_png(side):
         (encoded(size=(300, 300), form="JPEG")[:-200], "truncated"),
         (encoded(size=(300, 300), colour=(9, 8, 7))[:-60], "truncated"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
+        (encoded(size=(300, 300), form="WEBP")[:-60], "truncated"),
+        (encoded(size=(300, 300), form="JPEG2000")[:60], "truncated"),
+        (with_text_chunk(2_000_000), "bomb"),
     ],
 )
 def test_what_cannot_be_used_has_a_typed_reason(data, reason):
