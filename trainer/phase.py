@@ -227,7 +227,7 @@ class ClusterSettings(Strict):
     zero_stage: Literal[1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage.")
     adam_offload: bool = Field(default=False, description="Keep Adam's states in host memory.")
     attention: Literal["sdpa", "flash_attention_2", "eager"] = Field(
-        default="sdpa", description="Attention of the trained model; flash_attention_2 needs flash-attn."
+        default="sdpa", description="Attention of the trained model; flash_attention_2 needs flash-attn and CUDA."
     )
     sleep: bool = Field(default=True, description="vLLM and DeepSpeed give their GPU memory to each other in turns.")
 

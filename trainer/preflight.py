@@ -58,9 +58,11 @@ def check_compiler(headers: str | None = None) -> None:
 
 
 def check_attention(phase: Phase, device: Literal["cuda", "cpu"]) -> None:
-    """Refuse attention of flash-attn where it is not installed; a CPU takes sdpa whatever is named."""
+    """Refuse attention of flash-attn where it is not installed, or without CUDA."""
     wanted = phase.cluster.attention
-    if device == "cuda" and wanted == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+    if wanted == "flash_attention_2" and device == "cpu":
+        raise InfiMmrError(f"cluster.attention is {wanted}, which needs CUDA", "leave it at eager or sdpa")
+    if wanted == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         raise InfiMmrError(
             f"cluster.attention is {wanted}, but flash_attn is not installed",
             "leave it at sdpa, or install a flash-attn that was built for this torch",

@@ -90,7 +90,7 @@ def test_without_cuda_one_pretended_gpu_gloo_and_plain_attention():
     parsed = parse_with_openrlhf(arguments_of("mre", "local"))
     assert parsed.vllm.sync_backend == "gloo"
     assert parsed.vllm.enforce_eager
-    assert parsed.ds.attn_implementation == "sdpa"
+    assert parsed.ds.attn_implementation == "eager"
     assert (parsed.actor.num_nodes, parsed.actor.num_gpus_per_node, parsed.vllm.num_engines) == (1, 1, 1)
     assert not parsed.vllm.enable_sleep
 

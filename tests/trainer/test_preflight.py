@@ -118,7 +118,9 @@ def test_flash_attention_that_is_asked_for_and_absent(mini_store, tmp_path):
     phase = load_phase("mre", "full", ["cluster.attention=flash_attention_2"])
     with pytest.raises(InfiMmrError, match=r"flash_attention_2, but flash_attn is not installed.*leave it at sdpa"):
         preflight.check_attention(phase, "cuda")
-    preflight.check_attention(phase, "cpu")
+    with pytest.raises(InfiMmrError, match="needs CUDA"):
+        preflight.check_attention(phase, "cpu")
+    preflight.check_attention(load_phase("mre", "local"), "cpu")
     preflight.check_attention(load_phase("mre", "full"), "cuda")
 
 

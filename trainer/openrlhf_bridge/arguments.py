@@ -78,7 +78,7 @@ def openrlhf_arguments(
         phase: The resolved phase.
         paths: Folders and files of the run.
         prompts: Rows of the prompt file (a whole number of steps) and most pictures in one prompt.
-        device: `cpu` takes gloo, eager mode and SDPA attention on one pretended GPU; `cuda` takes the phase's cluster.
+        device: `cpu` takes gloo and eager mode on one pretended GPU; `cuda` takes the phase's cluster.
         resume: Continue from the newest state in `paths.states`.
         agent: File of the agent; the bridge's own by default.
 
@@ -110,7 +110,7 @@ def openrlhf_arguments(
         "ds.enable_sleep": cuda and phase.cluster.sleep,
         "ds.zero_stage": phase.cluster.zero_stage,
         "ds.adam_offload": phase.cluster.adam_offload,
-        "ds.attn_implementation": phase.cluster.attention if cuda else "sdpa",
+        "ds.attn_implementation": phase.cluster.attention,
         "ds.param_dtype": "bf16",
         "actor.gradient_checkpointing_enable": train.gradient_checkpointing,
         "actor.freeze_visual_encoder": phase.model.freeze_vision,
