@@ -83,6 +83,25 @@ def test_a_served_checkpoint_is_asked_once_and_an_unchanged_evaluation_costs_not
     assert pq.read_table(out / "outputs.parquet").num_rows == 12
 
 
+def test_a_task_file_is_asked_in_its_own_words_and_scored_by_its_own_scorer(server, tmp_path):
+    rows = [
+        {"nr": f"n{n}", "ask": f"What is {n} + 2?", "total": n + 2.04, "kind": "odd" if n % 2 else "even"}
+        for n in range(6)
+    ]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "near.toml").write_text(
+        'question = "{question} Think of {kind} numbers."\nscorer = "relaxed"\nrelative_tolerance = 0.01\n'
+        'groups = { by_kind_of_sum = "kind" }\n[source]\nlocation = "sums.jsonl"\nkeep = ["kind"]\n'
+        'columns = { id = "nr", question = "ask", answer = "total" }\n'
+    )
+    store = str(tmp_path / "store")
+    found = evaluate_checkpoint("served", [str(tmp_path / "near.toml")], store, settings=settings(server))
+    result = found["benchmarks"]["near"]
+    assert "What is 3 + 2? Think of odd numbers." in json.dumps(server.asked)
+    assert (result["n"], result["correct"]) == (6, 3), "0.04 is within 1% of 4 and more, not of 2 and 3"
+    assert {name: group["n"] for name, group in result["by_kind_of_sum"].items()} == {"even": 3, "odd": 3}
+
+
 def test_what_was_asked_and_known_counts_over_all_benchmarks(server, sums, tmp_path):
     more = tmp_path / "more.jsonl"
     rows = [{"question": f"What is {n} + 2?", "answer": f"So.\n#### {n + 2}"} for n in range(100, 107)]

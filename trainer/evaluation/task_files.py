@@ -313,13 +313,14 @@ def _own_scorer(words: str, path: Path) -> Rule:
 
 
 def field_of(item: Item, name: str) -> Any:
-    """A field of an item: its own, else of `extra`, of the columns kept there, or of the benchmark's metadata."""
-    if name in {"key", "answer", "kind", "category", "level"}:
-        return getattr(item, name)
-    for place in (item.extra, item.extra.get("columns"), item.extra.get("metadata")):
+    """A field of an item: of `extra`, of the columns kept there, of the item itself, or of the benchmark's metadata."""
+    for place in (item.extra, item.extra.get("columns")):
         if isinstance(place, Mapping) and place.get(name) is not None:
             return place[name]
-    return None
+    if name in {"key", "answer", "kind", "category", "level"}:
+        return getattr(item, name)
+    metadata = item.extra.get("metadata")
+    return metadata.get(name) if isinstance(metadata, Mapping) else None
 
 
 def _getter(name: str) -> Callable[[Item], str | None]:
