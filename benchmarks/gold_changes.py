@@ -24,6 +24,14 @@ sys.path.insert(0, str(ROOT))
 
 SHOWN = 60
 """Characters of a gold that the table shows: rows are public data, and not copied at length."""
+LISTED = 20
+"""Rows of one file that changed alike are listed up to this many, else three of them; ViRL-like rows all are."""
+HEAD = """# Golds that are judged otherwise
+
+{count} different golds of the real sets (`../shared/data`), looked through by hand (GSM8K's solutions by rule and
+sample). Made by `benchmarks/gold_changes.py` from the grader before and after answers were taken out of golds, names
+and units were compared, and Chinese statements were told from quantities.
+"""
 NAMES = {
     "virl_like/virl_like.parquet": ("answer", "qid", ""),
     "text/gsm8k_train.parquet": ("answer", "", ""),
@@ -116,12 +124,23 @@ def table(before: Path, after: Path, why: Path) -> None:
     missing = [place for place, *_ in found if place not in reasons]
     if missing:
         sys.exit(f"{len(missing)} of {len(found)} changes have no reason in {why}, for example {missing[0]}")
-    lines = ["| place | gold | before | after | why |", "|---|---|---|---|---|"]
+    groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for place, gold, old, new in found:
-        shown = gold if len(gold) <= SHOWN else gold[: SHOWN - 1] + "…"
-        cells = (place, f"`{shown}`", old, new, reasons[place])
-        lines.append("| " + " | ".join(cell.replace("|", r"\|").replace("\n", "⏎") for cell in cells) + " |")
+        groups.setdefault((place.rpartition("/")[0], old, new, reasons[place]), []).append((place, gold))
+    lines = [HEAD.format(count=len(found)), "| place | gold | before | after | why |", "|---|---|---|---|---|"]
+    for (file, old, new, reason), rows in groups.items():
+        shown = rows if len(rows) <= LISTED or file.startswith("virl_like") else rows[:3]
+        lines += [_line(place, gold, old, new, reason) for place, gold in shown]
+        if len(rows) > len(shown):
+            lines.append(_line(f"{file}: {len(rows) - len(shown)} more", "", old, new, reason))
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _line(place: str, gold: str, *cells: str) -> str:
+    short = " ".join(gold.split())
+    short = short if len(short) <= SHOWN else short[: SHOWN - 1] + "…"
+    row = (place, f"`{short}`" if short else "", *cells)
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
 
 
 def main() -> None:

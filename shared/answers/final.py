@@ -48,6 +48,7 @@ _STATEMENT = re.compile(
 )
 _INTERJECTION = re.compile(r"^\W*(?:(?:no|wait|actually|hmm|sorry|oops)(?![A-Za-z])[\s,.!-]*)+", re.IGNORECASE)
 _BECAUSE = re.compile(r",?\s+(?:because|since)\s", re.IGNORECASE)
+_NOT_THIS = re.compile(r"(?:(?<![A-Za-z])(?:not|isn't|never)|\\neq?|≠|不是|不为)[ \t:]*[$({\[\\]*f?\Z", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z_]{2,}")
 _HEADING = re.compile(r"(?im)^[ \t#*_]*(?:final[ \t]+)?answer[ \t*_]*$|^[ \t#*_]*(?:最终)?答案[ \t*_]*$")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z*\\$(])|(?<=[。！？\n])")
@@ -79,6 +80,8 @@ def final_answer(output: str) -> Extracted:
     found = extract_answer(output)
     region = answer_region(output)
     ways = _ways(region)
+    if found.source == "boxed" and _NOT_THIS.search(region[: region.rfind("box")]):
+        return replace(found, answer=None, source="none", contents=())
     if found.answer is not None:
         tags = [(boxed_contents(block) or [block])[-1] for block in answer_blocks(region)] if found.boxes else []
         return replace(found, others=_others((*tags, *(text for _, text in ways)), found.contents))

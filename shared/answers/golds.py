@@ -17,7 +17,7 @@ from typing import Literal
 from shared.answers.extract import boxed_contents
 from shared.answers.normalise import normalise, normalise_text
 from shared.answers.reading import read
-from shared.answers.words import letters_in
+from shared.answers.words import letters_in, without_prose
 
 MOST_WORDS = 14
 """A gold that is no mathematics and has more words than this is a paragraph."""
@@ -99,9 +99,19 @@ def _gold_answer(gold: str) -> GoldAnswer:  # noqa: PLR0911
     if (analysis := _ANALYSIS.search(text)) and (head := text[: analysis.start()].strip(" \n#")):
         return _judged(head, "analysis")
     found = _judged(gold, "")
+    if not found.reason and (said := _said(text)):
+        return GoldAnswer(said, "stated")
     if found.reason == "paragraph" and (stated := _STATED.search(text)):
         return _judged(stated.group(1), "stated")
     return found
+
+
+def _said(text: str) -> str:
+    """The value in a sentence such as "The shortest path is 5 cm."; empty for anything else."""
+    if not _WORD.match(text) or read(text) is not None or letters_in(text) is not None:
+        return ""
+    inner = without_prose(text)
+    return inner if inner != normalise(text) and read(inner) is not None else ""
 
 
 def _is_whole_box(text: str) -> bool:

@@ -85,7 +85,7 @@ def complement(points: list[Node], name: str) -> Reading:
         try:
             valued = {inexact(value_of(point, {})): point for point in points}
             points = [valued[value] for value in sorted(valued)]
-        except (TooHardError, TypeError) as error:
+        except (TooHardError, TypeError, KeyError) as error:
             raise NotMathError("points without an order") from error
     ends = [None, *points, None]
     pieces = tuple((low, False, high, False) for low, high in pairwise(ends))

@@ -22,15 +22,16 @@ def names_of(reading: Reading) -> tuple[str, ...]:
     if listed and reading.form == "tuple":
         found = tuple(listed.group(1).split(","))
     elif reading.form in ("list", "set", "tuple") and not reading.label:
-        found = tuple(item.label for item in reading.items)
+        found = tuple(item.label.partition("|")[0] for item in reading.items)
     else:
         return ()
     return found if all(found) and len(set(found)) == len(found) == len(reading.items) > 1 else ()
 
 
 def plain(item: Reading) -> Reading:
-    """An item without its name."""
-    return replace(item, label="", relation=None if item.form == "value" else item.relation)
+    """An item without its name; a part's answer keeps the name of its own that stands behind the part's number."""
+    inner = item.label.partition("|")[2]
+    return replace(item, label=inner, relation=None if item.form == "value" and not inner else item.relation)
 
 
 def by_name(gold: Reading, pred: Reading) -> list[tuple[Reading, Reading]] | None:
@@ -45,8 +46,10 @@ def by_name(gold: Reading, pred: Reading) -> list[tuple[Reading, Reading]] | Non
         order = _matched(mine, theirs) or []
         return [(plain(item), plain(pred.items[place])) for item, place in zip(gold.items, order, strict=False)]
     named, bare = (gold, pred) if mine else (pred, gold)
-    if bare.form not in ("list", "tuple", "set") or any(item.label for item in bare.items):
+    if bare.form not in ("list", "tuple", "set"):
         return None
+    if any(item.label for item in bare.items):
+        return None if len(bare.items) == len(named.items) else []
     if bare.brackets == "[]" or len(bare.items) != len(named.items):
         return []
     # Who is asked for (y, x) answers in this order; who names y first need not mean it to be the first coordinate.

@@ -133,7 +133,7 @@ _EATEN = re.compile(r"\x0c(?=rac)|\x08(?=oxed|egin|inom|eta)|\t(?=ext|imes|heta|
 _EATEN_LETTER = {"\x0c": r"\f", "\x08": r"\b", "\t": r"\t", "\r": r"\r"}
 
 _DROP = re.compile(
-    r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|displaystyle|textstyle|limits|nolimits|hline|rm|bf|it)"
+    r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|displaystyle|textstyle|limits|nolimits|hline|number|rm|bf|it)"
     r"(?![A-Za-z])\.?"
 )
 _THIN_GROUP = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|,\\!|\{\\,\}|~)+(?=\d{3}(?!\d))")

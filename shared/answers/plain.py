@@ -18,7 +18,7 @@ from shared.answers.normalise import matching_brace, normalise, strip_wrappers
 from shared.answers.numerals import NUMBER_WORDS
 from shared.answers.outcome import Grade, Verdict
 from shared.answers.reading import MAX_CHARACTERS, read
-from shared.answers.spellings import numbered_parts
+from shared.answers.spellings import is_numbered, numbered_parts
 from shared.answers.stated_unit import is_multiplier, with_stated_unit, without_stated_unit
 from shared.answers.words import (
     denies,
@@ -129,6 +129,8 @@ def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
     reading = read(gold)
     if reading is not None:
         return reading_kind(reading)
+    if is_numbered(normalise(gold)):
+        return "text"
     symbols = len(gold) < MAX_CHARACTERS and _SYMBOLIC.search(gold) is not None and len(_PLAIN_WORD.findall(gold)) <= 2
     return "expression" if symbols else "text"
 

@@ -22,7 +22,7 @@ from shared.answers.forms import Piece, Reading, letters_of
 from shared.answers.intervals import complement, interval_of, is_infinite, left_out, piece
 from shared.answers.normalise import normalise
 from shared.answers.quantity import CLOSING, OPENING, read_value, trim
-from shared.answers.spellings import MAX_ITEMS, fixed_form, numbered_parts, quantified, rewritten
+from shared.answers.spellings import MAX_ITEMS, fixed_form, is_numbered, quantified, rewritten
 from shared.answers.tokens import TWO_LETTER_WORDS, NotMathError, Token, number_value, tokenise
 from shared.answers.words import denies
 
@@ -67,7 +67,7 @@ def _read(text: str, merge_thousands: bool) -> Reading | None:  # noqa: PLR0911
         return replace(reading, parameter=name, domain=domain)
     s = rewritten(s)
     special = fixed_form(s, lambda part: _read(part, True))
-    if special is not None or numbered_parts(s):
+    if special is not None or is_numbered(s):
         return special
     if "," in s and merge_thousands and s[0] not in "([" and not s.startswith((r"\{", r"\langle")):
         s = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), s)
@@ -250,7 +250,7 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
         raise NotMathError("too many items")
     items = _items(parts)
     intervals = [item for item in items if item.form == "interval"]
-    if (holes := [left_out(item) for item in intervals]) and all(holes):
+    if (holes := [left_out(item) for item in intervals]) and all(holes) and len({i.label for i in intervals}) == 1:
         rest = [item for item in items if item.form != "interval"]  # "x \\ne 2, 3"
         if all(item.form == "value" and item.node and not item.label for item in rest) and items[0] == intervals[0]:
             return complement(
@@ -284,19 +284,27 @@ def _intersection(a: Reading, b: Reading) -> Reading:
     raise NotMathError("an intersection that is not covered")
 
 
+_LETTER = r"[A-Za-z](?:_(?:\{[^{}_]{1,8}\}|\d{1,3}|[A-Za-z]))?"
+_NAME = re.compile(
+    rf"{_LETTER}(?:\^\{{-1\}})?(?:'|\(\w(?:,\w)*\))?"  # x, x_1, f(x), f^{-1}(x), f'
+    r"|[A-Za-z]{1,2}(?::[A-Za-z]{1,2})+"  # x:y
+    r"|(?:\\angle)?[A-Z]{1,3}"  # AB
+    r"|[A-Za-z]*(?:[A-Z]\.){1,4}[A-Za-z]*"  # S.A.
+    r"|\(\w(?:_\d)?(?:,\w(?:_\d)?){1,5}\)"  # (x,y)
+)
+_UNKNOWN = re.compile(_LETTER)
+
+
 def _label_text(tokens: list[Token]) -> str:
-    """The name on the left of `x =`, `f(x) =`, `x_1 =`, `area =`; empty when it is an expression."""
+    """The name on the left of `x =`, `f(x) =`, `x_1 =`, `area =`; empty when it is an expression or a denial."""
     text = "".join(t.value for t in tokens)
+    if len(text) > 2 and denies(" ".join(t.value for t in tokens)):
+        return ""
     if len(tokens) == 1 and tokens[0].kind in ("word", "text"):
         return text
     if len(tokens) == 1 and tokens[0].kind == "cmd" and len(text) > 2 and text != r"\pi":
         return text
-    if re.fullmatch(r"[A-Za-z](?:_\{?[\w,]{1,6}\}?)?(?:\^\{-1\})?(?:'|\(\w(?:,\w)*\))?", text):
-        return text
-    if re.fullmatch(
-        r"[A-Za-z]{1,2}(?::[A-Za-z]{1,2})+|(?:\\angle)?[A-Z]{1,3}|[A-Za-z]*(?:[A-Z]\.){1,4}[A-Za-z]*|\(\w(?:_\d)?(?:,\w(?:_\d)?){1,5}\)",
-        text,
-    ):
+    if _NAME.fullmatch(text):
         return text
     if len(tokens) <= 8 and all(
         t.kind == "text" or (t.kind == "word" and (len(t.value) > 2 or t.value in TWO_LETTER_WORDS)) for t in tokens
@@ -366,7 +374,7 @@ def _equation(sides: list[list[Token]]) -> Reading:  # noqa: C901
 def _one_value(sides: list[list[Token]]) -> Reading | None:
     """`x_1=x_2=2` is x = 2, `x=y=2` is x = 2 and y = 2; None where more than names stands before the value."""
     names = [_label_text(side) for side in sides[:-1]]
-    if len(names) < 2 or not all(re.fullmatch(r"[A-Za-z](?:_\{?\w{1,6}\}?)?", name) for name in names):
+    if len(names) < 2 or not all(_UNKNOWN.fullmatch(name) for name in names):
         return None
     value = _read_tokens(sides[-1])
     if value.form != "value" or value.label or len(set(names)) < len(names):

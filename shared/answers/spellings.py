@@ -210,6 +210,11 @@ def numbered_parts(s: str) -> list[tuple[int, str]]:
     return list(zip(numbers, texts, strict=True)) if all(texts) else []
 
 
+def is_numbered(s: str) -> bool:
+    """Whether an answer begins like parts or picks, (1) ... (2), which are no factors even where they are not read."""
+    return len(list(_PART.finditer(s))) > 1 and _PART.match(s) is not None
+
+
 def _number(mark: re.Match[str]) -> int:
     return int(mark.group(1) or ord(mark.group(2)) - ord("①") + 1)
 
@@ -227,7 +232,9 @@ def _numbered(s: str, read: Reader) -> Reading | None:
     items = [read(text) for _, text in parts]
     if not parts or any(item is None for item in items):
         return None
-    named = [replace(item, label=f"({number})") for item, (number, _) in zip(items, parts, strict=True) if item]
+    named = [
+        replace(item, label=f"({number})|{item.label}") for item, (number, _) in zip(items, parts, strict=True) if item
+    ]
     return Reading("list", items=tuple(named))
 
 

@@ -54,6 +54,8 @@ _TEXT_COMMANDS = frozenset(
         "boldsymbol",
     ]
 )
+_LETTER_COMMANDS = frozenset(("boldsymbol", "bm", "mathbf", "mathit", "mathcal", "mathsf"))
+"""Commands that set a letter in another face: a vector, never a unit."""
 FUNCTIONS = frozenset(
     [
         "sin",
@@ -137,7 +139,8 @@ def tokenise(text: str) -> list[Token]:
             continue
         if kind == "cmd" and value[1:] in _TEXT_COMMANDS:
             content, position = _group_text(text, position)
-            tokens.extend(_text_tokens(content, spaced))
+            letter = value[1:] in _LETTER_COMMANDS and len(content.strip()) == 1 and content.strip().isalpha()
+            tokens.extend([Token("word", content.strip(), spaced)] if letter else _text_tokens(content, spaced))
         elif kind == "cmd" and value in (r"\dfrac", r"\tfrac", r"\cfrac"):
             tokens.append(Token("cmd", r"\frac", spaced))
         elif value == "{" and (word := _braced_word(text, match.start())):

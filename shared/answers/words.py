@@ -136,6 +136,7 @@ _ANOTHER_OPTION = re.compile(
 _REFUSED = re.compile(r"\b(?:not|wrong|incorrect|false|isn't)\b|错|不")
 
 
+_OR = re.compile(r"(?:or|and)(?![A-Za-z])|或|和", re.IGNORECASE)
 _JOINED = re.compile(r"(?:\b(?:or|and|not)|或|和)\s*$", re.IGNORECASE)
 _LETTER_BEHIND = re.compile(r"^(\S.*?)(?:[\s,;]*[(\[]\s*([A-J])\s*[)\]]|\s*[,;]\s*([A-J]))$", re.DOTALL)
 
@@ -179,6 +180,11 @@ def letters_in(text: str) -> tuple[frozenset[str], str] | None:  # noqa: PLR0911
         if match is None:
             return None
         letter, content = match.group(1), match.group(2)
-    if _ONLY_LETTERS.match(content) or _ANOTHER_OPTION.search(content) or _REFUSED.search(content.lower()):
+    if (
+        _ONLY_LETTERS.match(content)
+        or _OR.match(content)
+        or _ANOTHER_OPTION.search(content)
+        or _REFUSED.search(content.lower())
+    ):
         return None
     return frozenset(letter.upper()), content
