@@ -14,11 +14,13 @@ from typing import Any
 
 from shared.errors import InfiMmrError, system_error
 
+Document = dict[str, Any] | list[dict[str, Any]]
+"""What a command says with `--json`."""
 INTERRUPTED = 130
 """The shell's own code for a program ended by Ctrl-C: 128 + SIGINT."""
 
 
-def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, resume: str = "the same command") -> None:
+def run_command(work: Callable[[], Document], *, as_json: bool, resume: str = "the same command") -> None:
     """Do a command's work. With JSON, its document is all that stdout gets: what libraries print goes to stderr.
 
     `resume` says what continues an interrupted command.
@@ -28,6 +30,7 @@ def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, resume: st
 
     """
     code = 0
+    document: Document
     with _stdout_kept(as_json):
         try:
             document = work()

@@ -1,4 +1,4 @@
-"""`trainer`: phases, curriculum, plan, evaluation, grading, reports.
+"""`trainer`: phases, curriculum, plan, evaluation, grading, reports, and what follows training.
 
 Parses first and imports the room that does the work after: `trainer --help` loads neither torch nor ray. With `--json`
 stdout is one JSON object; everything for people goes to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
@@ -204,12 +204,14 @@ def _mount_rooms(words: list[str]) -> None:
     """Add the commands of the other rooms, unless `words` ask for one of this file."""
     if words and words[0] in OWN_COMMANDS:
         return
+    from trainer.after_training.cli import register as register_after_training
     from trainer.evaluation.cli import register as register_evaluation
     from trainer.report.cli import register as register_report
     from trainer.tiny_vl.cli import app as tiny_vl
 
     register_evaluation(app)
     register_report(app)
+    register_after_training(app)
     app.add_typer(tiny_vl, name="tiny-vl", help="Train and look at the bundled checkpoint.")
 
 

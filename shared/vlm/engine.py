@@ -19,7 +19,7 @@ from shared.vlm.spec import Answer, Sampling, pixel_limits
 from shared.vlm.surroundings import cuda_seen, log_path, log_tail, number_type, prepare_environment, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -78,6 +78,58 @@ class VllmEngine:
             answers[index] = answer
         return [answer for answer in answers if answer is not None]
 
+    def stream(
+        self, conversation: Conversation, samplings: Sequence[Sampling], heard: Callable[[int, str], None]
+    ) -> list[Answer]:
+        """Answer one conversation once per sampling; `heard(number, piece)` gets the texts while they are written.
+
+        The texts are those of `chat`. Output goes to the log while vLLM works, and not while `heard` is called.
+
+        Raises:
+            EngineOutOfMemoryError, EngineDiedError: the engine must be started again.
+
+        """
+        answers = [Answer("", 0, 0, "length") for _ in samplings]
+        try:
+            with quiet():
+                numbers = self._enqueue(_with_pictures(conversation), samplings)
+            while self._unfinished():
+                with quiet():
+                    outputs = self._llm.llm_engine.step()
+                for output in outputs:
+                    number, piece = numbers[output.request_id], _answer(output)
+                    text, tokens = answers[number].text + piece.text, answers[number].tokens + piece.tokens
+                    answers[number] = Answer(text, tokens, piece.prompt_tokens, piece.finish_reason)
+                    heard(number, piece.text)
+        except ImageRefused as error:
+            return [Answer.refusal(str(error)) for _ in samplings]
+        except Exception as error:
+            if ended := self._ended_by(error, len(samplings)):
+                raise ended from error
+            return [Answer.refusal(f"{type(error).__name__}: {error}") for _ in samplings]
+        return answers
+
+    def _enqueue(self, conversation: Conversation, samplings: Sequence[Sampling]) -> dict[str, int]:
+        """Hand the asks to vLLM, to be told in pieces; each request's place among `samplings`.
+
+        vLLM's `LLM` asks for last outputs only, whatever the parameters say: this is said of each request afterwards.
+        """
+        from vllm.sampling_params import RequestOutputKind
+
+        names = self._llm.enqueue_chat(
+            [conversation] * len(samplings),
+            [self._parameters(sampling) for sampling in samplings],
+            use_tqdm=False,
+            chat_template_content_format="auto",
+            mm_processor_kwargs=pixel_limits(self.spec) or None,
+        )
+        numbers: dict[str, int] = {}
+        for number, name in enumerate(names):
+            state = self._llm.llm_engine.output_processor.request_states[name]
+            state.output_kind = RequestOutputKind.DELTA
+            numbers[state.external_req_id] = number
+        return numbers
+
     def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
         """Refuse: a generating engine keeps no hidden states."""
         del pairs
@@ -113,17 +165,23 @@ class VllmEngine:
                     mm_processor_kwargs=pixel_limits(self.spec) or None,
                 )
         except Exception as error:
-            if is_out_of_memory(error):
-                message = f"{self.spec.model} ran out of memory with {len(asks)} asks"
-                raise EngineOutOfMemoryError(message, "A smaller batch_size may help.") from error
-            if type(error).__name__ in {"EngineDeadError", "EngineGenerateError"} or self._unfinished():
-                message = f"the engine of {self.spec.model} died: {type(error).__name__}: {error} [{log_tail()}]"
-                raise EngineDiedError(message, f"The whole log is {log_path()}.") from error
+            if ended := self._ended_by(error, len(asks)):
+                raise ended from error
             if len(asks) == 1:
                 return [(asks[0][0], Answer.refusal(f"{type(error).__name__}: {error}"))]
             middle = len(asks) // 2
             return self._ask(asks[:middle]) + self._ask(asks[middle:])
         return [(index, _answer(output)) for (index, _, _), output in zip(asks, outputs, strict=True)]
+
+    def _ended_by(self, error: Exception, asks: int) -> EngineOutOfMemoryError | EngineDiedError | None:
+        """What to raise where `error` ended the engine; None where only an ask failed."""
+        if is_out_of_memory(error):
+            message = f"{self.spec.model} ran out of memory with {asks} asks"
+            return EngineOutOfMemoryError(message, "A smaller batch_size may help.")
+        if type(error).__name__ in {"EngineDeadError", "EngineGenerateError"} or self._unfinished():
+            message = f"the engine of {self.spec.model} died: {type(error).__name__}: {error} [{log_tail()}]"
+            return EngineDiedError(message, f"The whole log is {log_path()}.")
+        return None
 
     def _unfinished(self) -> bool:
         """Whether asks are left inside: a refused batch leaves none, a step that failed does and cannot go on."""

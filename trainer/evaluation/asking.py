@@ -130,7 +130,7 @@ def ask_items(
         "prompts": prompts if prompts in SETS else Path(prompts).name,
         "system_prompt": settings.system_prompt,
         "system_prompt_sha256": bytes_hash(system.encode()),
-        "max_tokens": _max_tokens(settings, spec),
+        "max_tokens": most_tokens(settings, spec),
         "max_pixels": settings.max_pixels,
         "seed": settings.seed,
         "limit": settings.limit,
@@ -148,7 +148,7 @@ def _asks(  # noqa: PLR0917 - what `ask_items` resolved, once
     from shared.prompts import render
     from shared.vlm.spec import Sampling
 
-    greedy = Sampling.model_validate({"max_tokens": _max_tokens(settings, spec)})
+    greedy = Sampling.model_validate({"max_tokens": most_tokens(settings, spec)})
     drawn = [
         greedy.model_copy(
             update={"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed + number}
@@ -211,7 +211,8 @@ def _stored(reply: Answer) -> StoredAnswer:
     return StoredAnswer(reply.text, reply.tokens, reply.prompt_tokens, reply.finish_reason == "length", failure)
 
 
-def _max_tokens(settings: Settings, spec: EngineSpec) -> int:
+def most_tokens(settings: Settings, spec: EngineSpec) -> int:
+    """Most tokens of one answer: as set, and at most half of the context."""
     return min(settings.max_tokens, spec.max_model_len // 2)
 
 

@@ -1,0 +1,78 @@
+"""Adds `ask`, `push` and `serve` to the command line. Parses only; the rooms behind it are imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.command import Document, run_command
+
+CheckpointArgument = Annotated[str, typer.Argument(help="Checkpoint or run folder, hub id, or tiny-vl.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("ask")(ask)
+    app.command("push")(push)
+
+
+def ask(  # noqa: PLR0917 - typer turns each parameter into an option
+    checkpoint: CheckpointArgument,
+    question: Annotated[str, typer.Argument(help="The question; <image> says where a picture stands.")],
+    image: Annotated[list[Path] | None, typer.Option("--image", help="A picture file; several may come.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Answers to draw; without it one answer is given greedily.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of drawn answers.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Sample k is drawn with seed + k.")] = 0,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of one answer.")] = 2048,
+    max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Pixels to which pictures are reduced.")] = None,
+    prompt: Annotated[str, typer.Option(help="System prompt: a name in the prompt set, or a file.")] = "reason_system",
+    prompts: Annotated[
+        str, typer.Option(help="Prompt set: full, bundled, or a folder; default: tiny-vl's own, else full.")
+    ] = "",
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server with the checkpoint.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a checkpoint one question. Thinking goes to stderr, the answer to stdout, both as they are written."""
+    options = {
+        "temperature": temperature, "seed": seed, "max_tokens": max_tokens, "max_model_len": max_model_len,
+        "max_pixels": max_pixels, "system_prompt": prompt, "prompts": prompts, "revision": revision,
+        "endpoint": endpoint,
+    }  # fmt: skip
+
+    def work() -> Document:
+        from trainer.after_training.ask import ask_command
+
+        return ask_command(checkpoint, question, image or [], options, samples, as_json=as_json)
+
+    run_command(work, as_json=as_json)
+
+
+def push(  # noqa: PLR0917 - likewise
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder, or tiny-vl.")],
+    to: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; a new one is made private.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show files, bytes and the card; send nothing, need no token.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Take over a repository of something else.")] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="Evaluation of this checkpoint (default: the one in its run folder).")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Share a checkpoint on the Hub. Weights, a card with run record and results, in one commit."""
+
+    def work() -> Document:
+        from trainer.after_training.push import push_command
+
+        return push_command(checkpoint, to, results, dry_run=dry_run, replace=replace, as_json=as_json)
+
+    run_command(work, as_json=as_json)
