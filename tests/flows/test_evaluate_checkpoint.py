@@ -98,7 +98,7 @@ def test_a_task_file_is_asked_in_its_own_words_and_scored_by_its_own_scorer(serv
     found = evaluate_checkpoint("served", [str(tmp_path / "near.toml")], store, settings=settings(server))
     result = found["benchmarks"]["near"]
     assert "What is 3 + 2? Think of odd numbers." in json.dumps(server.asked)
-    assert (result["n"], result["correct"]) == (6, 3), "0.04 is within 1% of 4 and more, not of 2 and 3"
+    assert (result["n"], result["correct"]) == (6, 4), "0.04 is within 1% of 4.04 and more, not of 2.04 and 3.04"
     assert {name: group["n"] for name, group in result["by_kind_of_sum"].items()} == {"even": 3, "odd": 3}
 
 
