@@ -205,10 +205,12 @@ class _Checker:
     ) -> None:
         self.rows, self.like, self.prints, self.shingling, self.rules = rows, like, prints, shingling, rules
         self._shingles: dict[int, set[tuple[str, ...]]] = {}
+        self._symbols: dict[int, list[str]] = {}
 
     def duplicates(self, members: list[int]) -> Iterator[Duplicate]:
         """Of rows sorted by preference: each that repeats one before it which stays."""
         self._shingles.clear()
+        self._symbols.clear()
         keepers: list[int] = []
         for row in members:
             found = next((d for d in (self._compare(row, of, members[0]) for of in keepers) if d is not None), None)
@@ -230,7 +232,12 @@ class _Checker:
 
     def _same_symbols(self, row: int, of: int) -> bool:
         ours, theirs = self.rows.texts[row] or "", self.rows.texts[of] or ""
-        return ours == theirs or telling_symbols(ours) == telling_symbols(theirs)
+        return ours == theirs or self._symbols_of(row) == self._symbols_of(of)
+
+    def _symbols_of(self, row: int) -> list[str]:
+        if row not in self._symbols:
+            self._symbols[row] = telling_symbols(self.rows.texts[row] or "")
+        return self._symbols[row]
 
     def _same_answer(self, row: int, of: int) -> bool:
         """Whether two golds are spelled alike, dollars, blanks and letter case aside.
