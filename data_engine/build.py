@@ -376,6 +376,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
 ) -> ManifestDraft:
     from data_engine.captioning import unfit_captions
     from data_engine.pins import unpinned
+    from data_engine.sources.base import notes_of
     from shared.dataset_version import Input, ManifestDraft, Prompt
 
     def entry(source: Any, rows: int) -> Input:
@@ -390,7 +391,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     records = [dict(result.record) for result in results.values()]
     prompts = {prompt["name"]: prompt["sha256"] for record in records for prompt in record.get("prompts", [])}
     warnings = [
-        *work.inputs.source.notes,
+        *notes_of(work.inputs.source),
         *unpinned(work.inputs),
         *_foreign_prompts(work.recipe),
         *read.warnings,

@@ -264,6 +264,7 @@ def _seconds_per_call(store: Store, profile: str, step: str) -> float:
 def _told(inputs: Inputs, read: Ingested, pictures: int, steps: list[dict[str, Any]], starts: int) -> dict[str, Any]:
     from data_engine.captioning import unfit_captions
     from data_engine.findings import reason_counts
+    from data_engine.sources.base import notes_of
 
     unfit = unfit_captions(dict(inputs.recipe.steps()).get("caption_images"), inputs.source.location)
     seconds = sum(step["seconds"] for step in steps)
@@ -273,7 +274,7 @@ def _told(inputs: Inputs, read: Ingested, pictures: int, steps: list[dict[str, A
         "rows": read.rows.height,
         "rejected_by_source": read.rejections.height,
         "reasons": reason_counts(read.rejections),
-        "notes": [*inputs.source.notes, *([unfit] if unfit else [])],
+        "notes": [*notes_of(inputs.source), *([unfit] if unfit else [])],
         "images": pictures,
         "benchmarks": {name: source.location for name, source in inputs.benchmarks.items()},
         "steps": steps,

@@ -60,7 +60,7 @@ class _Listed:
 
     def __init__(self, source: Source, items: list[SourceRow | Rejection]) -> None:
         self.name, self.location, self.revision = source.name, source.location, source.revision
-        self.licence, self.taken, self.notes = source.licence, source.taken, source.notes
+        self.licence, self.taken = source.licence, source.taken
         self._items = items
 
     def rows(self) -> Iterator[SourceRow | Rejection]:

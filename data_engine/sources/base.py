@@ -94,6 +94,12 @@ class Rejection:
     answer: str = ""
 
 
+def notes_of(source: Source) -> Sequence[str]:
+    """What a source that reads files says to people, kept in the manifest: files that were left out, and why."""
+    notes: Sequence[str] = getattr(source, "notes", ())
+    return notes
+
+
 class Source(Protocol):
     """A place that rows come from.
 
@@ -103,7 +109,6 @@ class Source(Protocol):
         revision: Hub commit, or `sha256:` and the first 16 digits of the hash over the files read.
         licence: As stated by the recipe.
         taken: What the reader found where, in words.
-        notes: Sentences for people, kept in the manifest: files that were left out, and why.
 
     """
 
@@ -111,7 +116,6 @@ class Source(Protocol):
     location: str
     licence: str
     taken: str
-    notes: Sequence[str]
 
     @property
     def revision(self) -> str:

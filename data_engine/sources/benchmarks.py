@@ -7,7 +7,7 @@ pictures without holding them (a json with names only) is read as text alone, ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from data_engine.intake.file_hashes import file_hashes
 from data_engine.sources.base import BytesImage, Rejection, SourceRow, words_of
@@ -24,8 +24,6 @@ _REASONS = {"answer_missing": "missing_answer", "question_missing": "missing_que
 
 class Benchmark:
     """The benchmark `name` at a place; see `Source` for the attributes."""
-
-    notes: Sequence[str] = ()
 
     def __init__(self, name: str, place: Place, licence: str = "") -> None:
         if place.path is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,6 @@ class Mini:
 
     location = "mini"
     licence = "Apache-2.0"
-    notes: Sequence[str] = ()
 
     def __init__(self, stands_for: str, settings: MiniSettings) -> None:
         known = ("virl39k", "deepscaler", *BENCHMARKS)

@@ -345,3 +345,11 @@ def test_the_published_version_opens_by_name(recipe, tmp_path):
 def test_ingest_is_what_build_calls():
     """The patch above must bite: the name is looked up when the build runs."""
     assert ingest.__module__ == "data_engine.intake.ingest"
+
+
+def test_a_change_that_draws_nothing_otherwise_leaves_the_small_sets_their_revision():
+    """Their revision stands in every row: it may move with the drawings, and with nothing else."""
+    from data_engine.sources.mini import Mini, MiniSettings
+
+    revisions = {name: Mini(name, MiniSettings(rows=240)).revision for name in ("virl39k", "deepscaler")}
+    assert revisions == {"virl39k": "sha256:427c5c8ea1f9fabd", "deepscaler": "sha256:491f06acc58246f3"}
