@@ -41,13 +41,14 @@ def inspect_place(
     """
     from data_engine.inputs import open_table
     from data_engine.screening import MOST_DECODED, take_census
+    from data_engine.sources.table import GUESSED
 
     settings = _settings(words, overrides)
     if recipe is not None:
         _check_recipe(Path(recipe))
     table = open_table(settings, "inspect")
     census = take_census(table, limit)
-    told = list(table.notes)
+    told = [note for note in table.notes if not note.startswith(GUESSED)]  # the columns are shown by themselves
     told += [f"{count} rows: {note}" for note, count in sorted(census.notes.items())]
     if census.images > MOST_DECODED:
         told.append(f"{census.decoded} pictures were decoded; a build decodes all")

@@ -28,6 +28,7 @@ from shared.caches import cache_folder
 from shared.errors import InfiMmrError
 from shared.images import PathRefused, safe_join
 
+GUESSED = "columns guessed"
 SAMPLE = 512
 """Records of the first file that a guess is made from; of the next files an eighth each."""
 _SAMPLED_FILES = 8
@@ -66,7 +67,8 @@ class Table:
         self.location = place.location
         self.licence = licence
         samples = self._samples()
-        guess = self._guess(samples, columns or {})
+        told = columns or {}
+        guess = self._guess(samples, told)
         self.columns = guess.columns
         self.sample = [record for records in samples.values() for record in records]
         aside = self._left_aside()
@@ -74,6 +76,9 @@ class Table:
         self.form: Form = form
         self._roots, where = self._picture_roots(pictures)
         self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, said, where)))
+        guessed = [f"{role} from {', '.join(names)}" for role, names in self.columns.items() if role not in told]
+        if guessed:
+            self.notes = (f"{GUESSED}: {'; '.join(guessed)} (source.columns overrules)", *self.notes)
         self.reading = Reading(self.columns, form, self._find)
         names = ", ".join(place.chosen.names[:3]) + (", ..." if len(place.chosen.names) > 3 else "")
         self.taken = f"{names}: " + ", ".join(f"{role} from {', '.join(c)}" for role, c in self.columns.items())

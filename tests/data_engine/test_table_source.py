@@ -276,7 +276,10 @@ def test_files_without_the_questions_column_are_left_aside_by_name(folder):
     shapes.jsonl([{"image": "x.png", "width": 3}], folder / "a.jsonl")
     source = open_table(SourceSettings(reader="table", location=str(folder)), "source")
     assert source.files() == ("b.jsonl",)
-    assert source.notes == ("left aside, since they have no column question: a.jsonl",)
+    assert source.notes == (
+        "columns guessed: question from question; answer from answer (source.columns overrules)",
+        "left aside, since they have no column question: a.jsonl",
+    )
     shapes.parquet([{"question": "q", "answer": "1"}], folder / "b.parquet")
     shapes.parquet([{"question": "q", "gold": "1"}], folder / "c.parquet")
     with pytest.raises(
@@ -334,7 +337,7 @@ def test_files_of_several_splits_formats_and_configurations_are_told_apart(folde
     shapes.jsonl(rows, folder / "notes.jsonl")
     source = open_table(SourceSettings(reader="table", location=str(folder), config="algebra"), "source")
     assert source.files() == ("algebra/train-00000-of-00001.parquet",)
-    assert source.notes == ("split train taken; also there: test (split = ...)",)
+    assert source.notes[1:] == ("split train taken; also there: test (split = ...)",)
     assert rows_of(folder, config="algebra", split="test")[0].question == "algebra/test.parquet"
     assert len(rows_of(folder, split="train")) == 2
     with pytest.raises(InfiMmrError, match=r"no split 'tset'. Did you mean test"):
@@ -363,7 +366,7 @@ def test_a_story_that_tells_repeated_questions_apart_stands_before_them(folder):
     shapes.jsonl(rows, folder / "d.jsonl")
     source = open_table(SourceSettings(reader="table", location=str(folder)), "source")
     assert source.columns["question"] == ("Body", "Question")
-    assert "Body stands before the question" in source.notes[0]
+    assert "Body stands before the question" in source.notes[1]
     assert next(source.rows()).question == "Ann has 0 pens.\nHow many pens has she?"
     told = {"question": "Question"}
     assert open_table(SourceSettings(reader="table", location=str(folder), columns=told), "s").columns["question"] == (
