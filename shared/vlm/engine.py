@@ -51,7 +51,7 @@ class VllmEngine:
             with quiet():
                 from vllm import LLM
 
-                self._llm: Any = LLM(model=str(folder), **_engine_arguments(spec))
+                self._llm: Any = LLM(model=str(folder), **engine_arguments(spec))
         except Exception as error:
             if is_out_of_memory(error):
                 message = f"model {spec.model} does not fit into memory"
@@ -203,7 +203,8 @@ class VllmEngine:
         )
 
 
-def _engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+    """What vLLM is started with, here and behind `trainer serve`."""
     arguments: dict[str, Any] = {
         "dtype": number_type(spec.dtype),
         "load_format": "safetensors",

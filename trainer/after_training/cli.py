@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("ask")(ask)
     app.command("push")(push)
+    app.command("serve")(serve)
 
 
 def ask(  # noqa: PLR0917 - typer turns each parameter into an option
@@ -76,3 +77,22 @@ def push(  # noqa: PLR0917 - likewise
         return push_command(checkpoint, to, results, dry_run=dry_run, replace=replace, as_json=as_json)
 
     run_command(work, as_json=as_json)
+
+
+def serve(  # noqa: PLR0917 - likewise
+    checkpoint: CheckpointArgument,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
+    max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Pixels to which pictures are reduced.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and leave.")] = False,
+) -> None:
+    """Serve a checkpoint by vLLM's own server. OpenAI-compatible, on 127.0.0.1; prints its command, then becomes it."""
+    options = {"max_model_len": max_model_len, "max_pixels": max_pixels, "revision": revision}
+
+    def work() -> Document:
+        from trainer.after_training.serve import serve_command
+
+        return serve_command(checkpoint, port, options, dry_run=dry_run)
+
+    run_command(work, as_json=False)

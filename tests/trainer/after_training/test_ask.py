@@ -161,4 +161,4 @@ def test_thinking_and_answer_are_told_apart(text, parts):
 
 def test_help_names_the_commands_that_follow_training():
     listed = trainer("--help").stdout
-    assert [name for name in ("ask", "compare", "push") if f"  {name} " not in listed] == []
+    assert [name for name in ("ask", "compare", "push", "serve") if f"  {name} " not in listed] == []

@@ -1,0 +1,105 @@
+"""`trainer serve`: the line that starts vLLM's server, and what stops it before vLLM is imported."""
+
+import http.client
+import itertools
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from shared.vlm.checkpoint import BUNDLED_FOLDER
+
+
+def trainer(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "trainer.cli", *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_the_command_serves_on_loopback_with_the_arguments_of_the_projects_own_engine(port):
+    ran = trainer("serve", "tiny-vl", "--port", port, "--dry-run")
+    assert ran.returncode == 0, ran.stderr
+    (line,) = ran.stdout.splitlines()
+    words = shlex.split(line)
+    command = words[words.index(sys.executable) :]
+    value = {name: after for name, after in itertools.pairwise(command) if name.startswith("--")}
+    assert (value["--host"], value["--port"]) == ("127.0.0.1", str(port))
+    assert value["--model"] == str(BUNDLED_FOLDER)
+    assert value["--served-model-name"] == "tiny-vl"
+    assert json.loads(value["--limit-mm-per-prompt"]) == {"image": 8, "video": 0}
+    assert value["--load-format"] == "safetensors"
+    assert "--no-trust-remote-code" in command
+
+
+@pytest.mark.slow
+def test_vllms_own_parser_takes_every_option_of_the_command(port):
+    ran = trainer("serve", "tiny-vl", "--port", port, "--dry-run")
+    words = shlex.split(ran.stdout)
+    options = words[words.index("--model") :]
+    program = (
+        "import sys\n"
+        "from vllm.utils.argparse_utils import FlexibleArgumentParser\n"
+        "from vllm.entrypoints.launchers.cli_args import make_arg_parser\n"
+        "import importlib.util\n"
+        "assert importlib.util.find_spec('vllm.entrypoints.launchers.api_server.entry')\n"
+        "print(make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:]).max_model_len)\n"
+    )
+    parsed = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True, check=False)
+    assert parsed.returncode == 0, parsed.stderr[-2000:]
+    assert parsed.stdout.split()[-1] == "8192"
+
+
+def test_an_occupied_port_and_a_wrong_folder_are_one_line_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ran = trainer("serve", "tiny-vl", "--port", port)
+        assert ran.returncode == 1
+        said = f"port {port} cannot be listened on: address already in use. Name another one with --port"
+        assert ran.stderr == f"error: {said}\n"
+    ran = trainer("serve", tmp_path / "nowhere")
+    assert ran.returncode == 1
+    assert "does not exist" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_a_served_checkpoint_answers_what_it_answers_here(port, tmp_path):
+    words = [sys.executable, "-m", "trainer.cli", "serve", "tiny-vl", "--port", str(port)]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(words, stdout=log, stderr=log)
+    try:
+        while not _answers(port):
+            assert server.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            time.sleep(0.5)
+        ran = trainer("ask", "tiny-vl", "What is 17 + 25?", "--endpoint", f"http://127.0.0.1:{port}/v1", "--json")
+        assert ran.returncode == 0, ran.stderr
+        reply = json.loads(ran.stdout)
+        assert reply["thinking"]
+        assert reply["answer"]
+        assert reply["tokens"] > 5
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def _answers(port):
+    try:
+        server = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        server.request("GET", "/health")
+        return server.getresponse().status == 200
+    except OSError:
+        return False

@@ -1,0 +1,123 @@
+"""A checkpoint behind vLLM's own OpenAI-compatible server on loopback: the one line that starts it.
+
+Arguments and environment are those of this project's own engine. Input: checkpoint and port. Output: the command; this
+process becomes it. `vllm serve` itself asks for the version of a package named vllm, which group cpu does not have
+under that name (PackageNotFoundError): the server's module is started instead, on every device.
+Not covered: other addresses than loopback, several servers, LoRA; the printed command is there to be changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InfiMmrError
+from shared.installation import check_vllm
+from shared.vlm.checkpoint import is_folder
+from shared.vlm.engine import engine_arguments
+from shared.vlm.spec import pixel_limits
+from shared.vlm.surroundings import cuda_seen, prepare_environment
+from trainer.after_training.places import local_checkpoint, meant_checkpoint
+from trainer.evaluation.asking import Settings, engine_spec
+from trainer.evaluation.task import Item
+
+MODULE = "vllm.entrypoints.launchers.api_server.entry"
+HOST = "127.0.0.1"
+MOST_PICTURES = 8
+"""Pictures that one request may hold."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """How the server is started."""
+
+    command: list[str]
+    environment: dict[str, str]
+    """Variables that differ from this process's own."""
+    url: str
+
+    @property
+    def line(self) -> str:
+        """The same for a shell."""
+        words = [f"{name}={shlex.quote(value)}" for name, value in sorted(self.environment.items())]
+        return " ".join([*words, shlex.join(self.command)])
+
+
+def server(checkpoint: str, port: int, settings: Settings | None = None) -> Server:
+    """What starts the server of `checkpoint`.
+
+    Raises:
+        InfiMmrError: a folder that lacks files, no vLLM for this machine, or a port that is taken.
+
+    """
+    meant = meant_checkpoint(checkpoint)
+    folder = str(local_checkpoint(meant)) if is_folder(meant) else meant
+    item = Item("serve", "", "", "", "text", images=(b"",) * MOST_PICTURES)
+    spec, _ = engine_spec(meant, [item], settings or Settings.model_validate({}))
+    check_vllm(cuda=cuda_seen())
+    check_port(port)
+    names = list(dict.fromkeys([checkpoint, meant, Path(meant).name]))
+    command = [sys.executable, "-m", MODULE, "--model", folder, "--host", HOST, "--port", str(port)]
+    command += ["--served-model-name", *names]
+    command += ["--revision", spec.revision] if spec.revision else []
+    if limits := pixel_limits(spec):
+        command += ["--mm-processor-kwargs", json.dumps(limits)]
+    return Server([*command, *_words(engine_arguments(spec))], _environment(), f"http://{HOST}:{port}/v1")
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that cannot be listened on.
+
+    Raises:
+        InfiMmrError: it is taken, or not for this user.
+
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((HOST, port))
+        except OSError as error:
+            message = f"port {port} cannot be listened on: {(error.strerror or str(error)).lower()}"
+            raise InfiMmrError(message, "Name another one with --port") from error
+
+
+def _words(arguments: Mapping[str, Any]) -> list[str]:
+    """Keyword arguments of vLLM as options of its command line."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [f"--{option}"] if value else [f"--no-{option}"]
+        else:
+            words += [f"--{option}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return words
+
+
+def _environment() -> dict[str, str]:
+    """What the server's process needs beside this one's variables: it tells more, and its engine is another process."""
+    before = dict(os.environ)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    prepare_environment()
+    return {name: value for name, value in os.environ.items() if before.get(name) != value}
+
+
+def serve_command(checkpoint: str, port: int, options: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+    """`trainer serve`: say the command, then become it and never return; with `dry_run` only say it, on stdout."""
+    from shared.config import build_model
+
+    found = server(checkpoint, port, build_model(options, Settings, what="serve", file="options"))
+    if not dry_run:
+        asked = shlex.join(["trainer", "ask", checkpoint, "QUESTION", "--endpoint", found.url])
+        sys.stderr.write(f"{found.line}\n\nserves {found.url} until Ctrl-C; ask it: {asked}\n")
+        sys.stderr.flush()
+        os.execve(found.command[0], found.command, {**os.environ, **found.environment})  # noqa: S606 - without a shell
+    sys.stdout.write(f"{found.line}\n")
+    return {}
