@@ -5,7 +5,7 @@ that all runs share one machine and one hour:
 
     python benchmarks/cpu_dtype.py --store STORE
 
-1. told, bfloat16: what every local phase did before, for a few updates only;
+1. told, bfloat16, sdpa attention: what every local phase did before, for a few updates only;
 2. told, auto: what it does now (float32), the whole phase;
 3. not told, float32: the whole phase on the processor as it is.
 """
@@ -29,11 +29,13 @@ RESULTS = Path(__file__).parent / "results" / "cpu_dtype.json"
 TOLD = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
 
-def phase(arguments: argparse.Namespace, dtype: str, told: dict[str, str], steps: int, folder: Path) -> dict[str, Any]:
+def phase(
+    arguments: argparse.Namespace, dtype: str, told: dict[str, str], steps: int, folder: Path, attention: str = "eager"
+) -> dict[str, Any]:
     """One phase through the command: seconds of an update, and of the whole."""
     words = [sys.executable, "-m", "trainer.cli", "phase", "--name", arguments.phase, "--profile", "local", "--json"]
     words += ["--device", "cpu", "--store", arguments.store, "--output", str(folder), "--max-steps", str(steps)]
-    words += ["--set", f"train.dtype={dtype}"]
+    words += ["--set", f"train.dtype={dtype}", "--set", f"cluster.attention={attention}"]
     started = time.monotonic()
     subprocess.run(words, env={**os.environ, **told}, stdout=subprocess.PIPE, check=True)
     total = time.monotonic() - started
@@ -62,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        before = phase(arguments, "bfloat16", TOLD, arguments.steps_before, folder / "before")
+        before = phase(arguments, "bfloat16", TOLD, arguments.steps_before, folder / "before", "sdpa")
         now = phase(arguments, "auto", TOLD, arguments.steps, folder / "now")
         elsewhere = phase(arguments, "float32", {}, arguments.steps, folder / "elsewhere")
     result = {

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ from typing import Any
 from machine import machine
 
 RESULTS = Path(__file__).parent / "results"
+TOLD = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Variables by which a processor is told to do without some of its units; recorded where they are set."""
 TASKS = ("math500", "mathverse", "mathvision", "olympiadbench", "mathvista")
 
 
@@ -119,6 +122,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "question": "held-out accuracy of base and phases, and of the paper's two ablations",
         "machine": machine(),
+        "told": {name: os.environ[name] for name in TOLD if name in os.environ},
         "tasks": arguments.tasks,
         "settings": {"max_steps": arguments.max_steps, "eval_limit": arguments.eval_limit, "set": arguments.set},
         "runs": [],
