@@ -28,14 +28,18 @@ from machine import machine
 RESULTS = Path(__file__).parent / "results" / "cpu_dtype.json"
 TOLD = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
+BEFORE = ["train.dtype=bfloat16", "cluster.attention=sdpa"]
+"""What every local phase did before."""
+
 
 def phase(
-    arguments: argparse.Namespace, dtype: str, told: dict[str, str], steps: int, folder: Path, attention: str = "eager"
+    arguments: argparse.Namespace, settings: list[str], told: dict[str, str], steps: int, folder: Path
 ) -> dict[str, Any]:
     """One phase through the command: seconds of an update, and of the whole."""
     words = [sys.executable, "-m", "trainer.cli", "phase", "--name", arguments.phase, "--profile", "local", "--json"]
     words += ["--device", "cpu", "--store", arguments.store, "--output", str(folder), "--max-steps", str(steps)]
-    words += ["--set", f"train.dtype={dtype}", "--set", f"cluster.attention={attention}"]
+    for setting in settings:
+        words += ["--set", setting]
     started = time.monotonic()
     subprocess.run(words, env={**os.environ, **told}, stdout=subprocess.PIPE, check=True)
     total = time.monotonic() - started
@@ -64,9 +68,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        before = phase(arguments, "bfloat16", TOLD, arguments.steps_before, folder / "before", "sdpa")
-        now = phase(arguments, "auto", TOLD, arguments.steps, folder / "now")
-        elsewhere = phase(arguments, "float32", {}, arguments.steps, folder / "elsewhere")
+        before = phase(arguments, BEFORE, TOLD, arguments.steps_before, folder / "before")
+        now = phase(arguments, [], TOLD, arguments.steps, folder / "now")
+        elsewhere = phase(arguments, ["train.dtype=float32"], {}, arguments.steps, folder / "elsewhere")
     result = {
         "question": "a local phase on a processor that is told to do without bfloat16 units, and float32 elsewhere",
         "machine": machine(),
