@@ -70,6 +70,13 @@ def test_two_problems_with_the_same_pictures_get_the_same_greedy_answer_also_aft
 
 
 @pytest.mark.slow
+def test_pictures_that_the_engine_lost_under_way_are_sent_again(rollouts):
+    same, reason = rollouts["after a miss"]
+    assert same
+    assert reason in {"stop", "length"}
+
+
+@pytest.mark.slow
 def test_the_engine_is_given_what_its_own_renderer_makes_of_a_problem(rollouts):
     assert rollouts["engine"] == dict.fromkeys(("tokens", "places", "fields", "tensors"), True)
 

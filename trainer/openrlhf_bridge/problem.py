@@ -22,6 +22,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from trainer.openrlhf_bridge.step_profile import StepProfile
 
@@ -237,19 +238,13 @@ class Problem:
         with profile.asking():
             async with self.order:
                 asked = read.named if self.sent else read.sent
-                queue = await llm.add_request(_name(), asked, read.parameters)
+                queue = await llm.add_request(uuid4().hex, asked, read.parameters)
                 self.sent = True
             output = await _final(llm, queue)
             if output.outputs[0].finish_reason == "error" and asked is not read.sent:
                 # the engine has dropped the pictures in between: its cache was too small for all that are under way
-                output = await _final(llm, await llm.add_request(_name(), read.sent, read.parameters))
+                output = await _final(llm, await llm.add_request(uuid4().hex, read.sent, read.parameters))
         return output.outputs[0]
-
-
-def _name() -> str:
-    from vllm.utils import random_uuid
-
-    return str(random_uuid())
 
 
 async def _final(llm: Any, queue: Any) -> Any:
