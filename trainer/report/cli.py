@@ -1,4 +1,4 @@
-"""Adds `report` and `compare` to the command line. Parses only; the rooms behind it are imported when it runs."""
+"""Adds `report`, `compare` and `watch` to the command line. Parses only; rooms are imported when a command runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("report")(report)
     app.command("compare")(compare)
+    app.command("watch")(watch)
 
 
 def report(
@@ -76,6 +77,21 @@ def compare(  # noqa: PLR0917 - typer turns each parameter into an option
         return {**document, "html": str(html) if html else None}
 
     run_command(work, as_json=as_json)
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(help="Run folder, running or finished.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8100,
+) -> None:
+    """Show a run while it runs. Curves, rollouts and results on a page on 127.0.0.1 that follows it."""
+
+    def work() -> dict[str, Any]:
+        from trainer.report.watch import watch as watch_run
+
+        watch_run(run, port, lambda text: sys.stderr.write(f"{text}\n"))
+        return {}
+
+    run_command(work, as_json=False)
 
 
 def _write(path: Path, text: str) -> None:
