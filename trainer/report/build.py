@@ -136,30 +136,21 @@ def _charts(runs: Sequence[Run]) -> list[dict[str, str]]:
         ]  # fmt: skip
         charts.append({"title": title, "svg": line_chart(series, title)})
     if len(trained := [run for run in runs if run.metrics]) == 1:  # colours are those of the runs otherwise
-        charts += _parts(trained[0])
+        charts.append(_by_kind(trained[0]))
     return [chart for chart in charts if chart["svg"]]
 
 
-def _parts(run: Run) -> list[dict[str, str]]:
-    """Charts of one run's steps by kind of answer and by part of the step."""
-    by_kind: dict[str, list[tuple[int, float]]] = {}
-    by_part: dict[str, list[tuple[int, float]]] = {}
+def _by_kind(run: Run) -> dict[str, str]:
+    """Chart of one run's rewards by kind of answer."""
+    found: dict[str, list[tuple[int, float]]] = {}
     for line in run.metrics:
         kinds = line.get("by_kind")
-        for kind, numbers in sorted(kinds.items()) if isinstance(kinds, dict) else ():
+        for kind, numbers in kinds.items() if isinstance(kinds, dict) else ():
             if isinstance(numbers, dict) and isinstance(numbers.get("reward"), int | float):
-                by_kind.setdefault(kind, []).append((int(line["step"]), float(numbers["reward"])))
-        for name, value in line.items():
-            if name.startswith("seconds_") and isinstance(value, int | float):
-                part = name.removeprefix("seconds_").replace("_", " ")
-                by_part.setdefault(part, []).append((int(line["step"]), float(value)))
-    charts = {"Reward by kind of answer": by_kind, "Seconds of each part of a step": by_part}
-    return [
-        {"title": title, "svg": line_chart(
-            [Series(name, place % COLOURS, points) for place, (name, points) in enumerate(sorted(found.items()))], title
-        )}
-        for title, found in charts.items()
-    ]  # fmt: skip
+                found.setdefault(kind, []).append((int(line["step"]), float(numbers["reward"])))
+    title = "Reward by kind of answer"
+    series = [Series(name, place % COLOURS, points) for place, (name, points) in enumerate(sorted(found.items()))]
+    return {"title": title, "svg": line_chart(series, title)}
 
 
 def _detail(run: Run, name: str) -> dict[str, Any]:

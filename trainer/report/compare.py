@@ -62,7 +62,17 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     folders = [results_folder(place) for place in (first, second)]
     if folders[0].resolve() == folders[1].resolve():
         raise InfiMmrError(f"{first} and {second} are the same results", "Name two evaluations")
-    return Comparison((str(first), str(second)), paired_rows(folders[0], folders[1], COLUMNS))
+    return Comparison(_names(first, second), paired_rows(folders[0], folders[1], COLUMNS))
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """The folders as they were named; of absolute paths the last names, as many as tell the two apart."""
+    places = (first, second)
+    for depth in range(2, max(len(place.parts) for place in places)):
+        a, b = (str(Path(*place.parts[-depth:]) if place.is_absolute() else place) for place in places)
+        if a != b:
+            return a, b
+    return str(first), str(second)
 
 
 def results_folder(place: Path) -> Path:

@@ -78,6 +78,8 @@ def test_the_page_shows_won_and_lost_items_with_both_outputs_and_runs_nothing_of
     assert "What is 2?" in lost
     assert won.count("x + 91") == 12
     assert "<script" not in text
+    assert f"{tmp_path.name}/a → {tmp_path.name}/b" in text
+    assert str(tmp_path) not in text
     assert "&lt;script&gt;" in text
     assert "{{ 7*7 }}" in text
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text

@@ -46,15 +46,14 @@ def test_the_page_shows_rollouts_with_pictures_rewards_by_answer_type_and_the_ti
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line["by_kind"] = {"integer": {"rollouts": 3, "reward": 0.5}, "<b>": {"rollouts": 1, "reward": 0.25}}
-        line |= {"seconds_generation": 4.0, "seconds_update": 2.0 + line["step"] % 2}
+        line |= {"seconds": 7.0, "seconds_generation": 4.0, "seconds_update": 2.0 + line["step"] % 2}
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     with watching(run, 0) as server:
         text = get(server)[1]
     assert "Reward by kind of answer" in text
     assert "integer · 60 steps" in text
     assert "&lt;b&gt; · 60 steps" in text
-    assert "Seconds of each part of a step" in text
-    assert "generation · 60 steps" in text
+    assert "Seconds of a step" in text
     assert '<img src="data:image/png;base64,' in text
     assert "<script>document.title" not in text
 
