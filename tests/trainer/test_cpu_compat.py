@@ -163,17 +163,20 @@ def test_an_installed_flash_attn_is_used_and_kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_weights_arrive_through_the_store_bit_by_bit_together_at_the_end_of_a_push():
+def test_all_weights_of_a_push_arrive_bit_by_bit_in_one_call_and_leave_nothing_in_the_store():
     code = """
 import socket, threading, torch
 from types import SimpleNamespace
+import ray
+from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 from openrlhf.trainer.ray.vllm_worker_wrap import WorkerWrap
 from openrlhf.utils.distributed_util import stateless_init_process_group
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0)); port = free.getsockname()[1]
 flat = torch.randn(1_000_000).to(torch.bfloat16)     # DeepSpeed keeps all weights in one buffer: each is a view
-sent = [(f"w{number}", flat[35 * number:][:35].view(5, 7)) for number in range(70)]
-loads = []
+sent = [(f"w{number}", torch.nn.Parameter(flat[35 * number:][:35].view(5, 7))) for number in range(70)]
+sent.append(("frozen", torch.nn.Parameter(torch.ones(3), requires_grad=False)))
+loads, calls = [], []
 worker = WorkerWrap()
 worker.model_config = SimpleNamespace(dtype=torch.bfloat16)
 worker.model_runner = SimpleNamespace(model=SimpleNamespace(load_weights=lambda weights: loads.append(list(weights))))
@@ -182,25 +185,27 @@ def join():
 thread = threading.Thread(target=join); thread.start()
 group = stateless_init_process_group("127.0.0.1", port, 0, 2, None)
 thread.join()
+def remote(*arguments, **values):     # as OpenRLHF's actor hands it to vLLM's worker, which works beside the sender
+    calls.append(threading.Thread(target=worker.update_weight, args=(*arguments, *values.values())))
+    calls[-1].start()
+    return calls[-1]
+ray.get = lambda refs: [ref.join() for ref in refs]
+model = SimpleNamespace(module=SimpleNamespace(named_parameters=lambda: iter(sent)))
+trainer = SimpleNamespace(actor=SimpleNamespace(model=model, is_vlm=True), _model_update_group=group,
+                          vllm_engines=[SimpleNamespace(update_weight=SimpleNamespace(remote=remote))])
 for push in range(2):
-    for number, (name, weight) in enumerate(sent, start=1):
-        group.broadcast(weight, src=0, stream=None)
-        assert len(group._group.store.get(group._group.entries[-1][0])) < 4096     # its own bytes, not the buffer's
-        worker.update_weight(name, torch.bfloat16, weight.shape, empty_cache=number == len(sent))
-        assert len(loads) == push + (number == len(sent))
-    if push == 0:
-        first = [weight.clone() for _, weight in sent]
-        flat += 1
-for push, loaded in enumerate(loads):
-    assert [name for name, _ in loaded] == [name for name, _ in sent]
-    wanted = first if push == 0 else [weight for _, weight in sent]
-    assert all(torch.equal(got, weight) for (_, got), weight in zip(loaded, wanted))
-assert len(group._group.entries) <= 71          # what was taken is deleted from the store
+    with torch.no_grad():
+        flat.add_(push)
+    ActorPPOTrainer.broadcast_to_vllm(trainer)
+    assert len(calls) == len(loads) == push + 1
+    assert [name for name, _ in loads[-1]] == [name for name, weight in sent if weight.requires_grad]
+    assert all(torch.equal(weight, mine) for (_, weight), (_, mine) in zip(loads[-1], sent))
+    assert not group._group.entries
 try:
-    worker.update_weight("w", torch.float32, (1,), empty_cache=True)
+    worker.update_weight(["w"], torch.float32, [(1,)], True)
 except TypeError as error:
     assert "bfloat16" in str(error)
-print("FINE")
+    print("FINE")
 """
     ran = python(code)
     assert "FINE" in ran.stdout, ran.stderr[-3000:]
