@@ -7,8 +7,13 @@ import subprocess
 
 import pytest
 
+from trainer.evaluation.items import load_items
+from trainer.evaluation.run import evaluate_outputs
 from trainer.report.build import build, render
 from trainer.report.collect import collect
+from trainer.report.compare import compare_runs
+from trainer.report.compare import page as compare_page
+from trainer.report.watch import watching
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (apt-get install chromium)")
@@ -74,3 +79,50 @@ def test_the_page_opens_without_network_shows_pictures_filters_and_sorts(curricu
     assert seen["up"] == sorted(seen["up"])
     assert seen["down"] == sorted(seen["down"], reverse=True)
     assert seen["place"] == list(range(72))
+
+
+PHONE = """
+<script>
+const images = Array.from(document.images);
+images.forEach(image => { image.loading = "eager"; });
+Promise.all(images.map(image => image.decode().catch(() => null))).then(() => {
+  const out = {title: document.title, images: images.length, wide: document.documentElement.scrollWidth,
+    broken: images.filter(image => image.naturalWidth === 0).length, window: window.innerWidth,
+    requests: performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).map(e => e.name)};
+  const pre = document.createElement("pre"); pre.id = "driven"; pre.textContent = JSON.stringify(out);
+  document.body.append(pre);
+});
+</script>
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_comparison_shows_its_pictures_fits_a_phone_and_runs_no_script_of_anybody(mini_store, tmp_path):
+    items = load_items("mathverse", None, mini_store, images=False).items[:6]
+    for name, output in (("a", "<script>document.title = 'owned'</script>"), ("b", "\\boxed{{{}}}")):
+        lines = [{"benchmark": "mathverse", "item": i.key, "output": output.format(i.answer)} for i in items]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        evaluate_outputs(tmp_path / f"{name}.jsonl", store=mini_store, output=tmp_path / name)
+    text = compare_page(compare_runs(tmp_path / "a", tmp_path / "b"), tmp_path / "a", {}, mini_store)
+    page = tmp_path / "compared.html"
+    page.write_text(text.replace("</body>", PHONE + "</body>"), encoding="utf-8")
+    assert 'id="driven"' not in browse(page, tmp_path, "--dump-dom")  # its policy lets no script run
+    page.write_text(page.read_text().replace("style-src", "script-src 'unsafe-inline'; style-src"), encoding="utf-8")
+    shown = browse(page, tmp_path, "--window-size=500,900", "--dump-dom")
+    out = json.loads(re.search(r'<pre id="driven">(.*?)</pre>', shown, re.DOTALL)[1].replace("&amp;", "&"))
+    assert (out["images"], out["broken"], out["requests"]) == (6, 0, [])
+    assert out["title"] != "owned"
+    assert out["wide"] <= out["window"]
+
+
+@pytest.mark.timeout(300)
+def test_a_watched_run_opens_in_a_browser_with_its_filters_at_work(curriculum, tmp_path):
+    run = shutil.copytree(curriculum / "1-fra", tmp_path / "fra")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "checkpoint_sha256": "c" * 64}))
+    with watching(run, 0) as server:
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
+                   "--virtual-time-budget=20000", "--dump-dom", server.url]  # fmt: skip
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    assert "Reward" in shown
+    assert shown.count('class="rollout') == 24
