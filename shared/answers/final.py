@@ -50,6 +50,8 @@ _INTERJECTION = re.compile(r"^\W*(?:(?:no|wait|actually|hmm|sorry|oops)(?![A-Za-
 _BECAUSE = re.compile(r",?\s+(?:because|since)\s", re.IGNORECASE)
 _NOT_THIS = re.compile(r"(?:(?<![A-Za-z])(?:not|isn't|never)|\\neq?|≠|不是|不为)[ \t:]*[$({\[\\]*f?\Z", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z_]{2,}")
+_TELLING = ("answer", "correct option", "correct choice", "答案", "选")
+"""Words of which one stands in every statement of an answer."""
 _HEADING = re.compile(r"(?im)^[ \t#*_]*(?:final[ \t]+)?answer[ \t*_]*$|^[ \t#*_]*(?:最终)?答案[ \t*_]*$")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z*\\$(])|(?<=[。！？\n])")
 _EXPLAINS = re.compile(
@@ -79,8 +81,8 @@ def final_answer(output: str) -> Extracted:
     """The answer of a whole model output, or of a bare answer. `source` is `none` where there is none."""
     found = extract_answer(output)
     region = answer_region(output)
-    ways = _ways(region)
-    if found.source == "boxed" and _NOT_THIS.search(region[: region.rfind("box")]):
+    ways = _ways(region, boxed=found.answer is not None)
+    if found.source == "boxed" and _NOT_THIS.search(region[: region.rfind("box")][-40:]):
         return replace(found, answer=None, source="none", contents=())
     if found.answer is not None:
         tags = [(boxed_contents(block) or [block])[-1] for block in answer_blocks(region)] if found.boxes else []
@@ -107,16 +109,19 @@ def _is_definite(text: str) -> bool:
     return letters_in(text) is not None or read(text) is not None or truth_of(text) is not None
 
 
-def _ways(region: str) -> list[tuple[Literal["marked", "stated"], str]]:
-    """The ways in which a region states an answer, the one that counts first."""
-    if len(region) > REGION_END:
-        region = region[-REGION_END:]
-    if (following := _NEXT_QUESTION.search(region)) is not None and region[: following.start()].strip():
-        region = region[: following.start()]
-    ways: list[tuple[Literal["marked", "stated"], str]]
-    ways = [("marked", match.group(1).strip()) for match in (_MARK.search(region),) if match]
-    ways += [("stated", text) for text in _statements(region)]
-    if not ways and len(region.strip()) > LONGEST_BARE_LINES and (last := _last_sentence(region)):
+def _ways(region: str, boxed: bool) -> list[tuple[Literal["marked", "stated"], str]]:
+    """The ways in which a region states an answer, the one that counts first; a box leaves no need to guess."""
+    region = region[-REGION_END:]
+    lowered = region.lower()
+    told = "####" in region, any(word in lowered for word in _TELLING)
+    ways: list[tuple[Literal["marked", "stated"], str]] = []
+    if any(told):
+        following = _NEXT_QUESTION.search(region)
+        if following is not None and region[: following.start()].strip():
+            region = region[: following.start()]
+        ways = [("marked", match.group(1).strip()) for match in (told[0] and _MARK.search(region),) if match]
+        ways += [("stated", text) for text in (_statements(region) if told[1] else ())]
+    if not ways and not boxed and len(region.strip()) > LONGEST_BARE_LINES and (last := _last_sentence(region)):
         ways.append(("stated", last))
     return ways
 

@@ -31,7 +31,7 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
             f"{100 * official['accuracy']:.2f}" if official and official["n"] else "",
             str(result["unscored"]),
             str(result["no_answer"]),
-            str(result["unreadable"]),
+            str(result.get("unreadable", "")),
             f"{result['mean_tokens']:.0f}" if result.get("mean_tokens") else "",
             f"{100 * result['truncation_rate']:.1f}",
         )
