@@ -16,7 +16,7 @@ from typing import TypeVar
 from shared.answers.amounts import same_quantity
 from shared.answers.evaluate import TooHardError, inexact, points, same_expression, same_value, value_of
 from shared.answers.expression import Node, variables
-from shared.answers.forms import Piece, Reading, letters_of
+from shared.answers.forms import Piece, Reading, letters_of, renamed
 from shared.answers.named import by_name, other_name, plain
 from shared.answers.reading import as_interval
 
@@ -44,26 +44,8 @@ def _same_parameter(gold: Reading, pred: Reading) -> Reading:
     """The answer with the gold's name for what its quantifier runs over: 2n for whole n is 2k for whole k."""
     old, new = pred.parameter, gold.parameter
     if old and new and old != new and new not in letters_of(pred):
-        pred = _renamed(pred, old, new)
+        pred = renamed(pred, old, new)
     return replace(pred, parameter="", domain="")
-
-
-def _renamed(reading: Reading, old: str, new: str) -> Reading:
-    def node(tree: Node) -> Node:
-        if tree == ("v", old):
-            return ("v", new)
-        return tuple(node(child) if isinstance(child, tuple) else child for child in tree)
-
-    def end(tree: Node | None) -> Node | None:
-        return None if tree is None else node(tree)
-
-    return replace(
-        reading,
-        node=end(reading.node),
-        items=tuple(_renamed(item, old, new) for item in reading.items),
-        relation=reading.relation and (reading.relation[0], node(reading.relation[1]), node(reading.relation[2])),
-        pieces=tuple((end(low), low_in, end(high), high_in) for low, low_in, high, high_in in reading.pieces),
-    )
 
 
 def _choose_alternatives(gold: Reading, pred: Reading) -> tuple[Reading, Reading]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from shared.answers.expression import Node, variables
@@ -51,3 +51,23 @@ def letters_of(reading: Reading) -> frozenset[str]:
         *(reading.relation or ())[1:],
     ]
     return frozenset().union(*(variables(node) for node in nodes), *(letters_of(item) for item in reading.items))
+
+
+def renamed(reading: Reading, old: str, new: str) -> Reading:
+    """The reading with another name for one of its variables, labels left as they are."""
+
+    def node(tree: Node) -> Node:
+        if tree == ("v", old):
+            return ("v", new)
+        return tuple(node(child) if isinstance(child, tuple) else child for child in tree)
+
+    def end(tree: Node | None) -> Node | None:
+        return None if tree is None else node(tree)
+
+    return replace(
+        reading,
+        node=end(reading.node),
+        items=tuple(renamed(item, old, new) for item in reading.items),
+        relation=reading.relation and (reading.relation[0], node(reading.relation[1]), node(reading.relation[2])),
+        pieces=tuple((end(low), low_in, end(high), high_in) for low, low_in, high, high_in in reading.pieces),
+    )

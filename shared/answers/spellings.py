@@ -13,6 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from shared.answers.forms import Reading
+from shared.answers.normalise import strip_wrappers
 from shared.answers.numerals import NUMBER_WORDS, number_said
 from shared.answers.units import parse_unit
 
@@ -51,10 +52,11 @@ _REAL_BEFORE = re.compile(
 )
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(
-    r"(?:\\\{\s*)?\\begin\{(d?cases|rcases|aligned|align\*?|gathered|split|array|eqnarray\*?|matrix)\}(?:\{[lcr| ]*\})?"
-    r"(.*?)\\end\{\1\}(?:\s*\\\})?",
+    r"(?:\\\{\s*)?(?:\{\s*)?\\begin\{(d?cases|rcases|aligned|align\*?|equation\*?|gathered|split|array|eqnarray\*?|matrix)\}"
+    r"(?:\{[lcr| ]*\})?(.*?)\\end\{\1\}(?:\s*\})?(?:\s*\\\})?",
     re.DOTALL,
 )
+_VECTORS = re.compile(r"^\\begin\{([pb]?matrix)\}(.*?)\\end\{\1\}\s*=\s*\\begin\{\1\}(.*?)\\end\{\1\}$", re.DOTALL)
 _ROW_END = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr(?![A-Za-z])")
 _RELATION = re.compile(r"[=<>]|\\(?:leq?|geq?|leqslant|geqslant|neq?|lt|gt)(?![A-Za-z])")
 _CONDITION = re.compile(r"\\text|\b(?:if|when|for|otherwise|else)\b|[,;](?=.*[=<>\\])|[^\x00-\x7f]")
@@ -120,6 +122,10 @@ def rewritten(s: str) -> str:  # noqa: PLR0911
         return one
     if (match := _FRENCH.match(s)) and (s[0] == "]" or s[-1] == "["):
         return ("(" if s[0] == "]" else "[") + match.group(1) + (")" if s[-1] == "[" else "]")
+    if vectors := _VECTORS.match(s):
+        names, values = ([row.strip() for row in _ROW_END.split(body)] for body in vectors.group(2, 3))
+        if len(names) == len(values) and all(re.fullmatch(r"[A-Za-z](?:_\d)?", name) for name in names):
+            return f"({','.join(names)})=({','.join(values)})"
     if r"\begin" in s:
         return _ENVIRONMENT.sub(_system, s)
     return _REAL_BEFORE.sub("", _without_points(s))
@@ -162,7 +168,7 @@ def _system(match: re.Match[str]) -> str:
 
     Matrices and functions by cases stay.
     """
-    rows = [row.replace("&", " ").strip(" ,;.") for row in _ROW_END.split(match.group(2))]
+    rows = [strip_wrappers(row.replace("&", " ").strip(" ,;.")) for row in _ROW_END.split(match.group(2))]
     rows = [row for row in rows if row]
     if not rows or any(not _RELATION.search(row) or _CONDITION.search(row) for row in rows):
         return match.group()
