@@ -33,7 +33,7 @@ def stated_unit(text: str) -> Unit | None:
             continue
         try:
             value = value_of(reading.node, {})
-        except TooHardError:
+        except (TooHardError, KeyError):  # too large, or with letters
             continue
         known = reading.unit or (Unit(Fraction(1), ()) if value != 1 else None)
         if known is not None and not known.is_noun and isinstance(value, Fraction):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.answers import answer_kind, check_gold, extract_answer, grade, grade_output
+from shared.answers import answer_kind, check_gold, extract_answer, final_answer, gold_answer, grade, grade_output
 from shared.answers.check import neighbours
 from shared.answers.grade import _settle
 from shared.answers.kinds import ANSWER_KINDS
@@ -20,6 +20,14 @@ GOLDEN = Path(__file__).parent / "golden"
 FRAGMENTS = [
     *r"\frac { } ( ) [ ] \{ \} ^ _ \sqrt 12 3.5 x y \pi e i ! | , ; = < > \le \in \cup + - * / \pm cm \text{ ° % $ \ ∞ ½ ² 选 B (A) or and".split(),
     *r"\begin{pmatrix} \end{pmatrix} & \\ \left \right \log_ \sin 0 10^ e9 \binom \over 1e400 \infty no yes : ' ` ** \boxed{ m \lfloor \int".split(),
+    *r"\begin{cases} \end{cases} 大于 (1) (2) ① 二十 百分之 \forall \in\mathbb{Z} \neq 答案是 x_1 小时 分钟 ： 2007-2008 million \setminus √ ×".split(),
+    "for all x",
+    "#### ",
+    "Answer: ",
+    "[Analysis] ",
+    "<answer>",
+    "</answer>",
+    "\n",
     " ",
     "\x00",
     "\ud800",
@@ -34,6 +42,9 @@ rational = st.fractions(min_value=-1000, max_value=1000, max_denominator=500)
 @given(pred=messy, gold=messy)
 def test_the_layers_of_this_process_never_raise_on_any_pair(pred, gold):
     _settle(pred, gold, None, None)
+    _settle(pred, gold, None, [gold, pred, "1"])
+    _settle(pred, gold, None, None, unit=pred[:8], several=True)
+    gold_answer(gold)
     assert answer_kind(gold) in ANSWER_KINDS
     assert neighbours(gold, answer_kind(gold))
 
@@ -42,6 +53,7 @@ def test_the_layers_of_this_process_never_raise_on_any_pair(pred, gold):
 @given(output=messy, gold=messy)
 def test_extraction_and_reward_never_raise_and_stay_between_zero_and_one(output, gold):
     extract_answer(output)
+    final_answer(output)
     for text in (output, f"<think>{output}</think>{output}"):
         parts = reward(text, {"gold": gold})
         assert 0 <= parts.total <= 1
