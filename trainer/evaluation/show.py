@@ -19,7 +19,7 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
     subject = document.get("checkpoint") or document.get("outputs")
     table = Table(title=f"{subject}", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("benchmark", no_wrap=True)
-    for name in ("n", "acc. %", "±", "rule* %", "unscored", "no answer", "unread", "tokens", "cut %"):
+    for name in ("n", "acc. %", "±", "rule* %", "unscored", "no answer", "tokens", "cut %"):
         table.add_column(name, justify="right")
     for name, result in document["benchmarks"].items():
         official = result.get("official")
@@ -31,7 +31,6 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
             f"{100 * official['accuracy']:.2f}" if official and official["n"] else "",
             str(result["unscored"]),
             str(result["no_answer"]),
-            str(result.get("unreadable", "")),
             f"{result['mean_tokens']:.0f}" if result.get("mean_tokens") else "",
             f"{100 * result['truncation_rate']:.1f}",
         )
@@ -56,6 +55,8 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
         if result["unscored"]:
             reasons = ", ".join(f"{reason} {count}" for reason, count in result["unscored_reasons"].items())
             yield f"{title}: unscored {result['unscored']} ({reasons})"
+        if result.get("unreadable"):
+            yield f"{title}: {result['unreadable']} answers could not be read, they count as wrong"
         samples = result.get("samples")
         if samples:
             errors = samples.get("pass_at_stderr", {})

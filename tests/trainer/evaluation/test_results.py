@@ -1,11 +1,13 @@
 import json
 
 import pytest
+from rich.console import Console
 
 from shared.errors import InfiMmrError
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.results import agrees, compare, output_rows, read_result, summarise, write_results
 from trainer.evaluation.scoring import score
+from trainer.evaluation.show import print_document
 from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import task
 
@@ -50,6 +52,9 @@ def test_what_could_not_be_read_is_told_apart_from_what_is_wrong():
     result = summarise(task("math500"), entries)
     assert (result["n"], result["correct"], result["unreadable"], result["no_answer"]) == (4, 1, 1, 1)
     assert {row["status"] for row in output_rows(entries)} == {"correct", "wrong", "unreadable", "no_answer"}
+    console = Console(record=True, width=100)
+    print_document({"checkpoint": "mine", "benchmarks": {"math500": result}}, console)
+    assert "MATH500: 1 answers could not be read" in console.export_text()
 
 
 def test_drawn_samples_give_avg_and_unbiased_pass_at_k():
