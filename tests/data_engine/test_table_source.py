@@ -401,11 +401,12 @@ def test_a_changed_picture_makes_another_version_and_another_place_the_same(fold
 
 def test_guesses_stand_in_the_manifest(folder, tmp_path):
     inspect_place(str(shapes.mmk12(folder)), recipe=str(tmp_path / "r.toml"))
-    (tmp_path / "r.toml").write_text(
-        (tmp_path / "r.toml").read_text().replace("[source.columns]", "[source.columns]\n")
-    )
     warnings = build_recipe(tmp_path / "r.toml", tmp_path).version.manifest.warnings
     assert "split train taken; also there: test (split = ...)" in warnings
+    assert not [text for text in warnings if text.startswith("columns guessed")], "the written recipe tells them all"
+    (tmp_path / "short.toml").write_text(f'[source]\nreader = "table"\nlocation = "{folder}"\n')
+    warnings = build_recipe(tmp_path / "short.toml", tmp_path).version.manifest.warnings
+    assert any("columns guessed: id from id; question from question; answer from answer" in text for text in warnings)
 
 
 def test_a_recipe_is_written_once_and_inspected_itself(folder, tmp_path):
