@@ -20,7 +20,7 @@ import numpy as np
 from data_engine.intake.ingest import carried_row
 from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow, choices_in_question
 from data_engine.sources.conversations import first_exchange
-from data_engine.sources.given_answers import OPTION_PLACE, as_letter, final_answer_of
+from data_engine.sources.given_answers import BEHIND_HASHES, CLOSING_SENTENCE, OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.table_rows import table_row
 from data_engine.tally import NOT_READ, Tally, texts
@@ -53,6 +53,9 @@ _LETTERS = [f"{letter}{gap}{mark}" for letter in "Aa" for gap in ("", " ", "\n")
 _HEADED = re.compile(r"^\s*\(?[A-Ha-h]\s*[).:：、．]")
 _SIMPLE = r"^[-+0-9A-Za-z.,/^*(){}\\_ ]*[0-9][-+0-9A-Za-z.,/^*(){}\\_ ]*$"
 """With no word of four letters besides commands: an answer as it stands, whatever its kind."""
+_HASHES = r"####[ \t]*([^\n#]+?)\s*$"
+_SENTENCE = r"^\s*(?:[Tt]he\s+)?(?:[Ff]inal\s+|[Cc]orrect\s+)?[Aa]nswer\s*(?:is|:)\s*([^\n]{1,60}?)\s*\.?\s*$"
+"""Marks of an answer that `final_answer_of` knows, where they are all there is to a plain answer."""
 _UNSURE, _OPEN = -2, -3
 _CHOICE = ANSWER_KINDS.index("choice")
 
@@ -158,6 +161,8 @@ class _Counter:
         kinds[open_] = [self._kind_of(gold) for gold in looks["answer"].gather(open_).to_list()]
         taken: np.ndarray[Any, Any] = free & (kinds != _UNSURE)
         rows = looks.filter(pl.Series(taken))
+        for note, count in rows["note"].value_counts().iter_rows():
+            self._count_notes([note] * count if note else [])
         problems = rows["question"]
         if self._names["images"]:
             places = np.flatnonzero(taken).tolist()
@@ -193,7 +198,7 @@ class _Counter:
             answer, how = as_letter(answer, shown)
             notes = (*notes, how) if how else notes
         seen = self._seen.get(place, ())
-        choices = shown or choices_in_question(question, answer)
+        choices = shown or (choices_in_question(question, answer) if _LETTERED.search(question) else ())
         self._count_notes(notes)
         self._note_pictures(question, seen)
         self._one.add(key, self._problem(question, shown, seen), answer, _CHOICE if choices else self._kind_of(answer))
@@ -205,7 +210,7 @@ class _Counter:
             self.found.notes[f"{len(seen)} of {len(seen)} image tags put in front"] += 1
 
     def _looks(self, batch: Batch, start: int) -> pl.DataFrame:
-        """Key, question, answer, whether the question is plain, may list or has options, and the answer's kind.
+        """Key, question, raw answer, answer and its note, whether the question is plain or has options, and the kind.
 
         A kind is a place in `ANSWER_KINDS`; `_OPEN`: to be read, `_UNSURE`: to be looked at with `final_answer_of`.
         """
@@ -228,15 +233,32 @@ class _Counter:
                 odd_options[place] = not good
                 self._options[place] = value if good else []
         places = pl.int_range(start, start + len(batch)).cast(pl.String)
-        frame = pl.DataFrame({"question": asked, "answer": said, "key": keys})
+        frame = pl.DataFrame({"question": asked, "answer": said, "key": keys}).with_columns(
+            behind=pl.when(pl.col("answer").str.contains("####", literal=True)).then(
+                pl.col("answer").str.extract(_HASHES)
+            ),
+            closing=pl.when(pl.col("answer").str.contains("nswer", literal=True)).then(
+                pl.col("answer").str.extract(_SENTENCE)
+            ),
+        )
+        marked = pl.coalesce("behind", "closing")
+        plain = _plain_kind(marked).fill_null(_UNSURE) != _UNSURE
+        note = pl.when(pl.col("behind").is_not_null()).then(pl.lit(BEHIND_HASHES)).otherwise(pl.lit(CLOSING_SENTENCE))
+        frame = frame.with_columns(
+            answer=pl.when(plain).then(marked).otherwise(pl.col("answer")),
+            note=pl.when(plain).then(note).otherwise(pl.lit("")),
+            raw=pl.col("answer"),
+        )
         return frame.select(
             pl.col("key").fill_null(places),
             "question",
+            "raw",
             "answer",
+            "note",
             plain=_plain_question(tagged=bool(names["images"])).fill_null(value=False) & ~pl.Series(odd_options),
             optional=pl.Series([place in self._options for place in range(len(batch))], dtype=pl.Boolean),
             lettered=pl.col("question").str.contains_any(_LETTERS).fill_null(value=False),
-            kind=_plain_kind().fill_null(_UNSURE).cast(pl.Int16),
+            kind=_plain_kind(pl.col("answer")).fill_null(_UNSURE).cast(pl.Int16),
         )
 
     def _look_at_pictures(self, batch: Batch, questions: pl.Series, plain: np.ndarray[Any, Any]) -> None:
@@ -361,11 +383,10 @@ def _plain_question(*, tagged: bool) -> pl.Expr:
     )
 
 
-def _plain_kind() -> pl.Expr:
-    """Kind of a plain answer."""
+def _plain_kind(answer: pl.Expr) -> pl.Expr:
+    """Kind of a plain answer: a place in `ANSWER_KINDS`, `_OPEN` or `_UNSURE`."""
     import polars as pl
 
-    answer = pl.col("answer")
     simple = (
         answer.str.contains(_SIMPLE)
         & ~answer.str.contains(r"^\{|\\right|boxed")

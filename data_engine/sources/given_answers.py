@@ -21,6 +21,8 @@ from shared.answers import gold_answer
 from shared.answers.extract import answer_blocks, boxed_contents
 from shared.benchmark_golds import LETTERS, mend_gold
 
+BEHIND_HASHES = "answer taken from behind ####"
+CLOSING_SENTENCE = "answer taken from its closing sentence"
 OPTION_PLACE = "place of an option instead of its letter"
 Form = Literal["guess", "text", "index", "index1"]
 """How a number beside options is meant: as it stands, or as an option's place counted from 0 or from 1."""
@@ -100,7 +102,7 @@ def final_answer_of(raw: str) -> tuple[str, tuple[str, ...], str]:
 def _marked(text: str) -> tuple[str, str] | None:
     """What the strongest mark in a text points to, and its name."""
     if "####" in text:
-        return text.rsplit("####", 1)[1].strip(), "answer taken from behind ####"
+        return text.rsplit("####", 1)[1].strip(), BEHIND_HASHES
     if "<answer>" in text:
         blocks = [block for block in answer_blocks(text) if block]
         if blocks:
@@ -115,9 +117,7 @@ def _marked(text: str) -> tuple[str, str] | None:
     if any(word in text[-400:] for word in ("nswer", "ption", "hoice", "NSWER", "答案", "结果", "选")):
         found = _CLOSING.search(text[-400:])
         if found is not None:
-            return next(value for value in found.groups() if value).strip(
-                " *"
-            ), "answer taken from its closing sentence"
+            return next(value for value in found.groups() if value).strip(" *"), CLOSING_SENTENCE
     return None
 
 
