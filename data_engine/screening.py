@@ -22,7 +22,7 @@ from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow
 from data_engine.sources.conversations import first_exchange
 from data_engine.sources.given_answers import BEHIND_HASHES, CLOSING_SENTENCE, OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
-from data_engine.sources.table_rows import table_row
+from data_engine.sources.table_rows import MAY_LIST, table_row
 from data_engine.tally import NOT_READ, Tally, texts
 from shared.answers import ANSWER_KINDS, answer_kind
 from shared.benchmark_golds import LETTERS
@@ -46,10 +46,8 @@ PLAIN_KINDS = {
     r"[A-J]": "choice",
 }
 """Golds whose kind needs no grader (a test holds them to it)."""
-_LETTERED = re.compile(r"(?<![A-Za-z0-9])[(（]?[Aa]\s*[).:：、．）]")
-"""Where a question may list its options."""
 _LETTERS = [f"{letter}{gap}{mark}" for letter in "Aa" for gap in ("", " ", "\n") for mark in ").:：、．）"]
-"""One of these stands wherever `_LETTERED` finds something (two blanks between are no public set's)."""
+"""One of these stands wherever `MAY_LIST` finds something (two blanks between are no public set's)."""
 _HEADED = re.compile(r"^\s*\(?[A-Ha-h]\s*[).:：、．]")
 _SIMPLE = r"^[-+0-9A-Za-z.,/^*(){}\\_ ]*[0-9][-+0-9A-Za-z.,/^*(){}\\_ ]*$"
 """With no word of four letters besides commands: an answer as it stands, whatever its kind."""
@@ -156,7 +154,7 @@ class _Counter:
         free = plain & ~looks["optional"].to_numpy()
         if (places := np.flatnonzero(free & looks["lettered"].to_numpy())).size:
             asked = looks["question"].gather(places).to_list()
-            free[places] = [_LETTERED.search(question) is None for question in asked]
+            free[places] = [MAY_LIST.search(question) is None for question in asked]
         open_ = np.flatnonzero(free & (kinds == _OPEN))
         kinds[open_] = [self._kind_of(gold) for gold in looks["answer"].gather(open_).to_list()]
         taken: np.ndarray[Any, Any] = free & (kinds != _UNSURE)
@@ -198,7 +196,7 @@ class _Counter:
             answer, how = as_letter(answer, shown)
             notes = (*notes, how) if how else notes
         seen = self._seen.get(place, ())
-        choices = shown or (choices_in_question(question, answer) if _LETTERED.search(question) else ())
+        choices = shown or (choices_in_question(question, answer) if MAY_LIST.search(question) else ())
         self._count_notes(notes)
         self._note_pictures(question, seen)
         self._one.add(key, self._problem(question, shown, seen), answer, _CHOICE if choices else self._kind_of(answer))

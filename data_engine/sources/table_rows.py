@@ -41,6 +41,8 @@ _ORIGIN = ("source", "data_source", "dataset", "origin")
 UNKNOWN_RATE = -1
 """What ViRL39K writes where nothing was measured."""
 _SOLUTIONS = ("solution", "rationale", "explanation", "lecture", "hint")
+MAY_LIST = re.compile(r"(?<![A-Za-z0-9])[(（]?[Aa]\s*[).:：、．）]")
+"""Where a question may list its options: whatever finds options finds this (and takes ten times as long)."""
 _MARK = re.compile(r"(?<![A-Za-z0-9])\(?([A-H])\s*[).:：、．]")
 _OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 
@@ -95,7 +97,7 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
     given = given_answer(gold, choices, reading.form)
     if given.reason:
         return Rejection(source_id, given.reason, given.detail, text, raw)
-    choices = choices or choices_in_question(text, given.answer)
+    choices = choices or (choices_in_question(text, given.answer) if MAY_LIST.search(text) else ())
     try:
         images = _images(record, columns, inside or [*named], reading.find)
         text, images, mend = place_tags(text.strip(), images)

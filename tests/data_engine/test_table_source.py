@@ -23,7 +23,8 @@ from data_engine.inputs import open_table
 from data_engine.inspect import inspect_place
 from data_engine.intake.ingest import carried_row
 from data_engine.recipe import SourceSettings
-from data_engine.sources.base import Rejection, SourceRow
+from data_engine.sources.base import Rejection, SourceRow, choices_in_question
+from data_engine.sources.table_rows import MAY_LIST
 from shared.answers import answer_kind
 from shared.errors import InfiMmrError, UsageError
 from shared.progress import Progress
@@ -543,3 +544,16 @@ def test_public_shapes_are_counted_alike_with_and_without_short_cuts(name, folde
     assert census(place, quick=True) == census(place, quick=False)
     monkeypatch.setattr(screening, "MOST_DECODED", 2)
     assert census(place, quick=True)["images"] == shapes.SHAPES[name][3]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["(A)", "(B)", "(a)", "(b)", "A.", "B.", "C.", "A:", " ", "\n", "x", "12", "Ann", "B"]),
+        max_size=12,
+    ),
+    st.sampled_from(["A", "B", "12"]),
+)
+def test_whatever_lists_options_is_looked_at(parts, answer):
+    question = "".join(parts)
+    assert not choices_in_question(question, answer) or MAY_LIST.search(question)
