@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from shared.errors import InfiMmrError
 from shared.mini_world import draw
+from shared.vlm.room import engine_starts
+from trainer.after_training.ask import ask as ask_checkpoint
+from trainer.cli import main
 from trainer.evaluation import Settings, evaluate_checkpoint
+from trainer.evaluation.task import Item, plain_question
 
 
 class Adder(BaseHTTPRequestHandler):
@@ -180,7 +185,7 @@ def test_a_checkpoint_without_its_files_is_told_before_anything_starts(files, sa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_bundled_checkpoint_is_evaluated_through_vllm_and_found_again(tmp_path):
+def test_the_bundled_checkpoint_is_evaluated_through_vllm_and_found_again(tmp_path, capfd):
     rows = []
     (tmp_path / "images").mkdir()
     for index in range(8):
@@ -208,3 +213,55 @@ def test_the_bundled_checkpoint_is_evaluated_through_vllm_and_found_again(tmp_pa
     again = evaluate_checkpoint("tiny-vl", ["mathvista"], store, **ask)
     assert again["asking"]["asked"] == 0
     assert again["benchmarks"]["mathvista"]["accuracy"] == result["accuracy"]
+    asked_by_hand_it_says_what_the_evaluation_heard(tmp_path, rows[0], capfd)
+    ask["settings"] = ask["settings"].model_copy(update={"max_tokens": 4})
+    evaluate_checkpoint("tiny-vl", ["mathvista"], store, output=tmp_path / "cut", **ask)
+    two_evaluations_are_compared_and_the_better_one_is_ready_to_be_shared(tmp_path, path, result, capfd)
+
+
+def asked_by_hand_it_says_what_the_evaluation_heard(tmp_path, row, capfd):
+    """`trainer ask` on the engine that runs already: greedily the stored output, piece by piece, and drawn samples."""
+    started = engine_starts()
+    question = plain_question(Item("mathvista", "0", row["question"], "", "text", tuple(row["choices"] or ())))
+    words = ["ask", "tiny-vl", question, "--image", str(tmp_path / row["image"])]
+    words += ["--max-tokens", "96", "--max-model-len", "512"]
+    stored = pq.read_table(tmp_path / "out/outputs.parquet").to_pylist()[0]
+    reply = json.loads(trainer(words, "--json", capfd=capfd).out)
+    assert (reply["text"], reply["answer"], reply["tokens"]) == (stored["output"], stored["answer"], stored["tokens"])
+    assert reply["thinking"]
+    drawn = json.loads(trainer(words, "--json", "--samples", "3", capfd=capfd).out)
+    assert len(drawn) == 3
+    assert {tuple(one) for one in drawn} == {("thinking", "answer", "text", "tokens")}
+    shown = trainer(words, capfd=capfd)
+    assert shown.out.strip() == reply["text"].partition("</think>")[2].strip()
+    assert reply["thinking"] in shown.err
+    heard = []
+    settings = Settings.model_validate({"max_tokens": 96, "max_model_len": 512})
+    ask_checkpoint("tiny-vl", question, [tmp_path / row["image"]], settings=settings, samples=2,
+                   heard=lambda number, piece: heard.append(number))  # fmt: skip
+    assert heard.count(0) > 5
+    assert heard.count(1) > 5
+    assert engine_starts() == started
+
+
+def two_evaluations_are_compared_and_the_better_one_is_ready_to_be_shared(tmp_path, items, result, capfd):
+    """`trainer compare` with pictures, and `trainer push --dry-run` with the results of these very weights."""
+    page = tmp_path / "compared.html"
+    words = ["compare", str(tmp_path / "cut"), str(tmp_path / "out"), "--source", f"mathvista={items}"]
+    found = json.loads(trainer(words, "--html", str(page), "--json", capfd=capfd).out)
+    assert (found["items"], found["only_second"], found["only_first"]) == (8, result["correct"], 0)
+    assert page.read_text().count('<img src="data:image/') == result["correct"]
+    pushed = ["push", "tiny-vl", "team/tiny", "--dry-run", "--results", str(tmp_path / "out")]
+    shown = json.loads(trainer(pushed, "--json", capfd=capfd).out)
+    assert {file["name"] for file in shown["files"]} >= {"model.safetensors", "README.md", "evaluation.json"}
+    (score,) = ModelCard(shown["card"]).data.eval_results
+    assert (score.dataset_name, score.metric_value) == ("MathVista", 100 * result["accuracy"])
+
+
+def trainer(words, *more, capfd):
+    """A command in this process, so that it finds the engine."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([*words, *more])
+    assert not ended.value.code
+    return capfd.readouterr()
