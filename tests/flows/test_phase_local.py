@@ -161,7 +161,10 @@ def test_the_checkpoint_has_every_file_of_its_parent_new_weights_and_the_run_rec
     from trainer.checkpoint import weights_hash
 
     folder = finished_run["output"] / "checkpoint"
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "processor_config.json"):
+    record = json.loads((finished_run["output"] / "run.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    assert config == {**json.loads((BUNDLED_FOLDER / "config.json").read_text()), "dtype": record["dtype"]}
+    for name in ("tokenizer.json", "tokenizer_config.json", "processor_config.json"):
         assert (folder / name).read_bytes() == (BUNDLED_FOLDER / name).read_bytes()
     record = json.loads((folder / "run_record.json").read_text())
     assert record["checkpoint_sha256"] == weights_hash(folder) != weights_hash(BUNDLED_FOLDER)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 from trainer.openrlhf_bridge import fork_server
@@ -19,6 +20,15 @@ def python(code, *arguments, **variables):
     environment = {**os.environ, "PYTHONPATH": ROOT, **variables}
     words = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def gone(process):
+    """Whether a process ends within a while."""
+    for _ in range(200):
+        if not Path(f"/proc/{process}").exists():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 SERVE = """
@@ -85,12 +95,7 @@ def test_the_server_does_not_load_ray_whose_library_keeps_a_workers_identity_fro
 
 def test_the_server_ends_with_the_process_that_started_it(tmp_path):
     code = SERVE + "    print(Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read_text())\n"
-    child = int(python(code, tmp_path).stdout)
-    for _ in range(100):
-        if not Path(f"/proc/{child}").exists():
-            return
-        subprocess.run(["sleep", "0.1"], check=True)
-    raise AssertionError("the server outlived its parent")
+    assert gone(int(python(code, tmp_path).stdout)), "the server outlived its parent"
 
 
 def test_a_worker_with_a_runtime_environment_of_its_own_is_started_by_rays_own_script(tmp_path):
@@ -106,6 +111,17 @@ def test_a_worker_with_a_runtime_environment_of_its_own_is_started_by_rays_own_s
         check=False,
     )
     assert ran.stdout.strip() == f"setup {words[1:]}", ran.stderr
+
+
+def test_a_worker_that_waits_for_the_server_ends_with_whoever_wanted_it(tmp_path):
+    code = """
+    import subprocess, sys, time
+    words = [sys.executable, "-m", "trainer.openrlhf_bridge.fork_server", "setup.py", "default_worker.py"]
+    print(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)
+    time.sleep(3)  # until it waits
+    """
+    waiting = int(python(code, **{fork_server.ADDRESS: str(tmp_path / "never")}).stdout)
+    assert gone(waiting), "it waits for a server that nobody will start"
 
 
 def test_the_raylets_command_goes_through_the_door_and_other_options_stay():

@@ -130,8 +130,11 @@ def ray_worker(script: str, arguments: list[str]) -> None:
 
 
 def _wait_for(address: str) -> bool:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Whether the server is there; this process ends with the raylet that wants the worker."""
+    deadline, raylet = time.monotonic() + PATIENCE_SECONDS, os.getppid()
     while not Path(address).exists():
+        if os.getppid() != raylet:
+            sys.exit(1)
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
