@@ -15,7 +15,7 @@ from shared.answers.evaluate import TooHardError, inexact, is_real, same_express
 from shared.answers.expression import Node, variables
 from shared.answers.forms import Reading
 from shared.answers.intervals import infinity_sign
-from shared.answers.units import POUND_KILOGRAMS, Unit
+from shared.answers.units import POUND_KILOGRAMS, Unit, same_noun
 
 MIN_DIGITS_FOR_EXACT_GOLD = 6
 """Significant digits that a decimal needs to stand for an exact gold: 0.333333 for 1/3, but not 0.33."""
@@ -35,6 +35,8 @@ def same_quantity(gold: Reading, pred: Reading, tolerance: float | None) -> bool
         if (angle := mine or theirs) is not None and angle.is_degree:
             return _same_angle(gold, pred, tolerance)
         return same_number(gold, pred, tolerance)
+    if mine.is_noun and theirs.is_noun:
+        return same_number(gold, pred, tolerance) if same_noun(mine, theirs) else False
     if mine.dimensions != theirs.dimensions:
         radian = (("radian", 1),)
         if {mine.dimensions, theirs.dimensions} == {(("angle", 1),), radian}:

@@ -167,7 +167,7 @@ def _cut(line: str) -> tuple[str, str]:
 def _last_sentence(region: str) -> str:
     """The last sentence where it concludes with a value: "So x = 17.", "Therefore, the area is 12 cm^2."."""
     last = _SENTENCE.split(region.strip())[-1].strip()
-    if len(last) > LONGEST_STATEMENT or not _THEREFORE.match(last) or denies(last):
+    if len(last) > LONGEST_STATEMENT or last.endswith("?") or not _THEREFORE.match(last) or denies(last):
         return ""
     inner = without_prose(last)
     reading = read(inner)

@@ -65,6 +65,14 @@ def read_value(tokens: list[Token]) -> Reading:
     return _with_unit(tokens, money)
 
 
+def named_angle(tokens: list[Token]) -> Reading | None:
+    """The angle ABC, which is CBA and not ACB: its vertex stands in the middle."""
+    if len(tokens) != 2 or tokens[0].value != r"\angle" or not re.fullmatch("[A-Z]{3}", tokens[1].value):
+        return None
+    name = tokens[1].value
+    return Reading("value", ("v", f"angle {min(name, name[::-1])}"), "expression")
+
+
 def _with_unit(tokens: list[Token], unit: Unit | None) -> Reading:
     reading = _plain(tokens)
     if unit is None:

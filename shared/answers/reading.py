@@ -21,7 +21,7 @@ from shared.answers.expression import Node, parse_expression, variables
 from shared.answers.forms import Piece, Reading, letters_of
 from shared.answers.intervals import complement, interval_of, is_infinite, left_out, piece
 from shared.answers.normalise import normalise
-from shared.answers.quantity import CLOSING, OPENING, read_value, trim
+from shared.answers.quantity import CLOSING, OPENING, named_angle, read_value, trim
 from shared.answers.spellings import MAX_ITEMS, fixed_form, is_numbered, quantified, rewritten
 from shared.answers.tokens import TWO_LETTER_WORDS, NotMathError, Token, number_value, tokenise
 from shared.answers.words import denies
@@ -120,6 +120,8 @@ def _is_joint(token: Token) -> bool:
 
 
 def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: C901, PLR0911
+    if (angle := named_angle(tokens)) is not None:
+        return angle
     tokens = trim(tokens)
     if not tokens:
         raise NotMathError("empty")

@@ -85,7 +85,7 @@ _define("h|hr|hrs|hour|hours|小时|时", 3600, T=1)
 _define("d|day|days|天|日", 86400, T=1)
 _define("week|weeks|wk|wks|周|星期", 604800, T=1)
 _define("month|months|月|个月", 1, months=1)
-_define("year|years|yr|yrs|年", 12, months=1)
+_define("year|years|yr|yrs|years old|year old|年", 12, months=1)
 _define("L|l|liter|liters|litre|litres|升", F(1, 1000), L=3)
 _define("毫升|cc", F(1, 10**6), L=3)
 _define("gal|gallon|gallons", F(3785411784, 10**12), L=3)
@@ -353,7 +353,7 @@ def _says_something(text: str) -> bool:
 
 
 def _noun(text: str) -> Unit | None:
-    """A counted thing: its last word, singular, stands for it."""
+    """A counted thing by its words, singular and without fillers."""
     if not _NOUN.match(text):
         return None
     if not text.isascii() and _says_something(text):
@@ -361,12 +361,21 @@ def _noun(text: str) -> Unit | None:
     words = text.lower().replace("-", " ").split()
     if any(w in NOT_NOUNS and w not in _NOUN_FILLERS for w in words):
         return None
-    last = words[0] if "per" in words else words[-1]
+    named = [_singular(w) for w in (words[:1] if "per" in words else words) if w not in _NOUN_FILLERS] or words[-1:]
+    return Unit(Fraction(1), ((f"noun:{' '.join(named)}", 1),))
+
+
+def _singular(word: str) -> str:
     for ending, singular in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("s", "")):
-        if last.endswith(ending) and len(last) > len(ending) + 1 and not last.endswith("ss"):
-            last = last[: -len(ending)] + singular
-            break
-    return Unit(Fraction(1), ((f"noun:{last}", 1),))
+        if word.endswith(ending) and len(word) > len(ending) + 1 and not word.endswith("ss"):
+            return word[: -len(ending)] + singular
+    return word
+
+
+def same_noun(mine: Unit, theirs: Unit) -> bool:
+    """Whether two names of counted things may mean the same: balls and red balls, not red balls and blue balls."""
+    first, second = (set(unit.dimensions[0][0].removeprefix("noun:").split()) for unit in (mine, theirs))
+    return first <= second or second <= first
 
 
 @lru_cache(maxsize=4096)
