@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.number_text import clock_text
 from shared.progress import GOES_ON, Progress
-from trainer.openrlhf_bridge.progress import Stage, seconds_left
+from trainer.openrlhf_bridge.progress import HELD_OUT, SAMPLING, Stage, seconds_left
 
 LOOK_SECONDS = 0.5
 """Between two looks into the log of another process."""
@@ -81,13 +81,15 @@ class RunTold:
         self._durations: list[float] = []
         self._now = ""
         """The step that goes on; empty before the first is done and after the last."""
+        self._over = False
+        """Whether the last step is done."""
         self._kept: set[str] = set()
         self._stage = ""
 
     def begins(self, phase: str) -> None:
         """Name the phase that begins."""
         self._progress.headed(phase)
-        self._durations, self._now, self._kept = [], "", set()
+        self._durations, self._now, self._over, self._kept = [], "", False, set()
 
     def stage(self, stage: Stage) -> None:
         """What goes on: a line of its own until the first step is done, which may take minutes; then the step's."""
@@ -95,7 +97,10 @@ class RunTold:
         if not stage.training:
             self._progress.stage(stage.text, stage.part, note=stage.count)
             return
-        text = f"{self._now or 'first step'}: {stage.text}" if self._now or not self._durations else stage.text
+        name = stage.text
+        if self._over and name == SAMPLING:
+            name = HELD_OUT  # the log may tell of the bar before it tells what it is about
+        text = name if self._over else f"{self._now or 'first step'}: {name}"
         kept = not self._now and text not in self._kept
         self._kept.add(text)
         self._progress.stage(text, note=stage.count, kept=kept)
@@ -120,4 +125,5 @@ class RunTold:
         self._progress.stage("")
         self._progress.say(step_text(line, steps, left))
         self._now = f"step {step + 1}/{steps}" if step < steps else ""
-        self._progress.stage(self._now or "saving the weights", kept=not self._now)
+        self._over = not self._now
+        self._progress.stage(self._now, kept=False)

@@ -365,7 +365,9 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
             attempt = attempt.model_copy(update={"last_step": event.step})
             watcher.step(line, record.steps)
         elif isinstance(event, Evaluated):
-            writer.finish_evaluation(event.step)
+            found = writer.finish_evaluation(event.step)["accuracy"]
+            shares = ", ".join(f"{name} {100 * one['accuracy']:.1f}%" for name, one in found.items())
+            watcher.said(f"held-out items after step {event.step}: {shares}")
 
     def close(outcome: str, reason: str = "") -> RunRecord:
         nonlocal attempt

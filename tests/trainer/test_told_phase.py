@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer.display import followed
+from shared.progress import ToldProgress
+from trainer.display import RunTold, followed
 from trainer.next_steps import accuracies, after_phase
+from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import load_phase
 from trainer.rollouts import EVALUATIONS
 
@@ -184,6 +186,23 @@ def test_on_a_terminal_finished_steps_stay_above_a_line_whose_clock_runs(phase):
     assert any(re.fullmatch(r"fra: checking packages, checkpoint and memory: \d+\.\d s", line) for line in stayed)
     clocks = re.findall(r"\rfra: step 2/4: updating the policy, (0:\d\d), 3/4\x1b\[K", shown)
     assert len(set(clocks)) > 1, clocks  # nothing happened meanwhile, and the clock ran
+
+
+def test_an_evaluation_after_the_last_step_is_not_called_sampling():
+    lines = []
+    told = RunTold(ToldProgress(lines.append, live=False))
+    told.begins("mre")
+    told.step({"step": 4, "seconds": 2.0}, 4)
+    for text in ("sampling rollouts", "answering the held-out items"):
+        told.stage(Stage(text, count="0/40", training=True))
+    told.said("held-out items after step 4: math500 70.0%")
+    told.stage(Stage("saving the weights", training=True))
+    assert [line[9:].split("  ")[0].rstrip() for line in lines] == [
+        "mre: step 4/4",
+        "mre: answering the held-out items",
+        "mre: held-out items after step 4: math500 70.0%",
+        "mre: saving the weights",
+    ]
 
 
 def test_a_phase_of_ones_own_and_the_last_one_name_no_next_phase(tmp_path):
