@@ -15,6 +15,8 @@ from shared.answers.plain import decide, grade_plain, squash
 from shared.answers.reading import read
 from shared.answers.words import letter_behind, letters_in
 
+_NAMED = re.compile(r"^[^\x00-\x7f]{1,12}:|^[A-Za-z][A-Za-z ]{1,40}:")
+_IS_ANSWER = re.compile("answer|result|option|choice|答案|结果|选", re.IGNORECASE)
 _LONE_LETTER = re.compile(r"^[A-J]$")
 
 
@@ -85,6 +87,9 @@ def _fitting(pred: str, options: list[str]) -> frozenset[str]:
 
 
 def _fits(pred: str, option: str) -> bool:
+    """Whether the answer is the option's value or words; what it names before a colon may be another option."""
+    if (named := _NAMED.match(normalise(pred))) and not _IS_ANSWER.search(named.group()):
+        return False
     settled = grade_plain(pred, option, "text", None, None)
     return isinstance(settled, Grade) and settled.correct
 

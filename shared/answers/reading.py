@@ -24,7 +24,7 @@ from shared.answers.normalise import normalise
 from shared.answers.quantity import CLOSING, OPENING, named_angle, read_value, trim
 from shared.answers.spellings import MAX_ITEMS, fixed_form, is_numbered, quantified, rewritten
 from shared.answers.tokens import TWO_LETTER_WORDS, NotMathError, Token, number_value, tokenise
-from shared.answers.words import denies
+from shared.answers.words import denies, is_truth_word
 
 MAX_CHARACTERS = 2_000
 
@@ -168,7 +168,8 @@ def _name_in_words(tokens: list[Token]) -> str:
     named = 0 < len(words) <= 4 and all(
         t.kind in ("word", "text") and (len(t.value) > 1 or not t.value.isascii()) for t in tokens
     )
-    return " ".join(words) if named and not denies(" ".join(words)) else ""
+    name = " ".join(words)
+    return name if named and not denies(name) and not is_truth_word(name) else ""
 
 
 def _bracketed(tokens: list[Token]) -> Reading:  # noqa: PLR0911

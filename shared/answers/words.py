@@ -31,7 +31,7 @@ _PROSE_HEDGE = re.compile(
     re.IGNORECASE,
 )
 _CONNECTIVE = re.compile(
-    r"^(?:(?:so|thus|hence|therefore|consequently|finally|then)(?![A-Za-z])|所以|因此|故|即|答|解得|解)\s*[,:]?\s*(?=\S)",
+    r"^(?:(?:so|thus|hence|therefore|consequently|finally|then)(?![A-Za-z])|(?:最终|正确)?答案(?:是|为|(?=\s*:))|所以|因此|故(?!选)|即|答(?!案)|解得|解(?!析|集))\s*[,:]?\s*(?=\S)",
     re.IGNORECASE,
 )
 _CHINESE_PROSE = re.compile(r"^[^\x00-\x2f\x3a-\x7f]{0,30}(?:是|为|等于|答案|得|有|共)\s*:?\s*(?=[\x00-\x7f])")
