@@ -205,7 +205,8 @@ def test_an_evaluation_after_the_last_step_is_not_called_sampling():
     ]
 
 
-def test_a_phase_of_ones_own_and_the_last_one_name_no_next_phase(tmp_path):
+def test_a_phase_of_ones_own_and_the_last_one_name_no_next_phase(tmp_path, monkeypatch):
+    monkeypatch.delenv("UV", raising=False)  # set where uv runs the tests; commands then begin with its name
     phase = load_phase("mre", "local")
     commands = after_phase(phase, tmp_path, profile="auto", store=None).commands
     assert [shlex.split(command)[1] for command in commands] == ["evaluate", "evaluate"]
