@@ -36,7 +36,7 @@ def stated_unit(text: str) -> Unit | None:
         except (TooHardError, KeyError):  # too large, or with letters
             continue
         known = reading.unit or (Unit(Fraction(1), ()) if value != 1 else None)
-        if known is not None and not known.is_noun and isinstance(value, Fraction):
+        if known is not None and not known.is_noun and isinstance(value, Fraction) and value > 0:
             return replace(known, factor=known.factor * value)
     return parse_unit(normalise(text)) or Unit(Fraction(1), ((f"noun:{normalise_text(text)}", 1),))
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from shared.answers import grade
 from trainer.grade import grade_file
 
 FAULTS = Path(__file__).parent / "golden" / "faults.jsonl"
@@ -24,3 +25,9 @@ def test_each_kind_of_report_has_answers_to_accept_and_answers_to_refuse():
     names = {kind for kind, _ in kinds}
     assert len(names) > 10
     assert all(kinds[kind, expected] >= 2 for kind in names for expected in (True, False)), kinds
+
+
+def test_a_stated_unit_that_is_no_unit_is_compared_as_words_and_divides_by_nothing():
+    for unit in ("0cm", "0", "-cm", "00 m", "cm0"):
+        assert grade("5 cm", "5", unit=unit).verdict == "wrong"
+        assert grade("5", "5", unit=unit).verdict == "correct"
