@@ -29,7 +29,7 @@ def engine_arguments(phase: Phase, max_images: int, device: Literal["cuda", "cpu
     """Arguments of `vllm.AsyncEngineArgs` that take the place of OpenRLHF's."""
     at_once = rollouts_per_engine(phase, device)
     arguments: dict[str, Any] = {
-        # Its statistics cost the process that feeds the engine a fifth of its time per token; nobody reads them.
+        # Its statistics are kept token by token in the process that feeds the engine, and nobody reads them.
         "disable_log_stats": True,
         # All rollouts of a step are there at once: those that wait while others decode only make the step longer.
         "max_num_seqs": max(1, min(at_once, MOST_AT_ONCE)),
