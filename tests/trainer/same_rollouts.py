@@ -172,7 +172,7 @@ def engines_own_input(actor: Any, processor: Any, places: dict[str, str]) -> dic
         "multi_modal_data": {"image": opened},
     }
     (theirs,) = actor.llm.renderer.render_cmpl([asked], skip_mm_cache=True)
-    ours, _ = engine_inputs(actor.llm.renderer, ids, raw, tensors)
+    ours, _ = engine_inputs(actor.llm.renderer, processor, ids, raw, tensors)
     pairs = list(zip(ours["mm_kwargs"]["image"], theirs["mm_kwargs"]["image"], strict=True))
     return {
         "tokens": ours["prompt_token_ids"] == theirs["prompt_token_ids"],

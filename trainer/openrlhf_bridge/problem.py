@@ -98,7 +98,7 @@ def read_problem(request: Request, renderer: Any, dtype: str = "float32") -> Rea
             )
             raise ValueError(message)
         token_ids = token_ids[-room:]  # as OpenRLHF's executor has it
-    sent, named = engine_inputs(renderer, token_ids, raw, tensors)
+    sent, named = engine_inputs(renderer, processor, token_ids, raw, tensors)
     if tensors is not None:
         import torch
 
@@ -156,11 +156,16 @@ def placeholder_ranges(token_ids: list[int], image_token: int, lengths: list[int
 
 
 def engine_inputs(
-    renderer: Any, token_ids: list[int], raw: Mapping[str, Any] | None, tensors: Mapping[str, Any] | None
+    renderer: Any,
+    processor: Any,
+    token_ids: list[int],
+    raw: Mapping[str, Any] | None,
+    tensors: Mapping[str, Any] | None,
 ) -> tuple[Any, Any]:
-    """A prompt in the form that vLLM's own renderer gives it, made of what is processed already.
+    """A prompt in the form that vLLM's own renderer gives it, made of what `processor` has made already.
 
-    `raw` holds the pictures' bytes, `tensors` their floats: vLLM takes bytes where its vision tower normalises.
+    `raw` holds the pictures' bytes, `tensors` their floats: vLLM takes bytes where its vision tower normalises. vLLM's
+    own processor is not asked: it would be loaded for that, once in each of the threads that come first.
 
     Returns it with its pictures, and with their hashes alone for an engine that keeps what it was sent.
     """
@@ -173,12 +178,12 @@ def engine_inputs(
     from vllm.multimodal.cache import MultiModalProcessorSenderCache
     from vllm.multimodal.inputs import MultiModalKwargsItems, PlaceholderRange
 
-    processor = renderer.get_mm_processor()
-    lengths = (raw["image_grid_thw"].prod(-1) // processor.info.get_image_processor().merge_size ** 2).tolist()
-    ranges = placeholder_ranges(token_ids, processor.info.get_hf_processor().image_token_id, lengths)
-    given = raw if processor.info.ctx.get_mm_config().mm_device_do_normalize else tensors
-    features = BatchFeature(processor.info.ctx._postprocess_output(dict(given)))  # noqa: SLF001 - the engine's dtype
-    fields = processor._get_mm_fields_config(features, {})  # noqa: SLF001 - which tensor belongs to which picture
+    lengths = (raw["image_grid_thw"].prod(-1) // processor.image_processor.merge_size**2).tolist()
+    ranges = placeholder_ranges(token_ids, processor.image_token_id, lengths)
+    engine = renderer.get_mm_processor()
+    given = raw if engine.info.ctx.get_mm_config().mm_device_do_normalize else tensors
+    features = BatchFeature(engine.info.ctx._postprocess_output(dict(given)))  # noqa: SLF001 - the engine's dtype
+    fields = engine._get_mm_fields_config(features, {})  # noqa: SLF001 - which tensor belongs to which picture
     hashes = picture_hashes(raw)
 
     def with_items(items: Any) -> Any:
