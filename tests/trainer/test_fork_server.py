@@ -124,6 +124,14 @@ def test_a_worker_that_waits_for_the_server_ends_with_whoever_wanted_it(tmp_path
     assert gone(waiting), "it waits for a server that nobody will start"
 
 
+def test_a_worker_whose_raylet_was_gone_before_it_began_ends_at_once(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    words = [sys.executable, "-m", "trainer.openrlhf_bridge.fork_server", "setup.py", "default_worker.py"]
+    variables = {"PYTHONPATH": ROOT, fork_server.ADDRESS: str(tmp_path / "never"), "RAY_RAYLET_PID": str(ended.pid)}
+    assert subprocess.run(words, env={**os.environ, **variables}, timeout=60, check=False).returncode == 1
+
+
 def test_the_raylets_command_goes_through_the_door_and_other_options_stay():
     told = with_forked_workers("--python_worker_command=/bin/python /ray/setup_worker.py /ray/default_worker.py --a=1")
     assert told == (

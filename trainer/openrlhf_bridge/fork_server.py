@@ -131,9 +131,12 @@ def ray_worker(script: str, arguments: list[str]) -> None:
 
 def _wait_for(address: str) -> bool:
     """Whether the server is there; this process ends with the raylet that wants the worker."""
-    deadline, raylet = time.monotonic() + PATIENCE_SECONDS, os.getppid()
+    deadline, parent = time.monotonic() + PATIENCE_SECONDS, os.getppid()
+    raylet = os.environ.get(
+        "RAY_RAYLET_PID", str(parent)
+    )  # it may be gone before this process could ask for its parent
     while not Path(address).exists():
-        if os.getppid() != raylet:
+        if os.getppid() != parent or not Path(f"/proc/{raylet}").exists():
             sys.exit(1)
         if time.monotonic() > deadline:
             return False
