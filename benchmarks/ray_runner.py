@@ -175,7 +175,7 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
     from ray import cloudpickle
 
     from data_engine.runners import Ask, Cell, open_runner
-    from data_engine.steps.base import BenchmarkItems, StepContext, StepResult
+    from data_engine.step import BenchmarkItems, StepContext, StepResult
     from shared.progress import Progress
     from shared.store import Store
     from shared.vlm import Sampling

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.steps.base import StepContext
+    from data_engine.step import StepContext
     from shared.prompts import Prompt
     from shared.vlm.spec import EngineSpec, Sampling
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.ingest import Ingested
     from data_engine.recipe import Recipe
-    from data_engine.steps.base import BenchmarkItems, StepContext, StepResult
+    from data_engine.step import BenchmarkItems, StepContext, StepResult
     from shared.dataset_version import DatasetVersion, ManifestDraft, StepCount
     from shared.progress import Progress
     from shared.store import Store
@@ -250,7 +250,7 @@ def _read_benchmarks(work: _Work) -> tuple[list[BenchmarkItems], dict[str, Inges
 
 def step_context(work: _Work, runner: Any, read: Ingested, benchmarks: Sequence[BenchmarkItems]) -> StepContext:
     """Return what the first step is given."""
-    from data_engine.steps.base import StepContext
+    from data_engine.step import StepContext
 
     return StepContext(
         store=work.store,

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data_engine.steps.base import by_image
+from data_engine.step import by_image
 from shared.images import small_jpeg
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from data_engine.annotations import AnnotationTable
     from data_engine.assemble import Assembled
-    from data_engine.steps.base import BenchmarkItems, ImageSource, StepResult
+    from data_engine.step import BenchmarkItems, ImageSource, StepResult
     from shared.store import Store
 
 STEP = "findings"

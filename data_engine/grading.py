@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data_engine.annotations import AnnotationTable
-    from data_engine.steps.base import StepContext
+    from data_engine.step import StepContext
 
 STEP = "grade_answers"
 _BATCH_ROWS = 512

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.ingest import Ingested
     from data_engine.sources.table import Table
-    from data_engine.steps.base import BenchmarkItems
+    from data_engine.step import BenchmarkItems
     from shared.progress import Progress
     from shared.store import Store
 
@@ -217,7 +217,7 @@ def read_benchmarks(
 ) -> tuple[list[BenchmarkItems], dict[str, Ingested]]:
     """Read the items of every benchmark; their pictures join `places`."""
     from data_engine.intake.ingest import ingest
-    from data_engine.steps.base import BenchmarkItems
+    from data_engine.step import BenchmarkItems
 
     items, read = [], {}
     for name, source in inputs.benchmarks.items():

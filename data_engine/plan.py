@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from data_engine.inputs import Inputs
     from data_engine.intake.ingest import Ingested
     from data_engine.runners import Ask, Cell, RunnerName
-    from data_engine.steps.base import ImageSource, StepContext, StepResult
+    from data_engine.step import ImageSource, StepContext, StepResult
     from shared.progress import Progress, Task
     from shared.store import Store
     from shared.vlm.spec import EngineSpec, Sampling
@@ -147,7 +147,7 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.ingest import ingest
     from data_engine.scratch import scratch_folder
-    from data_engine.steps.base import StepContext, image_hashes_of
+    from data_engine.step import StepContext, image_hashes_of
 
     recipe = inputs.recipe
     runner = CountingRunner()
@@ -207,7 +207,7 @@ def _ask_step(
 ) -> int:
     """Let a model step ask the counting runner; returns how many cells it found."""
     from data_engine.recipe import step_module
-    from data_engine.steps.base import image_hashes_of
+    from data_engine.step import image_hashes_of
 
     if name == "decontaminate_embeddings":
         return _ask_embeddings(settings, context)

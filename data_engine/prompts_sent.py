@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.runners import Ask, Cell
     from data_engine.sources.base import Rejection, Source, SourceRow
-    from data_engine.steps.base import ImageSource, StepContext, StepResult
+    from data_engine.step import ImageSource, StepContext, StepResult
     from shared.progress import Progress, Task
     from shared.store import Store
     from shared.vlm.chat_template import PromptRenderer, Sent
@@ -89,7 +89,7 @@ def prompts_of(request: BuildRequest, words: str | None, progress: Progress) -> 
     from data_engine.inputs import open_source
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.scratch import scratch_folder
-    from data_engine.steps.base import StepContext
+    from data_engine.step import StepContext
     from shared.store import Store
 
     recipe = resolve(request)
@@ -174,7 +174,7 @@ def _types(context: StepContext, store: Store) -> list[tuple[StepResult, bool]]:
     import polars as pl
 
     from data_engine.recipe import step_module
-    from data_engine.steps.base import StepResult, image_hashes_of
+    from data_engine.step import StepResult, image_hashes_of
     from shared.schema import IMAGE_TYPES
 
     settings = step_module("type_images").Settings.model_validate(context.recipe["steps"]["type_images"])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.steps.base import ImageSource, StepContext
+    from data_engine.step import ImageSource, StepContext
     from shared.vlm.spec import EngineSpec
 
 STEP = "embeddings"

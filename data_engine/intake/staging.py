@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from data_engine.runners import Ask
-    from data_engine.steps.base import ImageSource, StepContext
+    from data_engine.step import ImageSource, StepContext
     from shared.store import Store
 
 SENDERS = 16

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data_engine.runners import RunnerName
-    from data_engine.steps.base import ImageSource
+    from data_engine.step import ImageSource
     from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
 

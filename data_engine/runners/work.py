@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from data_engine.runners import Ask
-    from data_engine.steps.base import ImageSource
+    from data_engine.step import ImageSource
     from shared.vlm.spec import EngineSpec, Sampling, VisionLanguageEngine
 
 ATTEMPTS = 3

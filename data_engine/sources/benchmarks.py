@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_engine.intake.file_hashes import file_hashes
+from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.base import BytesImage, Rejection, SourceRow, words_of
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.virl39k import mend_text

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_engine.intake.file_hashes import file_hashes
+from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.base import (
     Rejection,
     SourceRow,

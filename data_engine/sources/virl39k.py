@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_engine.intake.file_hashes import file_hashes
-from data_engine.intake.folder_listing import list_files, recall, remember
+from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.folder_listing import list_files, recall, remember
 from data_engine.sources.base import (
     BytesImage,
     FileImage,

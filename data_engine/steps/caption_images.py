@@ -16,7 +16,7 @@ import time
 
 from data_engine.asking import Group, ask_about_images
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
-from data_engine.steps.base import StepContext, StepResult
+from data_engine.step import StepContext, StepResult
 from shared.errors import UsageError
 from shared.language import LANGUAGES, language_of
 from shared.prompts import load_prompt

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from data_engine.asking import Group, ask_about_images
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
-from data_engine.steps.base import StepContext, StepResult, by_image
+from data_engine.step import StepContext, StepResult, by_image
 from shared.config import Strict
 from shared.errors import UsageError
 from shared.fingerprint import bytes_hash, fingerprint

@@ -27,7 +27,7 @@ from data_engine.decontamination import canaries
 from data_engine.decontamination.embed import FirstOf, HeldImages, embed_frames, parity
 from data_engine.decontamination.embedding_search import Backend
 from data_engine.decontamination.search_rows import nearest_items
-from data_engine.steps.base import StepContext, StepResult
+from data_engine.step import StepContext, StepResult
 from shared.config import NO_IDENTITY, Strict
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.spec import EngineSpec
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from data_engine.decontamination.embed import Embedded
     from data_engine.decontamination.embedding_search import Places
-    from data_engine.steps.base import BenchmarkItems, ImageSource
+    from data_engine.step import BenchmarkItems, ImageSource
 
 NAME = "decontaminate_embeddings"
 CELL_VERSION = "nearest/2"

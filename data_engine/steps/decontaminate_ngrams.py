@@ -32,7 +32,7 @@ from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Proble
 from data_engine.decontamination.match_texts import find_matches
 from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
 from data_engine.duplicates.image_identity import ImagePrint, image_print, relation
-from data_engine.steps.base import StepContext, StepResult
+from data_engine.step import StepContext, StepResult
 from data_engine.text_hash import VERSION
 from data_engine.text_hash.text_cells import hashed_problems, image_prints, problem_keys, text_key
 from shared.config import Strict
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.decontamination.benchmark_overlap import HashedTexts
-    from data_engine.steps.base import BenchmarkItems
+    from data_engine.step import BenchmarkItems
 
 NAME = "decontaminate_ngrams"
 CELL_VERSION = "overlap/3"

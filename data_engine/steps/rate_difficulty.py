@@ -23,7 +23,7 @@ from data_engine.asking import told_elsewhere
 from data_engine.grading import grade_outputs, grader_hash, verdicts_table
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
-from data_engine.steps.base import StepContext, StepResult
+from data_engine.step import StepContext, StepResult
 from data_engine.stored_cells import StoredCells
 from shared.binomial import exact_interval
 from shared.config import Strict

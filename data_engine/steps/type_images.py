@@ -13,7 +13,7 @@ import time
 from pydantic import Field
 
 from data_engine.asking import Group, ask_about_images
-from data_engine.steps.base import StepContext, StepResult, image_hashes_of
+from data_engine.step import StepContext, StepResult, image_hashes_of
 from shared.config import Strict
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from data_engine.grading import grader_hash
-from data_engine.steps.base import StepContext, StepResult
+from data_engine.step import StepContext, StepResult
 from shared.config import Strict
 from shared.fingerprint import fingerprint
 

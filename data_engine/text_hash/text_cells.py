@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.steps.base import ImageSource, StepContext
+    from data_engine.step import ImageSource, StepContext
     from data_engine.text_hash.words import Offsets
 
 Value = TypeVar("Value")

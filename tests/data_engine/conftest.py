@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data_engine.runners.local import LocalRunner
-from data_engine.steps.base import BenchmarkItems, StepContext
+from data_engine.step import BenchmarkItems, StepContext
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.progress import Progress

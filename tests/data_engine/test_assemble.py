@@ -7,7 +7,7 @@ import polars as pl
 from data_engine.assemble import assemble
 from data_engine.intake.ingest import rows_frame
 from data_engine.recipe import AssembleSettings
-from data_engine.steps.base import StepResult
+from data_engine.step import StepResult
 
 
 def rows(*names, images=None):

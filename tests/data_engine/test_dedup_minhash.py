@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from data_engine.steps import dedup_minhash
-from data_engine.steps.base import StepResult
+from data_engine.step import StepResult
 from data_engine.steps.dedup_minhash import Settings
 
 LONG = (

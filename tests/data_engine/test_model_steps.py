@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from data_engine.steps import caption_images, type_images
-from data_engine.steps.base import StepResult
+from data_engine.step import StepResult
 from shared.errors import UsageError
 from shared.schema import IMAGE_TYPES
 from shared.vlm import EngineSpec
@@ -195,7 +195,7 @@ def test_a_picture_is_captioned_in_the_language_of_each_question_that_shows_it(w
 
 
 def test_a_row_gets_the_caption_in_its_own_language():
-    from data_engine.steps.base import by_image
+    from data_engine.step import by_image
 
     two = {
         "image_hash": ["a", "a", "b"],

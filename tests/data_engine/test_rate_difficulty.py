@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from data_engine.steps import rate_difficulty
-from data_engine.steps.base import StepResult
+from data_engine.step import StepResult
 from shared.binomial import exact_interval
 from shared.prompts import prompt
 from shared.vlm import EngineSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_engine.duplicates.telling_symbols import telling_symbols
+from data_engine.text_hash.telling_symbols import telling_symbols
 
 LONG = "A farmer has a rectangular field beside a river and wants to fence it on all the sides with the wire he has. "
 

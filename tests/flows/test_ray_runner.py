@@ -21,7 +21,7 @@ from PIL import Image
 
 from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
-from data_engine.steps.base import BenchmarkItems, StepContext
+from data_engine.step import BenchmarkItems, StepContext
 from shared.progress import Progress
 from shared.store import Store
 from shared.vlm import EngineSpec, Sampling

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_engine.intake.file_hashes import open_memory
+from data_engine.sources.file_hashes import open_memory
 from shared.caches import cache_folder
 from trainer.openrlhf_bridge.compiled_operators import operators_cache
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_engine.intake.file_hashes import YOUNG_SECONDS, open_memory
+from data_engine.sources.file_hashes import YOUNG_SECONDS, open_memory
 from shared.images import PathRefused, safe_join
 
 _ODD = {"", ".", ".."}
