@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from data_engine.annotations import AnnotationTable
     from data_engine.assemble import Assembled
-    from data_engine.step import BenchmarkItems, ImageSource, StepResult
+    from data_engine.step import BenchmarkItems, StepResult
+    from shared.images import ImageSource
     from shared.store import Store
 
 STEP = "findings"

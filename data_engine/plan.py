@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from data_engine.inputs import Inputs
     from data_engine.intake.ingest import Ingested
     from data_engine.runners import Ask, Cell, RunnerName
-    from data_engine.step import ImageSource, StepContext, StepResult
+    from data_engine.step import StepContext, StepResult
+    from shared.images import ImageSource
     from shared.progress import Progress, Task
     from shared.store import Store
     from shared.vlm.spec import EngineSpec, Sampling

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.runners import Ask, Cell
     from data_engine.sources.base import Rejection, Source, SourceRow
-    from data_engine.step import ImageSource, StepContext, StepResult
+    from data_engine.step import StepContext, StepResult
+    from shared.images import ImageSource
     from shared.progress import Progress, Task
     from shared.store import Store
     from shared.vlm.chat_template import PromptRenderer, Sent

@@ -11,7 +11,7 @@ Not covered: which steps run and in which order (the recipe), joining and the le
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +19,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.runners import Runner
+    from shared.images import ImageSource
     from shared.progress import Progress
     from shared.store import Store
-
-
-@runtime_checkable
-class ImageSource(Protocol):
-    """Image bytes by their sha256; small to pickle, so that workers of a cluster read images themselves."""
-
-    def get(self, sha256: str) -> bytes:
-        """Original bytes of the image; raises `InfiMmrError` naming the place when they cannot be read."""
 
 
 @dataclass(frozen=True)

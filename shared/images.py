@@ -16,7 +16,7 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from shared.errors import InfiMmrError
 
@@ -32,6 +32,13 @@ EPS would start Ghostscript, and the rest have no place in a data set.
 Reason = Literal[
     "not_an_image", "unsupported_format", "truncated", "bomb", "too_small", "too_large", "aspect_ratio", "empty"
 ]
+
+
+class ImageSource(Protocol):
+    """Image bytes by their sha256; small to pickle, so that workers of a cluster read images themselves."""
+
+    def get(self, sha256: str) -> bytes:
+        """Original bytes of the image; raises `InfiMmrError` naming the place when they cannot be read."""
 
 
 @dataclass(frozen=True)

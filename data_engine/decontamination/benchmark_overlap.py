@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.text_hash.telling_symbols import signs
 from data_engine.text_hash import NgramIndex, Windows, hash_words, iterate_words, ngram_hashes, text_hashes
 from data_engine.text_hash.reference import longest_common_run, tokens, without_numbers, words
+from data_engine.text_hash.telling_symbols import signs
 from data_engine.text_hash.words import replaced
 
 if TYPE_CHECKING:

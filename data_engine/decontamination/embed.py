@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.step import ImageSource, StepContext
+    from data_engine.step import StepContext
+    from shared.images import ImageSource
     from shared.vlm.spec import EngineSpec
 
 STEP = "embeddings"

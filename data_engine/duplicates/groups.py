@@ -24,8 +24,8 @@ import numpy as np
 
 from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, ImagePrint, distance, same_picture
 from data_engine.duplicates.similar_texts import clusters, similar_pairs
-from data_engine.text_hash.telling_symbols import telling_symbols
 from data_engine.text_hash.reference import words
+from data_engine.text_hash.telling_symbols import telling_symbols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

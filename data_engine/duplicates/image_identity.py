@@ -25,7 +25,7 @@ from shared.images import decode_rgb, perceptual_hash, pixel_hash
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from data_engine.step import ImageSource
+    from shared.images import ImageSource
 
 VERSION = "image_print/1"
 SIDE = 32

@@ -21,7 +21,7 @@ _FILE, _SPOOL = 0, 1
 
 
 class ImagePlaces:
-    """An `ImageSource` (see `data_engine.step`) over files and a spool file."""
+    """An `ImageSource` (see `shared.images`) over files and a spool file."""
 
     def __init__(self, spool: Path) -> None:
         self._spool_path = spool

@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from data_engine.sources.file_hashes import file_hashes
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.sources.base import BytesImage, FileImage, Rejection, Source, SourceRow
+from data_engine.sources.file_hashes import file_hashes
 from shared.code_points import broken_characters, carried, carried_value
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from data_engine.runners import Ask
-    from data_engine.step import ImageSource, StepContext
+    from data_engine.step import StepContext
+    from shared.images import ImageSource
     from shared.store import Store
 
 SENDERS = 16

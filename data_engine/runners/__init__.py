@@ -8,111 +8,9 @@ Not covered: what is asked (steps), how an engine works (shared/vlm), where cell
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from data_engine.runners.protocol import Ask, Cell, Runner, RunnerName
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    import pyarrow as pa
-
-    from data_engine.step import ImageSource
-    from shared.progress import Task
-    from shared.vlm.spec import EngineSpec, Sampling
-
-RunnerName = Literal["local", "ray"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One question to a model: small and picklable, pictures by hash.
-
-    Attributes:
-        key: Content hash under which the answer is stored.
-        text: The user's words; `<image>` tags place the images.
-        system: System prompt; empty for none.
-        images: sha256 of each image, in order.
-        seed: Seed of this answer where each ask has its own; None takes the sampling's.
-
-    """
-
-    key: str
-    text: str
-    system: str = ""
-    images: tuple[str, ...] = ()
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One finished ask.
-
-    Attributes:
-        key: The ask's key.
-        value: For chat: `text`, `tokens`, `prompt_tokens`, `finish_reason`. For embeddings: `vector` (float32 [dim]).
-            None where the ask failed.
-        failed: Why it failed after bounded retries; empty otherwise.
-
-    """
-
-    key: str
-    value: dict[str, Any] | None
-    failed: str = ""
-
-
-class Runner(Protocol):
-    """One interface between steps and the machines that do their work."""
-
-    name: RunnerName
-
-    def ask(
-        self,
-        engine: EngineSpec,
-        asks: Iterable[Ask],
-        sink: Callable[[list[Cell]], None],
-        *,
-        images: ImageSource,
-        sampling: Sampling | None = None,
-        task: Task | None = None,
-    ) -> list[str]:
-        """Answer every ask exactly once through `sink`, in batches as they finish, in no promised order.
-
-        `sampling` None embeds. No engine starts when there are no asks. Returns warnings (restarts, lost workers).
-        A failed ask becomes a cell with `failed`; only errors that concern every ask (no such checkpoint, endpoint
-        down, `sink` failing) are raised.
-        """
-
-    def map_batches(
-        self,
-        function: Callable[..., pa.Table],
-        tables: Iterable[pa.Table],
-        *,
-        broadcast: Any = None,
-        task: Task | None = None,
-    ) -> Iterator[pa.Table]:
-        """`function(table)`, or `function(table, broadcast)` where it is not None, of each table, in the same order.
-
-        `function` must be picklable (a module's own function); `broadcast` is sent to each worker once.
-        """
-
-    def map_groups(
-        self,
-        function: Callable[[pa.Table], pa.Table],
-        tables: Iterable[pa.Table],
-        *,
-        by: str,
-        partitions: int | None = None,
-        task: Task | None = None,
-    ) -> Iterator[pa.Table]:
-        """`function` of each partition, where all rows of equal `by` are in one partition.
-
-        Neither partitions nor the rows of one come in a promised order, nor is their number promised: `function` must
-        give the same for equal keys whatever else is there, and the caller puts what comes back in order.
-        """
-
-    def close(self) -> None:
-        """Give back what was started for this build."""
+__all__ = ["Ask", "Cell", "Runner", "RunnerName", "open_runner"]
 
 
 def open_runner(name: RunnerName, *, workers: int | None = None) -> Runner:
@@ -124,15 +22,3 @@ def open_runner(name: RunnerName, *, workers: int | None = None) -> Runner:
     from data_engine.runners.local import LocalRunner
 
     return LocalRunner()
-
-
-def answer_tokens(cells: Iterable[Cell]) -> int:
-    """Tokens that a model wrote for these cells; 0 where it wrote none (vectors, failures)."""
-    return sum(int(cell.value.get("tokens", 0)) for cell in cells if cell.value is not None)
-
-
-def in_batches(asks: Iterable[Ask], size: int) -> Iterator[list[Ask]]:
-    """Consecutive batches of at most `size` asks, made as they are needed."""
-    remaining = iter(asks)
-    while batch := list(islice(remaining, size)):
-        yield batch

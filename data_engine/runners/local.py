@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners import answer_tokens, in_batches
 from data_engine.runners.groups import partition
+from data_engine.runners.protocol import answer_tokens, in_batches
 from data_engine.runners.work import Worker
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.runners import Ask, Cell, RunnerName
-    from data_engine.step import ImageSource
+    from data_engine.runners.protocol import Ask, Cell, RunnerName
+    from shared.images import ImageSource
     from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
 

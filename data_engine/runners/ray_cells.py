@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from data_engine.runners import Ask, Cell, in_batches
+from data_engine.runners.protocol import Ask, Cell, in_batches
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners import Ask, Cell, answer_tokens
 from data_engine.runners.local import LocalRunner
+from data_engine.runners.protocol import Ask, Cell, answer_tokens
 from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.runners import RunnerName
-    from data_engine.step import ImageSource
+    from data_engine.runners.protocol import RunnerName
+    from shared.images import ImageSource
     from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
 

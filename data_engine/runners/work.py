@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from data_engine.runners import Cell
+from data_engine.runners.protocol import Cell
 from shared.errors import InfiMmrError
 from shared.vlm.conversation import build_conversation
 from shared.vlm.failures import AskRefusedError, EngineDiedError, EngineOutOfMemoryError
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from data_engine.runners import Ask
-    from data_engine.step import ImageSource
+    from data_engine.runners.protocol import Ask
+    from shared.images import ImageSource
     from shared.vlm.spec import EngineSpec, Sampling, VisionLanguageEngine
 
 ATTEMPTS = 3

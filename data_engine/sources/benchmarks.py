@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.base import BytesImage, Rejection, SourceRow, words_of
+from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_files import BenchmarkRow, benchmark_files, fields_taken, place_image_tags, read_benchmark

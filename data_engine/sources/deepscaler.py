@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.base import (
     Rejection,
     SourceRow,
@@ -21,6 +20,7 @@ from data_engine.sources.base import (
     plain_answer,
     unbox,
 )
+from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.records import OTHER_COLUMNS, Columns, data_files, read_records, row_count
 from data_engine.sources.virl39k import mend_text

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.base import FileImage, Rejection, SourceRow
 from data_engine.sources.columns import Guess, guess_columns, value_at
+from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.places import files_revision, unpacked

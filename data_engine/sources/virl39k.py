@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_engine.sources.file_hashes import file_hashes
-from data_engine.sources.folder_listing import list_files, recall, remember
 from data_engine.sources.base import (
     BytesImage,
     FileImage,
@@ -28,6 +26,8 @@ from data_engine.sources.base import (
     unbox,
     words_of,
 )
+from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.folder_listing import list_files, recall, remember
 from data_engine.sources.places import Place, files_revision, short_revision, unpacked
 from data_engine.sources.records import (
     OTHER_COLUMNS,

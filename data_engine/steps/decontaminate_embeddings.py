@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from data_engine.decontamination.embed import Embedded
     from data_engine.decontamination.embedding_search import Places
-    from data_engine.step import BenchmarkItems, ImageSource
+    from data_engine.step import BenchmarkItems
+    from shared.images import ImageSource
 
 NAME = "decontaminate_embeddings"
 CELL_VERSION = "nearest/2"

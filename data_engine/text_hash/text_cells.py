@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.step import ImageSource, StepContext
+    from data_engine.step import StepContext
     from data_engine.text_hash.words import Offsets
+    from shared.images import ImageSource
 
 Value = TypeVar("Value")
 

@@ -13,8 +13,8 @@ import pytest
 
 from data_engine.assemble import assemble
 from data_engine.recipe import AssembleSettings, load_recipe
-from data_engine.steps import caption_images, caption_leaks
 from data_engine.step import StepResult
+from data_engine.steps import caption_images, caption_leaks
 from shared.errors import UsageError
 from shared.vlm import EngineSpec
 

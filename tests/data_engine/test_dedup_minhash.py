@@ -9,8 +9,8 @@ from collections import defaultdict
 import polars as pl
 import pytest
 
-from data_engine.steps import dedup_minhash
 from data_engine.step import StepResult
+from data_engine.steps import dedup_minhash
 from data_engine.steps.dedup_minhash import Settings
 
 LONG = (

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_engine.steps import caption_images, type_images
 from data_engine.step import StepResult
+from data_engine.steps import caption_images, type_images
 from shared.errors import UsageError
 from shared.schema import IMAGE_TYPES
 from shared.vlm import EngineSpec

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_engine.steps import rate_difficulty
 from data_engine.step import StepResult
+from data_engine.steps import rate_difficulty
 from shared.binomial import exact_interval
 from shared.prompts import prompt
 from shared.vlm import EngineSpec
