@@ -11,7 +11,8 @@ import json
 from typing import TYPE_CHECKING
 
 from data_engine.decontamination.benchmark_overlap import Match
-from data_engine.text_hash.text_cells import TEXTS_AT_ONCE, hash_columns, hashes_of, problem_table, problems_of
+from data_engine.decontamination.hashed_problems import hash_columns, hashes_of, problem_table, problems_of
+from data_engine.text_hash.text_cells import TEXTS_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,15 +19,26 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from data_engine.annotations import AnnotationTable
+from data_engine.intake.staging import within_reach
+from data_engine.runners import Ask
+from data_engine.text_hash.text_cells import Known
 from shared.errors import InfiMmrError
+from shared.fingerprint import fingerprint
 from shared.images import decode_rgb, perceptual_hash, pixel_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import pyarrow as pa
+
+    from data_engine.step import StepContext
     from shared.images import ImageSource
 
 VERSION = "image_print/1"
+PRINTS_AT_ONCE = 256
+"""Image prints made and stored together, so that a killed build loses at most as many."""
+
 SIDE = 32
 """Cells per side of the thumbnail; 3 bytes a cell."""
 
@@ -132,3 +143,38 @@ def relation(left: Sequence[ImagePrint], right: Sequence[ImagePrint]) -> tuple[R
     if near <= SAME_BITS:
         return "same", near
     return ("different" if near >= DIFFERENT_BITS else "unclear"), near
+
+
+def image_prints(context: StepContext, hashes: Iterable[str], images: ImageSource) -> Known[dict[str, ImagePrint]]:
+    """Prints of images by sha256, from the store where known. What cannot be read now is not stored."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    about = {"print": VERSION}
+    schema = pa.schema([("pixels", pa.string()), ("bits", pa.uint64()), ("thumbnail", pa.binary())])
+    table = AnnotationTable(context.store, "image_prints", fingerprint(about), schema, about)
+    wanted = sorted(set(hashes))
+    found = table.lookup(wanted)
+    prints = {key: ImagePrint(key, cell["pixels"], cell["bits"], cell["thumbnail"]) for key, cell in found.items()}
+    missing = [key for key in wanted if key not in prints]
+    if missing:
+        images = within_reach(context, images, [Ask("prints", "", images=tuple(missing))])
+    batches = (pa.table({"key": missing[i : i + PRINTS_AT_ONCE]}) for i in range(0, len(missing), PRINTS_AT_ONCE))
+    for made in context.runner.map_batches(print_batch, batches, broadcast=images):
+        table.append_table(made.filter(pc.not_equal(made.column("pixels"), "")))
+        prints.update({cell["key"]: ImagePrint(*cell.values()) for cell in made.to_pylist()})
+    return Known(prints, len(missing), len(wanted) - len(missing))
+
+
+def print_batch(batch: pa.Table, images: ImageSource) -> pa.Table:
+    """Prints of the pictures of a table with `key` (sha256); `pixels` is empty where one cannot be read."""
+    import pyarrow as pa
+
+    made = read_prints(batch.column("key").to_pylist(), images)
+    columns = {
+        "key": batch.column("key"),
+        "pixels": pa.array([one.pixels for one in made], pa.string()),
+        "bits": pa.array([one.bits for one in made], pa.uint64()),
+        "thumbnail": pa.array([one.thumbnail for one in made], pa.binary()),
+    }
+    return pa.table(columns)

@@ -16,16 +16,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_engine.stored_cells import StoredCells
 from data_engine.text_hash import VERSION, iterate_words, ngram_hashes, number_hashes
+from data_engine.text_hash.text_cells import STORED_AT_ONCE, Known, first_of, in_order, in_parts, store_cells, text_key
 from data_engine.text_hash.windows import sums_per_text
 from data_engine.text_hash.words import text_chunks
+from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
     import polars as pl
+    import pyarrow as pa
 
+    from data_engine.step import StepContext
     from data_engine.text_hash import Tokeniser, Tokens
     from data_engine.text_hash.words import Hashes, Offsets
 
@@ -213,3 +218,58 @@ def describe(
         np.concatenate([part.keys for part in parts], axis=1),
         np.concatenate(signed_parts, axis=1) if keep else None,
     )
+
+
+def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, bands: Bands) -> Known[TextTable]:
+    """`describe` with numbers, from the store where known; signatures stay there."""
+    import pyarrow as pa
+
+    num_perm = bands.count * bands.rows
+    about = {
+        "scheme": SCHEME,
+        "text": "sum of shingles",
+        "tokeniser": shingling.tokeniser,
+        "shingle": shingling.size,
+        "num_perm": num_perm,
+        "seed": SEED,
+    }
+    schema = pa.schema([("text", pa.uint64()), ("numbers", pa.uint64()), ("signature", pa.binary(num_perm * 4))])
+    table = StoredCells(context.store, "minhash_signatures", fingerprint(about), schema, about)
+    keys = [text_key(text or "") for text in texts]
+    missing = first_of(keys, table.missing(keys))
+    batches = (
+        pa.table({"key": [keys[i] for i in part], "text": texts.gather(list(part)).fill_null("").to_arrow()})
+        for part in in_parts(missing)
+    )
+    store_cells(table, context.runner.map_batches(sign_batch, batches, broadcast=(shingling, bands)))
+    parts = []
+    for start in range(0, len(keys), STORED_AT_ONCE):
+        known = in_order(table, keys[start : start + STORED_AT_ONCE])
+        packed = known.column("signature")
+        signed = np.frombuffer(packed.buffers()[1], np.uint32).reshape(-1, num_perm)[packed.offset :][: len(packed)]
+        columns = [known.column(name).to_numpy() for name in ("text", "numbers")]
+        parts.append((*columns, band_keys(np.ascontiguousarray(signed.T), bands)))
+    if not parts:
+        none = np.empty(0, np.uint64)
+        parts.append((none, none, np.empty((bands.count, 0), np.uint64)))
+    described = TextTable(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
+    return Known(described, len(missing), len(set(keys)) - len(missing))
+
+
+def sign_batch(batch: pa.Table, how: tuple[Shingling, Bands]) -> pa.Table:
+    """Sums, numbers and signatures of a table with `key` and `text`."""
+    import polars as pl
+    import pyarrow as pa
+
+    shingling, bands = how
+    num_perm = bands.count * bands.rows
+    made = describe(pl.Series("text", batch.column("text")), shingling, bands, numbers=True, keep=num_perm)
+    assert made.signatures is not None  # noqa: S101  kept, as asked in the line above
+    signature = pa.py_buffer(np.ascontiguousarray(made.signatures.T))
+    columns = {
+        "key": batch.column("key"),
+        "text": pa.array(made.text),
+        "numbers": pa.array(made.numbers),
+        "signature": pa.FixedSizeBinaryArray.from_buffers(pa.binary(num_perm * 4), batch.num_rows, [None, signature]),
+    }
+    return pa.table(columns)

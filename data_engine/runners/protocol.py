@@ -1,4 +1,4 @@
-"""What steps and runners say to each other: an `Ask` goes in, a `Cell` comes out, and a `Runner` stands between them."""
+"""What steps and runners say to each other: an `Ask` goes in, a `Cell` comes out, a `Runner` stands between them."""
 
 from __future__ import annotations
 

@@ -29,12 +29,13 @@ from pydantic import Field
 from data_engine.annotations import AnnotationTable
 from data_engine.decontamination import canaries
 from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
+from data_engine.decontamination.hashed_problems import hashed_problems, problem_keys
 from data_engine.decontamination.match_texts import find_matches
 from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
-from data_engine.duplicates.image_identity import ImagePrint, image_print, relation
+from data_engine.duplicates.image_identity import ImagePrint, image_print, image_prints, relation
 from data_engine.step import StepContext, StepResult
 from data_engine.text_hash import VERSION
-from data_engine.text_hash.text_cells import hashed_problems, image_prints, problem_keys, text_key
+from data_engine.text_hash.text_cells import text_key
 from shared.config import Strict
 from shared.fingerprint import bytes_hash, fingerprint
 

@@ -25,10 +25,10 @@ from pydantic import Field
 from data_engine.decontamination import canaries
 from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
 from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicates
-from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print
-from data_engine.duplicates.minhash import NUM_PERM, SCHEME, SEED, Shingling, bands_for, describe
+from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print, image_prints
+from data_engine.duplicates.minhash import NUM_PERM, SCHEME, SEED, Shingling, bands_for, describe, signed_texts
 from data_engine.step import StepContext, StepResult
-from data_engine.text_hash.text_cells import TEXTS_AT_ONCE, image_prints, signed_texts
+from data_engine.text_hash.text_cells import TEXTS_AT_ONCE
 from shared.config import Strict
 from shared.fingerprint import bytes_hash
 

@@ -310,7 +310,7 @@ def test_a_plan_warns_where_the_bundled_checkpoint_would_caption_pictures_that_i
 
 
 def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):
-    from data_engine.intake import file_hashes as memory
+    from data_engine.sources import file_hashes as memory
 
     monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "x.bin"
@@ -324,7 +324,7 @@ def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):
 
 
 def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
-    from data_engine.intake import file_hashes as memory
+    from data_engine.sources import file_hashes as memory
 
     monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(memory, "YOUNG_SECONDS", 0.0)

@@ -7,11 +7,10 @@ import os
 import polars as pl
 import pytest
 
-from data_engine.intake import file_hashes as memory
-from data_engine.intake import folder_listing
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import ingest
-from data_engine.sources import virl39k
+from data_engine.sources import file_hashes as memory
+from data_engine.sources import folder_listing, virl39k
 from data_engine.sources.folder_listing import list_files
 from data_engine.sources.places import find_place
 from data_engine.sources.virl39k import Virl39k
