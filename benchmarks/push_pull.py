@@ -40,7 +40,7 @@ from data_engine.sharing.catalogue import transfer
 from shared.dataset_version import DatasetVersion, open_dataset, publish
 from shared.dataset_version.blobs import PARALLEL_FILES
 from shared.schema import ROW_SCHEMA
-from shared.store import Store
+from shared.store import Store, open_store
 
 if TYPE_CHECKING:
     import obstore
@@ -85,7 +85,7 @@ def write(result: dict[str, object]) -> None:
 
 def folders(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
     """Compare push and pull between folder stores with a plain parallel copy; then change the captions."""
-    here = Store.open(scratch / "here")
+    here = open_store(scratch / "here")
     total = made(here, scratch, gigabytes, seed=1)
     files = open_dataset("sample@v1", here).files()
     seconds: dict[str, list[float]] = {"copy": [], "push": [], "pull": []}
@@ -103,10 +103,10 @@ def folders(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
                 processor["copy"].append(round(sum(spent), 2))
             started = time.process_time()
             with timed(seconds[direction], scratch / "there"):
-                transfer("sample@v1", here, Store.open(scratch / "there"))
+                transfer("sample@v1", here, open_store(scratch / "there"))
             processor[direction].append(round(time.process_time() - started, 2))
             of_plain[direction].append(round(seconds["copy"][-1] / seconds[direction][-1], 3))
-    there = Store.open(scratch / "there")
+    there = open_store(scratch / "there")
     transfer("sample@v1", here, there)
     again(here, scratch, files)
     started = time.monotonic()
@@ -123,14 +123,14 @@ def bucket(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
     """Compare push to and pull from an S3 server on loopback with plain parallel puts and gets of the same files."""
     import obstore
 
-    here = Store.open(scratch / "here")
+    here = open_store(scratch / "here")
     total = made(here, scratch, gigabytes, seed=1)
     files = open_dataset("sample@v1", here).files()
     seconds: dict[str, list[float]] = {"put": [], "push": [], "get": [], "pull": []}
     with s3_server() as url:
         for number in range(rounds):
             raw = obstore.store.from_url(f"{url}/raw{number}", client_options={"allow_http": True, "timeout": "180s"})
-            there = Store.open(f"{url}/store{number}")
+            there = open_store(f"{url}/store{number}")
 
             def put(file: Path, raw: object = raw) -> None:
                 obstore.put(raw, file.name, file, chunk_size=16 << 20, max_concurrency=4)
@@ -151,7 +151,7 @@ def bucket(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
                 with timed(seconds["push"]):
                     transfer("sample@v1", here, there)
                 with timed(seconds["pull"], scratch / "pulled"):
-                    transfer("sample@v1", there, Store.open(scratch / "pulled"))
+                    transfer("sample@v1", there, open_store(scratch / "pulled"))
             if number < rounds - 1:
                 emptied(obstore.store.from_url(there.url, client_options={"allow_http": True}))
         again(here, scratch, files)
@@ -162,7 +162,7 @@ def bucket(scratch: Path, gigabytes: float, rounds: int) -> dict[str, object]:
     return summary(seconds, total, "put", "get") | found
 
 
-def emptied(bucket: obstore.store.ObjectStore) -> None:
+def emptied(bucket: obstore.store.BucketStore) -> None:
     """Delete all that lies in a bucket."""
     import obstore
 
@@ -172,7 +172,7 @@ def emptied(bucket: obstore.store.ObjectStore) -> None:
 
 def real_rows(scratch: Path, version: DatasetVersion) -> dict[str, object]:
     """Give every picture of a built version a caption, push it, give it another caption, push again."""
-    here, there = Store.open(scratch / "here"), Store.open(scratch / "there")
+    here, there = open_store(scratch / "here"), open_store(scratch / "there")
     for seed in (1, 2):
         again(here, scratch, version.files(), seed)
         started = time.monotonic()

@@ -177,7 +177,7 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
     from data_engine.runners import Ask, Cell, open_runner
     from data_engine.step import BenchmarkItems, StepContext, StepResult
     from shared.progress import Progress
-    from shared.store import Store
+    from shared.store import open_store
     from shared.vlm import Sampling
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -192,7 +192,7 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, size in enumerate((200, rows)):  # a small build first: what is loaded once does not count
-            store = Store.open(Path(folder) / str(number))
+            store = open_store(Path(folder) / str(number))
             results: dict[str, StepResult] = {}
             gc.collect()
             trim()  # what drawing the rows left behind must not hide what the steps take

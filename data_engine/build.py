@@ -119,12 +119,12 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
     """
     from data_engine.inputs import open_inputs
     from shared.dataset_version import find_by_build_key
-    from shared.store import Store
+    from shared.store import open_store
 
     started = time.monotonic()
     recipe = resolve(request)
     _check_engines(recipe, request)
-    store = Store.open(request.store)
+    store = open_store(request.store)
     progress.stage("opening the source and the benchmarks")
     with _told(recipe.name, "source"):
         inputs = open_inputs(recipe)

@@ -123,10 +123,10 @@ def plan_build(request: BuildRequest, progress: Progress) -> dict[str, Any]:
     from data_engine.build import resolve
     from data_engine.inputs import open_inputs
     from shared.dataset_version import find_by_build_key
-    from shared.store import Store
+    from shared.store import open_store
 
     recipe = resolve(request)
-    store = Store.open(request.store)
+    store = open_store(request.store)
     inputs = open_inputs(recipe)
     build_key = inputs.build_key()
     found = find_by_build_key(store, recipe.name, build_key)

@@ -91,7 +91,7 @@ def prompts_of(request: BuildRequest, words: str | None, progress: Progress) -> 
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.scratch import scratch_folder
     from data_engine.step import StepContext
-    from shared.store import Store
+    from shared.store import open_store
 
     recipe = resolve(request)
     source = open_source(recipe.name, recipe.source)
@@ -99,7 +99,7 @@ def prompts_of(request: BuildRequest, words: str | None, progress: Progress) -> 
         places = ImagePlaces(scratch / "images.spool")
         row = _find(source, places, words, progress)
         context = StepContext(
-            store=Store.open(str(scratch / "store")),
+            store=open_store(str(scratch / "store")),
             profile=recipe.profile,
             runner=_Noting(),
             recipe=recipe.as_json(),
@@ -112,7 +112,7 @@ def prompts_of(request: BuildRequest, words: str | None, progress: Progress) -> 
             sent.as_json()
             for name, settings in recipe.steps()
             if hasattr(settings, "engine")
-            for sent in _step(name, settings, context, Store.open(request.store))
+            for sent in _step(name, settings, context, open_store(request.store))
         ]
     return {"row": row["id"].item(), "source_id": row["source_id"].item(), "prompts": prompts}
 

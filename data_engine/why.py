@@ -31,9 +31,9 @@ def tell(words: str, store_url: str, dataset: str | None = None) -> dict[str, An
         InfiMmrError: no version here knows such a row.
 
     """
-    from shared.store import Store
+    from shared.store import open_store
 
-    store = Store.open(store_url)
+    store = open_store(store_url)
     versions = _versions(store, dataset)
     told: list[dict[str, Any]] = []
     identity = words

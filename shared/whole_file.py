@@ -1,7 +1,7 @@
 """A small file written whole or not at all: beside its place first, flushed, then renamed.
 
 For records, pages and result files, which people and other processes read while they are written. Large files of a
-store have their own writers (`shared.folder_store`).
+store have their own writers (`shared.store.folder`).
 """
 
 from __future__ import annotations

@@ -251,9 +251,9 @@ def _transfer(
         from data_engine.sharing import output
         from data_engine.sharing.catalogue import transfer
         from shared.progress import open_progress
-        from shared.store import Store
+        from shared.store import open_store
 
-        here, there = _store(store), Store.open(url)
+        here, there = _store(store), open_store(url)
         source, target = (here, there) if push else (there, here)
         with open_progress("push" if push else "pull", as_json=json) as progress:
             done = transfer(
@@ -266,9 +266,9 @@ def _transfer(
 
 
 def _store(option: str | None) -> Store:
-    from shared.store import Store, default_store_url
+    from shared.store import default_store_url, open_store
 
-    return Store.open(default_store_url(option))
+    return open_store(default_store_url(option))
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {

@@ -22,8 +22,8 @@ from shared.dataset_version.blobs import has_blob
 from shared.dataset_version.manifest import manifest_bytes
 from shared.dataset_version.names import blob_path
 from shared.errors import InfiMmrError
-from shared.folder_store import copy_file, folder_error
 from shared.schema import COLUMNS
+from shared.store.folder import copy_file, folder_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from shared.dataset_version.delta import read_map, run_path
 from shared.dataset_version.leases import collecting, remove_dead_leases
 from shared.dataset_version.names import blob_path, map_path
 from shared.dataset_version.publish import reached_blobs
-from shared.folder_store import FolderStore
+from shared.store.folder import FolderStore
 
 if TYPE_CHECKING:
     from shared.store import Entry, Store

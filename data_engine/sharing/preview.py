@@ -25,9 +25,9 @@ from data_engine.findings import pictures_table, shown_entries
 from data_engine.sharing.export import canary_rows, coverage_tables
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from data_engine.sharing.readable_text import readable, readable_answer
-from shared.folder_store import folder_error
 from shared.images import small_jpeg
 from shared.number_text import human_bytes
+from shared.store.folder import folder_error
 from shared.whole_file import write_whole
 
 if TYPE_CHECKING:

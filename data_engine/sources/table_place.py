@@ -22,7 +22,7 @@ from data_engine.sources.table_choice import Chosen, choose_files, kind_of, pick
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
 from shared.images import PathRefused, safe_join
-from shared.store import Entry, Store, shown_url
+from shared.store import Entry, open_store, shown_url
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+]+://")
 _FETCHERS = 8
@@ -188,7 +188,7 @@ class _Bucket:
     """Files of a store URL, kept in the cache folder."""
 
     def __init__(self, url: str, what: str) -> None:
-        self._store = Store.open(url)
+        self._store = open_store(url)
         self._what = what
         digest = hashlib.sha256(shown_url(url).encode()).hexdigest()
         self.root = cache_folder() / "buckets" / digest[:32]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from shared.dataset_version.names import blob_path, is_version, map_path
 from shared.errors import InfiMmrError
-from shared.folder_store import FolderStore, copy_file, copy_pieces, file_pieces, file_views, sync_folder
 from shared.store import NotInStoreError
+from shared.store.folder import FolderStore, copy_file, copy_pieces, file_pieces, file_views, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

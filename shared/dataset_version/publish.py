@@ -26,8 +26,8 @@ from shared.dataset_version.names import (
     version_number,
 )
 from shared.errors import InfiMmrError
-from shared.folder_store import FolderStore, copy_pieces, sync_folder
 from shared.store import NotInStoreError, Store
+from shared.store.folder import FolderStore, copy_pieces, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence

@@ -30,9 +30,9 @@ from shared.dataset_version.names import blob_path, pack_path
 from shared.dataset_version.publish import claim, manifests, take_back
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
-from shared.folder_store import FolderStore, file_views
 from shared.progress import Progress, Task
 from shared.store import StoreFullError
+from shared.store.folder import FolderStore, file_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

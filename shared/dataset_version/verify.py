@@ -17,8 +17,8 @@ from shared.dataset_version.blobs import blob_pieces, hash_pieces
 from shared.dataset_version.names import LEDGER_FILE, blob_path, version_folder
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
-from shared.folder_store import copy_pieces
 from shared.progress import Progress
+from shared.store.folder import copy_pieces
 
 if TYPE_CHECKING:
     from shared.dataset_version.manifest import Shard

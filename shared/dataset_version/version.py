@@ -30,7 +30,7 @@ from shared.dataset_version.names import (
 from shared.dataset_version.publish import load_manifest, manifests, publish_files
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
-from shared.store import NotInStoreError, Store, default_store_url
+from shared.store import NotInStoreError, Store, default_store_url, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ class DatasetVersion:
         from shared.dataset_version.transfer import copy_version
 
         # One cache store per origin: equal numbers of different origins are different versions.
-        cache = Store.open(cache_folder() / bytes_hash(self.store.url.encode())[:16])
+        cache = open_store(cache_folder() / bytes_hash(self.store.url.encode())[:16])
         return DatasetVersion(cache, copy_version(self, cache).manifest)
 
     def files(self) -> list[Path]:
@@ -153,7 +153,7 @@ def publish(
 
     Raises `InfiMmrError` for a full disk, missing permission or an unreachable store, which stay as they were.
     """
-    opened = Store.open(store)
+    opened = open_store(store)
     return DatasetVersion(opened, publish_files(opened, draft, shard_files, ledger_file))
 
 
@@ -167,7 +167,7 @@ def open_dataset(reference: str, store: Store | str | Path | None = None) -> Dat
         UsageError: no such dataset, version or tag; the nearest right name is given.
         InfiMmrError: the manifest is damaged, or the store cannot be reached.
     """
-    opened = Store.open(store if store is not None else default_store_url())
+    opened = open_store(store if store is not None else default_store_url())
     wanted = parse_reference(reference)
     versions = sorted(filter(is_version, opened.folders(f"datasets/{wanted.name}")), key=version_number)
     if not versions:
@@ -187,7 +187,7 @@ def open_dataset(reference: str, store: Store | str | Path | None = None) -> Dat
 
 def list_datasets(store: Store | str | Path) -> list[DatasetVersion]:
     """Return every version whose manifest is sound, by name and number. The catalogue also lists the damaged."""
-    opened = Store.open(store)
+    opened = open_store(store)
     found = [
         DatasetVersion(opened, manifest)
         for name in dataset_names(opened)
@@ -210,7 +210,7 @@ def dataset_names(store: Store) -> list[str]:
 
 def find_by_build_key(store: Store | str | Path, name: str, build_key: str) -> DatasetVersion | None:
     """Return the newest version that was built from this key and whose files are all there, or None."""
-    opened = Store.open(store)
+    opened = open_store(store)
     for _, manifest in manifests(opened, name):
         if (
             isinstance(manifest, Manifest)

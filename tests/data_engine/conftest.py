@@ -15,7 +15,7 @@ from data_engine.step import BenchmarkItems, StepContext
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.progress import Progress
-from shared.store import Store
+from shared.store import open_store
 
 DEFAULTS = ([], [], "1", None)
 
@@ -62,7 +62,7 @@ def step_world(tmp_path):
 
     def context(rows, benchmarks=(), pictures=None, results=None, recipe=None):
         return StepContext(
-            Store.open(tmp_path / "store"),
+            open_store(tmp_path / "store"),
             "local",
             LocalRunner(),
             recipe or {},

@@ -15,7 +15,7 @@ import pytest
 from data_engine.annotations import MANY_SEGMENTS, AnnotationTable
 from data_engine.stored_cells import StoredCells
 from shared.errors import InfiMmrError
-from shared.store import Store
+from shared.store import Store, open_store
 
 VALUES = pa.schema([("caption", pa.string()), ("tokens", pa.int32())])
 
@@ -29,19 +29,19 @@ def cell(key: str, caption: str | None = "a chart", tokens: int = 3) -> dict[str
 
 
 def test_a_stored_cell_is_found_by_another_table_on_the_same_store(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     table(store).append([cell("b"), cell("a", "two bars", 4)])
-    assert table(Store.open(tmp_path)).lookup(["a", "x"]) == {"a": {"caption": "two bars", "tokens": 4}}
+    assert table(open_store(tmp_path)).lookup(["a", "x"]) == {"a": {"caption": "two bars", "tokens": 4}}
 
 
 def test_missing_keys_are_distinct_and_keep_their_order(tmp_path: Path) -> None:
-    cells = table(Store.open(tmp_path))
+    cells = table(open_store(tmp_path))
     cells.append([cell("b")])
     assert cells.missing(["z", "b", "a", "z"]) == ["z", "a"]
 
 
 def test_columns_come_in_the_order_asked_for_without_unknown_keys(tmp_path: Path) -> None:
-    cells = table(Store.open(tmp_path))
+    cells = table(open_store(tmp_path))
     cells.append([cell("a"), cell("b", None), cell("c")])
     found = cells.columns(["c", "nothing", "b"])
     assert found is not None
@@ -50,13 +50,13 @@ def test_columns_come_in_the_order_asked_for_without_unknown_keys(tmp_path: Path
 
 
 def test_another_context_sees_nothing(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     table(store, "c" * 64).append([cell("a")])
     assert table(store, "d" * 64).missing(["a"]) == ["a"]
 
 
 def test_a_bulk_table_needs_no_schema_and_is_typed_alike_afterwards(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     AnnotationTable(store, "minhash", "e" * 64).append_table(
         pa.table({"key": ["a"], "hash": pa.array([7], pa.uint64())})
     )
@@ -67,7 +67,7 @@ def test_a_bulk_table_needs_no_schema_and_is_typed_alike_afterwards(tmp_path: Pa
 
 def test_dictionaries_without_value_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InfiMmrError, match="no value columns"):
-        AnnotationTable(Store.open(tmp_path), "minhash", "e" * 64).append([{"key": "a", "x": 1}])
+        AnnotationTable(open_store(tmp_path), "minhash", "e" * 64).append([{"key": "a", "x": 1}])
 
 
 SETTLED = min(
@@ -78,7 +78,7 @@ SETTLED = min(
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_answers_for_one_key_are_settled_alike_whatever_the_order(tmp_path: Path, order: tuple[int, int]) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     answers = ["one answer", "another answer"]
     for index in order:
         table(store).append([cell("a", answers[index])])
@@ -92,7 +92,7 @@ def test_two_answers_for_one_key_are_settled_alike_whatever_the_order(tmp_path: 
 
 
 def test_the_writer_itself_sees_the_settled_answer(tmp_path: Path) -> None:
-    cells = table(Store.open(tmp_path))
+    cells = table(open_store(tmp_path))
     cells.append([cell("a", "one answer")])
     cells.append([cell("a", "another answer")])
     assert cells.lookup(["a"])["a"]["caption"] == SETTLED
@@ -100,7 +100,7 @@ def test_the_writer_itself_sees_the_settled_answer(tmp_path: Path) -> None:
 
 
 def test_many_small_segments_are_merged_when_the_table_is_opened(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     writer = table(store)
     for number in range(MANY_SEGMENTS + 2):
         writer.append([cell(f"{number:04d}", f"caption {number}")])
@@ -111,7 +111,7 @@ def test_many_small_segments_are_merged_when_the_table_is_opened(tmp_path: Path)
 
 
 def test_merging_twice_leaves_the_same_single_segment(tmp_path: Path) -> None:
-    cells = table(Store.open(tmp_path))
+    cells = table(open_store(tmp_path))
     for number in range(5):
         cells.append([cell(str(number))])
     assert cells.compact() == 5
@@ -121,14 +121,14 @@ def test_merging_twice_leaves_the_same_single_segment(tmp_path: Path) -> None:
 
 
 def test_what_was_asked_is_told_in_words_beside_the_cells(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     cells = table(store, about={"prompt": "Describe"})
     cells.append([cell("a")])
     assert json.loads(store.get(f"{cells.folder}/about.json")) == {"prompt": "Describe"}
 
 
 def test_a_damaged_segment_is_named_with_what_to_do(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     cells = table(store)
     cells.append([cell("a")])
     path = next(entry.path for entry in store.list(cells.folder) if entry.path.endswith(".parquet"))
@@ -138,7 +138,7 @@ def test_a_damaged_segment_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_nothing_appended_writes_nothing(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     table(store).append([])
     assert list(store.list("annotations")) == []
 
@@ -147,17 +147,17 @@ APPEND_SOME = """
 import random, sys
 import pyarrow as pa
 from data_engine.annotations import AnnotationTable
-from shared.store import Store
+from shared.store import Store, open_store
 root, seed = sys.argv[1], int(sys.argv[2])
 values = pa.schema([("caption", pa.string()), ("tokens", pa.int32())])
 order = random.Random(seed)
 for _ in range(20):
     key = str(order.randrange(60))
-    AnnotationTable(Store.open(root), "caption_images", "c" * 64, values).append(
+    AnnotationTable(open_store(root), "caption_images", "c" * 64, values).append(
         [{"key": key, "caption": f"caption {key} by {seed}", "tokens": 1}]
     )
     if order.random() < 0.3:
-        AnnotationTable(Store.open(root), "caption_images", "c" * 64, values).compact()
+        AnnotationTable(open_store(root), "caption_images", "c" * 64, values).compact()
 """
 
 
@@ -171,24 +171,24 @@ def test_four_processes_appending_and_merging_at_once_lose_no_cell(tmp_path: Pat
         for _ in range(20):
             written.add(str(order.randrange(60)))
             order.random()
-    first, second = table(Store.open(tmp_path)), table(Store.open(tmp_path))
+    first, second = table(open_store(tmp_path)), table(open_store(tmp_path))
     assert first.missing(sorted(written)) == []
     assert first.lookup(sorted(written)) == second.lookup(sorted(written))
 
 
 def test_rows_are_those_of_columns_in_any_order_and_uncopied_where_all_are_asked_for(tmp_path: Path) -> None:
-    cells = table(Store.open(tmp_path))
+    cells = table(open_store(tmp_path))
     cells.append([cell("b"), cell("a", None)])
     cells.append([cell("c", "three")])
     some = cells.rows(["c", "nothing", "b"])
     assert some is not None
     assert sorted(some.column("key").to_pylist()) == ["b", "c"]
     assert cells.rows(["a", "b", "c"]) is cells._table
-    assert table(Store.open(tmp_path / "empty")).rows(["a"]).num_rows == 0  # type: ignore[union-attr]
+    assert table(open_store(tmp_path / "empty")).rows(["a"]).num_rows == 0  # type: ignore[union-attr]
 
 
 def test_what_a_refreshed_table_appends_is_read_from_the_store_only(tmp_path: Path) -> None:
-    cells = table(Store.open(tmp_path))
+    cells = table(open_store(tmp_path))
     assert cells.missing(["a", "b"]) == ["a", "b"]
     cells.refresh()
     cells.append([cell("a")])
@@ -202,7 +202,7 @@ def test_what_a_refreshed_table_appends_is_read_from_the_store_only(tmp_path: Pa
 @pytest.mark.parametrize("kind", [AnnotationTable, StoredCells])
 def test_cells_that_other_code_made_are_found_and_told_apart(tmp_path: Path, kind: type[AnnotationTable]) -> None:
     """Also after the segments were merged, and cells from before code said its name."""
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
 
     def opened(made_by: str) -> AnnotationTable:
         return kind(store, "caption_images", "c" * 64, VALUES, made_by=made_by)

@@ -17,7 +17,7 @@ from shared.dataset_version import open_dataset, publish
 from shared.dataset_version.leases import Lease, publishing
 from shared.dataset_version.names import blob_path
 from shared.errors import InfiMmrError
-from shared.store import Store
+from shared.store import Store, open_store
 
 
 def cli(*arguments: object, code: int = 0) -> str:
@@ -79,11 +79,11 @@ def test_a_damaged_manifest_is_listed_as_damaged_and_hides_no_other(tmp_path: Pa
     version = publish_sample(tmp_path / "store", tmp_path / "built")
     publish_sample(tmp_path / "store", tmp_path / "second", caption="other words")
     (version.path / "manifest.json").write_text("{}")
-    entries = list_versions(Store.open(tmp_path / "store"))
+    entries = list_versions(open_store(tmp_path / "store"))
     assert "cannot be read" in entries[0]["error"]
     assert entries[1]["rows"] == 20
     with pytest.raises(InfiMmrError, match="manifest"):
-        collect(Store.open(tmp_path / "store"))
+        collect(open_store(tmp_path / "store"))
 
 
 def test_a_wrong_word_is_wrong_usage(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_tag_moved_by_somebody_else_meanwhile_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_sample(tmp_path / "store", tmp_path / "built")
-    store = Store.open(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     plain = type(store).get
 
     def get(self: Store, path: str) -> bytes:
@@ -165,7 +165,7 @@ def test_diff_and_export_of_a_version_whose_rows_have_the_policys_pass_rates(tmp
 
 def test_gc_removes_only_what_no_version_reaches(tmp_path: Path) -> None:
     version = publish_sample(tmp_path / "store", tmp_path / "built")
-    store = Store.open(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     lost = "a" * 64
     store.put(blob_path(lost), b"lost")
     (tmp_path / "store" / ".tmp").mkdir(exist_ok=True)
@@ -184,13 +184,13 @@ def test_gc_removes_only_what_no_version_reaches(tmp_path: Path) -> None:
 
 
 def test_gc_leaves_what_is_being_written(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     with publishing(store):
         store.put(blob_path("b" * 64), b"on its way")
         with pytest.raises(InfiMmrError, match="somebody publishes"):
             collect(store, minimum_age=0)
     assert store.exists(blob_path("b" * 64))
-    from shared.folder_store import FolderStore
+    from shared.store.folder import FolderStore
 
     assert isinstance(store, FolderStore)
     with store.temporary() as writing:
@@ -200,7 +200,7 @@ def test_gc_leaves_what_is_being_written(tmp_path: Path) -> None:
 
 def test_gc_takes_at_once_what_a_dead_publisher_left(tmp_path: Path) -> None:
     publish_sample(tmp_path / "store", tmp_path / "built")
-    store = Store.open(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     lease = Lease(store, "leases/dead.json")
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     content = json.loads(lease.content()) | {"pid": int(gone.stdout)}
@@ -222,7 +222,7 @@ def test_two_hundred_killed_publishers_leave_nothing_after_gc(tmp_path: Path) ->
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    store = Store.open(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     collected = collect(store)
     assert collected["files"] > 0
     assert collected["too_young"] == []

@@ -18,9 +18,9 @@ from data_engine.sharing.gc import collect
 from shared.dataset_version import list_datasets, open_dataset, publish, set_tag
 from shared.dataset_version.names import blob_path, map_path
 from shared.errors import InfiMmrError
-from shared.folder_store import FolderStore
-from shared.object_store import ObjectStore
-from shared.store import NotInStoreError, Store
+from shared.store import NotInStoreError, Store, open_store
+from shared.store.bucket import BucketStore
+from shared.store.folder import FolderStore
 
 PUBLISHERS = Path(__file__).parent.parent / "shared" / "publishers.py"
 
@@ -33,12 +33,12 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, request: pytest.FixtureRequest) -> Store:
-    return Store.open(f"{server}/{request.node.name[:60].replace('[', '-').replace(']', '')}")
+    return open_store(f"{server}/{request.node.name[:60].replace('[', '-').replace(']', '')}")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "other")
+    return open_store(tmp_path / "other")
 
 
 def captioned(store: Path, built: Path, words: str) -> None:
@@ -46,7 +46,7 @@ def captioned(store: Path, built: Path, words: str) -> None:
 
 
 def test_a_pushed_version_is_the_same_version(tmp_path: Path, folder: Store) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     publish_sample(here, tmp_path / "built")
     done = transfer("sample", here, folder)
     there = open_dataset("sample@v1", folder)
@@ -58,7 +58,7 @@ def test_a_pushed_version_is_the_same_version(tmp_path: Path, folder: Store) -> 
 
 
 def test_a_version_travels_through_a_bucket_and_back(tmp_path: Path, bucket: Store, folder: Store) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     publish_sample(here, tmp_path / "built")
     assert transfer("sample@v1", here, bucket)["bytes_sent"] > 0
     assert open_dataset("sample", bucket).verify(images=True).ok
@@ -70,7 +70,7 @@ def test_a_version_travels_through_a_bucket_and_back(tmp_path: Path, bucket: Sto
 def test_a_version_keeps_its_number_where_that_is_free_and_takes_the_next_otherwise(
     tmp_path: Path, folder: Store
 ) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     publish_sample(here, tmp_path / "a")
     publish_sample(here, tmp_path / "b", caption="second")
     assert transfer("sample@v2", here, folder)["version"] == "v2"
@@ -87,7 +87,7 @@ def test_a_version_keeps_its_number_where_that_is_free_and_takes_the_next_otherw
 def test_after_new_captions_a_push_sends_few_bytes_and_the_version_is_whole(
     tmp_path: Path, folder: Store, bucket: Store
 ) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     captioned(tmp_path / "here", tmp_path / "a", "a picture of noise")
     for target in (folder, bucket):
         transfer("sample@v1", here, target)
@@ -102,12 +102,12 @@ def test_after_new_captions_a_push_sends_few_bytes_and_the_version_is_whole(
     shard = open_dataset("sample@v2", bucket).manifest.shards[0]
     assert bucket.exists(map_path(shard.sha256))
     assert not bucket.exists(blob_path(shard.sha256))
-    pulled = Store.open(tmp_path / "pulled")
+    pulled = open_store(tmp_path / "pulled")
     transfer("sample@v1", bucket, pulled)
     done = transfer("sample@v3", bucket, pulled)
     assert done["bytes_sent"] < 0.1 * done["bytes"]
     assert open_dataset("sample@v3", pulled).verify(images=True).ok
-    fresh = Store.open(tmp_path / "fresh")
+    fresh = open_store(tmp_path / "fresh")
     assert transfer("sample@v3", bucket, fresh)["bytes_sent"] == done["bytes"]
     assert open_dataset("sample@v3", fresh).verify(images=True).ok
     assert collect(bucket, minimum_age=0)["files"] == 0
@@ -115,7 +115,7 @@ def test_after_new_captions_a_push_sends_few_bytes_and_the_version_is_whole(
 
 
 def test_whole_shards_are_sent_where_other_tools_read_the_bucket(tmp_path: Path, bucket: Store) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     captioned(tmp_path / "here", tmp_path / "a", "a picture of noise")
     captioned(tmp_path / "here", tmp_path / "b", "another sentence")
     transfer("sample@v1", here, bucket)
@@ -124,7 +124,7 @@ def test_whole_shards_are_sent_where_other_tools_read_the_bucket(tmp_path: Path,
 
 
 def test_a_truncated_or_changed_download_is_refused(tmp_path: Path, bucket: Store, folder: Store) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     version = publish_sample(here, tmp_path / "built")
     transfer("sample", here, bucket)
     path = blob_path(version.manifest.shards[0].sha256)
@@ -145,7 +145,7 @@ def test_a_transfer_that_was_cut_off_goes_on_with_what_is_missing(
 ) -> None:
     from shared.dataset_version import transfer as transfers
 
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     version = publish_sample(here, tmp_path / "built")
     last = version.manifest.shards[-1].sha256
     plain = transfers.copy_blob
@@ -166,7 +166,7 @@ def test_a_transfer_that_was_cut_off_goes_on_with_what_is_missing(
 
 
 def test_a_full_disk_while_pushing_leaves_the_target_as_it_was(tmp_path: Path, folder: Store) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     publish_sample(here, tmp_path / "small", name="small")
     publish_sample(here, tmp_path / "large", side=160)
     transfer("small", here, folder)
@@ -183,11 +183,11 @@ def test_a_full_disk_while_pushing_leaves_the_target_as_it_was(tmp_path: Path, f
 
 
 def test_a_version_pushed_by_its_tag_has_the_tag_there_too(tmp_path: Path, folder: Store) -> None:
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     set_tag(publish_sample(here, tmp_path / "built"), "prod")
     assert transfer("sample@prod", here, folder)["tag"] == "prod"
     assert open_dataset("sample@prod", folder).version == "v1"
-    back = Store.open(tmp_path / "back")
+    back = open_store(tmp_path / "back")
     assert transfer("sample@v1", folder, back)["tag"] is None
     with pytest.raises(InfiMmrError):
         open_dataset("sample@prod", back)
@@ -196,12 +196,12 @@ def test_a_version_pushed_by_its_tag_has_the_tag_there_too(tmp_path: Path, folde
 def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
     import pyarrow as pa
 
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     publish_sample(here, tmp_path / "built")
     schema = pa.schema([("caption", pa.string())])
     AnnotationTable(here, "caption_images", "a" * 64, schema).append([{"key": "k", "caption": "c"}])
     assert transfer("sample", here, folder)["annotation_files"] == 0
-    whole = transfer("sample", here, Store.open(tmp_path / "fresh"), annotations=True)
+    whole = transfer("sample", here, open_store(tmp_path / "fresh"), annotations=True)
     assert whole["bytes_sent"] <= whole["bytes"], "annotations are counted by themselves"
     assert whole["annotation_bytes"] > 0
     assert transfer("sample", here, folder, annotations=True)["annotation_files"] > 0
@@ -210,7 +210,7 @@ def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
 
 
 def test_a_bucket_creates_once_compares_and_sets_and_lists(bucket: Store) -> None:
-    assert isinstance(bucket, ObjectStore)
+    assert isinstance(bucket, BucketStore)
     assert bucket.put_new("a/b.json", b"first")
     assert not bucket.put_new("a/b.json", b"second")
     assert bucket.get("a/b.json") == b"first"
@@ -232,7 +232,7 @@ def test_a_version_in_a_bucket_opens_through_the_cache(
     tmp_path: Path, bucket: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
-    here = Store.open(tmp_path / "here")
+    here = open_store(tmp_path / "here")
     set_tag(publish_sample(here, tmp_path / "built"), "prod")
     transfer("sample", here, bucket)
     version = open_dataset("sample", bucket)
@@ -291,14 +291,14 @@ def test_two_hundred_publishers_killed_on_a_bucket_leave_whole_versions_and_gc_t
 
 def test_no_secret_is_printed_or_stored(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
-    here, there = Store.open(tmp_path / "here"), Store.open(f"{server}/secrets?sig=very-secret-query")
+    here, there = open_store(tmp_path / "here"), open_store(f"{server}/secrets?sig=very-secret-query")
     publish_sample(here, tmp_path / "built")
     done = json.dumps(transfer("sample", here, there))
     assert "very-secret" not in done
     for entry in there.list():
         assert b"very-secret" not in there.get(entry.path)
     with pytest.raises(InfiMmrError) as error:
-        Store.open("s3://no-such-bucket/x?sig=very-secret-query").get("a")
+        open_store("s3://no-such-bucket/x?sig=very-secret-query").get("a")
     assert "very-secret" not in str(error.value)
     assert "very-secret" not in repr(there)
 
@@ -306,7 +306,7 @@ def test_no_secret_is_printed_or_stored(server: str, tmp_path: Path, monkeypatch
 def test_credentials_and_endpoint_come_from_the_profile_in_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shared.object_store import _s3_config
+    from shared.store.bucket import _s3_config
 
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "credentials").write_text("[team]\naws_access_key_id = a\naws_secret_access_key = b%c\n")

@@ -9,7 +9,7 @@ import pytest
 
 from data_engine.intake.staging import StoredImages, picture_path, within_reach
 from data_engine.runners import Ask
-from shared.store import NotInStoreError, Store
+from shared.store import NotInStoreError, open_store
 
 
 class Elsewhere:
@@ -69,7 +69,7 @@ def test_into_an_object_store_each_picture_that_is_asked_goes_once(world):
 
 
 def test_stored_pictures_travel_as_an_address(tmp_path):
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     store.put_new(picture_path("ab" * 32), b"picture")
     again = pickle.loads(pickle.dumps(StoredImages(store)))  # noqa: S301 - our own bytes
     assert again.get("ab" * 32) == b"picture"

@@ -11,7 +11,7 @@ import pytest
 from data_engine import annotations, stored_cells
 from data_engine.annotations import AnnotationTable
 from data_engine.stored_cells import StoredCells, read_cells
-from shared.store import NotInStoreError, Store
+from shared.store import NotInStoreError, open_store
 
 HERE = ("embeddings", "c" * 64)
 
@@ -23,7 +23,7 @@ def vectors(keys, value=1.0, width=4):
 
 @pytest.fixture
 def store(tmp_path):
-    return Store.open(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def test_cells_of_many_files_come_in_the_order_asked_for(store):

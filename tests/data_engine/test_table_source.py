@@ -28,7 +28,7 @@ from data_engine.sources.table_rows import MAY_LIST
 from shared.answers import answer_kind
 from shared.errors import InfiMmrError, UsageError
 from shared.progress import Progress
-from shared.store import Store
+from shared.store import open_store
 
 _spec = importlib.util.spec_from_file_location("public_shapes", Path(__file__).parent / "public_shapes.py")
 shapes = importlib.util.module_from_spec(_spec)
@@ -481,7 +481,7 @@ def test_a_set_in_a_bucket_is_the_same_set(folder, tmp_path):
 
 
 def _compare_bucket(url, place, tmp_path):
-    store, folder = Store.open(url), place
+    store, folder = open_store(url), place
     (folder / "unrelated.bin").write_bytes(b"never fetched")
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         store.put(f"set/{file.relative_to(folder)}", file)

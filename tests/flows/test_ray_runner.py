@@ -23,7 +23,7 @@ from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
 from data_engine.step import BenchmarkItems, StepContext
 from shared.progress import Progress
-from shared.store import Store
+from shared.store import open_store
 from shared.vlm import EngineSpec, Sampling
 
 pytestmark = pytest.mark.slow
@@ -260,7 +260,7 @@ def test_text_steps_find_the_same_there_and_here(runner, tmp_path):
     ]
     found = []
     for one in (LocalRunner(), runner):
-        store = Store.open(tmp_path / one.name)
+        store = open_store(tmp_path / one.name)
         embedded(store, rows, 1)
         embedded(store, items, 2)
         context = StepContext(store, "local", one, {}, Progress(), rows, Drawn(), benchmarks)

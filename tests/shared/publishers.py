@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from shared.dataset_version import ManifestDraft, publish
 
-for late in ("obstore", "obstore.store", "shared.object_store", "shared.folder_store", "shared.dataset_version.blobs"):
+for late in ("obstore", "obstore.store", "shared.store.bucket", "shared.store.folder", "shared.dataset_version.blobs"):
     # What a publication imports late is here before the fork: a child's time is that of its publication.
     importlib.import_module(late)
 

@@ -19,9 +19,9 @@ from shared.dataset_version.leases import GC_LEASE, Lease, collecting, publishin
 from shared.dataset_version.manifest import manifest_bytes, read_manifest
 from shared.dataset_version.names import manifest_path
 from shared.errors import InfiMmrError, UsageError
-from shared.folder_store import FolderStore
 from shared.schema import ROW_SCHEMA
-from shared.store import Store, StoreFullError
+from shared.store import StoreFullError, open_store
+from shared.store.folder import FolderStore
 
 PUBLISHERS = Path(__file__).with_name("publishers.py")
 
@@ -275,7 +275,7 @@ def test_a_full_disk_while_publishing_leaves_the_store_as_it_was(tmp_path: Path)
 
 
 def test_gc_waits_for_nobody_and_publishers_wait_for_gc(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     with publishing(store), pytest.raises(InfiMmrError, match="somebody publishes"), collecting(store):
         pass
     with collecting(store), pytest.raises(InfiMmrError, match="another gc"), collecting(store):
@@ -284,7 +284,7 @@ def test_gc_waits_for_nobody_and_publishers_wait_for_gc(tmp_path: Path) -> None:
 
 
 def test_a_lease_of_a_process_that_is_gone_counts_as_dead(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     held = json.loads(Lease(store, GC_LEASE).content())
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     store.put(GC_LEASE, json.dumps(held | {"pid": int(done.stdout)}).encode())

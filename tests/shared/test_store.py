@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InfiMmrError
-from shared.folder_store import FolderStore, copy_file
-from shared.store import NotInStoreError, Store, StoreFullError, StorePathError, default_store_url, shown_url
+from shared.store import (
+    NotInStoreError,
+    StoreFullError,
+    StorePathError,
+    default_store_url,
+    open_store,
+    shown_url,
+)
+from shared.store.folder import FolderStore, copy_file
 
 OUTSIDE = [
     "../x",
@@ -35,7 +42,7 @@ OUTSIDE = [
 
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
-    opened = Store.open(tmp_path / "store")
+    opened = open_store(tmp_path / "store")
     assert isinstance(opened, FolderStore)
     return opened
 
@@ -137,14 +144,14 @@ def test_a_bucket_without_credentials_says_which_keys_are_missing(
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InfiMmrError, match="no credentials for the store s3://bucket/rows") as error:
-        Store.open("s3://bucket/rows").get("a")
+        open_store("s3://bucket/rows").get("a")
     assert "AWS_ACCESS_KEY_ID" in error.value.next_step
     assert "127.0.0.1" not in str(error.value)
 
 
 def test_an_address_that_cannot_be_opened_is_one_line_without_its_secret() -> None:
     with pytest.raises(InfiMmrError) as error:
-        Store.open("nothing://user:secret@host/path")
+        open_store("nothing://user:secret@host/path")
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -178,7 +185,7 @@ def test_creation_works_where_the_file_system_has_no_hard_links(
 def test_a_copied_file_holds_the_bytes_that_its_hash_tells(
     store: FolderStore, tmp_path: Path, size: int, stretch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.folder_store._WRITE_OUT_BYTES", stretch)
+    monkeypatch.setattr("shared.store.folder._WRITE_OUT_BYTES", stretch)
     data = random.Random(size).randbytes(size)
     (tmp_path / "source").write_bytes(data)
     with (tmp_path / "source").open("rb") as source, store.temporary() as target:

@@ -100,11 +100,11 @@ def ask_items(
 
     """
     from shared.prompts import SETS, load_prompt
-    from shared.store import Store, default_store_url
+    from shared.store import default_store_url, open_store
     from shared.vlm.checkpoint import maker, prompt_set_for
 
     spec, reads_images = engine_spec(checkpoint, items, settings)
-    cache = AnswerCache(Store.open(default_store_url(store)), spec.identity(), maker(spec))
+    cache = AnswerCache(open_store(default_store_url(store)), spec.identity(), maker(spec))
     prompts = settings.prompts or prompt_set_for(checkpoint)
     system = load_prompt(settings.system_prompt, prompts).text
     asks = _asks(task, items, settings, spec, system, prompts)

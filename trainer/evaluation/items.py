@@ -135,9 +135,9 @@ def kind_of(answer: str, choices: Sequence[str]) -> str:
 
 def _from_version(name: str, reference: str, store: str | None, *, images: bool, limit: int | None) -> ItemSet:
     from shared.dataset_version import open_dataset
-    from shared.store import Store, default_store_url
+    from shared.store import default_store_url, open_store
 
-    place = Store.open(default_store_url(store))
+    place = open_store(default_store_url(store))
     try:
         version = open_dataset(reference, place)
     except InfiMmrError as error:

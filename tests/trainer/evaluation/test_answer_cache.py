@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.store import Store
+from shared.store import open_store
 from trainer.evaluation.cache import AnswerCache, StoredAnswer
 
 ANSWER = StoredAnswer("4", 1, 9, truncated=False)
@@ -12,7 +12,7 @@ ANSWER = StoredAnswer("4", 1, 9, truncated=False)
 
 def test_answers_of_another_version_are_used_and_counted(tmp_path: Path) -> None:
     """Also those from before answers said what made them."""
-    store, identity = Store.open(tmp_path), {"checkpoint": "a"}
+    store, identity = open_store(tmp_path), {"checkpoint": "a"}
     for maker, key in (("", "old"), ("vllm 1, code x", "other"), ("vllm 2, code x", "own")):
         AnswerCache(store, identity, maker).keep({key: ANSWER})
     cache = AnswerCache(store, identity, "vllm 2, code x")

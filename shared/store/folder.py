@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
-from shared.store import Entry, NotInStoreError, Store, StoreFullError, checked_path
+from shared.store.base import Entry, NotInStoreError, Store, StoreFullError, checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,10 +55,10 @@ def folder_error(error: OSError, root: Path) -> InfiMmrError:
 class FolderStore(Store):
     """Files below one folder, created on the first write."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str | Path) -> None:
         """Name the folder; nothing is touched."""
         super().__init__(str(root))
-        self.root = root
+        self.root = Path(root)
 
     @property
     def is_folder(self) -> bool:

@@ -1,8 +1,7 @@
-"""A store: a folder, NFS or a bucket that keeps files under relative paths, the same way for everybody.
+"""What a store does. Everything that a team shares lives in one store.
 
-`Store.open("./store")`, `Store.open("s3://bucket/prefix")`, or any URL of obstore. Everything that a team shares lives
-in one store: content-addressed shards, dataset manifests, tags, annotation segments. The operations are the few that a
-folder and an object store can both do atomically:
+Content-addressed shards, dataset manifests, tags, annotation segments. The operations are the few that a folder and an
+object store can both do atomically:
 
 - `put_new` creates a file or says that it is there: whole, durable, one winner among racing writers.
 - `put` replaces a file as a whole; only for mutable caches.
@@ -23,7 +22,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from shared.errors import InfiMmrError
 
@@ -67,9 +66,14 @@ def checked_path(path: str) -> str:
     return path
 
 
+def is_url(address: str) -> bool:
+    """Whether an address names a scheme rather than a folder."""
+    return _SCHEME.match(address) is not None
+
+
 def shown_url(url: str) -> str:
     """Return `url` without user, password, query and fragment: the only form that is printed or written down."""
-    if not _SCHEME.match(url):
+    if not is_url(url):
         return url
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
@@ -82,30 +86,15 @@ def default_store_url(option: str | None = None) -> str:
 
 
 class Store(ABC):
-    """Files under one root. Open with `Store.open`; instances can be pickled and used from threads and processes."""
+    """Files under one root. Open with `shared.store.open_store`; instances can be pickled and used from threads and processes."""
 
     def __init__(self, address: str) -> None:
         """Remember where the store is; nothing is touched."""
         self._address = address
 
-    @staticmethod
-    def open(url_or_path: str | Path | Store) -> Store:
-        """Open a folder (created on the first write) or a URL: ``s3://``, ``gs://``, ``az://``, ``file://`` ..."""
-        if isinstance(url_or_path, Store):
-            return url_or_path
-        text = str(url_or_path)
-        if not _SCHEME.match(text) or text.startswith("file://"):
-            from shared.folder_store import FolderStore
-
-            folder = unquote(urlsplit(text).path) if text.startswith("file://") else text
-            return FolderStore(Path(folder).expanduser().absolute())
-        from shared.object_store import ObjectStore
-
-        return ObjectStore(text)
-
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by address: the other process opens its own connections."""
-        return (Store.open, (self._address,))
+        return (type(self), (self._address,))
 
     def __repr__(self) -> str:
         """Show the address without credentials."""

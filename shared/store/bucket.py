@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from shared.errors import InfiMmrError
-from shared.store import READ_BYTES, Entry, Store, checked_path
+from shared.store.base import READ_BYTES, Entry, Store, checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +43,7 @@ _KEYS = {
 _SECRETS = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s\"')]*")
 
 
-class ObjectStore(Store):
+class BucketStore(Store):
     """Files below a prefix of a bucket."""
 
     def __init__(self, url: str) -> None:
