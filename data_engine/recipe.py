@@ -20,7 +20,7 @@ from pydantic import Field
 
 from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.mini import MiniSettings
-from shared.config import NO_IDENTITY, Strict, build_model, merge, parse_override, read_toml
+from shared.config import NO_IDENTITY, Strict, beside, build_model, merge, parse_override, read_toml
 from shared.dataset_version.names import checked_name
 from shared.errors import UsageError, did_you_mean
 from shared.prompts import SET_OF_PROFILE, prompt_names, set_folder
@@ -223,7 +223,7 @@ def load_recipe(
 
     """
     file = _recipe_file(words)
-    table = beside(read_toml(file), file.parent) if file.parent != _FOLDER else read_toml(file)
+    table = beside(read_toml(file), file.parent, _is_place) if file.parent != _FOLDER else read_toml(file)
     table.setdefault("prompts", SET_OF_PROFILE[profile])
     changes = _command_line(name, source, licence, limit, benchmarks)
     for text in overrides:
@@ -242,21 +242,8 @@ _PLACES = frozenset({"location", "model", "prompt", "reference", "prompts"})
 """Keys whose values may be files or folders."""
 
 
-def beside(table: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a recipe's table with relative paths that exist beside its file leading there, wherever one works.
-
-    What does not exist there stays: a hub id, a name, or a path from the working directory.
-    """
-
-    def placed(key: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: placed(key if key == "prompts" else name, item) for name, item in value.items()}
-        if key not in _PLACES or not isinstance(value, str) or value in {"", "mini", BUNDLED}:
-            return value
-        path = folder / Path(value).expanduser()
-        return str(path) if path.exists() else value
-
-    return {key: placed(key, value) for key, value in table.items()}
+def _is_place(key: str, value: str) -> bool:
+    return key in _PLACES and value not in {"mini", BUNDLED}
 
 
 def _recipe_file(words: str) -> Path:

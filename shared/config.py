@@ -19,7 +19,7 @@ from shared.errors import InfiMmrError, UsageError, nearest
 from shared.fingerprint import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PROFILES = ("full", "local")
 
@@ -142,6 +142,27 @@ def build_model(
         return model.model_validate(table)
     except pydantic.ValidationError as error:
         raise _explain(error, model, what, file, overrides) from error
+
+
+def beside(table: dict[str, Any], folder: Path, is_place: Callable[[str, str], bool]) -> dict[str, Any]:
+    """Return a file's table with relative paths that exist beside the file leading there, wherever one works.
+
+    What does not exist there stays: a hub id, a name, or a path from the working directory. `is_place` is told a key
+    and its text; a function of a file (`my_reward.py:score`) counts as its file.
+    """
+
+    def placed(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: placed(key if key == "prompts" else name, item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [placed(key, item) for item in value]
+        if not isinstance(value, str) or not value or not is_place(key, value):
+            return value
+        file, colon, function = value.partition(":") if ".py:" in value else (value, "", "")
+        path = folder / Path(file).expanduser()
+        return f"{path}{colon}{function}" if path.exists() else value
+
+    return {key: placed(key, value) for key, value in table.items()}
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

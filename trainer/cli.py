@@ -53,7 +53,7 @@ def about(
 
 @app.command()
 def phase(  # noqa: PLR0917 - typer turns each parameter into an option
-    name: Annotated[str, typer.Option("--name", help="Phase: fra, cmra, mre, or another file in trainer/phases.")],
+    name: Annotated[str, typer.Option("--name", help="Phase: fra, cmra, mre, ..., or the path of your own file.")],
     profile: ProfileOption = "auto",
     dataset: Annotated[str | None, typer.Option("--dataset", help="Dataset version NAME[@V].")] = None,
     start: FromOption = None,
@@ -89,7 +89,7 @@ def phase(  # noqa: PLR0917 - typer turns each parameter into an option
 @app.command()
 def curriculum(  # noqa: PLR0917 - likewise
     phases: Annotated[
-        str, typer.Option("--phases", help="Phases in order, comma-separated, or a curriculum's name.")
+        str, typer.Option("--phases", help="Phases (names, paths) in order, with commas, or a curriculum.")
     ] = "paper",
     profile: ProfileOption = "auto",
     start: FromOption = None,
@@ -126,7 +126,7 @@ def curriculum(  # noqa: PLR0917 - likewise
 
 @app.command()
 def plan(  # noqa: PLR0917 - likewise
-    name: Annotated[str, typer.Option("--name", help="Phase to plan.")],
+    name: Annotated[str, typer.Option("--name", help="Phase to plan: a name, or the path of your own file.")],
     profile: ProfileOption = "auto",
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="GPUs of the cluster.")] = None,
     gpu: Annotated[
@@ -167,7 +167,7 @@ def plan(  # noqa: PLR0917 - likewise
 
 @app.command()
 def prompts(  # noqa: PLR0917 - likewise
-    name: Annotated[str, typer.Option("--name", help="Phase whose prompts to show.")],
+    name: Annotated[str, typer.Option("--name", help="Phase whose prompts to show: a name or a path.")],
     row: Annotated[str | None, typer.Option("--row", help="A row's id, or its key in the source (qid).")] = None,
     profile: ProfileOption = "auto",
     dataset: Annotated[str | None, typer.Option("--dataset", help="Dataset version NAME[@V].")] = None,

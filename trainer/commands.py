@@ -94,7 +94,7 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
     words = _overrides(options.overrides, dataset=dataset, start=options.start, max_steps=options.max_steps)
     phase = load_phase(name, chosen.name, words)
     say(chosen.why)
-    folder = options.output or Path("runs") / f"{name}-{chosen.name}"
+    folder = options.output or Path("runs") / f"{phase.name}-{chosen.name}"
     if options.resume:
         check_begun(folder)
     with open_progress(as_json=options.as_json) as progress:
@@ -109,7 +109,7 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
         )
         record = run_phase(request, RunTold(progress))
     result = {
-        "phase": name,
+        "phase": phase.name,
         "profile": chosen.name,
         "output": str(folder),
         "checkpoint": str(checkpoint_of(folder)),
@@ -121,7 +121,7 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
     after = after_phase(phase, folder, profile=options.profile, store=options.store)
     result |= {"accuracy": after.accuracy, "next_commands": after.commands}
     if not options.as_json:
-        say(f"phase {name}: {record.steps} steps on {record.dataset['label']}; checkpoint {result['checkpoint']}")
+        say(f"phase {phase.name}: {record.steps} steps on {record.dataset['label']}; checkpoint {result['checkpoint']}")
         say("\n".join(after.lines()))
     return result
 
@@ -132,6 +132,7 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
     from trainer.curriculum import (
         CurriculumRequest,
         check_datasets,
+        curriculum_names,
         load_phases,
         phase_list,
         run_curriculum,
@@ -146,7 +147,8 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
         words.append(f"evaluation.limit={eval_limit}")
     loaded = load_phases(names, chosen.name, words)
     say(chosen.why)
-    folder = options.output or Path("runs") / f"curriculum-{phases.replace(',', '-')}-{chosen.name}"
+    called = phases if phases in curriculum_names() else "-".join(phase.name for phase in loaded)
+    folder = options.output or Path("runs") / f"curriculum-{called}-{chosen.name}"
     if options.resume:
         check_begun(folder)
     request = CurriculumRequest(

@@ -29,7 +29,7 @@ from shared.whole_file import made_folder, write_whole
 from trainer.display import followed
 from trainer.next_steps import evaluation_options
 from trainer.openrlhf_bridge.progress import Stage
-from trainer.phase import Phase, load_phase, phase_names
+from trainer.phase import Phase, load_phase, phase_file, phase_names
 from trainer.phase_run import PhaseRequest, Silent, Watcher, check_data, checkpoint_of, is_run, run_phase, silent
 from trainer.run_record import RunRecord
 
@@ -71,7 +71,7 @@ def curriculum_names() -> tuple[str, ...]:
 
 
 def phase_list(words: str) -> tuple[str, ...]:
-    """Phase names of `words`: a curriculum's name, or phase names with commas.
+    """Phases of `words`: a curriculum's name, or names and paths of phases with commas.
 
     Raises:
         UsageError: an unknown name; the nearest right one is given.
@@ -82,7 +82,9 @@ def phase_list(words: str) -> tuple[str, ...]:
     names = tuple(word.strip() for word in words.split(",") if word.strip())
     known = phase_names()
     for name in names:
-        if name not in known:
+        if "/" in name or name.endswith(".toml"):
+            phase_file(name)
+        elif name not in known:
             raise UsageError(
                 f"no phase or curriculum named {name!r}", did_you_mean(name, [*known, *curriculum_names()])
             )
@@ -96,21 +98,24 @@ def load_phases(
 ) -> tuple[Phase, ...]:
     """The phases of a list. An override `fra:train.max_steps=3` is for one phase, others are for all.
 
+    A phase file of the user's own is called like the file there, too.
+
     Raises:
         UsageError: an unknown phase or key.
 
     """
     phases = []
-    for name in names:
+    called = [phase_file(name).stem for name in names]
+    for words, name in zip(names, called, strict=True):
         mine = []
         for override in overrides:
             scope, colon, rest = override.partition(":")
             scoped = bool(colon) and "=" not in scope
-            if scoped and scope not in names:
-                raise UsageError(f"--set {override}: {scope!r} is no phase of this list", did_you_mean(scope, names))
+            if scoped and scope not in called:
+                raise UsageError(f"--set {override}: {scope!r} is no phase of this list", did_you_mean(scope, called))
             if not scoped or scope == name:
                 mine.append(rest if scoped else override)
-        phases.append(load_phase(name, profile, mine))
+        phases.append(load_phase(words, profile, mine))
     return tuple(phases)
 
 
@@ -166,7 +171,7 @@ def run_curriculum(
         entry: dict[str, Any] = {"name": name, "folder": folder.name}
         if request.evaluate:
             watcher.begins(name)
-            watcher.stage(Stage(f"evaluation on {', '.join(phase.evaluation.benchmarks)}"))
+            watcher.stage(Stage(f"evaluation on {', '.join(phase.evaluation.names)}"))
             entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, phase, watcher))
         table.append(entry)
         _write(output, {"phases": names, "finished": len(table) == len(names) + 1, "table": table})
@@ -257,12 +262,12 @@ def _assess(
 
 def _evaluated(checkpoint: str, phase: Phase, folder: Path, evaluate: Evaluate) -> dict[str, dict[str, float]]:
     """Accuracy and standard error per benchmark, from an evaluation made before where there is one."""
-    names = phase.evaluation.benchmarks
+    names = phase.evaluation.names
     path = folder / "evaluation.json"
     document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not set(names) <= set(document.get("benchmarks", {})):
         folder.mkdir(parents=True, exist_ok=True)
-        document = evaluate(checkpoint, names, folder)
+        document = evaluate(checkpoint, phase.evaluation.benchmarks, folder)
     return {name: {key: document["benchmarks"][name][key] for key in ("n", "accuracy", "stderr")} for name in names}
 
 

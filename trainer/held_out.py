@@ -49,7 +49,7 @@ def write_held_out(
     sources: dict[str, Any] = {}
     max_images = 0
     with (folder / FILE).open("w", encoding="utf-8") as file:
-        for name in phase.evaluation.benchmarks:
+        for name in phase.evaluation.names:
             task = task_named(name)
             found = load_items(name, None, store, images=True, limit=phase.evaluation.limit or None)
             counts[name], sources[name] = 0, found.record

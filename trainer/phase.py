@@ -1,6 +1,7 @@
 """What a phase is: one named file of values, resolved for a profile.
 
-Input: a phase file `phases/NAME.toml`, a profile and `--set` overrides. Output: a frozen `Phase`. The defaults below
+Input: a phase file, `phases/NAME.toml` or one of the user's own by path, a profile and `--set` overrides. Output: a
+frozen `Phase`. A file of one's own may name one of ours as its `base` and hold only what differs. The defaults below
 are the values of the paper's section 5.1 where it states one; each field says its meaning, unit and source. The `local`
 tables of the phase files change sizes only, and the learning rate, which belongs to a model's size.
 Not covered: what OpenRLHF calls these values (`openrlhf_bridge/arguments.py`).
@@ -9,15 +10,16 @@ Not covered: what OpenRLHF calls these values (`openrlhf_bridge/arguments.py`).
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from shared.config import Strict, load_toml
-from shared.errors import UsageError, did_you_mean, nearest
+from shared.config import Strict, beside, build_model, merge, read_toml
+from shared.errors import UsageError, did_you_mean
 from shared.processor import cpu_dtype
-from shared.prompts import SET_OF_PROFILE, load_prompt
+from shared.prompts import SET_OF_PROFILE, SETS, load_prompt
 from shared.vlm.spec import Temperature
 from trainer.rewards import RewardWeights
 
@@ -237,7 +239,7 @@ class EvaluationSettings(Strict):
 
     benchmarks: tuple[str, ...] = Field(
         default=("math500", "mathverse", "mathvision", "olympiadbench", "mathvista"),
-        description="Evaluation tasks (paper, section 5.2).",
+        description="Evaluation tasks (paper, section 5.2), or paths of task files.",
     )
     limit: int = Field(default=0, ge=0, description="Items per task; 0 takes all.")
     bar: dict[str, float] = Field(
@@ -254,6 +256,11 @@ class EvaluationSettings(Strict):
         default=0, ge=0, description="Steps between greedy evaluations during training; 0: none, they cost rollouts."
     )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the benchmarks: a task file is called like its file."""
+        return tuple(Path(one).stem.lower() if one.lower().endswith(".toml") else one for one in self.benchmarks)
+
 
 class LoggingSettings(Strict):
     """Where metrics go besides the run folder and TensorBoard."""
@@ -264,8 +271,8 @@ class LoggingSettings(Strict):
 class Phase(Strict):
     """One phase, resolved: what `run.json` records and what OpenRLHF's arguments are made of."""
 
-    name: str = Field(description="File name of the phase.")
-    title: str = Field(description="What the phase is for.")
+    name: str = Field(description="How runs and tables call it; empty in a file: the file's name.")
+    title: str = Field(default="", description="What the phase is for.")
     profile_name: Literal["full", "local"] = Field(default="full", description="Profile it was resolved for.")
     prompts: str = Field(
         default="", description="Prompt set: full, bundled (tiny-vl's), or a folder; empty: the profile's."
@@ -292,7 +299,7 @@ class Phase(Strict):
     @model_validator(mode="after")
     def _bar_is_for_its_benchmarks(self) -> Phase:
         """Refuse a bar that no evaluation of this phase could meet or miss."""
-        known = ("mean", *self.evaluation.benchmarks)
+        known = ("mean", *self.evaluation.names)
         for name, least in self.evaluation.bar.items():
             if name not in known:
                 message = f"evaluation.bar names {name!r}. {did_you_mean(name, known)}"
@@ -370,19 +377,63 @@ def phase_names(folder: Path = PHASES) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob("*.toml")))
 
 
-def load_phase(name: str, profile: Literal["full", "local"], overrides: list[str] | None = None) -> Phase:
-    """Phase `name` resolved for `profile`, with `overrides` such as `train.max_steps=3`.
+def phase_file(words: str) -> Path:
+    """File of a phase by its name, or by the path of a file of one's own.
+
+    Raises:
+        UsageError: no such phase or file; the nearest name is given.
+
+    """
+    if words.endswith(".toml") or "/" in words:
+        path = Path(words).expanduser()
+        if not path.is_file():
+            raise UsageError(f"phase file {words} does not exist", f"Phases by name: {', '.join(phase_names())}")
+        if not re.fullmatch(r"\w[\w.-]*", path.stem):
+            raise UsageError(f"phase file {path.name}: its name cannot name a run", "Use letters, digits and ._-")
+        return path
+    path = PHASES / f"{words}.toml"
+    if not path.is_file():
+        raise UsageError(f"no phase named {words!r}", f"{did_you_mean(words, phase_names())}, or the path of a file")
+    return path
+
+
+def _table(file: Path, profile: str) -> dict[str, Any]:
+    """What a phase file says, over what its `base` says for the profile."""
+    table = read_toml(file, "phase")
+    if file.parent != PHASES:
+        table = beside(table, file.parent, _is_place)
+        base = table.pop("base", None)
+        if base is not None and base not in phase_names():
+            raise UsageError(f"phase {file.name}: base {base!r} is no phase", did_you_mean(str(base), phase_names()))
+        if base is not None:
+            below = read_toml(PHASES / f"{base}.toml", "phase")
+            table = merge(merge(below, below.pop("profile", {}).get(profile, {})), table)
+    table.setdefault("name", file.stem)
+    return table
+
+
+def _is_place(key: str, value: str) -> bool:
+    """Whether a value may be a path that leads from the phase file."""
+    if key in {"system", "question"}:
+        return value.endswith((".md", ".txt"))
+    return key in {"start", "prompts", "function", "benchmarks"} and value not in {*SETS, BUNDLED}
+
+
+def load_phase(words: str, profile: Literal["full", "local"], overrides: list[str] | None = None) -> Phase:
+    """Phase by name or path, resolved for `profile`, with `overrides` such as `train.max_steps=3`.
 
     Raises:
         UsageError: no such phase, an unknown key (the nearest right one is named), or values that do not fit together.
 
     """
-    path = PHASES / f"{name}.toml"
-    if not path.is_file():
-        near = nearest(name, phase_names())
-        hint = f"did you mean {near!r}?" if near else f"known phases: {', '.join(phase_names())}"
-        raise UsageError(f"no phase named {name!r}", hint)
-    phase = load_toml(path, Phase, [*(overrides or []), f"profile_name={profile}"], what="phase", profile=profile)
+    from trainer.evaluation.tasks import benchmark_names
+
+    file = phase_file(words)
+    settings = [*(overrides or []), f"profile_name={profile}"]
+    phase = build_model(_table(file, profile), Phase, settings, what="phase", profile=profile, file=file.name)
+    name = phase.name
+    if sorted(benchmark_names(phase.evaluation.benchmarks)) != sorted(set(phase.evaluation.names)):
+        raise UsageError(f"phase {name}: evaluation.benchmarks takes names and task files alone", "Name each of them")
     load_prompt(phase.prompt.system, phase.prompts)
     form = load_prompt(phase.prompt.question, phase.prompts).text
     if QUESTION_FIELD not in form:

@@ -94,7 +94,7 @@ def test_every_field_says_what_it_means():
 
 
 def test_a_wrong_phase_names_the_nearest_one():
-    with pytest.raises(UsageError, match="'mre'"):
+    with pytest.raises(UsageError, match="Did you mean mre"):
         load_phase("mree", "local")
 
 
