@@ -1,7 +1,7 @@
 """A store: a folder, NFS or a bucket that keeps files under relative paths, the same way for everybody.
 
-`open_store("./store")`, `open_store("s3://bucket/prefix")`, or any URL of obstore. What a store does is `base`; `folder`
-and `bucket` do it.
+`open_store("./store")`, `open_store("s3://bucket/prefix")`, or any URL of obstore. What a store does is `base`;
+`folder` and `bucket` do it.
 """
 
 from __future__ import annotations

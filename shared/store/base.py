@@ -86,7 +86,7 @@ def default_store_url(option: str | None = None) -> str:
 
 
 class Store(ABC):
-    """Files under one root. Open with `shared.store.open_store`; instances can be pickled and used from threads and processes."""
+    """Files under one root, opened with `open_store`; instances can be pickled, used from threads and processes."""
 
     def __init__(self, address: str) -> None:
         """Remember where the store is; nothing is touched."""
