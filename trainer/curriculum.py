@@ -27,7 +27,6 @@ from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.progress import SWITCH
 from shared.whole_file import made_folder, write_whole
 from trainer.display import followed
-from trainer.next_steps import evaluation_options
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_file, phase_names
 from trainer.phase_run import PhaseRequest, Silent, Watcher, check_data, checkpoint_of, is_run, run_phase, silent
@@ -269,6 +268,14 @@ def _evaluated(checkpoint: str, phase: Phase, folder: Path, evaluate: Evaluate) 
         folder.mkdir(parents=True, exist_ok=True)
         document = evaluate(checkpoint, phase.evaluation.benchmarks, folder)
     return {name: {key: document["benchmarks"][name][key] for key in ("n", "accuracy", "stderr")} for name in names}
+
+
+def evaluation_options(phase: Phase) -> list[str]:
+    """Options of `trainer evaluate` that ask a checkpoint as its phase did."""
+    words = ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
+    words += ["--prompts", phase.prompts] if phase.prompts else []
+    words += ["--prompt", phase.prompt.system]
+    return [*words, "--limit", str(phase.evaluation.limit)] if phase.evaluation.limit else words
 
 
 def _evaluator(request: CurriculumRequest, phase: Phase, watcher: Watcher) -> Evaluate:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.curriculum import evaluation_options, phase_list
 from trainer.evaluation.cli import default_folder
 from trainer.phase import Phase
 from trainer.phase_run import checkpoint_of
@@ -59,18 +60,8 @@ def after_phase(phase: Phase, folder: Path, *, profile: str, store: str | None) 
     return AfterPhase(accuracies(folder), [shlex.join([*program, *words]) for words in commands])
 
 
-def evaluation_options(phase: Phase) -> list[str]:
-    """Options of `trainer evaluate` that ask a checkpoint as its phase did."""
-    words = ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
-    words += ["--prompts", phase.prompts] if phase.prompts else []
-    words += ["--prompt", phase.prompt.system]
-    return [*words, "--limit", str(phase.evaluation.limit)] if phase.evaluation.limit else words
-
-
 def next_phase(name: str) -> str:
     """The phase after `name` in the paper's order; empty after the last one and for phases of one's own."""
-    from trainer.curriculum import phase_list
-
     order = phase_list(CURRICULUM)
     return order[order.index(name) + 1] if name in order[:-1] else ""
 

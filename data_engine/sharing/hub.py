@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from data_engine.sharing.export import exported_shards, exported_texts
+from data_engine.sharing.export_files import exported_shards, exported_texts
 from shared.dataset_version.blobs import hash_blob
 from shared.errors import InfiMmrError
 from shared.hub_upload import commit_files, foreign_files, hub_token

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_engine.findings import pictures_table, shown_entries
-from data_engine.sharing.export import canary_rows, coverage_tables
+from data_engine.sharing.export_files import canary_rows, coverage_tables
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from data_engine.sharing.readable_text import readable, readable_answer
 from shared.images import small_jpeg

@@ -8,7 +8,8 @@ import datasets
 import pytest
 
 from benchmarks.sample_versions import draft, publish_sample, row, write_rows
-from data_engine.sharing.export import card, coverage_tables, croissant, export, is_hub_id
+from data_engine.sharing.export import export, is_hub_id
+from data_engine.sharing.export_files import card, coverage_tables, croissant
 from shared.dataset_version import publish
 from shared.errors import InfiMmrError
 

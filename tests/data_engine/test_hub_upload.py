@@ -13,7 +13,8 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from benchmarks.sample_versions import publish_sample
-from data_engine.sharing.export import card, croissant, export
+from data_engine.sharing.export import export
+from data_engine.sharing.export_files import card, croissant
 from shared.errors import InfiMmrError
 
 _spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")

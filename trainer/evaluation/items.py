@@ -22,7 +22,7 @@ from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import PAPER, task
 
 if TYPE_CHECKING:
-    from trainer.evaluation.task_files import ItemReader
+    from trainer.evaluation.item_source import ItemReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shared.answers import Grade, Verdict, label_of
 
 if TYPE_CHECKING:
-    from trainer.evaluation.task_files import ItemReader
+    from trainer.evaluation.item_source import ItemReader
 
 _CHOICES_INSIDE = re.compile(r"\bChoices?\s*:", re.IGNORECASE)
 

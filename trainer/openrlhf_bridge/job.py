@@ -10,17 +10,17 @@ import contextlib
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from shared.errors import InfiMmrError
 
-if TYPE_CHECKING:
-    from trainer.openrlhf_bridge.launch import LaunchSpec
-
 
 @contextlib.contextmanager
-def submitted_lines(spec: LaunchSpec, environment: dict[str, str]) -> Iterator[tuple[Iterator[str], Callable[[], int]]]:
-    """Submit the run; yields its output lines and a function for its exit status.
+def submitted_lines(
+    address: str, folder: Path, arguments: list[str], environment: dict[str, str]
+) -> Iterator[tuple[Iterator[str], Callable[[], int]]]:
+    """Submit the run in `folder` to the cluster at `address`; yields its output lines and a function for its status.
 
     Raises:
         InfiMmrError: the cluster refuses the job.
@@ -28,17 +28,17 @@ def submitted_lines(spec: LaunchSpec, environment: dict[str, str]) -> Iterator[t
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 
-    spec_file = spec.folder / "job.json"
-    content = {"ray": {"address": "auto", "runtime_env": {"env_vars": environment}}, "arguments": spec.arguments}
+    spec_file = folder / "job.json"
+    content = {"ray": {"address": "auto", "runtime_env": {"env_vars": environment}}, "arguments": arguments}
     spec_file.write_text(json.dumps(content), encoding="utf-8")
     try:
-        client = JobSubmissionClient(spec.ray_address)
+        client = JobSubmissionClient(address)
         job = client.submit_job(
             entrypoint=f"python -m trainer.openrlhf_bridge.driver {shlex.quote(str(spec_file))}",
             runtime_env={"env_vars": environment},
         )
     except (ConnectionError, RuntimeError) as error:
-        raise InfiMmrError(f"{spec.ray_address} refuses the job: {error}", "see the cluster's dashboard") from error
+        raise InfiMmrError(f"{address} refuses the job: {error}", "See the cluster's dashboard") from error
     ended = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
     try:
         yield _tail(client, job), lambda: 0 if client.get_job_status(job) == JobStatus.SUCCEEDED else 1

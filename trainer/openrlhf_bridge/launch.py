@@ -30,6 +30,7 @@ from shared.errors import InfiMmrError
 from trainer.openrlhf_bridge import cpu_compat, fork_server
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.compiled_operators import compiling, keep_operators, lend_operators
+from trainer.openrlhf_bridge.job import submitted_lines
 from trainer.openrlhf_bridge.private_ray import LOOPBACK
 from trainer.openrlhf_bridge.progress import Event, Fatal, Stage, Trouble, events
 
@@ -228,9 +229,7 @@ def _lines(spec: LaunchSpec, tag: str, scratch: Path) -> Iterator[tuple[Iterator
     """Output lines of the driver and, once they end, its exit status."""
     environment = run_environment(spec, tag, scratch)
     if spec.ray_address.startswith(("http://", "https://")):
-        from trainer.openrlhf_bridge.job import submitted_lines
-
-        with submitted_lines(spec, environment) as following:
+        with submitted_lines(spec.ray_address, spec.folder, spec.arguments, environment) as following:
             yield following
         return
     spec_file = scratch / "spec.json"
