@@ -31,7 +31,7 @@ def collect(store: Store, *, dry_run: bool = False, minimum_age: float = MINIMUM
 
     Raises:
         InfiMmrError: somebody publishes or collects now, or a manifest is damaged, so that it is not known what it
-        reaches.
+            reaches.
     """
     with collecting(store) as dead:
         reached = _reached_paths(store)

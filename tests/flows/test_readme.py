@@ -1,12 +1,13 @@
-"""Every command of the README runs, in its order, in one fresh folder: documentation that lies fails the suite.
+"""Every command of README and docs runs, in the site's order, in one fresh folder: what lies fails.
 
 Commands stand in fenced blocks tagged `bash`, one per line. A block that cannot run here (a cluster, CUDA, a hub) is
-tagged `text`, and the README says beside it what it needs. Two things differ from what a user types: training stops
+tagged `text`, and the page says beside it what it needs. Two things differ from what a user types: training stops
 after two steps, and `uv run` is left out because the environment is already the right one.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -18,14 +19,32 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL_DATA = ROOT.parent / "shared" / "data"
-FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```bash\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 THIS_SUITE = "uv run pytest"
+OURS = re.compile(r"`((?:data_engine|trainer|shared|tests|benchmarks|docs|examples|findings)/[\w./-]*)`")
+LINK = re.compile(r"\]\(([\w./-]+)(?:#[\w-]*)?\)")
 
 
-def readme_commands() -> list[str]:
-    """The README's shell lines in order."""
-    text = "\n".join(FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8")))
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+@pytest.fixture(scope="module")
+def site():
+    """The script that makes the site's pages, as a module."""
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def documents() -> list[Path]:
+    """README, the pages in the order of the site's navigation, and what a contributor reads."""
+    pages = re.findall(r"^ +- ([\w-]+\.md)$", (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    own = [path for page in pages if (path := ROOT / "docs" / "pages" / page).is_file()]
+    return [ROOT / "README.md", *own, ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md"]
+
+
+def commands(*files: Path) -> list[str]:
+    """Shell lines of documents in order, each once."""
+    text = "\n".join(block for file in files for block in FENCE.findall(file.read_text(encoding="utf-8")))
+    return list(dict.fromkeys(s.strip() for s in text.splitlines() if s.strip() and not s.strip().startswith("#")))
 
 
 def needs_real_rows(command: str) -> bool:
@@ -34,35 +53,61 @@ def needs_real_rows(command: str) -> bool:
 
 
 def test_the_readme_leads_with_the_two_commands():
-    assert readme_commands()[:2] == [
+    assert commands(ROOT / "README.md")[:2] == [
         "uv run data-engine build virl39k-captioned",
         "uv run trainer phase --name mre",
     ]
 
 
-def test_every_command_of_the_readme_can_be_pasted():
-    assert [c for c in readme_commands() if not c.startswith("uv run ")] == []
+def test_every_command_of_readme_and_docs_can_be_pasted():
+    assert [c for c in commands(*documents()) if not c.startswith("uv run ")] == []
 
 
-def test_the_readme_names_every_file_of_the_three_packages():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    tree = text[text.index("## Where things are") :]
-    files = [p for room in ("shared", "data_engine", "trainer") for p in (ROOT / room).rglob("*.py")]
-    missing = [str(p.relative_to(ROOT)) for p in files if p.name != "__init__.py" and f"{p.name} " not in tree]
-    assert missing == []
+def test_every_page_is_in_the_navigation_and_in_reach_of_the_readme():
+    pages = sorted(path.name for path in (ROOT / "docs" / "pages").glob("*.md"))
+    assert pages == sorted(path.name for path in documents() if path.parent.name == "pages")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page for page in pages if f"docs/pages/{page}" not in readme] == []
+
+
+def test_every_file_and_page_that_the_documents_name_is_there():
+    gone = []
+    for document in documents():
+        text = document.read_text(encoding="utf-8")
+        named = [ROOT / path for path in OURS.findall(text) if "NAME" not in path]
+        linked = [document.parent / path for path in LINK.findall(text)]
+        paths = [path for path in (*named, *linked) if not (path.exists() or path.with_suffix(".py").exists())]
+        gone += [f"{document.name}: {path}" for path in paths]
+    assert gone == []
+
+
+def test_the_list_of_files_says_of_every_file_of_the_three_packages_what_it_is(site):
+    lines = site.files_page().splitlines()
+    for package in ("shared", "data_engine", "trainer"):
+        for file in (ROOT / package).rglob("*.py"):
+            room = lines.index(f"## {file.parent.relative_to(ROOT).as_posix()}/")
+            if file.name != "__init__.py":
+                entry = next((line for line in lines[room:] if line.startswith(f"| `{file.name}` | ")), "")
+                assert len(entry) > len(f"| `{file.name}` |  |"), f"{file}: no first sentence"
+
+
+def test_every_module_with_a_public_name_has_its_place_in_the_reference(site):
+    text = "\n".join(site.reference_pages().values())
+    for name in ("shared.dataset_version.version", "trainer.rewards", "data_engine.recipe", "shared.answers.grade"):
+        assert f"::: {name}\n" in text
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(2700)
-def test_every_command_of_the_readme_runs(tmp_path):
+def test_every_command_of_readme_and_docs_runs(tmp_path):
     workplace = tmp_path / "checkout"
     workplace.mkdir()
     if REAL_DATA.is_dir():
         (tmp_path / "shared").symlink_to(REAL_DATA.parent)
     environment = {key: value for key, value in os.environ.items() if key != "INFI_MMR_STORE"}
     environment["INFI_MMR_CACHE"] = str(tmp_path / "cache")
-    for command in readme_commands():
-        if command == THIS_SUITE or (needs_real_rows(command) and not REAL_DATA.is_dir()):
+    for command in commands(*documents()):
+        if command.startswith(THIS_SUITE) or (needs_real_rows(command) and not REAL_DATA.is_dir()):
             continue
         words = shlex.split(command.removeprefix("uv run "))
         if words[:2] == ["trainer", "phase"]:
