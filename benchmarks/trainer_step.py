@@ -1,9 +1,9 @@
-"""Seconds and tokens per step of one local phase, against TRL's GRPOTrainer on the same work, in one run.
+"""Seconds and tokens per step of local phases, against TRL's GRPOTrainer on the same work, in one run.
 
 Same checkpoint, prompts, rollouts per prompt, lengths, loss (sequence means, KL) and optimiser steps. OpenRLHF runs
 through `trainer phase`; TRL has an environment of its own:
 
-    python -m venv PEER && PEER/bin/pip install trl==1.16.0 torch==2.13.0 torchvision pillow datasets
+    python -m venv PEER && PEER/bin/pip install trl==1.16.0 torch==2.13.0 torchvision==0.28.0 pillow datasets
     python benchmarks/trainer_step.py --store STORE --peer PEER/bin/python --steps 6
 
 Without `--peer` only our side is measured, and the result says so. Start-up (and the end: saving, closing) is told
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -29,9 +28,9 @@ RESULTS = Path(__file__).parent / "results" / "trainer_step.json"
 SIZES = {"prompts": 16, "rollouts": 8, "new_tokens": 96}
 
 
-def our_side(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def our_side(arguments: argparse.Namespace, phase: str, folder: Path) -> dict[str, Any]:
     """One phase through the command; the first step is warm-up (vLLM's first batch) and told apart."""
-    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", arguments.phase, "--profile", "local", "--json"]
+    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", phase, "--profile", "local", "--json"]
     words += ["--device", "cpu", "--store", arguments.store, "--output", str(folder)]
     settings = [
         f"train.max_steps={arguments.steps}",
@@ -102,22 +101,23 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", required=True)
-    parser.add_argument("--phase", default="fra", choices=["fra", "mre"])
+    parser.add_argument("--phases", nargs="+", default=["fra", "mre"], choices=["fra", "mre"])
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--peer", default="", help="Python of an environment with TRL.")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="step-")) / "run"
     result: dict[str, Any] = {
-        "question": "seconds and tokens per step of a local phase, OpenRLHF against TRL",
+        "question": "seconds and tokens per step of local phases, OpenRLHF against TRL",
         "machine": machine(),
-        "phase": arguments.phase,
         "sizes": SIZES,
     }
-    try:
-        result["openrlhf"] = our_side(arguments, folder)
-        result["trl"] = peer_side(arguments, folder) if arguments.peer else "not measured (no --peer)"
-    finally:
-        shutil.rmtree(folder.parent, ignore_errors=True)
+    for phase in arguments.phases:
+        with tempfile.TemporaryDirectory(prefix="step-") as scratch:
+            folder = Path(scratch) / "run"
+            told = result[phase] = {"openrlhf": our_side(arguments, phase, folder)}
+            if arguments.peer:
+                told["trl"] = peer_side(arguments, folder)
+                speeds = (told[side]["answer_tokens_per_second"] for side in ("openrlhf", "trl"))
+                told["tokens_per_second_ratio"] = round(next(speeds) / next(speeds), 2)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
