@@ -106,6 +106,9 @@ class RewardSettings(Strict):
     accuracy_mode: Literal["type_exact", "binary"] = Field(
         default="type_exact", description="type_exact as in the paper's text, or 0/1 (InfiGUI-R1 for mathematics)."
     )
+    function: str = Field(
+        default="", description="FILE.py:FUNCTION of your own (gold, output, row) in place of R; empty: none."
+    )
 
     @model_validator(mode="after")
     def _weights_are_allowed(self) -> RewardSettings:

@@ -28,8 +28,10 @@ from trainer.held_out import FILE as HELD_OUT
 from trainer.held_out import at_hand, write_held_out
 from trainer.openrlhf_bridge.arguments import PromptFacts
 from trainer.openrlhf_bridge.progress import Stage
+from trainer.own_reward import OwnReward, checked_reward, failure, for_workers, recorded
 from trainer.phase import Phase
 from trainer.picture_cache import restore_pictures
+from trainer.rewards import RewardWeights
 from trainer.rollouts import PARTS, RunWriter, read_metrics
 from trainer.run_record import (
     FILE,
@@ -43,7 +45,14 @@ from trainer.run_record import (
     read_record,
     write_record,
 )
-from trainer.training_data import check_dataset, left_out_text, read_prompt_file, write_prompts
+from trainer.training_data import (
+    check_dataset,
+    first_label,
+    left_out_text,
+    read_prompt_file,
+    write_prompts,
+    written_label,
+)
 
 STATES = "ckpt"
 """DeepSpeed's states, from which a run goes on."""
@@ -208,13 +217,28 @@ def _open(request: PhaseRequest) -> Any:
 
 
 def check_data(request: PhaseRequest) -> None:
-    """Refuse a phase whose dataset is not there or cannot serve it.
+    """Refuse a phase whose dataset is not there or cannot serve it, or whose own reward fails for a row of it.
 
     Raises:
         InfiMmrError: names the command that builds it, or what it lacks.
 
     """
-    check_dataset(_open(request), request.phase)
+    version = _open(request)
+    check_dataset(version, request.phase)
+    if request.phase.reward.function:
+        _own_reward(request.phase, first_label(version, request.phase))
+
+
+def _own_reward(phase: Phase, label: dict[str, Any]) -> OwnReward:
+    return checked_reward(phase.reward.function, phase.name, label, RewardWeights(**phase.reward.weights()))
+
+
+def _reward(request: PhaseRequest, output: Path, before: RunRecord | None) -> dict[str, Any]:
+    """Record of a reward of the user's own; empty where there is none."""
+    if not request.phase.reward.function:
+        return {}
+    own = _own_reward(request.phase, written_label(output))
+    return recorded(own, output, before.reward if before else {}, saved_step(output / STATES), request.tell)
 
 
 def _same_run(record: RunRecord, theirs: Phase, ours: Phase) -> None:
@@ -250,7 +274,9 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
             )
             if not (held_out and at_hand(output)):
                 held_out = _held_out(request, parent, output)
-        return record.model_copy(update={"phase": phase, "device": request.device, "held_out": held_out})
+        own = _reward(request, output, record)
+        update = {"phase": phase, "device": request.device, "held_out": held_out, "reward": own}
+        return record.model_copy(update=update)
     version = _open(request)
     check_dataset(version, phase)
     summary = write_prompts(version, phase, parent, output)
@@ -274,6 +300,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         dtype=phase.dtype_on(request.device),
         dataset=dataset,
         held_out=_held_out(request, parent, output),
+        reward=_reward(request, output, None),
         prompts={**summary.to_json(), "sha256": file_hash(output / "prompts.jsonl")},
         parent=parent_record,
         code_commit=code_commit(),
@@ -346,13 +373,14 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
     if resumed_from:
         watcher.resumed(resumed_from, record.steps)
     writer = RunWriter(output, resumed_from=resumed_from)
+    failure(writer.parts)  # of an attempt that was killed before it could tell
     attempts = _settled(record.attempts, resumed_from)
     attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
     write_record(output, record.model_copy(update={"attempts": (*attempts, attempt)}))
     prompts, shown = read_prompt_file(output), record.held_out.get("max_images", 0)
     facts = PromptFacts(prompts.rows, max(prompts.max_images, shown))
     watcher.stage(Stage("asking OpenRLHF's parser about the arguments"))
-    spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from, record.dtype)
+    spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from, record)
 
     def hear(event: Event) -> None:
         nonlocal attempt
@@ -387,7 +415,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
             close("failed", str(error))
         raise
     if ending.returncode != 0 or (attempt.last_step < record.steps and not request.phase.rollout.dynamic_filtering):
-        reason = ending.trouble or f"OpenRLHF ended with status {ending.returncode}"
+        reason = failure(writer.parts) or ending.trouble or f"OpenRLHF ended with status {ending.returncode}"
         close("failed", reason)
         raise InfiMmrError(
             f"phase {record.phase.name} stopped after step {attempt.last_step} of {record.steps}: {reason}",
@@ -417,7 +445,7 @@ def launch_spec(  # noqa: PLR0917 - the run's seven parts
     prompts: PromptFacts,
     parts: Path,
     resumed_from: int,
-    dtype: Literal["bfloat16", "float32"],
+    record: RunRecord,
 ) -> Any:
     """Everything that the launcher needs; OpenRLHF's own parser has accepted the arguments.
 
@@ -448,11 +476,12 @@ def launch_spec(  # noqa: PLR0917 - the run's seven parts
             rollouts=str(parts),
             first_step=resumed_from + 1,
             weights=phase.reward.weights(),
-            dtype=dtype,
+            reward=for_workers(record.reward, output),
+            dtype=record.dtype,
             engine=engine_arguments(phase, prompts.max_images, request.device),
         ),
         device=request.device,
-        dtype=dtype,
+        dtype=record.dtype,
         gpus=phase.cluster.gpus_per_node if request.device == "cuda" else 1,
         ray_address=request.ray_address,
     )

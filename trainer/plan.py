@@ -16,6 +16,7 @@ from shared.vlm.checkpoint import foreign_prompts
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
 from trainer.openrlhf_bridge.engine_arguments import working_gib
+from trainer.own_reward import load_reward
 from trainer.phase import Phase
 from trainer.picture_memory import picture_text, plan_pictures
 from trainer.row_rates import filters, range_text, rows_in_range
@@ -144,6 +145,8 @@ def make_plan(
 
     """
     gpu = gpu_named(gpu)
+    if phase.reward.function:
+        load_reward(phase.reward.function, phase.name)
     local = phase.profile_name == "local"
     warnings: list[str] = []
     if gpus and not local:

@@ -54,7 +54,8 @@ class RewardParts:
     """One rollout's reward and its parts, all in [0, 1].
 
     `total` is what the policy is trained on; `score` is 0/1 accuracy behind a valid format (what dynamic filtering
-    needs, see facts); `failure` is empty, or one word for why there is no accuracy.
+    needs, see facts; a function of the user's own may give shares); `failure` is empty, or one word for why there is no
+    accuracy.
     """
 
     total: float
@@ -62,7 +63,7 @@ class RewardParts:
     accuracy: float
     type_match: float
     exact: float
-    score: int
+    score: float
     kind: str
     verdict: str
     failure: str

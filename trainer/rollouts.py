@@ -161,6 +161,9 @@ class RunWriter:
             question, hashes = self._prompts.get(row["prompt_id"], ("", []))
             ours = {"reward": row["total"], "accuracy": float(row["score"]), "accuracy_reward": row["accuracy"]}
             told.append({**row, **ours, "question": question, "image_hashes": hashes})
+        parts = sorted({name for row in told for name in row.get("parts", {})})  # of a reward of the user's own
+        schema |= {f"reward_{name}": pl.Float64 for name in parts}
+        told = [{**row, **{f"reward_{name}": row.get("parts", {}).get(name) for name in parts}} for row in told]
         table = pl.DataFrame([{name: row.get(name) for name in schema} for row in told], schema=schema)
         path = self._rollouts / f"step-{step:06d}.parquet"
         partial = path.with_name(f".{path.name}")
@@ -181,6 +184,8 @@ def step_metrics(
         if theirs in values:
             line[ours] = values[theirs] if math.isfinite(values[theirs]) else None
     line |= {f"seconds_{part}": value for part, value in (seconds or {}).items()}
+    for name in rows[0].get("parts", {}) if rows else ():
+        line[f"reward_{name}"] = sum(row["parts"][name] for row in rows) / len(rows)
     line["rollouts"] = len(rows)
     line["tokens"] = sum(row["tokens"] for row in rows)
     kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -55,6 +55,9 @@ class RunRecord(Strict):
     held_out: dict[str, Any] = Field(
         default={}, description="Items of the evaluation during training: counts, sources, what was left out."
     )
+    reward: dict[str, Any] = Field(
+        default={}, description="Function of one's own: words, file in the run folder, sha256, names of its numbers."
+    )
     parent: dict[str, str] = Field(description="Checkpoint before the run: location and sha256 over its files.")
     code_commit: str = Field(description="Commit of this project, with '+changes' for a dirty tree; empty if unknown.")
     packages: dict[str, str]
@@ -79,6 +82,8 @@ def identity(phase: Phase, dataset_fingerprint: str, parent_sha256: str) -> str:
     """Fingerprint of phase (without places and hardware), dataset and parent checkpoint."""
     values = phase.model_dump(mode="json", exclude=set(NOT_IDENTITY))
     values["model"].pop("start")
+    if own := values["reward"].pop("function"):  # its hash is recorded: a mended function may go on with its run
+        values["reward"]["function"] = Path(own).name
     return fingerprint([values, dataset_fingerprint, parent_sha256])
 
 

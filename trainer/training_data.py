@@ -41,6 +41,7 @@ COLUMNS = [
     "images",
     "image_hashes",
     "captions",
+    "category",
     "difficulty",
     "extra",
 ]
@@ -251,6 +252,25 @@ def unsuited(row: dict[str, Any], phase: Phase) -> str:
     return "" if row["answer"].strip() else "no_gold"
 
 
+def row_label(row: dict[str, Any], phase: Phase) -> dict[str, Any]:
+    """What the reward is told of a row; a function of the user's own is told more of it."""
+    extra = carried_value(json.loads(row["extra"] or "{}"))  # escapes in it may spell half a character
+    label = {"id": row["id"], **label_of(row["answer"], row["answer_kind"], row["choices"] or (), extra)}
+    more = {name: row[name] for name in ("question", "category")} | {"extra": extra}
+    return label | (more if phase.reward.function else {})
+
+
+def first_label(version: DatasetVersion, phase: Phase) -> dict[str, Any]:
+    """Label of the first row that trains; empty where none does."""
+    return next((row_label(row, phase) for row in _rows(version.files(), phase) if not unsuited(row, phase)), {})
+
+
+def written_label(folder: Path) -> dict[str, Any]:
+    """Label of the first line of a run's prompt file."""
+    with (folder / "prompts.jsonl").open(encoding="utf-8") as file:
+        return dict(json.loads(json.loads(file.readline())["label"]))
+
+
 _Line = tuple[str, int, int, float | None]
 """JSON line, pictures, prompt tokens, pass rate of a row."""
 
@@ -277,11 +297,9 @@ def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, ca
     tokens = renderer.tokens(text, [size for _, size in pictures])
     if tokens > phase.rollout.max_length - phase.rollout.max_new_tokens:
         return "too_long"
-    extra = carried_value(json.loads(row["extra"] or "{}"))  # escapes in it may spell half a character
-    label = {"id": row["id"], **label_of(row["answer"], row["answer_kind"], row["choices"] or (), extra)}
     line = {
         "prompt": text,
-        "label": json.dumps(label, ensure_ascii=False),
+        "label": json.dumps(row_label(row, phase), ensure_ascii=False),
         "images": [str(path) for path, _ in pictures],
         "question": row["question"],
         "image_hashes": row["image_hashes"],

@@ -6,6 +6,7 @@ is checked on what is then in the run folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -41,8 +42,18 @@ SETTINGS = [
 MEMORY_LIMIT = 14 * 1024**3
 
 
+REWARD = """
+def score(gold, output, row):
+    short = 1 - row["tokens"] / 48
+    return {"reward": 0.9 * row["graded"]["total"] + 0.1 * short, "short": short, "asked": bool(row["question"])}
+"""
+
+
 def command(output, store, *more):
-    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", "cmra", "--profile", "local", "--device", "cpu"]
+    (output.parent / "score.py").write_text(REWARD)
+    own = output.parent / "own.toml"
+    own.write_text('base = "cmra"\n[reward]\nfunction = "score.py:score"\n')
+    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", str(own), "--profile", "local", "--device", "cpu"]
     words += ["--output", str(output), "--store", store, "--json", *more]
     for setting in SETTINGS:
         words += ["--set", setting]
@@ -216,6 +227,24 @@ def test_rollouts_metrics_and_tensorboard_are_written(finished_run):
         assert not table["output"].str.contains("<|image_pad|>", literal=True).any()
     assert list((output / "tensorboard").rglob("events.out.tfevents.*"))
     assert not (output / "ckpt").exists()  # states are only for resuming
+
+
+def test_a_reward_of_the_users_own_trains_and_lies_with_its_hash_in_the_run_folder(finished_run):
+    import polars as pl
+
+    output = finished_run["output"]
+    record = json.loads((output / "checkpoint" / "run_record.json").read_text())
+    assert record["phase"]["name"] == "own"
+    kept = output / "reward" / record["reward"]["file"]
+    assert kept.read_text() == REWARD
+    assert record["reward"]["sha256"] == hashlib.sha256(kept.read_bytes()).hexdigest()
+    table = pl.read_parquet(output / "rollouts" / "step-000001.parquet")
+    graded = 0.1 * table["format"] + 0.9 * table["accuracy_reward"]
+    assert (table["reward"] - 0.9 * graded - 0.1 * table["reward_short"]).abs().max() < 1e-9
+    assert table["reward_asked"].to_list() == [1.0] * 16
+    line = json.loads((output / "metrics.jsonl").read_text().splitlines()[0])
+    assert line["reward_short"] == pytest.approx(table["reward_short"].mean())
+    assert line["reward"] == pytest.approx(table["reward"].mean(), abs=1e-3)
 
 
 def test_evaluation_during_training_agrees_with_trainer_evaluate(finished_run, mini_store, tmp_path):

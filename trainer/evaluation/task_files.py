@@ -20,8 +20,9 @@ from pydantic import Field
 
 from shared.benchmark_golds import LETTERS
 from shared.config import Strict, load_toml
-from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
+from shared.own_code import load_function
 from trainer.evaluation import official
 from trainer.evaluation.item_source import ROLES, ItemReader, ItemSource, Names
 from trainer.evaluation.task import Item, Outcome, Status, Task, plain_question
@@ -262,23 +263,11 @@ def _ruled(item: Item, answer: str, scorer: Scorer, limits: Limits) -> Outcome |
 
 def _own_scorer(words: str, path: Path) -> Rule:
     """A function of the user's own file, which the task file names: `scorer.py:score`."""
-    import importlib.util
-
-    file, _, function = words.partition(":")
-    place = (path.parent / file).resolve()
-    try:
-        spec = importlib.util.spec_from_file_location(f"own_scorer_{place.stem}", place)
-        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # None raises here, too
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
-        own = getattr(module, function)
-    except Exception as error:
-        raise InfiMmrError(
-            f"task {path.name}: scorer {words} cannot be loaded ({type(error).__name__}: {error})",
-            "Name a file beside the task and a function (item, answer) in it",
-        ) from error
+    own = load_function(words, "item, answer", f"task {path.name}: scorer", path.parent)
+    function = own.name.rpartition(":")[2]
 
     def score(item: Item, answer: str) -> Outcome:
-        found = own(item, answer)
+        found = own.call(item, answer)
         if isinstance(found, Outcome):
             return found
         return Outcome(Status.CORRECT if bool(found) else Status.WRONG, item.kind, function)

@@ -21,10 +21,13 @@ from typing import Any
 
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
+from shared.errors import InfiMmrError
+from shared.whole_file import write_whole
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
 from trainer.openrlhf_bridge.problem import Problems, Request
 from trainer.openrlhf_bridge.reward_entry import Outcome, is_held_out, judge
 from trainer.openrlhf_bridge.step_profile import StepProfile
+from trainer.own_reward import FAILED, SECONDS, loaded_by_worker
 from trainer.rewards import RewardWeights
 
 
@@ -77,10 +80,11 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         super().__init__(None)
         settings = AgentSettings.from_environment()
         self._weights = RewardWeights(**settings.weights)
+        self._own = loaded_by_worker(settings.reward)
         self._counter = StepCounter(settings.first_step, self._end_step)
         self._problems = Problems(settings.dtype)
         self._profile = StepProfile()
-        folder = Path(settings.rollouts)
+        folder = self._folder = Path(settings.rollouts)
         folder.mkdir(parents=True, exist_ok=True)
         # One file per actor: no two processes write to the same one.
         self._file = (folder / f"actor-{os.getpid()}-{os.urandom(3).hex()}.jsonl").open("a", encoding="utf-8")
@@ -105,7 +109,14 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             read, answer = await problem.read(), await problem.ask(llm, profile)
         tokens = list(answer.token_ids)
         truncated = answer.finish_reason == "length"
-        text, outcome, seconds = await asyncio.to_thread(self._judged, hf_tokenizer, tokens, label)
+        judged = asyncio.to_thread(self._judged, hf_tokenizer, tokens, label, truncated)
+        try:
+            text, outcome, seconds = await (asyncio.wait_for(judged, SECONDS) if self._own else judged)
+        except (InfiMmrError, TimeoutError) as error:  # of the user's own reward: the run ends
+            row = json.loads(label).get("id", "")
+            told = str(error) or f"reward {self._own and self._own.function.name} has no result for row {row}"
+            write_whole(self._folder / FAILED, told)
+            raise
         profile.reward += seconds
         line = {
             "step": step,
@@ -129,11 +140,12 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "extra_logs": outcome.extra_logs,
         }
 
-    def _judged(self, processor: Any, tokens: list[int], label: str) -> tuple[str, Outcome, float]:
+    def _judged(self, processor: Any, tokens: list[int], label: str, truncated: bool) -> tuple[str, Outcome, float]:
         """Text of an answer, decoded once, what it earned, and the processor time of both."""
         started = time.thread_time()
         text = getattr(processor, "tokenizer", processor).decode(tokens, skip_special_tokens=True)
-        return text, judge(text, label, self._weights), time.thread_time() - started
+        facts = {"tokens": len(tokens), "truncated": truncated}
+        return text, judge(text, label, self._weights, self._own, facts), time.thread_time() - started
 
     def _end_step(self, step: int) -> None:
         self._write({"step": step, "seconds": self._profile.taken()})

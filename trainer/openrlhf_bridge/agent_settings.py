@@ -24,6 +24,8 @@ class AgentSettings:
     """Step that the first rollouts belong to (more than 1 after a resume)."""
     weights: dict[str, Any] = field(default_factory=dict)
     """Arguments of `RewardWeights`; the paper's where empty."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """The user's own function (`trainer.own_reward`); empty where there is none."""
     dtype: str = "float32"
     """Number type of the policy, in which it is handed pixels."""
     engine: dict[str, Any] = field(default_factory=dict)

@@ -3,15 +3,17 @@
 Input: the model's output text and the label (JSON). Output: `Outcome` with the shaped reward (what trains), the 0/1
 score (what dynamic filtering reads), numbers for the logs, and the record for the rollout files.
 Never raises and always returns a value: OpenRLHF swallows exceptions here and later fails with a misleading error
-(facts; verl#5635, Math-Verify#50). Failures of our own are counted in `reward_failed`.
+(facts; verl#5635, Math-Verify#50). Failures of our own are counted in `reward_failed`. A function of the user's own
+that fails does raise, with the row: it ends the run.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from trainer.own_reward import ACCURACY, REWARD, OwnReward
 from trainer.rewards import RewardParts, RewardWeights, reward
 
 
@@ -25,10 +27,19 @@ class Outcome:
     record: dict[str, Any]
 
 
-def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
+def judge(
+    output: str, label: str, weights: RewardWeights, own: OwnReward | None = None, facts: dict[str, Any] | None = None
+) -> Outcome:
     """Judge one output against its label, `{"id", "gold", "kind", "choices", ...}` as JSON.
 
+    With a function of the user's `own`, what it returns trains, and the parts of the paper's reward are logged; `facts`
+    are what it is told of the answer.
+
     A label with `held_out` (a benchmark's name) belongs to an evaluation: its reward is 1 for a right answer, else 0.
+
+    Raises:
+        InfiMmrError: the user's function failed for this row.
+
     """
     failed = 0.0
     fields: dict[str, Any] = {}
@@ -39,6 +50,11 @@ def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
     except Exception as error:  # noqa: BLE001 - nothing may escape, see above
         parts = RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, "text", "wrong", f"error:{type(error).__name__}")
         failed = 1.0
+    named: dict[str, float] = {}
+    if own is not None and not fields.get("held_out"):
+        named = own.of(fields, output, parts, **(facts or {}))
+        parts = replace(parts, total=named.pop(REWARD), score=named.get(ACCURACY, parts.score))
+        failed = 0.0  # a gold that only the user's function can read is none of ours
     # The same keys for every rollout: OpenRLHF merges them into tensors.
     logs = {
         "format": float(parts.format),
@@ -48,6 +64,7 @@ def judge(output: str, label: str, weights: RewardWeights) -> Outcome:
         "reward_failed": failed,
     }
     record = asdict(parts) | {"prompt_id": str(fields.get("id", "")), "gold": str(fields.get("gold", ""))}
+    record |= {"parts": named} if named else {}
     earned = float(parts.total)
     if fields.get("held_out"):  # an evaluation: accuracy alone, which OpenRLHF's pass1 averages
         record["held_out"] = str(fields["held_out"])
