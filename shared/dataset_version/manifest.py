@@ -3,6 +3,9 @@
 It is written last and claims the version's number; what it says is checked by its own checksum and by the
 fingerprint. `fingerprint` is the content's identity: name, profile, resolved recipe, the inputs' fingerprints and the
 hashes of shards and ledger; not times, hosts or commits, so that two builds of the same inputs have the same one.
+
+A field that is added later has a default, raises `FORMAT` and is named in `ADDED`: older manifests are read with the
+default and written as they were, byte for byte; a newer one is refused with what to do (docs/pages/versions.md).
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import bytes_hash, canonical_json, fingerprint
 
 FORMAT = 1
+"""Format of the manifests that this release writes; it reads every one from `OLDEST` on."""
+OLDEST = 1
+ADDED: dict[int, frozenset[str]] = {}
+"""Fields by the format that brought them."""
 
 
 def _name(text: str) -> str:
@@ -126,12 +133,18 @@ class Manifest(ManifestDraft):
 
 def manifest_hash(manifest: Manifest) -> str:
     """Return the `manifest_sha256` of the file: the hash of everything else in it."""
-    return bytes_hash(canonical_json(manifest.model_dump(mode="json")).encode())
+    return bytes_hash(canonical_json(_fields(manifest)).encode())
+
+
+def _fields(manifest: Manifest) -> dict[str, Any]:
+    """Return the fields that a manifest of this format has, as JSON values."""
+    later = {name for brought, names in ADDED.items() if brought > manifest.format for name in names}
+    return manifest.model_dump(mode="json", exclude=later)
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """Return the file: sorted, indented JSON with `manifest_sha256`."""
-    fields = {**manifest.model_dump(mode="json"), "manifest_sha256": manifest_hash(manifest)}
+    fields = {**_fields(manifest), "manifest_sha256": manifest_hash(manifest)}
     return (json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -143,7 +156,7 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     """
     try:
         fields = json.loads(data)
-        if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:
+        if isinstance(fields, dict) and fields.get("format", FORMAT) not in range(OLDEST, FORMAT + 1):
             raise _other_format(where, fields["format"])
         fields.pop("manifest_sha256")
         manifest = Manifest.model_validate(fields)
@@ -165,9 +178,10 @@ def _other_format(where: str, written: object) -> InfiMmrError:
     """Return the error for a manifest of another age."""
     if not isinstance(written, int):
         return damaged(where, f"has the format {written!r}, which none ever had")
-    older = written < FORMAT
+    older = written < OLDEST
     step = "Build the version again, or read it with the release that wrote it" if older else "Update infi-mmr"
-    return InfiMmrError(f"{where} has format {written}; this release reads {FORMAT}", step)
+    reads = str(FORMAT) if OLDEST == FORMAT else f"{OLDEST} to {FORMAT}"
+    return InfiMmrError(f"{where} has format {written}; this release reads {reads}", step)
 
 
 def damaged(where: str, how: str) -> InfiMmrError:
