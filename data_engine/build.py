@@ -72,7 +72,7 @@ class BuildReport:
             "rejected": manifest.rejected,
             "bytes": manifest.bytes,
             "shards": len(manifest.shards),
-            "path": str(self.version.path),
+            "path": self.version.place,
             "fingerprint": manifest.fingerprint,
             "seconds": round(self.seconds, 3),
             "steps": [step.model_dump(mode="json") for step in self.steps],

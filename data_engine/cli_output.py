@@ -33,7 +33,7 @@ def say_report(report: BuildReport) -> None:
         _say(f"  removed: {_counted(reason_counts(report.version.ledger()))}")
     for warning in manifest.warnings:
         _say(f"  note: {warning}")
-    _say(f"{done}: {report.version.path}")
+    _say(f"{done}: {report.version.place}")
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

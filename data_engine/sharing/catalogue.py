@@ -55,9 +55,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
 def describe(version: DatasetVersion) -> dict[str, Any]:
     """Return the whole manifest, with the tags that point to the version and the folder where it lies."""
     tags = [tag for tag, tagged in list_tags(version.store, version.name).items() if tagged == version.version]
-    folder = f"{version.store.url}/datasets/{version.name}/{version.version}"
-    path = str(version.path) if version.store.is_folder else folder
-    return version.manifest.model_dump(mode="json") | {"dataset": version.name, "tags": tags, "path": path}
+    return version.manifest.model_dump(mode="json") | {"dataset": version.name, "tags": tags, "path": version.place}
 
 
 def ledger_lines(version: DatasetVersion) -> Iterator[dict[str, Any]]:

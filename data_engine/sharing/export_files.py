@@ -41,7 +41,7 @@ _CITATION = """@article{infi-mmr,
 def write_folder(version: DatasetVersion, folder: Path) -> list[str]:
     """Write all files of the export into an existing folder; return their relative names."""
     names = []
-    for name, shard, source in exported_shards(version.local):
+    for name, shard, source in exported_shards(version.local()):
         target = folder / name
         target.parent.mkdir(exist_ok=True)
         target.touch()

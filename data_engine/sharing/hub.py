@@ -76,7 +76,7 @@ def _refuse_foreign(version: DatasetVersion, hub_id: str, names: Sequence[str], 
 
 def _whole_shards(version: DatasetVersion) -> Iterator[tuple[str, str]]:
     """Yield the name in the repository and the local path of each shard, after its bytes were hashed."""
-    local = version.local
+    local = version.local()
     for name, shard, source in exported_shards(local):
         if hash_blob(local.store, shard.sha256) != (shard.sha256, shard.bytes):
             raise InfiMmrError(f"shard {shard.file} of {version.label} is damaged", "Pull the version again")

@@ -13,15 +13,8 @@ The trainer and the data engine meet here and nowhere else.
 """
 
 from shared.dataset_version.manifest import Input, Manifest, ManifestDraft, Prompt, Shard, StepCount
-from shared.dataset_version.version import (
-    DatasetVersion,
-    find_by_build_key,
-    list_datasets,
-    list_tags,
-    open_dataset,
-    publish,
-    set_tag,
-)
+from shared.dataset_version.opened import DatasetVersion, find_by_build_key, list_datasets, open_dataset, publish
+from shared.dataset_version.version import list_tags, set_tag
 
 __all__ = [
     "DatasetVersion",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.dataset_version.manifest import Shard
-    from shared.dataset_version.version import DatasetVersion
+    from shared.dataset_version.version import StoredVersion
     from shared.store import Store
 
 _HEX_DIGITS = 64
@@ -59,7 +59,7 @@ class Transfer:
 
 
 def copy_version(
-    version: DatasetVersion,
+    version: StoredVersion,
     target: Store,
     *,
     whole: bool = False,
@@ -124,7 +124,7 @@ def copy_annotations(source: Store, target: Store, progress: Progress | None = N
     return len(wanted), sum(entry.size for entry in wanted)
 
 
-def _delta_plan(version: DatasetVersion, target: Store, missing: list[Shard]) -> DeltaPlan | None:
+def _delta_plan(version: StoredVersion, target: Store, missing: list[Shard]) -> DeltaPlan | None:
     """Return the known pieces of older versions in the target, as far as a local file has the same bytes."""
     if not missing or not version.store.is_folder:
         return None

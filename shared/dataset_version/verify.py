@@ -22,7 +22,7 @@ from shared.store.folder import copy_pieces
 
 if TYPE_CHECKING:
     from shared.dataset_version.manifest import Shard
-    from shared.dataset_version.version import DatasetVersion
+    from shared.dataset_version.version import StoredVersion
 
 _PARALLEL = 4
 _BATCH_ROWS = 64
@@ -61,7 +61,7 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
 
-def verify_version(version: DatasetVersion, *, images: bool = False, progress: Progress | None = None) -> Report:
+def verify_version(version: StoredVersion, *, images: bool = False, progress: Progress | None = None) -> Report:
     """Check every file of a version where it lies. The manifest itself was checked when the version was opened."""
     manifest = version.manifest
     report = Report(label=manifest.label)
@@ -86,7 +86,7 @@ def verify_version(version: DatasetVersion, *, images: bool = False, progress: P
     return report
 
 
-def _file(version: DatasetVersion, shard: Shard, *, images: bool) -> tuple[list[Problem], int, set[str]]:
+def _file(version: StoredVersion, shard: Shard, *, images: bool) -> tuple[list[Problem], int, set[str]]:
     problems: list[Problem] = []
     next_step = _NEXT if version.store.is_folder else _NEXT_BUCKET
 

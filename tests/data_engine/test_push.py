@@ -238,7 +238,10 @@ def test_a_version_in_a_bucket_opens_through_the_cache(
     version = open_dataset("sample", bucket)
     set_tag(version, "prod")
     assert version.ledger().height == 2
-    assert not (tmp_path / "cache").exists()
+    assert version.place == f"{bucket.url}/datasets/sample/v1"
+    with pytest.raises(InfiMmrError, match="lies in"):
+        _ = version.path
+    assert not (tmp_path / "cache").exists(), "nothing is brought by looking where it is"
     assert open_dataset("sample@prod", bucket).scan().select(pl.len()).collect().item() == 20
     assert len(list(version.iterate())) == 20
 
