@@ -15,6 +15,7 @@ from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
 from shared.fingerprint import fingerprint
 from shared.vlm.checkpoint import maker
+from shared.vlm.identity import engine_identity, engine_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -100,7 +101,7 @@ def ask_about_images(
     """
     import polars as pl
 
-    identity = engine.identity()
+    identity = engine_identity(engine)
     tables = [
         _table(context, step, engine=engine, identity=identity, sampling=sampling, group=group, values=values)
         for group in groups
@@ -208,7 +209,7 @@ def _table(
     }
     about = {
         "step": step,
-        "engine": engine.record(),
+        "engine": engine_record(engine),
         "prompt": {"name": group.prompt.name, "text": group.prompt.text},
         "form": asked["form"],
         "sampling": sampling.model_dump(mode="json"),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from shared.fingerprint import fingerprint
+from shared.vlm.identity import engine_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,7 +78,7 @@ class CountingRunner:
     ) -> list[str]:
         """Note the keys; `sink` is never called, so that nothing is stored."""
         del sink, images, task
-        prefix = fingerprint([engine.identity(), sampling.model_dump(mode="json") if sampling else None])
+        prefix = fingerprint([engine_identity(engine), sampling.model_dump(mode="json") if sampling else None])
         before = len(self.asked)
         self.asked |= {(prefix, f"{ask.system}{ask.key}") for ask in asks}
         if len(self.asked) > before:

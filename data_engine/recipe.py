@@ -233,7 +233,7 @@ def load_recipe(
     if isinstance(profiles, dict) and isinstance(profiles.get(profile, {}), dict):
         table["profile"] = {**profiles, profile: merge(profiles.get(profile, {}), changes)}
     model = pydantic.create_model("Recipe", __base__=_RecipeBase, steps=(_steps_model(), _steps_model()()))
-    settings = build_model(table, model, (), what="recipe", profile=profile, file=file.name)
+    settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
     _check(settings, file.name)
     return Recipe(name=checked_name(name or file.stem), profile=profile, settings=settings)
 
@@ -290,6 +290,18 @@ def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
     return own
 
 
+def _settled(settings: Any) -> Any:
+    """Settings whose models in folders have no revision of the hub left."""
+    from shared.vlm.identity import without_hub_revision
+
+    steps = {
+        name: step.model_copy(update={"engine": without_hub_revision(step.engine)})
+        for name, step in settings.steps
+        if getattr(step, "engine", None) is not None
+    }
+    return settings.model_copy(update={"steps": settings.steps.model_copy(update=steps)})
+
+
 def _check(settings: Any, file: str) -> None:
     source: SourceSettings = settings.source
     set_folder(settings.prompts)
@@ -329,10 +341,11 @@ def _check_captions(steps: Any, prompts: str, file: str) -> None:
 
 def without_places(value: Any) -> Any:
     """Turn settings into JSON values in which no place and no hardware is left: models become their identity."""
+    from shared.vlm.identity import engine_identity
     from shared.vlm.spec import EngineSpec
 
     if isinstance(value, EngineSpec):
-        return value.identity()
+        return engine_identity(value)
     if isinstance(value, pydantic.BaseModel):
         fields = type(value).model_fields.items()
         counted = [name for name, field in fields if field.json_schema_extra != NO_IDENTITY]

@@ -24,6 +24,7 @@ from data_engine.stored_cells import StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.checkpoint import maker
+from shared.vlm.identity import engine_identity, engine_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,8 +122,8 @@ def embed_frames(
     """
     import pyarrow as pa
 
-    about = {"step": STEP, "engine": engine.record()}
-    here = fingerprint({"engine": engine.identity()})
+    about = {"step": STEP, "engine": engine_record(engine)}
+    here = fingerprint({"engine": engine_identity(engine)})
     table = StoredCells(context.store, STEP, here, about=about, made_by=maker(engine))
     keys: list[list[str]] = []
     new: list[list[str]] = []

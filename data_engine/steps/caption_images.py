@@ -21,6 +21,7 @@ from shared.errors import UsageError
 from shared.language import LANGUAGES, language_of
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
+from shared.vlm.identity import engine_record
 
 NAME = "caption_images"
 TYPES_FROM = "type_images"
@@ -76,7 +77,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
             "models": [
                 {
                     "step": NAME,
-                    **settings.engine.record(),
+                    **engine_record(settings.engine),
                     "sampling": sampling,
                     "made_elsewhere": asked.made_elsewhere,
                 }

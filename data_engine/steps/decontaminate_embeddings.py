@@ -30,6 +30,7 @@ from data_engine.decontamination.search_rows import nearest_items
 from data_engine.step import StepContext, StepResult
 from shared.config import NO_IDENTITY, Strict
 from shared.fingerprint import bytes_hash, fingerprint
+from shared.vlm.identity import engine_identity, engine_record
 from shared.vlm.spec import EngineSpec
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         failures=pl.DataFrame(failures, schema={"id": pl.String, "reason": pl.String}) if rows.failures else None,
         warnings=warnings,
         record={
-            "models": [{"step": NAME, **settings.engine.record(), "parity": checked.record()}],
+            "models": [{"step": NAME, **engine_record(settings.engine), "parity": checked.record()}],
             "coverage": coverage,
             "canaries": {NAME: canaries.recall(outcomes)},
         },
@@ -124,7 +125,7 @@ class _Compared:
         about = {
             "step": NAME,
             "version": CELL_VERSION,
-            "engine": settings.engine.identity(),
+            "engine": engine_identity(settings.engine),
             "benchmark": benchmark.name,
             "items": fingerprint([benchmark.rows["id"].to_list(), items.keys, sorted(items.failures)]),
         }

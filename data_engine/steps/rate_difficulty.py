@@ -31,6 +31,7 @@ from shared.fingerprint import fingerprint
 from shared.placeholders import harmless_question
 from shared.prompts import load_prompt, render
 from shared.vlm.checkpoint import maker
+from shared.vlm.identity import engine_identity, engine_record
 from shared.vlm.spec import EngineSpec, Sampling
 
 if TYPE_CHECKING:
@@ -105,7 +106,12 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         warnings=warnings,  # a row that could not be rated stays: it has no rating
         record={
             "models": [
-                {"step": NAME, **settings.engine.record(), "sampling": _drawn(settings), "made_elsewhere": elsewhere}
+                {
+                    "step": NAME,
+                    **engine_record(settings.engine),
+                    "sampling": _drawn(settings),
+                    "made_elsewhere": elsewhere,
+                }
             ],
             "prompts": [{"step": NAME, "name": file.name, "sha256": file.sha256} for file in (system, question)],
             "grader": grader_hash(),
@@ -145,14 +151,14 @@ def _answers(context: StepContext, settings: Settings) -> StoredCells:
 
     system, question = (load_prompt(name, context.prompts) for name in settings.more_prompts)
     asked = {
-        "engine": settings.engine.identity(),
+        "engine": engine_identity(settings.engine),
         "system_sha256": system.sha256,
         "question_sha256": question.sha256,
         "sampling": settings.sampling(),
     }
     about = {
         "step": NAME,
-        "engine": settings.engine.record(),
+        "engine": engine_record(settings.engine),
         "system": {"name": system.name, "text": system.text},
         "question": {"name": question.name, "text": question.text},
         "sampling": settings.sampling().model_dump(mode="json"),

@@ -17,6 +17,7 @@ from data_engine.step import StepContext, StepResult, image_hashes_of
 from shared.config import Strict
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
+from shared.vlm.identity import engine_record
 from shared.vlm.spec import EngineSpec, Sampling
 
 NAME = "type_images"
@@ -53,7 +54,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
             "models": [
                 {
                     "step": NAME,
-                    **settings.engine.record(),
+                    **engine_record(settings.engine),
                     "sampling": sampling.model_dump(mode="json"),
                     "made_elsewhere": asked.made_elsewhere,
                 }

@@ -1,14 +1,9 @@
-"""What names an engine, what is asked of it and what it answers: values only, no heavy import.
-
-`EngineSpec.identity()` is the part that can change answers and belongs into content keys: the checkpoint (by the hash
-of its files, or hub id and revision), number type, pixel limits, context length. Where it runs, how many asks are in
-flight and how long a request may take are places and hardware, and are not in it.
-"""
+"""What names an engine, what is asked of it and what it answers: values only, no heavy import, no look at a disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -44,12 +39,6 @@ def checked_temperature(value: float) -> float:
 Temperature = Annotated[float, AfterValidator(checked_temperature)]
 BUNDLED = "tiny-vl"
 """Model name that stands for the checkpoint shipped in `shared/assets/tiny-vl`."""
-
-
-ASKING_REVISIONS = {"generate": 1, "pooling": 1}
-"""Part of what identifies answers and vectors from 2 on. Raise one by hand where this project's own code changes what a
-model is shown or how its answer is read (the picture's decoding, the conversation, the resize, the pooled token): cells
-and evaluation answers are then asked anew. A change that moves no answer raises nothing; `maker` tells cells apart."""
 
 
 class EngineSpec(Strict):
@@ -94,50 +83,12 @@ class EngineSpec(Strict):
         default=5, gt=0, description="Tries per request to an endpoint, with growing pauses between them."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _folders_have_no_revision(cls, values: Any) -> Any:
-        """Drop the hub's revision where `model` is a folder: a profile that names another model keeps the rest.
-
-        With remote code it stays: it says whose code was read.
-        """
-        from shared.vlm.checkpoint import is_folder
-
-        if not isinstance(values, dict) or values.get("trust_remote_code") or values.get("endpoint"):
-            return values
-        model = values.get("model")
-        return {**values, "revision": None} if isinstance(model, str) and is_folder(model) else values
-
     @model_validator(mode="after")
     def _remote_code_needs_a_revision(self) -> EngineSpec:
         if self.trust_remote_code and self.revision is None:
             message = f"trust_remote_code of {self.model} needs revision: name the exact commit whose code may run"
             raise ValueError(message)
         return self
-
-    def identity(self) -> dict[str, Any]:
-        """The values that can change an answer, for content keys: equal wherever the same checkpoint runs.
-
-        A folder counts by the hash of its files, a hub id by its revision, an endpoint by the model name it serves.
-
-        Raises:
-            InfiMmrError: the folder is missing or has no safetensors.
-
-        """
-        from shared.vlm.checkpoint import checkpoint_identity
-
-        values: dict[str, Any] = {"checkpoint": checkpoint_identity(self), "runner": self.runner}
-        values |= {"dtype": self.dtype, "min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        values |= {"max_model_len": self.max_model_len, "pooling": self.pooling}
-        revision = ASKING_REVISIONS[self.runner]
-        return values if revision == 1 else values | {"asking": revision}
-
-    def record(self) -> dict[str, Any]:
-        """`identity` with the model's name and the engine's version, for manifests."""
-        from shared.vlm.checkpoint import engine_version
-
-        engine = "endpoint" if self.endpoint else engine_version(self.runner)
-        return {"model": self.model.rsplit("/", 1)[-1], "revision": self.revision, "engine": engine, **self.identity()}
 
 
 class Sampling(Strict):

@@ -14,6 +14,7 @@ from data_engine.steps import caption_images, type_images
 from shared.errors import UsageError
 from shared.schema import IMAGE_TYPES
 from shared.vlm import EngineSpec
+from shared.vlm.identity import engine_identity
 
 _spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
 _module = importlib.util.module_from_spec(_spec)
@@ -222,7 +223,7 @@ def test_cells_of_the_bundled_prompts_keep_their_keys(world):
     held += [("caption_images", f"caption_{name}", "system", Sampling(max_tokens=2048), 4) for name in IMAGE_TYPES[:3]]
     for step, name, form, sampling, cells in held:
         sha256 = bytes_hash(prompt(name).encode())
-        asked = {"engine": engine.identity(), "prompt_sha256": sha256, "form": form, "sampling": sampling}
+        asked = {"engine": engine_identity(engine), "prompt_sha256": sha256, "form": form, "sampling": sampling}
         assert len(AnnotationTable(context().store, step, fingerprint(asked)).missing(hashes)) == 12 - cells
 
 

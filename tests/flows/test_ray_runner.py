@@ -25,6 +25,7 @@ from data_engine.step import BenchmarkItems, StepContext
 from shared.progress import Progress
 from shared.store import open_store
 from shared.vlm import EngineSpec, Sampling
+from shared.vlm.identity import engine_identity
 
 pytestmark = pytest.mark.slow
 
@@ -242,7 +243,7 @@ def embedded(store, rows, seed):
     keys = list(dict.fromkeys(keys))
     vectors = np.random.default_rng(seed).standard_normal((len(keys), 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    cells = StoredCells(store, STEP, fingerprint({"engine": POOLING.identity()}))
+    cells = StoredCells(store, STEP, fingerprint({"engine": engine_identity(POOLING)}))
     for start in range(0, len(keys), 500):
         part = slice(start, start + 500)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors[part].ravel()), 32)

@@ -20,6 +20,7 @@ from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.placeholders import harmless_question
 from shared.progress import Progress
+from shared.vlm.identity import engine_identity, engine_record, without_hub_revision
 from shared.vlm.spec import Temperature
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 
@@ -104,7 +105,7 @@ def ask_items(
     from shared.vlm.checkpoint import maker, prompt_set_for
 
     spec, reads_images = engine_spec(checkpoint, items, settings)
-    cache = AnswerCache(open_store(default_store_url(store)), spec.identity(), maker(spec))
+    cache = AnswerCache(open_store(default_store_url(store)), engine_identity(spec), maker(spec))
     prompts = settings.prompts or prompt_set_for(checkpoint)
     system = load_prompt(settings.system_prompt, prompts).text
     asks = _asks(task, items, settings, spec, system, prompts)
@@ -139,7 +140,7 @@ def ask_items(
         "from_store": stored,
         "made_elsewhere": elsewhere,
     }
-    return Asked([(ask.item, ask.sample, answers[ask.key]) for ask in asks], spec.record(), record)
+    return Asked([(ask.item, ask.sample, answers[ask.key]) for ask in asks], engine_record(spec), record)
 
 
 def _asks(  # noqa: PLR0917 - what `ask_items` resolved, once
@@ -247,7 +248,7 @@ def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> t
             "endpoint": settings.endpoint,
         }
     )
-    return spec, reads_images
+    return without_hub_revision(spec), reads_images
 
 
 def check_checkpoint(folder: Path) -> dict[str, Any]:

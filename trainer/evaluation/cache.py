@@ -4,7 +4,7 @@ A context is what answered (checkpoint hash, number type, pixels, context length
 prompt, question text, image hashes, sampling and its seed). An interrupted evaluation continues, an unchanged one asks
 nothing, and a changed scorer re-scores without asking. Layout: `evaluations/<context>/<segment>.parquet`,
 small immutable segments, each of which says in its metadata which library and code made its answers. Neither is part of
-the context: what raises it is `shared.vlm.spec.ASKING_REVISIONS`.
+the context: what raises it is `shared.vlm.identity.ASKING_REVISIONS`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from shared.vlm import EngineSpec, build_conversation
 from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder, checkpoint_hash, maker
 from shared.vlm.conversation import embedding_prompt
 from shared.vlm.failures import is_out_of_memory
-from shared.vlm.spec import ASKING_REVISIONS
+from shared.vlm.identity import ASKING_REVISIONS, engine_identity, engine_record, without_hub_revision
 from shared.vlm.surroundings import log_path, prepare_environment, quiet
 
 
@@ -32,7 +32,7 @@ def checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
 
 def test_a_folder_is_known_by_its_content_not_its_place(tmp_path: Path) -> None:
     here, there = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
-    assert EngineSpec(model=str(here)).identity() == EngineSpec(model=str(there)).identity()
+    assert engine_identity(EngineSpec(model=str(here))) == engine_identity(EngineSpec(model=str(there)))
     assert checkpoint_hash(here) != checkpoint_hash(checkpoint(tmp_path / "c", b"other"))
 
 
@@ -46,13 +46,15 @@ def test_other_files_of_the_folder_do_not_change_its_identity(tmp_path: Path) ->
 def test_hardware_and_places_do_not_change_the_identity(tmp_path: Path) -> None:
     spec = EngineSpec(model="org/name", revision="abc", endpoint="http://one/v1")
     other = EngineSpec(model="org/name", revision="abc", endpoint="http://two/v1", batch_size=7, concurrency=3)
-    assert spec.identity() == other.identity()
-    assert spec.identity() != EngineSpec(model="org/name", revision="abd", endpoint="http://one/v1").identity()
-    assert spec.identity() != EngineSpec(model="org/name", revision="abc", dtype="float32").identity()
+    assert engine_identity(spec) == engine_identity(other)
+    assert engine_identity(spec) != engine_identity(
+        EngineSpec(model="org/name", revision="abd", endpoint="http://one/v1")
+    )
+    assert engine_identity(spec) != engine_identity(EngineSpec(model="org/name", revision="abc", dtype="float32"))
 
 
 def test_the_record_names_no_path(tmp_path: Path) -> None:
-    record = EngineSpec(model=str(checkpoint(tmp_path / "mine"))).record()
+    record = engine_record(EngineSpec(model=str(checkpoint(tmp_path / "mine"))))
     assert record["model"] == "mine"
     assert str(tmp_path) not in json.dumps(record)
 
@@ -152,11 +154,24 @@ def test_a_raised_revision_of_the_asking_code_asks_anew_and_the_first_one_asks_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generate, pooling = EngineSpec(model="tiny-vl"), EngineSpec(model="tiny-vl", runner="pooling")
-    before = generate.identity(), pooling.identity()
+    before = engine_identity(generate), engine_identity(pooling)
     assert all("asking" not in identity for identity in before), "today's stored cells keep their keys"
     monkeypatch.setitem(ASKING_REVISIONS, "pooling", 2)
-    assert generate.identity() == before[0]
-    assert pooling.identity() == before[1] | {"asking": 2}
+    assert engine_identity(generate) == before[0]
+    assert engine_identity(pooling) == before[1] | {"asking": 2}
     assert maker(generate).startswith("vllm")
     assert maker(pooling).startswith("transformers")
     assert ", code " in maker(pooling)
+
+
+def test_a_spec_takes_any_words_and_only_a_folders_model_loses_the_hubs_revision(tmp_path: Path) -> None:
+    mine = str(checkpoint(tmp_path / "mine"))
+    spec = EngineSpec(model=mine, revision="abc")
+    assert spec.revision == "abc", "a value looks at no disk"
+    assert without_hub_revision(spec).revision is None
+    kept = [
+        EngineSpec(model="org/name", revision="abc"),
+        EngineSpec(model=mine, revision="abc", trust_remote_code=True),
+        EngineSpec(model=mine, revision="abc", endpoint="http://one/v1"),
+    ]
+    assert [without_hub_revision(one) for one in kept] == kept
