@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +143,16 @@ def for_workers(record: Mapping[str, Any], run: Path) -> dict[str, Any]:
     if not record:
         return {}
     function = record["words"].rpartition(":")[2]
-    return {"words": f"{run / FOLDER / record['file']}:{function}", "parts": record["parts"]}
+    words = f"{run / FOLDER / record['file']}:{function}"
+    return {"words": words, "name": record["words"], "parts": record["parts"]}
 
 
 def loaded_by_worker(settings: Mapping[str, Any]) -> OwnReward | None:
     """The function that `for_workers` tells of."""
     if not settings:
         return None
-    return OwnReward(load_function(settings["words"], ARGUMENTS, "reward"), tuple(settings["parts"]))
+    function = load_function(settings["words"], ARGUMENTS, "reward")
+    return OwnReward(replace(function, name=settings["name"]), tuple(settings["parts"]))
 
 
 def failure(parts: Path) -> str:

@@ -415,11 +415,13 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
             close("failed", str(error))
         raise
     if ending.returncode != 0 or (attempt.last_step < record.steps and not request.phase.rollout.dynamic_filtering):
-        reason = failure(writer.parts) or ending.trouble or f"OpenRLHF ended with status {ending.returncode}"
+        own = failure(writer.parts)
+        reason = own or ending.trouble or f"OpenRLHF ended with status {ending.returncode}"
         close("failed", reason)
         raise InfiMmrError(
             f"phase {record.phase.name} stopped after step {attempt.last_step} of {record.steps}: {reason}",
-            f"see {output}/openrlhf.log; the same command with --resume continues after step {saved_step(states)}",
+            f"{'Mend the function' if own else f'See {output}/openrlhf.log'}; the same command with --resume continues "
+            f"after step {saved_step(states)}",
         )
     return close("finished")
 

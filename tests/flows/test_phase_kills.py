@@ -87,3 +87,32 @@ def test_a_killed_rollout_actor_and_a_killed_head_cost_only_the_steps_since_the_
         f"step-{step:06d}.parquet" for step in range(1, 6)
     ]
     assert (output / "checkpoint" / "model.safetensors").is_file()
+
+
+OWN = """
+calls = []
+def score(gold, output, row):
+    calls.append(row["id"])
+    if len(calls) > 40:
+        raise ValueError("no unit in\\nthe answer")
+    return row["graded"]["total"]
+"""
+
+
+def test_a_row_for_which_the_users_reward_fails_ends_the_run_by_its_id_and_the_mended_one_goes_on(mini_store, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "fra.toml").write_text('base = "fra"\n[reward]\nfunction = "mine.py:score"\n')
+    words = command(tmp_path / "run", mini_store)
+    words[words.index("fra")] = str(tmp_path / "fra.toml")
+    first = subprocess.run(words, capture_output=True, text=True, check=False)
+    told = first.stderr.strip().splitlines()[-1]
+    assert first.returncode == 1
+    assert "stopped after step 2 of 5: reward mine.py:score failed for row mini-deepscaler" in told
+    assert "ValueError: no unit in the answer. Mend the function; the same command with --resume" in told
+    (tmp_path / "mine.py").write_text(OWN.replace("> 40", "> 4000"))
+    second = subprocess.run([*words, "--resume"], capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    assert "reward mine.py:score was changed since the run began" in second.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [attempt["first_step"] for attempt in record["attempts"]] == [1, 3]
+    assert record["reward"]["earlier"][0]["until_step"] == 2
