@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from shared.vlm.checkpoint import fetched_commit, is_commit, is_folder
+from shared.hub_download import is_commit
+from shared.vlm.checkpoint import fetched_commit, is_folder
 
 if TYPE_CHECKING:
     from data_engine.inputs import Inputs

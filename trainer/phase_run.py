@@ -200,7 +200,10 @@ def _parent(phase: Phase) -> Path:
     from shared.vlm.checkpoint import checkpoint_folder
     from shared.vlm.spec import EngineSpec
 
-    return checkpoint_folder(EngineSpec(model=phase.model.start, revision=phase.model.revision or None)).resolve()
+    try:
+        return checkpoint_folder(EngineSpec(model=phase.model.start, revision=phase.model.revision or None)).resolve()
+    except InfiMmrError as error:
+        raise InfiMmrError(f"phase {phase.name}: {error.message}", error.next_step) from error
 
 
 def _open(request: PhaseRequest) -> Any:

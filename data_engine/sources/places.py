@@ -13,19 +13,18 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.code_points import carried
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
+from shared.hub_download import fetch_snapshot, hub_told, repository_names
 from shared.images import PathRefused, safe_join
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".csv", ".zip")
 
 
@@ -59,17 +58,12 @@ def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str)
 
 
 def _from_hub(hub_id: str, revision: str, patterns: Sequence[str], *, what: str) -> Place:
-    with _hub_told(hub_id, revision, what):
-        from huggingface_hub import snapshot_download
-
-        commit = _commit(hub_id, revision)
-        folder = snapshot_download(hub_id, repo_type="dataset", revision=commit, allow_patterns=list(patterns) or None)
-    snapshot = Path(folder)
-    return Place(snapshot, hub_id, commit, links=snapshot.parent.parent / "blobs")
+    snapshot = fetch_snapshot(hub_id, "dataset", revision, patterns, what=what)
+    return Place(snapshot, hub_id, snapshot.name, links=snapshot.parent.parent / "blobs")
 
 
 def hub_names(hub_id: str, revision: str, *, what: str) -> tuple[str, list[str]]:
-    """The commit that `revision` of a hub dataset is, and the names of its files.
+    """The commit that `revision` of a hub dataset is, and the names of its files; its README.md is fetched.
 
     Raises:
         InfiMmrError: no hub id, no such dataset, or the hub cannot be reached.
@@ -77,11 +71,8 @@ def hub_names(hub_id: str, revision: str, *, what: str) -> tuple[str, list[str]]
     """
     if not _HUB_ID.match(hub_id) or hub_id.endswith(_FILE_SUFFIXES):
         raise InfiMmrError(f"{what}: {hub_id} does not exist", "Name a folder, a file, a URL, or a hub id OWNER/NAME")
-    with _hub_told(hub_id, revision, what):
-        from huggingface_hub import HfApi
-
-        commit = _commit(hub_id, revision)
-        return commit, HfApi().list_repo_files(hub_id, repo_type="dataset", revision=commit)
+    commit = fetch_snapshot(hub_id, "dataset", revision, ["README.md"], what=what, needed=False).name
+    return commit, repository_names(hub_id, "dataset", commit)
 
 
 def hub_files(hub_id: str, commit: str, names: Sequence[str], *, what: str) -> tuple[Path, Path]:
@@ -91,7 +82,7 @@ def hub_files(hub_id: str, commit: str, names: Sequence[str], *, what: str) -> t
         InfiMmrError: the hub cannot be reached or refuses.
 
     """
-    with _hub_told(hub_id, commit, what):
+    with hub_told(hub_id, "dataset", commit, what):
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import HF_HUB_CACHE
         from huggingface_hub.file_download import repo_folder_name
@@ -102,34 +93,6 @@ def hub_files(hub_id: str, commit: str, names: Sequence[str], *, what: str) -> t
             for _ in fetched:
                 pass
     return home / "snapshots" / commit, home / "blobs"
-
-
-def _commit(hub_id: str, revision: str) -> str:
-    if _COMMIT.match(revision):
-        return revision
-    from huggingface_hub import HfApi
-
-    return str(HfApi().dataset_info(hub_id, revision=revision or None, timeout=30).sha)
-
-
-@contextmanager
-def _hub_told(hub_id: str, revision: str, what: str) -> Iterator[None]:
-    """Turn what the hub's client raises into one line."""
-    from huggingface_hub.utils import HfHubHTTPError
-
-    try:
-        yield
-    except HfHubHTTPError as error:
-        status = getattr(getattr(error, "response", None), "status_code", "")
-        raise InfiMmrError(
-            f"{what}: the hub refused dataset {hub_id} at revision {revision} ({type(error).__name__} {status})",
-            "Check the name, the revision and HF_TOKEN, or give a folder with --source",
-        ) from error
-    except Exception as error:  # the hub client lets errors of several HTTP libraries through
-        raise InfiMmrError(
-            f"{what}: dataset {hub_id} cannot be fetched ({type(error).__name__})",
-            f"Neither a folder {hub_id} exists here nor does the hub answer: check the network, or give a folder",
-        ) from error
 
 
 def unpacked(archive: Path, digest: str, cache: Path) -> Path:

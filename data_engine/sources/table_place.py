@@ -256,7 +256,7 @@ def _on_hub(words: str, revision: str, choose: Any, what: str) -> TablePlace:
     if not any(kind_of(name) for name in names):
         commit, names = hub_names(words, CONVERTED, what=what)
     hub = _Hub(words, commit, names, what)
-    root, links = hub_files(words, commit, ["README.md"] if "README.md" in hub.names else [], what=what)
+    root, links = hub_files(words, commit, [], what=what)
     chosen = choose(names, root / "README.md")
     place = TablePlace(root, chosen, words, commit, links, _archives(names), hub)
     place.fetch(chosen.names)

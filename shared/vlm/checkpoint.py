@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash, fingerprint
+from shared.hub_download import ASKING_SECONDS, HubUnansweredError, fetch_snapshot, hub_told, is_commit
 from shared.vlm.spec import BUNDLED
 
 if TYPE_CHECKING:
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / BUNDLED
 
-HUB_SECONDS = 10.0
-"""What the hub gets to answer whether it has a model."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _TEMPLATE_FILES = ["tokenizer.json", "*_config.json", "chat_template.*", "config.json"]
 _LOADED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
@@ -35,11 +33,6 @@ _LOADED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 def is_folder(model: str) -> bool:
     """Whether `model` names a folder (or the bundled checkpoint) rather than a hub id."""
     return model == BUNDLED or Path(model).is_dir() or not _HUB_ID.fullmatch(model)
-
-
-def is_commit(revision: str) -> bool:
-    """Whether a revision names one commit for good, rather than a branch or tag that may move."""
-    return _COMMIT.fullmatch(revision) is not None
 
 
 def prompt_set_for(model: str) -> str:
@@ -95,21 +88,7 @@ def checkpoint_folder(spec: EngineSpec) -> Path:
     if is_folder(spec.model):
         return _checked(BUNDLED_FOLDER if spec.model == BUNDLED else Path(spec.model))
     patterns = [*_LOADED_FILES, "*.py"] if spec.trust_remote_code else _LOADED_FILES
-    return _checked(_fetched(spec.model, spec.revision, patterns, f"model {spec.model}"))
-
-
-def _fetched(model: str, revision: str | None, patterns: list[str], what: str) -> Path:
-    """Folder of a hub checkpoint's files in this machine's cache."""
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, httpx.HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        message = f"{what} at revision {revision or 'main'} cannot be fetched ({type(error).__name__})"
-        step = "Check the id and the network, set HF_TOKEN for a gated model, or name a folder with its files."
-        raise InfiMmrError(message, step) from error
+    return _checked(fetch_snapshot(spec.model, "model", spec.revision or "", patterns), f"model {spec.model}")
 
 
 def template_folder(model: str, revision: str | None) -> Path:
@@ -121,7 +100,7 @@ def template_folder(model: str, revision: str | None) -> Path:
     """
     if is_folder(model):
         return BUNDLED_FOLDER if model == BUNDLED else Path(model)
-    return _fetched(model, revision, _TEMPLATE_FILES, f"the chat template of {model}")
+    return fetch_snapshot(model, "model", revision or "", _TEMPLATE_FILES, what=f"the chat template of {model}")
 
 
 def check_hub_id(spec: EngineSpec) -> str:
@@ -136,40 +115,43 @@ def check_hub_id(spec: EngineSpec) -> str:
     """
     if spec.endpoint or is_folder(spec.model) or fetched_commit(spec):
         return ""
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
-    at = f"at revision {spec.revision or 'main'}"
     try:
-        HfApi().model_info(spec.model, revision=spec.revision, timeout=HUB_SECONDS)
-    except GatedRepoError as error:
-        raise InfiMmrError(f"model {spec.model} is gated", "Ask for access on the hub and set HF_TOKEN") from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        message = f"the hub has no model {spec.model} {at}, or keeps it from you"
-        raise InfiMmrError(message, "Check the id, set HF_TOKEN for a private model, or name a folder") from error
-    except (HfHubHTTPError, httpx.HTTPError, OfflineModeIsEnabled, OSError):
-        return f"{spec.model} {at} is not on this machine, and the hub does not answer"
+        with hub_told(spec.model, "model", spec.revision or ""):
+            if HfApi().model_info(spec.model, revision=spec.revision, timeout=ASKING_SECONDS).gated:
+                HfApi().auth_check(spec.model)  # what a gated model is may be read by anybody, its files may not
+    except HubUnansweredError as error:
+        return error.message
     return ""
 
 
-def _checked(folder: Path) -> Path:
+def _checked(folder: Path, name: str = "") -> Path:
+    """Return a checkpoint's folder; `name` says what it is called where it lies in a cache."""
+    name = name or f"model folder {folder}"
     if not folder.is_dir():
-        message = f"model folder {folder} does not exist"
+        message = f"{name} does not exist"
         raise InfiMmrError(message, "Name a folder with config.json and safetensors, or a hub id like ORG/NAME.")
     if not (folder / "config.json").is_file():
-        message = f"model folder {folder} has no config.json"
+        message = f"{name} has no config.json"
         raise InfiMmrError(message, "Name the folder that save_pretrained wrote.")
     if not any(folder.glob("*.safetensors")):
-        message = f"model folder {folder} has no safetensors, and nothing else is loaded"
+        message = f"{name} has no safetensors, and nothing else is loaded"
         raise InfiMmrError(message, "Save the weights with save_pretrained(..., safe_serialization=True).")
+    lacking = sorted(file for file in _indexed(folder) if not (folder / file).is_file())
+    if lacking:
+        message = f"{name} lacks {lacking[0]}, one of {len(lacking)} files that its index names and are not there"
+        raise InfiMmrError(message, "Fetch or copy the missing files.")
     return folder
+
+
+def _indexed(folder: Path) -> set[str]:
+    """Names of the safetensors that a checkpoint in several files says it has."""
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        return {str(name) for name in index["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
 
 
 def checkpoint_identity(spec: EngineSpec) -> str:

@@ -2,83 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
+import io
 import json
-import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import polars as pl
 import pytest
 from PIL import Image
 
+_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
+assert _spec is not None
+assert _spec.loader is not None
+_stand_in = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_stand_in)
+
 COMMIT = "a" * 40
 RECIPE = '[source]\nreader = "virl39k"\nlocation = "acme/rows"\nrevision = "main"\n[steps.verify_answers]\n'
 
 
+def written(write, *words):
+    out = io.BytesIO()
+    write(out, *words)
+    return out.getvalue()
+
+
 @pytest.fixture
-def hub(tmp_path):  # noqa: C901 - one branch per address of the hub
+def hub():
     """A hub with one dataset; gives its address and the paths that were asked for."""
-    folder = tmp_path / "hub"
-    (folder / "images").mkdir(parents=True)
-    Image.new("RGB", (30, 30), 3).save(folder / "images" / "a.png")
-    (folder / "secret.bin").write_bytes(b"not fetched")
-    (folder / "charts").mkdir()
+    rows = {"question": ["<image>How many?"], "answer": ["\\boxed{3}"], "qid": ["q"], "image": [["images/a.png"]]}
+    files = {
+        "39Krelease.parquet": written(pl.DataFrame(rows).write_parquet),
+        "images/a.png": written(Image.new("RGB", (30, 30), 3).save, "PNG"),
+        "secret.bin": b"not fetched",
+    }
     for split in ("train", "test"):
         items = {"query": [f"{split}: how many?"], "label": ["4"], "image": ["images/a.png"]}
-        pl.DataFrame(items).write_ndjson(folder / "charts" / f"{split}.jsonl")
-    rows = {"question": ["<image>How many?"], "answer": ["\\boxed{3}"], "qid": ["q"], "image": [["images/a.png"]]}
-    pl.DataFrame(rows).write_parquet(folder / "39Krelease.parquet")
-    files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    asked = []
-
-    class Hub(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-        def do_HEAD(self):
-            self.answer(body=False)
-
-        def do_GET(self):
-            self.answer(body=True)
-
-        def answer(self, *, body):
-            path = self.path.partition("?")[0]
-            asked.append(path)
-            headers = {}
-            if path.startswith("/api/datasets/acme/rows/revision/"):
-                known = [{"rfilename": name} for name in sorted(files)]
-                data = json.dumps({"id": "acme/rows", "sha": COMMIT, "siblings": known}).encode()
-                status = 200
-            elif path == f"/api/datasets/acme/rows/tree/{COMMIT}":
-                data = json.dumps(
-                    [
-                        {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}  # noqa: S324 - git's own ids
-                        for name, content in sorted(files.items())
-                    ]
-                ).encode()
-                status = 200
-            elif path.startswith(f"/datasets/acme/rows/resolve/{COMMIT}/"):
-                data = files[path.removeprefix(f"/datasets/acme/rows/resolve/{COMMIT}/")]
-                headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
-                status = 200
-            else:
-                status, data = 404, b"{}"
-                headers = {"X-Error-Code": "RepoNotFound"}
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    server.shutdown()
-    server.server_close()
+        files[f"charts/{split}.jsonl"] = written(pl.DataFrame(items).write_ndjson)
+    with _stand_in.serving() as server:
+        server.place("acme/rows", files, commit=COMMIT)
+        yield server.url, server.asked
+        assert not server.unknown
 
 
 def build(tmp_path, endpoint, location="acme/rows"):
@@ -86,10 +52,7 @@ def build(tmp_path, endpoint, location="acme/rows"):
     recipe.write_text(RECIPE)
     command = [sys.executable, "-c", "from data_engine.cli import main; main()", "build", str(recipe)]
     words = ["--profile", "full", "--store", str(tmp_path / "store"), "--source", location, "--json"]
-    environment = {
-        **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }  # fmt: skip
+    environment = _stand_in.environment(endpoint, tmp_path / "home")
     return subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)
 
 
@@ -129,7 +92,7 @@ def test_an_unknown_dataset_and_a_hub_that_is_down_are_one_line_each(hub, tmp_pa
 def test_a_table_on_the_hub_fetches_one_configuration_and_split_and_the_pictures_that_it_names(hub, tmp_path):
     endpoint, asked = hub
     recipe = tmp_path / "tables.toml"
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment = _stand_in.environment(endpoint, tmp_path / "home")
 
     def run(*words):
         command = [sys.executable, "-m", "data_engine.cli", *words, "--json"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -13,48 +11,39 @@ from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import check_hub_id
 from shared.vlm.spec import EngineSpec
 
-
-class Hub(BaseHTTPRequestHandler):
-    """A hub that has one model, answers one as gated, and knows no other."""
-
-    def do_GET(self) -> None:
-        name = self.path.removeprefix("/api/models/").split("/revision/")[0]
-        code = {"our/model": 200, "our/gated": 403}.get(name, 404)
-        self.send_response(code)
-        if code == 403:
-            self.send_header("X-Error-Code", "GatedRepo")
-        if code == 404:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps({"id": name, "modelId": name, "siblings": [], "tags": []}).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[2] / "hub_stand_in.py")
+assert _spec is not None
+assert _spec.loader is not None
+_stand_in = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_stand_in)
+hub = _stand_in.hub
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_model_that_the_hub_does_not_have_is_refused_by_name(hub):
+def test_a_model_that_the_hub_does_not_have_is_refused_by_name(hub, monkeypatch):
+    hub.place("our/gated", {"config.json": b"{}"}, "model")
+    hub.gated.add("our/gated")
+    hub.place("our/model", {"config.json": b"{}"}, "model")
     with pytest.raises(InfiMmrError, match=r"the hub has no model our/nope at revision main.*Check the id"):
         check_hub_id(EngineSpec(model="our/nope"))
-    with pytest.raises(InfiMmrError, match=r"our/gated is gated. Ask for access"):
+    with pytest.raises(InfiMmrError, match=r"model our/model has no revision v9"):
+        check_hub_id(EngineSpec(model="our/model", revision="v9"))
+    monkeypatch.setenv("HF_TOKEN", "")
+    with pytest.raises(
+        InfiMmrError, match=r"our/gated is gated.*Accept its terms at http://.*/our/gated, then set HF_TOKEN"
+    ):
         check_hub_id(EngineSpec(model="our/gated"))
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 6)
+    with pytest.raises(InfiMmrError, match=r"does not accept this machine's token"):
+        check_hub_id(EngineSpec(model="our/model"))
 
 
 def test_a_model_of_the_hub_the_bundled_one_and_an_endpoint_pass(hub, tmp_path):
+    for name in ("our/model", "our/gated"):
+        hub.place(name, {"config.json": b"{}"}, "model")
+    hub.gated.add("our/gated")
     for spec in (
         EngineSpec(model="our/model"),
+        EngineSpec(model="our/gated"),  # this machine's token is of an account that accepted the terms
         EngineSpec(model="tiny-vl"),
         EngineSpec(model=str(tmp_path)),
         EngineSpec(model="served-as-this", endpoint="http://127.0.0.1:1/v1"),
@@ -64,7 +53,7 @@ def test_a_model_of_the_hub_the_bundled_one_and_an_endpoint_pass(hub, tmp_path):
 
 def test_a_hub_that_does_not_answer_is_said_and_refuses_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert check_hub_id(EngineSpec(model="our/nope")) == (
-        "our/nope at revision main is not on this machine, and the hub does not answer"
+        "model our/nope at revision main is not on this machine, and the hub does not answer at http://127.0.0.1:9"
     )

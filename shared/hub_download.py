@@ -1,0 +1,250 @@
+"""Fetch files of a dataset or a model from the Hugging Face Hub at one commit, and say in one line what prevents it.
+
+Input: a hub id, a revision, patterns of file names. Output: the folder of that commit in the hub's cache, with every
+file that fits; or an `InfiMmrError` with the next thing to do. A branch is resolved once per process: what is fetched
+later in it (an engine that starts again, weights after a chat template) comes from the same commit, though the branch
+may have moved. Where the hub does not answer, what this machine has fetched serves.
+Not covered: what the files mean, and uploads (`hub_upload`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from shared.errors import InfiMmrError, system_error
+
+Kind = Literal["dataset", "model"]
+ASKING_SECONDS = 10.0
+"""What the hub gets to answer a question."""
+ATTEMPTS = 3
+"""Tries of a fetch whose connection is cut; the hub's client goes on within a file by itself where it can."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_QUERY = re.compile(r"\?[^\s\"')]*")
+_SHOWN_NAMES = 8
+_UNAUTHORISED, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
+_AGAIN = "Use the same command again: fetched files stay, none of them in part"
+_resolved: dict[tuple[str, Kind, str, str], str] = {}
+"""Commit of each branch that was asked for, by endpoint, kind, id and revision."""
+
+
+class HubUnansweredError(InfiMmrError):
+    """The hub said nothing about what was asked: no network, told to stay offline, or too busy."""
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision names one commit for good, rather than a branch or tag that may move."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def fetch_snapshot(
+    hub_id: str, kind: Kind, revision: str, patterns: Sequence[str], *, what: str = "", needed: bool = True
+) -> Path:
+    """Folder of `hub_id` at `revision` (empty: main) in the hub's cache, with the files that fit one of `patterns`.
+
+    The folder's name is the commit. Without patterns, every file is fetched; with `needed`, one must fit. `what` stands
+    in front of an error.
+
+    Raises:
+        InfiMmrError: the hub has no such repository, revision or file, refuses, or cannot be reached.
+
+    """
+    from huggingface_hub import constants
+
+    key = (constants.ENDPOINT, kind, hub_id, revision or "main")
+    with hub_told(hub_id, kind, revision, what):
+        if key not in _resolved:
+            _resolved[key] = _commit(hub_id, kind, key[-1])
+        folder = _snapshot(hub_id, kind, _resolved[key], list(patterns) or None)
+        if needed and not folder.is_dir():  # the client makes no folder where it fetched no file
+            names = repository_names(hub_id, kind, folder.name)
+            more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+            raise InfiMmrError(
+                f"{kind} {hub_id} has no file {' or '.join(patterns)} at commit {folder.name}",
+                f"It has {', '.join(names[:_SHOWN_NAMES]) or 'none'}{more}: name what is meant, or another revision",
+            )
+    return folder
+
+
+def _commit(hub_id: str, kind: Kind, revision: str) -> str:
+    """The commit that a revision is now, or was when this machine last asked where the hub does not answer."""
+    from huggingface_hub import HfApi
+
+    return str(HfApi().resolve_revision(hub_id, repo_type=kind, revision=revision).resolved)
+
+
+def _snapshot(hub_id: str, kind: Kind, commit: str, patterns: list[str] | None) -> Path:
+    """`snapshot_download`: from this machine where it has all, else tried again where a connection is cut in a file."""
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    def fetch(*, local: bool) -> Path:
+        return Path(
+            snapshot_download(hub_id, repo_type=kind, revision=commit, allow_patterns=patterns, local_files_only=local)
+        )
+
+    try:
+        repository_names(hub_id, kind, commit)  # only with this list the client knows what a commit should have
+        return fetch(local=True)
+    except errors.LocalEntryNotFoundError as absent:
+        missing = absent
+    except errors.CachedRepoTreeNotFoundError:
+        missing = None
+    try:
+        # One question first: where nothing answers, the client's threads would ask six times each, for half a minute,
+        # and close each other's connections, which then fails as something else.
+        HfApi().repo_info(hub_id, repo_type=kind, revision=commit, timeout=ASKING_SECONDS)
+    except Exception as error:
+        if not _unanswered(error):
+            raise
+        if missing is not None:
+            raise missing from error
+        return fetch(local=True)  # fetched by an older client, or file by file
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return fetch(local=False)
+        except Exception as error:
+            if not _was_cut(error):
+                raise
+    return fetch(local=False)
+
+
+def repository_names(hub_id: str, kind: Kind, commit: str) -> list[str]:
+    """Names of all files of a repository at a commit of which `fetch_snapshot` has fetched something."""
+    from huggingface_hub import get_cached_repo_tree
+
+    return sorted(file.path for file in get_cached_repo_tree(hub_id, repo_type=kind, revision=commit))
+
+
+@contextmanager
+def hub_told(hub_id: str, kind: Kind, revision: str, what: str = "") -> Iterator[None]:
+    """Turn what the hub's client raises into one line, with `what` in front; keep signed addresses out of its log.
+
+    Raises:
+        InfiMmrError: the hub has no such thing or refuses; `HubUnansweredError` where it says nothing.
+
+    """
+    handlers = logging.getLogger("huggingface_hub").handlers
+    for handler in handlers:
+        handler.addFilter(_without_query)
+    front = f"{what}: " if what else ""
+    try:
+        yield
+    except InfiMmrError as error:
+        raise type(error)(f"{front}{error.message}", error.next_step) from error
+    except Exception as error:  # noqa: BLE001  (the client lets errors of several HTTP libraries through)
+        told = _refusal(error, hub_id, kind, revision or "main")
+        # `from None`: the client's words hold signed addresses, and the server's may repeat the token.
+        raise type(told)(f"{front}{told.message}", told.next_step) from None
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    record.msg, record.args = _QUERY.sub("", record.getMessage()), ()
+    return True
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _unanswered(error: BaseException) -> bool:
+    """Whether the hub could not be asked at all."""
+    import httpx
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    silent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, OfflineModeIsEnabled)
+    return any(isinstance(cause, silent) for cause in _causes(error))
+
+
+def _was_cut(error: BaseException) -> bool:
+    """Whether a connection ended in the midst of an answer."""
+    import httpx
+
+    cut = (httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout)
+    return any(isinstance(cause, cut) or "Consistency check" in str(cause) for cause in _causes(error))
+
+
+def _refusal(error: Exception, hub_id: str, kind: Kind, revision: str) -> InfiMmrError:
+    """Find out what happened among the causes of the client's error."""
+    from huggingface_hub import constants, errors
+
+    causes = _causes(error)
+    for cause in causes:
+        if isinstance(cause, OSError) and (told := system_error(cause)) is not None:
+            return InfiMmrError(f"{kind} {hub_id} cannot be fetched: {told.message}", told.next_step)
+    at = f"{kind} {hub_id} at revision {revision}"
+    answers = [cause for cause in causes if isinstance(cause, errors.HfHubHTTPError)]
+    if answers and answers[-1].response.status_code < _SERVER_ERROR:
+        return _answered(answers, f"{kind} {hub_id}", revision)
+    if constants.HF_HUB_OFFLINE or _unanswered(error):
+        partly = any(isinstance(cause, errors.IncompleteSnapshotError) for cause in causes)
+        return _absent(at, hub_id, kind, revision, partly=partly)
+    if answers:
+        status = answers[-1].response.status_code
+        return HubUnansweredError(f"the hub failed ({status}), asked for {at}", _AGAIN)
+    if _was_cut(error):
+        return HubUnansweredError(f"the connection was cut {ATTEMPTS} times while {at} was fetched", _AGAIN)
+    return InfiMmrError(
+        f"{at} cannot be fetched ({type(error).__name__})", "Check the network, or name a folder with its files"
+    )
+
+
+def _answered(answers: Sequence[Exception], name: str, revision: str) -> InfiMmrError:
+    """What the hub refused; `name` is a kind and an id."""
+    from huggingface_hub import constants, errors
+
+    def met(one: type[Exception]) -> bool:
+        return any(isinstance(answer, one) for answer in answers)
+
+    status = answers[-1].response.status_code  # type: ignore[attr-defined]
+    page = f"{constants.ENDPOINT}/{name.removeprefix('model ').replace('dataset ', 'datasets/')}"
+    if met(errors.GatedRepoError):
+        return InfiMmrError(
+            f"{name} is gated, and this machine has no access to its files ({status})",
+            f"Accept its terms at {page}, then set HF_TOKEN (or hf auth login) to a token of that account",
+        )
+    if met(errors.RepositoryNotFoundError):
+        return InfiMmrError(
+            f"the hub has no {name} at revision {revision}, or keeps it from you ({status})",
+            "Check the id, set HF_TOKEN for a private one, or name a folder",
+        )
+    if met(errors.RevisionNotFoundError):
+        return InfiMmrError(f"{name} has no revision {revision}", f"Take one of {page}/commits/main, or main itself")
+    if status == _UNAUTHORISED:
+        return InfiMmrError(
+            f"the hub does not accept this machine's token ({status}), asked for {name}",
+            "Set HF_TOKEN (or hf auth login) to a valid one; public files need none: unset HF_TOKEN, hf auth logout",
+        )
+    if status == _TOO_MANY:
+        return HubUnansweredError(
+            f"the hub asks for a pause ({status}), asked for {name}",
+            "Wait some minutes, then use the same command: fetched files stay; with HF_TOKEN more is allowed",
+        )
+    return InfiMmrError(f"the hub refused {name} at revision {revision} ({status})", f"Look at {page} and HF_TOKEN")
+
+
+def _absent(at: str, hub_id: str, kind: Kind, revision: str, *, partly: bool) -> HubUnansweredError:
+    """What is not on this machine, or only in part, while the hub cannot be asked."""
+    from huggingface_hub import constants
+
+    here = f"{at} is on this machine only in part" if partly else f"{at} is not on this machine"
+    fetch = f"`hf download {hub_id}{' --repo-type dataset' if kind == 'dataset' else ''} --revision {revision}`"
+    if constants.HF_HUB_OFFLINE:
+        return HubUnansweredError(
+            f"{here}, and HF_HUB_OFFLINE keeps it from the hub",
+            f"Unset HF_HUB_OFFLINE, run {fetch} where there is a network, or name a folder with its files",
+        )
+    return HubUnansweredError(
+        f"{here}, and the hub does not answer at {constants.ENDPOINT}",
+        "Check the network and HF_ENDPOINT, or name a folder with its files",
+    )
