@@ -23,6 +23,8 @@ ASKING_SECONDS = 10.0
 """What the hub gets to answer a question."""
 ATTEMPTS = 3
 """Tries of a fetch whose connection is cut; the hub's client goes on within a file by itself where it can."""
+_RACES = (RuntimeError, AttributeError)
+"""What huggingface_hub 1.33 raises in a thread whose connections another one closed because nothing answered it."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _QUERY = re.compile(r"\?[^\s\"')]*")
 _SHOWN_NAMES = 8
@@ -93,23 +95,23 @@ def _snapshot(hub_id: str, kind: Kind, commit: str, patterns: list[str] | None) 
         missing = absent
     except errors.CachedRepoTreeNotFoundError:
         missing = None
-    try:
-        # One question first: where nothing answers, the client's threads would ask six times each, for half a minute,
-        # and close each other's connections, which then fails as something else.
-        HfApi().repo_info(hub_id, repo_type=kind, revision=commit, timeout=ASKING_SECONDS)
-    except Exception as error:
-        if not _unanswered(error):
-            raise
-        if missing is not None:
-            raise missing from error
-        return fetch(local=True)  # fetched by an older client, or file by file
-    for _ in range(ATTEMPTS - 1):
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            # One question first: where nothing answers, the client's threads would ask six times each, for half a
+            # minute, and close each other's connections, which then fails as something else (`_RACES`).
+            HfApi().repo_info(hub_id, repo_type=kind, revision=commit, timeout=ASKING_SECONDS)
+        except Exception as error:
+            if not _unanswered(error):
+                raise
+            if missing is not None:
+                raise missing from error
+            return fetch(local=True)  # fetched by an older client, or file by file
         try:
             return fetch(local=False)
         except Exception as error:
-            if not _was_cut(error):
+            if attempt == ATTEMPTS or not (_was_cut(error) or isinstance(error, _RACES)):
                 raise
-    return fetch(local=False)
+    raise AssertionError
 
 
 def repository_names(hub_id: str, kind: Kind, commit: str) -> list[str]:

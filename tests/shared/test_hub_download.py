@@ -6,6 +6,7 @@ import errno
 import importlib.util
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from shared.errors import InfiMmrError
@@ -176,6 +177,7 @@ def test_without_a_network_what_was_fetched_serves_and_anything_else_is_one_line
     whole = fetch(kind, "main", ["config.json"])
     hub.shutdown()
     hub.server_close()
+    huggingface_hub.close_session()  # a connection that is kept is still answered
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     monkeypatch.setattr("shared.hub_download._resolved", {})  # another process
     for revision in (COMMIT, "main"):
