@@ -1,23 +1,27 @@
 """Does `data-engine inspect` on a million rows cost one scan of the file, and how much memory does it take?
 
-    python benchmarks/inspect_million.py [--rows 1000000] [--formats parquet,jsonl,csv,conversations] [--scratch FOLDER]
+    python benchmarks/inspect_million.py [--rows 1000000] [--formats parquet,jsonl,...] [--scratch FOLDER]
 
 Draws rows of text problems (every question and key another; golds are whole numbers, decimals, fractions and, a tenth,
-expressions that all differ), writes them as Parquet, JSON lines, CSV and conversations, and for each runs in processes
-of their own, in turns, twice: a bare scan (every record becomes a Python value once, by pyarrow, json or csv) and what
-the command `inspect` runs; once, on a tenth of the rows, the scan that a build makes (every record becomes a row).
-Written: best seconds of processor time (start of Python and imports counted in), ratios, and the peak of resident
-memory by getrusage. Checked: memory below 500 MB, all rows counted.
+expressions that all differ) and writes them as Parquet, JSON lines, CSV, conversations and JSON lines with options. For
+each it runs in processes of their own, in turns, thrice: one scan, and what the command `inspect` runs. A scan is a
+loop that turns every record into a Python value once and does nothing with it, by the library of the format:
+`to_pylist` of pyarrow's batches, `json.loads` of each line, `csv.DictReader`. Once, on a tenth of the rows: the scan
+that a build makes (every record becomes a row). Written: the best seconds of processor time and by the clock, the start
+of Python and all imports counted in; what both take of ten rows, which is start alone; ratios; the peak of resident
+memory by getrusage. Checked: memory below 500 MB, all rows counted. Bytecode is kept, as it is on anybody's machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,13 @@ from machine import machine
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "inspect_million.json"
 LIMIT_BYTES = 500_000_000
-FORMATS = {"parquet": "rows.parquet", "jsonl": "rows.jsonl", "csv": "rows.csv", "conversations": "talks.jsonl"}
+FORMATS = {
+    "parquet": "rows.parquet",
+    "jsonl": "rows.jsonl",
+    "csv": "rows.csv",
+    "conversations": "talks.jsonl",
+    "options": "options.jsonl",
+}
 SCAN = """
 import sys
 path, kind = sys.argv[1:]
@@ -106,18 +116,27 @@ def write(count: int, folder: Path) -> None:
     frame.write_parquet(folder / "rows.parquet")
     frame.write_ndjson(folder / "rows.jsonl")
     frame.write_csv(folder / "rows.csv")
-    with (folder / "talks.jsonl").open("w", encoding="utf-8") as out:
-        for row in frame.iter_rows(named=True):
+    with (
+        (folder / "talks.jsonl").open("w", encoding="utf-8") as talks,
+        (folder / "options.jsonl").open("w", encoding="utf-8") as picked,
+    ):
+        for number, row in enumerate(frame.iter_rows(named=True)):
             asked = {"from": "human", "value": row["question"]}
             said = {"from": "gpt", "value": f"The answer is {row['answer']}."}
-            out.write(json.dumps({"id": row["id"], "conversations": [asked, said]}) + "\n")
+            talks.write(json.dumps({"id": row["id"], "conversations": [asked, said]}) + "\n")
+            options = [str(number), row["answer"], f"{number} km/h", "none of these"]
+            picked.write(json.dumps({**row, "options": options, "answer": "ABCD"[number % 4]}) + "\n")
 
 
-def run(code: str, *words: str) -> tuple[int, float, int]:
-    """Records, processor seconds and peak bytes of a process."""
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, cwd=ROOT)
+def run(code: str, *words: str) -> tuple[int, float, int, float]:
+    """Records, processor seconds, peak bytes and seconds by the clock of a process."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "inspect-million-bytecode")
+    begun = time.perf_counter()
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
     records, seconds, peak = done.stdout.split()
-    return int(records), float(seconds), int(peak)
+    return int(records), float(seconds), int(peak), time.perf_counter() - begun
 
 
 def main() -> None:
@@ -138,21 +157,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
         # In a process of its own: a child's getrusage counts what its parent held when it was started.
         subprocess.run([sys.executable, __file__, "--rows", str(given.rows), "--write", folder], check=True)
+        few = Path(folder) / "few"
+        few.mkdir()
+        write(10, few)
+        run(INSPECT, str(few / "rows.parquet"))  # bytecode
+        result["start_processor_seconds"] = {
+            "scan": round(run(SCAN, str(few / "rows.jsonl"), "jsonl")[1], 2),
+            "scan of parquet": round(run(SCAN, str(few / "rows.parquet"), "parquet")[1], 2),
+            "inspect": round(run(INSPECT, str(few / "rows.parquet"))[1], 2),
+        }
         for kind in given.formats.split(","):
-            name = FORMATS[kind]
-            file = Path(folder) / name
-            turns = [(run(SCAN, str(file), kind), run(INSPECT, str(file))) for _ in range(2)]
-            assert all(count == given.rows for turn in turns for count, _, _ in turn)
+            file = Path(folder) / FORMATS[kind]
+            turns = [(run(SCAN, str(file), kind), run(INSPECT, str(file))) for _ in range(3)]
+            assert all(found[0] == given.rows for turn in turns for found in turn)
             scan, look = (min(turn[place][1] for turn in turns) for place in (0, 1))
+            scan_clock, look_clock = (min(turn[place][3] for turn in turns) for place in (0, 1))
             read = 10 * run(READ, str(file), str(given.rows // 10))[1]
             peak = max(turn[1][2] for turn in turns)
             result["formats"][kind] = {
                 "megabytes": round(file.stat().st_size / 1e6, 1),
                 "scan_processor_seconds": round(scan, 2),
-                "build_scan_processor_seconds": round(read),
                 "inspect_processor_seconds": round(look, 2),
                 "ratio_to_scan": round(look / scan, 2),
-                "ratio_to_build_scan": round(look / read, 2),
+                "scan_seconds": round(scan_clock, 2),
+                "inspect_seconds": round(look_clock, 2),
+                "ratio_to_scan_by_the_clock": round(look_clock / scan_clock, 2),
+                "build_scan_processor_seconds": round(read),
+                "ratio_to_build_scan": round(look / read, 3),
                 "scan_peak_megabytes": round(max(turn[0][2] for turn in turns) / 1e6),
                 "inspect_peak_megabytes": round(peak / 1e6),
             }

@@ -1,7 +1,7 @@
 """What a build would take of each record, told in one pass that costs about as much as reading the records.
 
 Input: an opened `Table`. Output: a `Census`: rows, refused records by reason, answers by kind, pictures. Records whose
-question holds nothing odd are judged column by column (`_looks`) and by their answer and options alone (`_settled`);
+question holds nothing odd are judged column by column (`column_looks`), or by answer and options alone (`_settled`);
 every other record goes through `table_row`, the very code of a build, so that both ways agree (tests compare them).
 Of many different golds the grader reads a part, the rest is told in the proportions seen; pictures are decoded up to
 `MOST_DECODED`. Both are told.
@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.column_looks import CHOICE, NOTES, OPEN, PLAIN_KINDS, UNSURE, Flags, Looks, look
 from data_engine.intake.ingest import carried_row
 from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow, choices_in_question
 from data_engine.sources.conversations import first_exchange
-from data_engine.sources.given_answers import BEHIND_HASHES, CLOSING_SENTENCE, OPTION_PLACE, as_letter, final_answer_of
+from data_engine.sources.given_answers import OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.table_rows import MAY_LIST, table_row
-from data_engine.tally import NOT_READ, Tally, texts
+from data_engine.tally import NOT_READ, READ, Tally, texts
 from shared.answers import ANSWER_KINDS, answer_kind
 from shared.benchmark_golds import LETTERS
 from shared.images import ImageRefused, PathRefused, inspect_image
@@ -36,26 +38,10 @@ if TYPE_CHECKING:
     from data_engine.sources.table_files import Batch, Record
 
 MOST_DECODED = 1_000
-GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 3_000, 1_000
+GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 2_000, 1_000
 """So many different golds have their kind read by the grader, and one more per so many records."""
 _EXAMPLES = 3
-PLAIN_KINDS = {
-    r"-?\d{1,15}": "integer",
-    r"-?\d{1,12}\.\d{1,12}": "decimal",
-    r"-?\\frac\{\d{1,9}\}\{\d{1,9}\}|-?\d{1,9}/\d{1,9}": "fraction",
-    r"[A-J]": "choice",
-}
-"""Golds whose kind needs no grader (a test holds them to it)."""
-_LETTERS = [f"{letter}{gap}{mark}" for letter in "Aa" for gap in ("", " ", "\n") for mark in ").:：、．）"]
-"""One of these stands wherever `MAY_LIST` finds something (two blanks between are no public set's)."""
 _HEADED = re.compile(r"^\s*\(?[A-Ha-h]\s*[).:：、．]")
-_SIMPLE = r"^[-+0-9A-Za-z.,/^*(){}\\_ ]*[0-9][-+0-9A-Za-z.,/^*(){}\\_ ]*$"
-"""With no word of four letters besides commands: an answer as it stands, whatever its kind."""
-_HASHES = r"####[ \t]*([^\n#]+?)\s*$"
-_SENTENCE = r"^\s*(?:[Tt]he\s+)?(?:[Ff]inal\s+|[Cc]orrect\s+)?[Aa]nswer\s*(?:is|:)\s*([^\n]{1,60}?)\s*\.?\s*$"
-"""Marks of an answer that `final_answer_of` knows, where they are all there is to a plain answer."""
-_UNSURE, _OPEN = -2, -3
-_CHOICE = ANSWER_KINDS.index("choice")
 
 
 @dataclass
@@ -77,12 +63,21 @@ class Census:
 def take_census(table: Table, limit: int = 0, *, quick: bool = True) -> Census:
     """Count what a build would take of `table` (of its first `limit` records; 0: of all); `quick` spares plain ones."""
     counter = _Counter(table, quick=quick)
-    for batch in table.batches():
+    for batch in _ahead(table.batches(looked_at=counter.looked_at)):
         left = limit - counter.found.records if limit else len(batch)
         counter.batch(batch, min(left, len(batch)))
         if limit and counter.found.records >= limit:
             break
     return counter.finish()
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches, each read while the one before is judged."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 @dataclass
@@ -113,6 +108,8 @@ class _Counter:
         self._talks = any(not isinstance(value, str) and first_exchange(value) is not None for value in asked)
         answers_apart = columns["question"] != columns["answer"]
         self._quick = quick and not several and self._talks != answers_apart
+        self.looked_at = sorted({name for name in self._names.values() if name}) if self._quick else ()
+        """Columns that judge most records."""
         self._first = {"index": 0, "index1": 1}.get(table.form)
         """The number of the first option, where numbers beside options are places."""
         self.found = Census()
@@ -127,14 +124,13 @@ class _Counter:
         start = self.found.records
         taken = np.zeros(len(batch), dtype=bool)
         if self._quick:
-            looks = self._looks(batch, start)
-            plain = looks["plain"].to_numpy().copy()
-            plain[size:] = False
-            self._look_at_pictures(batch, looks["question"], plain)
-            taken = self._take_columns(looks, plain)
-            left = np.flatnonzero(plain & ~taken)
+            looks = look(batch, start, self._names, talks=self._talks, first=self._first)
+            looks.plain[size:] = False
+            self._look_at_pictures(batch, looks.questions, looks.plain)
+            taken = self._take_columns(looks)
+            left = np.flatnonzero(looks.plain & ~taken)
             if len(left):
-                taken[[place for place in left.tolist() if self._settled(batch, looks, place)]] = True
+                taken[[place for place in left.tolist() if self._settled(looks, place)]] = True
         self.found.records += size
         rest = np.flatnonzero(~taken[:size]).tolist()
         for place, record in zip(rest, batch.at(rest), strict=True):
@@ -146,39 +142,49 @@ class _Counter:
         one, self._one = self._one, _Taken()
         self._tally.add(texts(one.keys), texts(one.problems), texts(one.answers), np.array(one.kinds, dtype=np.int8))
 
-    def _take_columns(self, looks: pl.DataFrame, plain: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Take the plain records with plain answers and no options; returns which."""
+    def _take_columns(self, looks: Looks) -> Flags:
+        """Take the plain records whose columns tell answer and kind; returns which."""
         import polars as pl
 
-        kinds = looks["kind"].to_numpy().copy()
-        free = plain & ~looks["optional"].to_numpy()
-        if (places := np.flatnonzero(free & looks["lettered"].to_numpy())).size:
-            asked = looks["question"].gather(places).to_list()
+        kinds = looks.kinds
+        told = looks.joined.is_not_null().to_numpy() if looks.joined is not None else False
+        free = looks.plain & (~looks.optional | told)
+        # Options that a question lists make it a choice, which a letter is anyway.
+        if (places := np.flatnonzero(free & looks.lists & (kinds != CHOICE))).size:
+            asked = looks.questions.gather(pl.Series(places)).to_list()
             free[places] = [MAY_LIST.search(question) is None for question in asked]
-        open_ = np.flatnonzero(free & (kinds == _OPEN))
-        kinds[open_] = [self._kind_of(gold) for gold in looks["answer"].gather(open_).to_list()]
-        taken: np.ndarray[Any, Any] = free & (kinds != _UNSURE)
-        rows = looks.filter(pl.Series(taken))
-        for note, count in rows["note"].value_counts().iter_rows():
-            self._count_notes([note] * count if note else [])
-        problems = rows["question"]
+        open_ = np.flatnonzero(free & (kinds == OPEN))
+        kinds[open_] = [
+            self._kind_of(gold, beyond_columns=True) for gold in looks.answers.gather(pl.Series(open_)).to_list()
+        ]
+        taken: Flags = free & (kinds != UNSURE)
+        rows = pl.Series(taken)
+        for note, count in enumerate(np.bincount(looks.notes[taken], minlength=len(NOTES)).tolist()):
+            if note and count:
+                self.found.notes[NOTES[note]] += count
+        problems = looks.questions
+        if (taken & looks.spaced).any():
+            spaced = pl.Series(np.flatnonzero(taken & looks.spaced))
+            single = problems.gather(spaced).str.replace_all(r"\s+", " ").str.strip_chars()
+            problems = problems.clone().scatter(spaced, single)
+        if looks.joined is not None:
+            problems = (problems + "\x1f" + looks.joined).zip_with(looks.joined.is_not_null(), problems)
+        problems = problems.filter(rows)
         if self._names["images"]:
             places = np.flatnonzero(taken).tolist()
             asked = problems.to_list()
-            problems = texts([self._problem(q, (), self._seen.get(p, ())) for q, p in zip(asked, places, strict=True)])
+            problems = texts(
+                [self._with_pictures(q, self._seen.get(p, ())) for q, p in zip(asked, places, strict=True)]
+            )
             for question, place in zip(asked, places, strict=True):
                 self._note_pictures(question, self._seen.get(place, ()))
-        elif (odd := problems.str.contains_any(["  ", "\n"])).any():
-            spaced = problems.str.replace_all(r"\s+", " ").str.strip_chars()
-            problems = problems.zip_with(~odd, spaced)
-        self._tally.add(rows["key"], problems, rows["answer"], kinds[taken])
+        self._tally.add(looks.keys.filter(rows), problems, looks.answers.filter(rows), kinds[taken])
         return taken
 
-    def _settled(self, batch: Batch, looks: pl.DataFrame, place: int) -> bool:
+    def _settled(self, looks: Looks, place: int) -> bool:
         """Take a record with a plain question by its answer and options; False for one that `table_row` must judge."""
-        del batch
-        key, question, raw = looks.row(place)[:3]
-        options = self._options.get(place, ())
+        key, question, raw = looks.keys[place], looks.questions[place], looks.raw[place]
+        options = looks.options.get(place, ())
         if raw.lstrip()[:1] == "[" or "<|" in raw or any(_HEADED.match(option) for option in options):
             return False
         shown = tuple(option.strip() for option in options)
@@ -199,7 +205,7 @@ class _Counter:
         choices = shown or (choices_in_question(question, answer) if MAY_LIST.search(question) else ())
         self._count_notes(notes)
         self._note_pictures(question, seen)
-        self._one.add(key, self._problem(question, shown, seen), answer, _CHOICE if choices else self._kind_of(answer))
+        self._one.add(key, self._problem(question, shown, seen), answer, CHOICE if choices else self._kind_of(answer))
         return True
 
     def _note_pictures(self, question: str, seen: Sequence[str]) -> None:
@@ -207,59 +213,7 @@ class _Counter:
         if seen and IMAGE_TAG not in question:
             self.found.notes[f"{len(seen)} of {len(seen)} image tags put in front"] += 1
 
-    def _looks(self, batch: Batch, start: int) -> pl.DataFrame:
-        """Key, question, raw answer, answer and its note, whether the question is plain or has options, and the kind.
-
-        A kind is a place in `ANSWER_KINDS`; `_OPEN`: to be read, `_UNSURE`: to be looked at with `final_answer_of`.
-        """
-        import polars as pl
-
-        names = self._names
-        if self._talks:
-            talks = [first_exchange(value) for value in batch.values(names["question"])]
-            whole = [t if t and not t.images and not t.later and t.answer is not None else None for t in talks]
-            asked, said = texts([t and t.question for t in whole]), texts([t and t.answer for t in whole])  # type: ignore[misc]
-        else:
-            asked, said = batch.texts(names["question"]), batch.texts(names["answer"], numbers=True)
-        unnamed = pl.Series([None] * len(batch), dtype=pl.String)
-        keys = batch.texts(names["id"], numbers=True) if names["id"] else unnamed
-        self._options: dict[int, list[str]] = {}
-        odd_options = np.zeros(len(batch), dtype=bool)
-        for place, value in enumerate(batch.values(names["choices"]) if names["choices"] else ()):
-            if value:
-                good = isinstance(value, list) and all(isinstance(one, str) and "<" not in one for one in value)
-                odd_options[place] = not good
-                self._options[place] = value if good else []
-        places = pl.int_range(start, start + len(batch)).cast(pl.String)
-        frame = pl.DataFrame({"question": asked, "answer": said, "key": keys}).with_columns(
-            behind=pl.when(pl.col("answer").str.contains("####", literal=True)).then(
-                pl.col("answer").str.extract(_HASHES)
-            ),
-            closing=pl.when(pl.col("answer").str.contains("nswer", literal=True)).then(
-                pl.col("answer").str.extract(_SENTENCE)
-            ),
-        )
-        marked = pl.coalesce("behind", "closing")
-        plain = _plain_kind(marked).fill_null(_UNSURE) != _UNSURE
-        note = pl.when(pl.col("behind").is_not_null()).then(pl.lit(BEHIND_HASHES)).otherwise(pl.lit(CLOSING_SENTENCE))
-        frame = frame.with_columns(
-            answer=pl.when(plain).then(marked).otherwise(pl.col("answer")),
-            note=pl.when(plain).then(note).otherwise(pl.lit("")),
-            raw=pl.col("answer"),
-        )
-        return frame.select(
-            pl.col("key").fill_null(places),
-            "question",
-            "raw",
-            "answer",
-            "note",
-            plain=_plain_question(tagged=bool(names["images"])).fill_null(value=False) & ~pl.Series(odd_options),
-            optional=pl.Series([place in self._options for place in range(len(batch))], dtype=pl.Boolean),
-            lettered=pl.col("question").str.contains_any(_LETTERS).fill_null(value=False),
-            kind=_plain_kind(pl.col("answer")).fill_null(_UNSURE).cast(pl.Int16),
-        )
-
-    def _look_at_pictures(self, batch: Batch, questions: pl.Series, plain: np.ndarray[Any, Any]) -> None:
+    def _look_at_pictures(self, batch: Batch, questions: pl.Series, plain: Flags) -> None:
         """Find the pictures of plain records, by place; records with any doubt are plain no more."""
         self._seen = {}
         if not self._names["images"]:
@@ -289,10 +243,12 @@ class _Counter:
 
     def _problem(self, question: str, options: Sequence[str], seen: Sequence[str]) -> str:
         """What tells problems apart: words, options of their own column, pictures."""
-        words = " ".join(question.split()) if "  " in question or "\n" in question else question
-        if seen and IMAGE_TAG not in words:
-            words = f"{IMAGE_TAG * len(seen)} {words}"
-        return "\x1f".join([words, *options, *seen]) if options or seen else words
+        return self._with_pictures("\x1f".join([" ".join(question.split()), *options]), seen)
+
+    def _with_pictures(self, problem: str, seen: Sequence[str]) -> str:
+        if seen and IMAGE_TAG not in problem:
+            problem = f"{IMAGE_TAG * len(seen)} {problem}"
+        return "\x1f".join([problem, *seen]) if seen else problem
 
     def _count(self, record: Record, position: int) -> None:
         """Judge one record as a build does."""
@@ -315,7 +271,7 @@ class _Counter:
             self.found.examples.append(row)
         self.found.images += len(row.images)
         self._count_notes(row.extra.get("mends", ()))
-        kind = _CHOICE if row.choices else self._kind_of(row.answer)
+        kind = CHOICE if row.choices else self._kind_of(row.answer)
         # Options that were written into the question are taken out of its words again, as plain records have them.
         asked, _, written = row.question.partition("\nChoices: (A) ")
         own = row.choices if written else ()
@@ -325,18 +281,21 @@ class _Counter:
         for note in notes:
             self.found.notes[note.split(":")[0]] += 1
 
-    def _kind_of(self, answer: str) -> int:
-        """Place in `ANSWER_KINDS` of a gold without options; `NOT_READ` where it is told by proportion."""
+    def _kind_of(self, answer: str, *, beyond_columns: bool = False) -> int:
+        """Place in `ANSWER_KINDS` of a gold without options; `NOT_READ` where it is told by proportion.
+
+        `beyond_columns`: it is none of `PLAIN_KINDS`.
+        """
         known = self._kinds_of.get(answer)
         if known is not None:
             return known
-        for pattern, kind in _COMPILED:
+        for pattern, kind in () if beyond_columns else _COMPILED:
             if pattern.fullmatch(answer):
                 return ANSWER_KINDS.index(kind)
         if self._judged >= GOLDS_AT_LEAST + self.found.records // GOLDS_PER_RECORDS:
             return NOT_READ
         self._judged += 1
-        self._kinds_of[answer] = ANSWER_KINDS.index(answer_kind(answer))
+        self._kinds_of[answer] = READ + ANSWER_KINDS.index(answer_kind(answer))
         return self._kinds_of[answer]
 
     def _picture_refusal(self, image: FileImage | BytesImage) -> tuple[str, str] | None:
@@ -364,38 +323,6 @@ class _Counter:
 
 
 _COMPILED = tuple((re.compile(pattern), kind) for pattern, kind in PLAIN_KINDS.items())
-
-
-def _plain_question(*, tagged: bool) -> pl.Expr:
-    """Whether question and answer are texts and the question holds nothing odd; `tagged`: `<image>` may stand in it."""
-    import polars as pl
-
-    question = pl.col("question")
-    rest = question.str.replace_all(IMAGE_TAG, "", literal=True) if tagged else question
-    return (
-        question.is_not_null()
-        & pl.col("answer").is_not_null()
-        & (rest.str.strip_chars() != "")
-        & ~rest.str.contains("<", literal=True)
-        & ~question.str.contains_any(["[IMG]", "![", "\f", "\0"])
-    )
-
-
-def _plain_kind(answer: pl.Expr) -> pl.Expr:
-    """Kind of a plain answer: a place in `ANSWER_KINDS`, `_OPEN` or `_UNSURE`."""
-    import polars as pl
-
-    simple = (
-        answer.str.contains(_SIMPLE)
-        & ~answer.str.contains(r"^\{|\\right|boxed")
-        & ~answer.str.replace_all(r"\\[A-Za-z]+", " ").str.contains(r"[A-Za-z]{4,}")
-        & (answer.str.len_chars() <= 60)
-        & (answer.str.strip_chars() == answer)
-    )
-    kind = pl.when(simple).then(pl.lit(_OPEN)).otherwise(pl.lit(_UNSURE))
-    for pattern, name in PLAIN_KINDS.items():
-        kind = pl.when(answer.str.contains(f"^(?:{pattern})$")).then(pl.lit(ANSWER_KINDS.index(name))).otherwise(kind)
-    return kind
 
 
 def _is_whole(row: SourceRow) -> bool:

@@ -10,16 +10,21 @@ Not covered: later exchanges (they need the earlier ones; how many there were is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.placeholders import IMAGE_TAG
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _ASKS = {"human", "user", "question", "instruction"}
 _ANSWERS = {"gpt", "assistant", "bot", "model", "answer", "chatgpt"}
 _TEXT_KEYS = ("value", "content", "text")
 _ROLE_KEYS = ("from", "role", "speaker")
+_PLAIN_KEYS = (("from", "value"), ("role", "content"))
+"""Role and text of the commonest messages."""
 
 
 @dataclass
@@ -68,11 +73,38 @@ def first_exchange(value: Any) -> Exchange | None:
 
 def _plain_pair(asks: Any, answers: Any) -> Exchange | None:
     """The commonest conversation, one question and one answer as texts, at a tenth of the time."""
-    for role, text in (("from", "value"), ("role", "content")):
+    for role, text in _PLAIN_KEYS:
         if type(asks) is dict and type(answers) is dict and asks.get(role) in _ASKS and answers.get(role) in _ANSWERS:
             question, answer = asks.get(text), answers.get(text)
             return Exchange(question, answer) if type(question) is str and type(answer) is str else None
     return None
+
+
+def message_keys(messages: Sequence[Any]) -> tuple[str, str] | None:
+    """Names of role and text in messages of the commonest form; None for others."""
+    known = (keys for keys in _PLAIN_KEYS if all(isinstance(one, dict) and set(keys) <= one.keys() for one in messages))
+    return next(known, None) if messages else None
+
+
+def plain_pairs(talks: pl.Series) -> tuple[pl.Series, pl.Series] | None:
+    """Questions and answers of a column of conversations, null where one is no plain question and answer.
+
+    None for a column without messages of the commonest form. Agrees with `first_exchange` (a test holds it to it).
+    """
+    import polars as pl
+
+    inner = talks.dtype.inner if isinstance(talks.dtype, pl.List) else None
+    fields = {field.name: field.dtype for field in inner.fields} if isinstance(inner, pl.Struct) else {}
+    keys = next((keys for keys in _PLAIN_KEYS if keys[0] in fields), None)
+    if keys is None or any(fields.get(key) != pl.String for key in keys):
+        return None
+    (asker, asked), (teller, said) = (
+        [pl.col("t").list.get(turn, null_on_oob=True).struct.field(key) for key in keys] for turn in (0, 1)
+    )
+    plain = (pl.col("t").list.len() == 2) & asker.is_in(list(_ASKS)) & teller.is_in(list(_ANSWERS))
+    plain &= asked.is_not_null() & said.is_not_null()
+    found = pl.DataFrame({"t": talks}).select(asked=pl.when(plain).then(asked), said=pl.when(plain).then(said))
+    return found["asked"], found["said"]
 
 
 def _messages(value: Any) -> list[tuple[str, Any]] | None:

@@ -21,6 +21,7 @@ from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.places import files_revision, unpacked
 from data_engine.sources.table_choice import Chosen, kind_of
+from data_engine.sources.table_columns import column_batches, column_types
 from data_engine.sources.table_files import Batch, Record, column_names, count_rows, read_batches
 from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, choices_of, table_row
@@ -131,11 +132,22 @@ class Table:
                 yield table_row(record, position, self.reading)
                 position += 1
 
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
-        """Batches of records in file order; the pictures that they name are within reach when they come."""
+    def batches(self, columns: Sequence[str] | None = None, *, looked_at: Sequence[str] = ()) -> Iterator[Batch]:
+        """Batches of records in file order; the pictures that they name are within reach when they come.
+
+        `looked_at` names columns of which most records will not be asked for the rest: formats of text are then read as
+        columns where that is quicker.
+        """
+        remote = self._place.remote is not None
+        types = None if remote or not looked_at else column_types(self.sample, looked_at)
         for file in self._place.files():
-            for batch in read_batches(file, kind_of(file.name), self._what, columns):
-                if self._place.remote is not None:
+            kind = kind_of(file.name)
+            if types is not None and kind in {"jsonl", "csv", "tsv"}:
+                batches = column_batches(file, kind, self._what, types)
+            else:
+                batches = read_batches(file, kind, self._what, columns)
+            for batch in batches:
+                if remote:
                     images = (image for record in batch.records() for image in self._names_of(record))
                     self._place.fetch([image.name for image in images])
                 yield batch
@@ -150,8 +162,9 @@ class Table:
             if len(samples) >= _SAMPLED_FILES or (known is not None and tuple(known) in seen):
                 continue
             seen.add(tuple(known or ()))
-            items = (r for batch in read_batches(file, kind_of(name), self._what) for r in batch.records())
-            taken = list(itertools.islice(items, SAMPLE // _SAMPLED_FILES if samples else SAMPLE))
+            size = SAMPLE // _SAMPLED_FILES if samples else SAMPLE
+            items = (r for part in read_batches(file, kind_of(name), self._what, rows=size) for r in part.records())
+            taken = list(itertools.islice(items, size))
             bad = bad or next((record for record in taken if isinstance(record, str)), None)
             good = [record for record in taken if not isinstance(record, str)]
             if good:

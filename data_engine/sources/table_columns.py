@@ -1,0 +1,196 @@
+"""Lines of JSON and rows of CSV read by Arrow as columns, for who looks at millions of records and keeps few of them.
+
+Input: a text file, and the types that the wanted columns of a JSON file have (`column_types` of a sample). Output:
+batches with those columns as an Arrow table; a record becomes a Python value where it is asked for. Arrow reads a
+stretch only where it must read it as `json` and `csv` do: every line is one object and no column changes its type;
+every quote opens or closes a field. Any other stretch is read by these, as a build reads it (tests hold both to the
+same records).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from data_engine.sources.conversations import message_keys
+from data_engine.sources.records import records_of
+from data_engine.sources.table_files import Batch, Record, batched, telling
+from data_engine.sources.table_texts import CsvRows, JsonLines, opened_bytes
+
+CHUNK_BYTES = 8 << 20
+_NEWLINE, _QUOTE, _OPENING, _CLOSING = 10, 34, 123, 125
+Places = np.ndarray[Any, Any]
+
+
+def column_types(sample: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
+    """Arrow types of columns by the values of a sample; None where one has values of several or of other types."""
+    import pyarrow as pa
+
+    types: dict[str, Any] = {}
+    for name in names:
+        values = [value for record in sample if (value := record.get(name)) is not None]
+        kinds = {type(value) for value in values}
+        if kinds <= {str}:
+            types[name] = pa.string()
+        elif kinds == {int}:
+            types[name] = pa.int64()
+        elif kinds == {list} and all(type(item) is str for value in values for item in value):
+            types[name] = pa.list_(pa.string())
+        elif kinds == {list} and (keys := message_keys(values[0])) is not None:
+            types[name] = pa.list_(pa.struct([(key, pa.string()) for key in keys]))
+        else:
+            return None
+    return types
+
+
+def column_batches(file: Path, kind: str, what: str, types: Mapping[str, Any]) -> Iterator[Batch]:
+    """Batches of a file of `kind` jsonl, csv or tsv, with columns where that loses nothing; see the module.
+
+    Raises:
+        InfiMmrError: as `read_batches`.
+
+    """
+    with telling(file, what), opened_bytes(file) as stream:
+        yield from (_json_batches(stream, types) if kind == "jsonl" else _csv_batches(stream, file))
+
+
+class _Lines(Batch):
+    """Lines of JSON: the wanted columns as a table, the records from their lines."""
+
+    def __init__(self, table: Any, data: bytes, ends: Places) -> None:
+        super().__init__(table=table)
+        self._data, self._ends = data, ends
+
+    def records(self) -> Sequence[Record]:
+        """All records, as Python values."""
+        return self.at(range(len(self)))
+
+    def at(self, places: Sequence[int]) -> Sequence[Record]:
+        """The records at some places, in order."""
+        starts = (0 if place == 0 else self._ends[place - 1] + 1 for place in places)
+        return [json.loads(self._data[start : self._ends[place]]) for start, place in zip(starts, places, strict=True)]
+
+
+class _Rows(Batch):
+    """Rows of a CSV: a table of all columns, null where a field is empty, as `csv` readers here have it."""
+
+    def records(self) -> Sequence[Record]:
+        """All records, as Python values."""
+        return records_of(self._table)
+
+
+def _json_batches(stream: IO[bytes], types: Mapping[str, Any]) -> Iterator[Batch]:
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    lines = JsonLines()
+    options = pj.ParseOptions(explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore")
+    rest = b""
+    while data := stream.read(CHUNK_BYTES):
+        whole, newline, tail = (rest + data).rpartition(b"\n")
+        rest = tail
+        if newline:
+            yield from _json_chunk(whole + newline, options, lines)
+    yield from batched(lines.records(_lines_of(rest)))
+    lines.end()
+
+
+def _json_chunk(chunk: bytes, options: Any, lines: JsonLines) -> Iterator[Batch]:
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    data = np.frombuffer(chunk, np.uint8)
+    ends = np.flatnonzero(data == _NEWLINE)
+    # Lines that begin and end an object hold at least one object each: where rows are as many, each is one.
+    bare = b"\r" not in chunk and data[0] == _OPENING and ends[0] > 0
+    if bare and (data[ends - 1] == _CLOSING).all() and (data[ends[:-1] + 1] == _OPENING).all():
+        try:
+            reading = pj.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
+            table = pj.read_json(pa.BufferReader(chunk), read_options=reading, parse_options=options)
+            if table.num_rows == len(ends):
+                table.validate(full=True)
+                lines.count(len(ends))
+                yield _Lines(table.combine_chunks(), chunk, ends)
+                return
+        except (ValueError, NotImplementedError):  # Arrow's errors are these
+            pass
+    yield from batched(lines.records(_lines_of(chunk)))
+
+
+def _csv_batches(stream: IO[bytes], file: Path) -> Iterator[Batch]:
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    rows = CsvRows((line.decode("utf-8", "surrogateescape") for line in stream), file)
+    parsing = pc.ParseOptions(delimiter=rows.mark, newlines_in_values=True)
+    converting = pc.ConvertOptions(
+        column_types=dict.fromkeys(rows.names, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=True,
+    )
+    held, ended = b"", False
+    while not ended:
+        data = stream.read(CHUNK_BYTES)
+        ended = not data
+        held += data if data or held.endswith(b"\n") or not held else b"\n"
+        cut = _whole_rows(held, rows.mark.encode())
+        if cut < 0 or (ended and cut < len(held)):  # from here on, only `csv` tells where a row ends
+            yield from batched(rows.records(_lines_of(held, stream)))
+            return
+        if cut:
+            yield from _csv_chunk(held[:cut], rows, parsing, converting)
+            held = held[cut:]
+
+
+def _csv_chunk(chunk: bytes, rows: CsvRows, parsing: Any, converting: Any) -> Iterator[Batch]:
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    try:
+        reading = pc.ReadOptions(use_threads=False, column_names=rows.names, block_size=len(chunk) + 1)
+        table = pc.read_csv(pa.BufferReader(chunk), reading, parsing, converting)
+    except ValueError:
+        yield from batched(rows.records(_lines_of(chunk)))
+        return
+    rows.count(table.num_rows)
+    yield _Rows(table=table.combine_chunks())
+
+
+def _lines_of(held: bytes, stream: IO[bytes] | None = None) -> Iterator[str]:
+    """Lines of what is held and of the rest of the stream, as a text file gives them."""
+    whole, newline, tail = held.rpartition(b"\n")
+    with io.TextIOWrapper(io.BytesIO(whole + newline), "utf-8", "surrogateescape", "") as text:
+        yield from text
+    tail += stream.readline() if stream is not None else b""
+    with io.TextIOWrapper(io.BytesIO(tail), "utf-8", "surrogateescape", "") as text:
+        yield from text
+    if stream is not None:
+        with io.TextIOWrapper(stream, "utf-8", "surrogateescape", "") as text:
+            yield from text
+
+
+def _whole_rows(data: bytes, mark: bytes) -> int:
+    """Where the last whole row of a CSV ends, 0 for nowhere; -1 where a quote stands inside a field's words."""
+    codes = np.frombuffer(data, np.uint8)
+    quotes = np.flatnonzero(codes == _QUOTE)
+    place = data.rfind(b"\n")
+    before = int(np.searchsorted(quotes, place))
+    while place >= 0 and before % 2:
+        place = data.rfind(b"\n", 0, int(quotes[before - 1]))
+        before = int(np.searchsorted(quotes, place))
+    if place < 0:
+        return 0
+    cut = place + 1
+    opening, closing = quotes[:before:2], quotes[1:before:2]
+    ahead = codes[opening[opening > 0] - 1]
+    behind = codes[closing + 1]
+    chunk = data[:cut]
+    clean = b"\0" not in chunk and (b"\r" not in chunk or chunk.count(b"\r") == chunk.count(b"\r\n"))
+    good = np.isin(ahead, list(mark + b'\n"')).all() and np.isin(behind, list(mark + b'\r\n"')).all()
+    return cut if clean and good else -1

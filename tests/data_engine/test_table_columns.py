@@ -1,0 +1,193 @@
+"""Text files read as columns give the records that a build reads; what columns tell is what the records hold."""
+
+import json
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_engine import screening
+from data_engine.inputs import open_table
+from data_engine.recipe import SourceSettings
+from data_engine.sources import table_columns
+from data_engine.sources.conversations import first_exchange, plain_pairs
+from data_engine.sources.table_columns import column_batches, column_types
+from data_engine.sources.table_files import read_batches
+from shared.errors import InfiMmrError
+
+GOOD_LINE = '{"id": %d, "question": "q \\u00e9 %d", "answer": "1", "more": [1, {"a": null}]}'
+LINES = st.sampled_from(
+    [
+        GOOD_LINE, GOOD_LINE, GOOD_LINE, "", "  ", "{", "[1]", "7", '{"id": 1} {"id": 2}', '{"id": 1}{"id": 2}',
+        '{"question": 7, "answer": "x"}', '{"question": "\\ud800", "answer": "x"}', '{"answer": 1.50}', '{"id": "a"}',
+        '{"answer": NaN}', '{"question": "a", "question": "b"}', '{"question": null}', ' {"answer": "blank"}',
+        '{"answer": "blank"} ', '{"id": 123456789012345678901234567890}', '{"id": -0}', '{"id": true}',
+        '{"a": {"b": 1}',
+        '{"question": "tab\there"}', '{"question": "\\u0000"}', "{}", '{"id": 1e2}', '{"question": {"a": 1}}',
+    ]
+)  # fmt: skip
+FIELDS = st.sampled_from(
+    ["a", "", '"b"', '"x, y"', '"line\nbreak"', '"say ""no"""', "5' 6", ' "c"', "é", "'", '"lone\rreturn"', "d\re"]
+)
+ODD_FIELDS = st.sampled_from(['5" pipe', '"open', 'a"b"', '""c', '"'])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("columns")
+
+
+def plain(records):
+    """Records and unreadable ones, told apart."""
+    return [(type(record).__name__, record) for record in records]
+
+
+def read(batches):
+    """Records in order, or what the reading was ended with."""
+    try:
+        return [record for batch in batches for record in plain(batch.records())]
+    except InfiMmrError as error:
+        return str(error)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(LINES, min_size=1, max_size=30),
+    st.tuples(
+        st.sampled_from(["\n", "\n", "\r\n"]),
+        st.booleans(),
+        st.integers(1, 400),
+        st.sampled_from([b"", b"\xef\xbb\xbf", b'{"question": "\xff"}\n']),
+    ),
+)
+def test_lines_read_as_columns_are_the_records_that_a_build_reads(folder, lines, layout):
+    end, ended, size, head = layout
+    file = folder / "d.jsonl"
+    text = end.join(line % (n, n) if line == GOOD_LINE else line for n, line in enumerate(lines))
+    file.write_bytes(head + (text + end * ended).encode())
+    types = column_types([{"id": 1, "question": "q", "answer": "a"}], ["id", "question", "answer"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_columns, "CHUNK_BYTES", size)
+        assert read(column_batches(file, "jsonl", "x", types)) == read(read_batches(file, "jsonl", "x"))
+        try:
+            batches = list(column_batches(file, "jsonl", "x", types))
+        except InfiMmrError:
+            return
+    for batch in batches:
+        records = batch.records()
+        assert plain(batch.at(range(len(batch)))) == plain(records)
+        held = [{} if isinstance(record, str) else record for record in records]
+        for name, known in (("question", str), ("answer", str), ("id", int)):
+            told = batch.texts(name, numbers=True).to_list()
+            values = [record.get(name) for record in held]
+            assert all(text is None or text == str(value) for text, value in zip(told, values, strict=True))
+            lost = [v for text, v in zip(told, values, strict=True) if text is None and type(v) is known]
+            assert not [value for value in lost if str(value).isascii() or "é" in str(value)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(FIELDS, min_size=3, max_size=3), min_size=1, max_size=20),
+    st.lists(ODD_FIELDS, max_size=1),
+    st.tuples(
+        st.sampled_from(["\n", "\r\n"]),
+        st.sampled_from([",", ";", "\t"]),
+        st.booleans(),
+        st.integers(1, 300),
+        st.sampled_from(["", "a,b\n", "\n", "a,b,c,d\n"]),
+    ),
+)
+def test_rows_read_as_columns_are_the_records_that_a_build_reads(folder, rows, odd, layout):
+    end, mark, ended, size, last = layout
+    file = folder / "d.csv"
+    lines = [mark.join(row) for row in [["question", "answer", "more"], *rows]]
+    lines += [mark.join([*odd, "x", "y"])] if odd else []
+    file.write_bytes((end.join(lines) + end * ended + last).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_columns, "CHUNK_BYTES", size)
+        found = read(column_batches(file, "csv", "x", {}))
+    assert found == read(read_batches(file, "csv", "x"))
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+def test_packed_files_and_bytes_that_are_no_text_read_alike(tmp_path, packing):
+    import pyarrow as pa
+
+    for name, data in (
+        (
+            "d.jsonl",
+            b"".join(b'{"question": "q%d", "answer": "1"}\n' % n for n in range(5000)) + b'{"question": "\xff"}',
+        ),
+        ("d.csv", b"question,answer\n" + b"".join(b'"q, %d",1\n' % n for n in range(5000)) + b"\xff,2"),
+    ):
+        file = tmp_path / f"{name}{packing}"
+        if packing:
+            kind = {".gz": "gzip", ".zst": "zstd"}[packing]
+            with pa.output_stream(str(file), compression=kind) as out:
+                out.write(data)
+        else:
+            file.write_bytes(data)
+        kind = name.partition(".")[2]
+        types = column_types([{"question": "q", "answer": "1"}], ["question", "answer"])
+        found = read(column_batches(file, kind, "x", types))
+        assert len(found) == 5001
+        assert found == read(read_batches(file, kind, "x"))
+
+
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "from": st.sampled_from(["human", "gpt", "user", "system", "Human", None]),
+        "value": st.sampled_from(["why?", "", "because", None]),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.none() | st.lists(MESSAGE, max_size=3), min_size=1, max_size=6))
+def test_columns_of_conversations_tell_what_each_of_them_holds(talks):
+    kind = pl.List(pl.Struct({"from": pl.String, "value": pl.String}))
+    column = pl.Series(talks, dtype=kind)
+    asked, said = plain_pairs(column)
+    for talk, question, answer in zip(column.to_list(), asked.to_list(), said.to_list(), strict=True):
+        whole = first_exchange(talk)
+        if question is not None:
+            assert (whole.question, whole.answer, whole.images, whole.later) == (question, answer, [], 0)
+        elif talk and [m["from"] for m in talk] == ["human", "gpt"]:
+            assert None in [message["value"] for message in talk]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from(["1", "2", " 3", "A. x", "(B) y", "<b>", "red", "a;b", "", "A", "B"]), max_size=5),
+            st.sampled_from(["A", "B", "E", "1", "0", "red", "(A)", "7", "A, B"]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_options_are_counted_as_a_build_takes_them(folder, items):
+    place = folder / "d.parquet"
+    rows = [{"question": f"q{n}", "options": options, "answer": answer} for n, (options, answer) in enumerate(items)]
+    pl.DataFrame(rows, schema_overrides={"options": pl.List(pl.String)}).write_parquet(place)
+    columns = {"question": "question", "answer": "answer", "choices": "options"}
+    for form in ("text", "index", "index1"):
+        settings_ = SourceSettings(reader="table", location=str(place), columns=columns, answers=form)
+        found = [screening.take_census(open_table(settings_, "x"), quick=quick) for quick in (True, False)]
+        assert replace(found[0], examples=[], refusals={}) == replace(found[1], examples=[], refusals={})
+
+
+def test_plain_answers_are_counted_and_only_the_others_told_by_proportion(tmp_path, monkeypatch):
+    monkeypatch.setattr(screening, "GOLDS_AT_LEAST", 3)
+    file = tmp_path / "d.jsonl"
+    with file.open("w") as out:
+        for n in range(900):
+            answer = f"x+{n}" if n % 9 == 0 else "3.5" if n % 9 == 1 else str(n)
+            out.write(json.dumps({"question": f"q{n}", "answer": answer}) + "\n")
+    found = screening.take_census(open_table(SourceSettings(reader="table", location=str(file)), "x"))
+    assert found.answer_kinds == {"integer": 700, "decimal": 100, "expression": 100}
+    assert found.estimated == 97
