@@ -122,6 +122,34 @@ def test_an_evaluation_is_one_line_of_the_tasks_accuracies_and_no_rollout(mini_s
     assert read_lines(tmp_path / EVALUATIONS) == []
 
 
+def test_a_task_file_is_the_held_out_evaluation_of_a_phase_with_its_own_words_and_scorer(tmp_path):
+    rows = [{"id": str(n), "query": f"{n} + {n}?", "label": str(2 * n), "unit": "cm"} for n in range(4)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.py").write_text("def near(item, answer):\n    return abs(int(answer) - int(item.answer)) <= 1\n")
+    (tmp_path / "sums.toml").write_text(
+        'question = "In {unit}: {question}"\nscorer = "own.py:near"\n[source]\nlocation = "sums.jsonl"\n'
+        'keep = ["unit"]\ncolumns = { question = "query", answer = "label" }\n'
+    )
+    (tmp_path / "phase.toml").write_text('base = "mre"\n[evaluation]\nbenchmarks = ["./sums.toml"]\nevery = 1\n')
+    run = tmp_path / "run"
+    run.mkdir()
+    phase = load_phase(str(tmp_path / "phase.toml"), "local")
+    record = write_held_out(phase, BUNDLED_FOLDER, run, str(tmp_path / "store"), tmp_path / "cache")
+    assert (record["items"], record["sources"]["sums"]["from"]) == ({"sums": 4}, "task file")
+    lines = [json.loads(text) for text in (run / FILE).read_text().splitlines()]
+    assert all(f"In cm: {row['query']}" in line["prompt"] for row, line in zip(rows, lines, strict=True))
+    (run / "prompts.jsonl").write_text("")
+    writer = RunWriter(run)
+    outputs = [
+        {"step": 1, "held_out": "sums", "prompt_id": f"sums/{n}", "output": f"\\boxed{{{2 * n + n}}}"} for n in range(4)
+    ]
+    told = [json.dumps({**row, "exact": 0.0, "tokens": 3, "truncated": False}) for row in outputs]
+    (writer.parts / "actor-1.jsonl").write_text("".join(line + "\n" for line in told))
+    writer.finish_evaluation(1)
+    (line,) = read_lines(run / EVALUATIONS)
+    assert (line["accuracy"]["sums"]["n"], line["accuracy"]["sums"]["accuracy"]) == (4, 0.5)
+
+
 def test_the_line_that_ends_an_evaluation_is_an_event():
     said = "INFO ppo_trainer.py:598] ✨ Evaluation completed in 0:00:03, global_step 20, eval_metrics: {'eval_x': 0.5}"
     assert list(events([said])) == [Evaluated(20)]

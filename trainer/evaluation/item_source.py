@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from shared.benchmark_files import ID_FIELDS, literal_list
+from shared.benchmark_files import ANSWER_FIELDS, ID_FIELDS, QUESTION_FIELDS, literal_list
 from shared.benchmark_golds import LETTERS
 from shared.config import Strict
+from shared.errors import InfiMmrError, did_you_mean
+from shared.images import PathRefused, safe_join
 
 _OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 Names = str | tuple[str, ...]
@@ -40,6 +43,8 @@ class ItemSource(Strict):
         description="Role = column, or columns of which the first that is there counts; an empty id counts the items.",
     )
     where: dict[str, Names] = Field(default={}, description="Only items whose field has this value, or one of these.")
+    files: tuple[str, ...] = Field(default=(), description="Names or patterns of the files of a folder; empty: all.")
+    pictures: str = Field(default="", description="Folder beside the file where pictures' names start from.")
     keep: tuple[str, ...] = Field(default=(), description="Further fields for groups, question and scorer.")
     derived: dict[str, Derived] = Field(default={}, description="Fields that are a part of another one: name = part.")
     golds: dict[str, str] = Field(default={}, description="Golds spelled otherwise: what the file has = what is meant.")
@@ -65,8 +70,52 @@ class ItemReader:
         here = path if path.is_absolute() else self.folder / path
         return str(here) if here.exists() else self.told.location
 
-    def prepare(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The record with the names that `shared.benchmark_files` knows; None for one that `where` leaves out."""
+    def chosen(self, files: Sequence[Path], task: str) -> list[Path]:
+        """The files of a folder that `files` means, all where it is empty.
+
+        Raises:
+            InfiMmrError: none of them fits.
+
+        """
+        patterns = self.told.files
+        if not patterns or len(files) == 1:
+            return list(files)
+        found = [file for file in files if any(fnmatch(file.name, pattern) for pattern in patterns)]
+        if not found:
+            names = ", ".join(file.name for file in files[:5])
+            raise InfiMmrError(f"task {task}: no file fits {', '.join(patterns)} (there are {names})", "Name the file")
+        return found
+
+    def check(self, records: Sequence[Mapping[str, Any]], file: Path, task: str) -> None:
+        """Raise where none of a file's first records has a field that the task needs.
+
+        Raises:
+            InfiMmrError: names the field and those that are there.
+
+        """
+        known = list(dict.fromkeys(name for record in records for name in record))
+        for role, default in (("question", (*QUESTION_FIELDS, "Body")), ("answer", ANSWER_FIELDS)):
+            self._check(f"columns.{role}", self.told.columns.get(role, default), known, file, task)
+        for role in self.told.columns.keys() - {"id"}:
+            self._check(f"columns.{role}", self.told.columns[role], known, file, task)
+        for name in self.told.where:
+            self._check("where", name, known, file, task)
+
+    @staticmethod
+    def _check(key: str, names: Names, known: Sequence[str], file: Path, task: str) -> None:
+        wanted = (names,) if isinstance(names, str) else names
+        if wanted and known and not set(wanted) & set(known):
+            words = " or ".join(wanted)
+            raise InfiMmrError(
+                f"task {task}: {file.name} has no field {words} for source.{key} (its fields: {', '.join(known[:30])})",
+                f"{did_you_mean(wanted[0], known)} Name it in the task file: [source.columns]",
+            )
+
+    def prepare(self, record: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+        """The record with the names that `shared.benchmark_files` knows; None for one that `where` leaves out.
+
+        `folder` is where the record's file lies.
+        """
         for name, wanted in self.told.where.items():
             if str(record.get(name)) not in ((wanted,) if isinstance(wanted, str) else wanted):
                 return None
@@ -77,6 +126,10 @@ class ItemReader:
             column = next((n for n in ((names,) if isinstance(names, str) else names) if n in record), None)
             if column is not None and role in _CANONICAL:
                 out[_CANONICAL[role]] = record[column]
+        if self.told.pictures and (pictures := out.get("images")):
+            out["images"] = [
+                self._placed(one, folder) for one in (pictures if isinstance(pictures, list) else [pictures])
+            ]
         gold = out.get("answer")
         if isinstance(gold, str | int | bool) and str(gold) in self.told.golds:
             out["answer"] = self.told.golds[str(gold)]
@@ -84,6 +137,11 @@ class ItemReader:
             golds = _listed(gold)
             out["answer"] = golds[0] if golds else gold
         return out
+
+    def _placed(self, picture: Any, folder: Path) -> Any:
+        """A picture's name with the folder that it starts from, where it lies there."""
+        name = f"{self.told.pictures.strip('/')}/{picture}"
+        return name if isinstance(picture, str) and _lies(folder, name) else picture
 
     def complete(self, row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         """The row with what only the task file knows: kept fields, its category, further right answers."""
@@ -106,6 +164,13 @@ class ItemReader:
     def _gold_column(self, record: Mapping[str, Any]) -> str:
         names = self.told.columns.get("answer", "answer")
         return next((n for n in ((names,) if isinstance(names, str) else names) if n in record), "answer")
+
+
+def _lies(folder: Path, name: str) -> bool:
+    try:
+        return safe_join(folder, name).is_file()
+    except PathRefused:
+        return False
 
 
 def _without_heads(choices: Sequence[str]) -> list[str]:

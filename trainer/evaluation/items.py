@@ -6,6 +6,7 @@ Output: `ItemSet`: the items in order and the record of where they come from. Pi
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,9 @@ from trainer.evaluation.tasks import PAPER, task
 
 if TYPE_CHECKING:
     from trainer.evaluation.item_source import ItemReader
+
+_HEAD = 256
+"""Records of a file that are looked at for the fields it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ def _is_reference(source: str) -> bool:
 def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> ItemSet:
     files = benchmark_files(name, source)
     own = task(name).items
+    if own is not None:
+        files = own.chosen(files, name)
     rows = read_benchmark(name, source, images=images) if own is None else _own_rows(name, files, own, images=images)
     items = [_item(name, row) for row in _first(rows, limit)]
     record = {
@@ -91,10 +97,14 @@ def _own_rows(name: str, files: Sequence[Path], own: ItemReader, *, images: bool
     """Rows of a task that is a file: its columns, its filter, its golds; a key that occurs again gets a number."""
     seen: Counter[str] = Counter()
     for file in files:
-        for index, record in enumerate(file_records(file)):
+        records = file_records(file)
+        # A Parquet file's first record has all fields; a line of JSON may lack some.
+        head = list(itertools.islice(records, 1 if file.suffix == ".parquet" else _HEAD))
+        own.check([record for record in head if record is not None], file, name)
+        for index, record in enumerate(itertools.chain(head, records)):
             if record is None:
                 yield {**read_record(name, {"question": "", "answer": ""}, file, index), "problem": "unreadable"}
-            elif (prepared := own.prepare(record)) is not None:
+            elif (prepared := own.prepare(record, file.parent)) is not None:
                 row = own.complete(dict(read_record(name, prepared, file, index, images=images)), record)
                 seen[row["source_id"]] += 1
                 again = seen[row["source_id"]]

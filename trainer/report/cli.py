@@ -52,6 +52,7 @@ def compare(  # noqa: PLR0917 - typer turns each parameter into an option
     first: Annotated[Path, typer.Argument(help="Evaluation folder, or run folder that was evaluated.")],
     second: Annotated[Path, typer.Argument(help="Another, scored on the same items.")],
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page with won and lost items.")] = None,
+    task: Annotated[str, typer.Option(help="Compare these alone: comma-separated names, or paths of task files.")] = "",
     source: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: where pictures of a benchmark's items are, for the page.")
     ] = None,
@@ -62,11 +63,12 @@ def compare(  # noqa: PLR0917 - typer turns each parameter into an option
 
     def work() -> dict[str, Any]:
         from trainer.evaluation.items import parse_sources
+        from trainer.evaluation.tasks import benchmark_names
         from trainer.report.compare import compare_runs, page, results_folder
         from trainer.report.text import print_comparison
 
         sources = parse_sources(source or [])
-        found = compare_runs(first, second)
+        found = compare_runs(first, second, benchmark_names(task) if task else ())
         document = found.document()
         if not as_json:
             print_comparison(document)

@@ -52,8 +52,8 @@ class Comparison:
 Row = dict[str, Any]
 
 
-def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare the results in two folders.
+def compare_runs(first: Path, second: Path, tasks: Sequence[str] = ()) -> Comparison:
+    """Compare the results in two folders, of some tasks by name, of all where none is named.
 
     Raises:
         InfiMmrError: a folder without results, the same folder twice, or no item that both scored.
@@ -62,7 +62,12 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     folders = [results_folder(place) for place in (first, second)]
     if folders[0].resolve() == folders[1].resolve():
         raise InfiMmrError(f"{first} and {second} are the same results", "Name two evaluations")
-    return Comparison(_names(first, second), paired_rows(folders[0], folders[1], COLUMNS))
+    found = paired_rows(folders[0], folders[1], COLUMNS)
+    for name in tasks:
+        if name not in found:
+            message = f"{first} and {second} share no scored item of {name} (they do of {', '.join(found)})"
+            raise InfiMmrError(message, f"Evaluate both first: trainer evaluate --checkpoint DIR --benchmarks {name}")
+    return Comparison(_names(first, second), {name: found[name] for name in tasks or found})
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:

@@ -164,6 +164,82 @@ def test_further_benchmarks_are_read_in_their_published_layout_and_scored_by_the
         assert (result["n"], result["correct"]) == (1, right), (key, text, result)
 
 
+def test_chartqa_rows_as_published_are_asked_with_their_pictures_and_scored_by_the_relaxed_rule(real_data, tmp_path):
+    import polars as pl
+
+    meta = pl.read_parquet(real_data / "virl_like/virl_like_meta.parquet")
+    rows = [json.loads(text) for text in meta.filter(pl.col("qid").str.starts_with("chartqa"))["raw_json"]][:120]
+    (tmp_path / "test/png").mkdir(parents=True)
+    (tmp_path / "test/annotations").mkdir()
+    (tmp_path / "test/annotations/train_x.json").write_text('[{"bars": 1}]')
+    for row in rows:
+        picture = real_data / "virl_like/images" / f"chartqa-{row['imgname']}"
+        (tmp_path / "test/png" / row["imgname"]).write_bytes(picture.read_bytes())
+    (tmp_path / "test/test_human.json").write_text(json.dumps(rows))
+    items = load_items("chartqa", str(tmp_path / "test"), None, images=True).items
+    assert [len(item.images) for item in items] == [1] * 120
+    assert [item.answer for item in items] == [row["label"] for row in rows]
+    golds = [(item.key, f"\\boxed{{{item.answer}}}") for item in items]
+    assert scored(tmp_path, "chartqa", golds, chartqa=str(tmp_path / "test"))["accuracy"] == 1
+
+
+def test_geometry3k_rows_as_published_are_scored_by_letter_and_by_value(real_data, tmp_path):
+    import polars as pl
+
+    meta = pl.read_parquet(real_data / "virl_like/virl_like_meta.parquet")
+    rows = [json.loads(text) for text in meta.filter(pl.col("qid").str.starts_with("geometry3k"))["raw_json"]]
+    file = tmp_path / "test.json"
+    file.write_text(json.dumps(rows))
+    assert len(rows) == 42
+    items = load_items("geometry3k", str(file), None, images=False).items
+    assert [(item.question, item.answer, list(item.choices)) for item in items] == [
+        (row["problem_text"], row["answer"], row["choices"]) for row in rows
+    ]
+    for answer in (lambda row: row["answer"], lambda row: row["choices"]["ABCD".index(row["answer"])]):
+        outputs = [(item.key, f"\\boxed{{{answer(row)}}}") for item, row in zip(items, rows, strict=True)]
+        result = scored(tmp_path, "geometry3k", outputs, geometry3k=str(file))
+        assert (result["n"], result["accuracy"]) == (42, 1)
+    assert set(result["by_goal"]) >= {"Length", "Angle"}
+
+
+def test_a_field_that_a_file_lacks_is_one_line_with_those_that_it_has(tmp_path):
+    jsonl([{"query": "q", "label": "1", "kind": "bar"}], tmp_path / "i.jsonl")
+    for columns, where, words in (
+        (
+            'question = "qury"',
+            "",
+            r"i\.jsonl has no field qury for source\.columns\.question \(its fields: query, label, kind",
+        ),
+        (
+            'question = "query"',
+            "",
+            r"no field answer or .* for source\.columns\.answer \(its fields: query, label, kind\)",
+        ),
+        ('answer = "lable"', "", r"no field lable for source\.columns\.answer.*Did you mean label"),
+        ('answer = "label", images = "picture"', "", r"no field picture for source\.columns\.images"),
+        ('answer = "label"', 'where = { typ = "bar" }', r"no field typ for source\.where"),
+        ('answer = "label"', 'files = ["train*"]', ""),
+    ):
+        (tmp_path / "own.toml").write_text(
+            f'[source]\nlocation = "i.jsonl"\ncolumns = {{ question = "query", {columns} }}\n{where}\n'
+            if not columns.startswith("question")
+            else f'[source]\nlocation = "i.jsonl"\ncolumns = {{ {columns} }}\n'
+        )
+        benchmark_names(str(tmp_path / "own.toml"))
+        if not words:
+            assert len(load_items("own", None, None, images=False).items) == 1, "one file is meant whatever its name"
+            continue
+        with pytest.raises(InfiMmrError, match=words):
+            load_items("own", None, None, images=False)
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        jsonl([{"query": "q", "answer": "1"}], tmp_path / "set" / f"{name}.jsonl")
+    (tmp_path / "own.toml").write_text('[source]\nlocation = "set"\nfiles = ["test*"]\n')
+    benchmark_names(str(tmp_path / "own.toml"))
+    with pytest.raises(InfiMmrError, match=r"task own: no file fits test\* \(there are a\.jsonl, b\.jsonl\)"):
+        load_items("own", None, None, images=False)
+
+
 def test_every_task_file_of_the_project_names_its_source_and_has_a_test():
     assert set(file_names()) - {*PAPER, *OTHERS} == set(SHAPES)
     for name in file_names():

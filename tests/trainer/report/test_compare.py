@@ -61,6 +61,32 @@ def test_items_are_counted_and_the_p_value_is_that_of_the_exact_test(pair):
     assert (again["only_first"], again["only_second"], again["p_value"]) == (6, 1, found["p_value"])
 
 
+def test_tasks_named_are_compared_alone_by_name_or_by_the_path_of_their_file(tmp_path):
+    (tmp_path / "mine.toml").write_text('title = "Mine"\n[source]\nlocation = "mine.jsonl"\n')
+    sums(tmp_path, 6, "mine")
+    sums(tmp_path, 4, "math500")
+    folders = []
+    for name, right in (("a", {0, 1}), ("b", {1, 2, 3})):
+        lines = [
+            {"benchmark": task, "item": str(n), "output": f"\\boxed{{{n if n in right else 91}}}"}
+            for task, count in (("mine", 6), ("math500", 4))
+            for n in range(count)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        sources = {"math500": str(tmp_path / "math500.jsonl")}
+        tasks = f"math500,{tmp_path / 'mine.toml'}"
+        evaluate_outputs(tmp_path / f"{name}.jsonl", tasks, sources=sources, output=tmp_path / name)
+        folders.append(tmp_path / name)
+    assert json.loads(invoke(*folders, "--json").stdout)["items"] == 10
+    for word in (tmp_path / "mine.toml", "mine"):
+        found = json.loads(invoke(*folders, "--task", word, "--json").stdout)
+        assert (found["items"], list(found["benchmarks"])) == (6, ["mine"])
+    assert (found["both"], found["only_first"], found["only_second"]) == (1, 1, 2)
+    refused = invoke(*folders, "--task", "mathvista")
+    assert refused.exit_code == 1
+    assert "share no scored item of mathvista (they do of math500, mine)" in refused.stderr
+
+
 def test_people_read_a_table_on_stderr_and_where_the_page_is(pair, tmp_path):
     shown = invoke(*pair, "--html", tmp_path / "page.html")
     assert shown.stdout == ""
