@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.intake.ingest import ledger_frame
+from data_engine.recipe import STEP_ORDER
 from data_engine.step import by_image
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def assemble(
     _caption_leaks(results, findings)
     _overlaps(results, settings, item_names, findings)
     _cosines(results, settings, item_names, findings)
+    _other_packages(results, findings)
     gone = {identity for identity, found in findings.items() if any(f.removes for f in found)}
     _duplicates(results, settings, gone, findings)
     removed: dict[str, int] = defaultdict(int)
@@ -234,6 +236,17 @@ def _duplicates(
         findings[row["id"]].append(
             Finding("dedup_minhash", "duplicate", removes, None, original, row["score"], evidence)
         )
+
+
+def _other_packages(results: Mapping[str, StepResult], findings: _Findings) -> None:
+    """What steps of other packages give as a reason."""
+    for step, result in results.items():
+        if step in STEP_ORDER or not {"id", "reason", "removes"} <= set(result.annotations.columns):
+            continue
+        for row in result.annotations.sort("id").iter_rows(named=True):
+            identity, reason, removes = row.pop("id"), row.pop("reason"), row.pop("removes")
+            if reason:
+                findings[identity].append(Finding(step, str(reason), bool(removes), evidence=row))
 
 
 def _loaded(text: Any) -> dict[str, Any]:

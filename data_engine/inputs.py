@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_engine.recipe import TABLE_ONLY, BenchmarkSettings, Recipe, SourceSettings, without_places
+from data_engine.plugins import READERS, load_plugin, plugin_source
+from data_engine.recipe import TABLE_ONLY, BenchmarkSettings, Recipe, SourceSettings, step_code, without_places
 from data_engine.sources import benchmarks as benchmark_reader
 from data_engine.sources import deepscaler as deepscaler_reader
 from data_engine.sources import virl39k as virl39k_reader
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from shared.progress import Progress
     from shared.store import Store
 
+_OURS = {"virl39k": virl39k_reader, "deepscaler": deepscaler_reader, "benchmark": benchmark_reader}
 _FILES = {"reference"}
 """Settings that name other files: their contents count."""
 _PROMPTS = ("prompt", "prompts", "system_prompt", "question_prompt")
@@ -58,7 +60,10 @@ class Inputs:
                 name: _named(without_places(self.recipe.benchmarks[name]), source)
                 for name, source in self.benchmarks.items()
             },
-            "steps": {name: step_identity(settings, self.recipe.prompts) for name, settings in self.recipe.steps()},
+            "steps": {
+                name: step_identity(settings, self.recipe.prompts) | step_code(name)
+                for name, settings in self.recipe.steps()
+            },
             "assemble": without_places(self.recipe.assemble),
             "shards": without_places(self.recipe.shards),
         }
@@ -125,7 +130,9 @@ def _content(path: str) -> str:
 
 def _named(values: dict[str, Any], source: Source) -> dict[str, Any]:
     out = {**values, "location": source.location, "revision": source.revision}
-    for key in ("name", "columns"):  # what most recipes leave empty is no part of their identity
+    if values.get("reader") not in {None, "table", *_OURS}:
+        out["plugin"] = load_plugin(READERS, values["reader"]).identity()
+    for key in ("name", "columns", "options"):  # what most recipes leave empty is no part of their identity
         if not out.get(key) or source.location == "mini":
             out.pop(key, None)
     if values.get("reader") != "table":
@@ -159,10 +166,12 @@ def open_source(recipe: str, settings: SourceSettings) -> Source:
         table = open_table(settings, what)
         table.name = checked_name(settings.name) if settings.name else table.name
         return table
+    if settings.reader not in _OURS:
+        opened: Source = plugin_source(settings.reader, settings, what)
+        checked_name(opened.name)
+        return opened
     columns = {role: str(column) for role, column in settings.columns.items()}
-    reader = {"virl39k": virl39k_reader, "deepscaler": deepscaler_reader, "benchmark": benchmark_reader}[
-        settings.reader
-    ]
+    reader: Any = _OURS[settings.reader]
     place = find_place(settings.location, settings.revision, settings.files or reader.HUB_PATTERNS, what=what)
     source: Source
     if settings.reader == "virl39k":

@@ -2,9 +2,9 @@
 
 Input: a recipe's name (a file in `data_engine/recipes`) or the path of a user's own file, a profile, and overrides of
 the command line. Output: a resolved `Recipe`. Which steps run is said by which `[steps.NAME]` tables stand in the
-file; they run in the order of `STEP_ORDER`, whatever their order in the file.
-Not covered: opening sources and models
-(build).
+file; they run in the order of `STEP_ORDER`, whatever their order in the file, and after them those of other packages
+(`data_engine.plugins`).
+Not covered: opening sources and models (build).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
+from data_engine.plugins import READERS, STEPS, plugin_names, plugin_step
 from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.mini import MiniSettings
 from shared.config import NO_IDENTITY, Strict, beside, build_model, merge, parse_override, read_toml
@@ -37,6 +38,7 @@ STEP_ORDER = (
     "rate_difficulty",
 )
 _FOLDER = Path(__file__).parent / "recipes"
+_READERS = ("virl39k", "deepscaler", "benchmark", "table")
 
 
 TABLE_ONLY = ("config", "split", "answers", "pictures")
@@ -46,8 +48,8 @@ TABLE_ONLY = ("config", "split", "answers", "pictures")
 class SourceSettings(Strict):
     """Where rows come from."""
 
-    reader: Literal["virl39k", "deepscaler", "benchmark", "table"] = Field(
-        description="Which reader knows the records."
+    reader: str = Field(
+        description="Which reader knows the records: virl39k, deepscaler, benchmark, table, or one of another package."
     )
     location: str = Field(description="Hub id, folder, file, or 'mini' for the project's own small set.")
     revision: str = Field(
@@ -76,6 +78,7 @@ class SourceSettings(Strict):
         default="guess", description="How a number beside options is meant: as it stands, or its place from 0 or 1."
     )
     pictures: str = Field(default="", description="Folder below the location that pictures' names start from.")
+    options: dict[str, Any] = Field(default={}, description="What a reader of another package is told besides.")
 
 
 class BenchmarkSettings(Strict):
@@ -118,18 +121,27 @@ class ShardSettings(Strict):
 
 @cache
 def step_module(name: str) -> Any:
-    """Return the module of a step; its `Settings` and `run` are all that is used."""
-    return importlib.import_module(f"data_engine.steps.{name}")
+    """Return the module of a step, ours or another package's; its `Settings` and `run` are all that is used."""
+    return importlib.import_module(f"data_engine.steps.{name}") if name in STEP_ORDER else plugin_step(name)
+
+
+def step_code(name: str) -> dict[str, Any]:
+    """What stands for the code of another package's step in a recipe's identity; empty for ours."""
+    return {} if name in STEP_ORDER else {"plugin": step_module(name).plugin.identity()}
 
 
 @cache
-def _steps_model() -> type[Strict]:
-    fields: dict[str, Any] = {
+def _steps_model(named: tuple[str, ...] = ()) -> type[Strict]:
+    """Model of the table `steps`, with those of the steps `named` that other packages bring."""
+    brought = plugin_names(STEPS) if set(named) - set(STEP_ORDER) else ()
+    loaded = [*STEP_ORDER, *(name for name in brought if name in named)]
+    others: dict[str, Any] = {name: (None, None) for name in brought if name not in loaded}
+    fields: dict[str, Any] = others | {
         name: (
             step_module(name).Settings | None,
             Field(default=None, description=f"Settings of {name}; absent: not run."),
         )
-        for name in STEP_ORDER
+        for name in loaded
     }
     return pydantic.create_model("Steps", __base__=Strict, **fields)
 
@@ -181,7 +193,8 @@ class Recipe(Strict):
 
     def steps(self) -> list[tuple[str, Any]]:
         """Return the steps that run with their settings, in order."""
-        chosen = [(name, getattr(self.settings.steps, name, None)) for name in STEP_ORDER]
+        others = sorted(set(type(self.settings.steps).model_fields) - set(STEP_ORDER))
+        chosen = [(name, getattr(self.settings.steps, name, None)) for name in (*STEP_ORDER, *others)]
         return [(name, settings) for name, settings in chosen if settings is not None]
 
     def as_json(self) -> dict[str, Any]:
@@ -232,10 +245,17 @@ def load_recipe(
     profiles = table.get("profile", {})
     if isinstance(profiles, dict) and isinstance(profiles.get(profile, {}), dict):
         table["profile"] = {**profiles, profile: merge(profiles.get(profile, {}), changes)}
-    model = pydantic.create_model("Recipe", __base__=_RecipeBase, steps=(_steps_model(), _steps_model()()))
+    tables = (table.get("steps"), changes.get("steps"), *(one.get("steps") for one in _tables(profiles)))
+    steps = _steps_model(tuple(sorted({name for one in _tables(tables) for name in one} - set(STEP_ORDER))))
+    model = pydantic.create_model("Recipe", __base__=_RecipeBase, steps=(steps, steps()))
     settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
     _check(settings, file.name)
     return Recipe(name=checked_name(name or file.stem), profile=profile, settings=settings)
+
+
+def _tables(values: Any) -> list[dict[str, Any]]:
+    """The tables among values of a file that is not checked yet."""
+    return [one for one in (values.values() if isinstance(values, dict) else values) if isinstance(one, dict)]
 
 
 _PLACES = frozenset({"location", "model", "prompt", "reference", "prompts"})
@@ -305,9 +325,10 @@ def _settled(settings: Any) -> Any:
 def _check(settings: Any, file: str) -> None:
     source: SourceSettings = settings.source
     set_folder(settings.prompts)
+    _check_reader(source, file)
     if source.reader == "benchmark" and not source.benchmark:
         raise UsageError(f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(BENCHMARKS)}")
-    if source.reader != "table" and any(not isinstance(column, str) for column in source.columns.values()):
+    if source.reader in _READERS[:3] and any(not isinstance(column, str) for column in source.columns.values()):
         raise UsageError(f"recipe {file}: reader {source.reader} takes one column a role", 'Take reader = "table"')
     if source.location == "mini" and source.reader == "table":
         raise UsageError(
@@ -324,6 +345,21 @@ def _check(settings: Any, file: str) -> None:
     if needs and not settings.benchmarks:
         raise UsageError(f"recipe {file}: {needs[0]} has no benchmark to compare with", "Add [benchmarks.NAME]")
     _check_captions(settings.steps, settings.prompts, file)
+
+
+def _check_reader(source: SourceSettings, file: str) -> None:
+    """Refuse a reader that nobody brings, and what only one of another package takes."""
+    if source.reader in _READERS:
+        if source.options:
+            raise UsageError(f"recipe {file}: reader {source.reader} takes no source.options", "Leave them out")
+        return
+    known = plugin_names(READERS)
+    if source.reader not in known:
+        raise UsageError(
+            f"recipe {file}: no reader {source.reader!r}", did_you_mean(source.reader, (*_READERS, *known))
+        )
+    if source.location == "mini":
+        raise UsageError(f"recipe {file}: no mini set stands for reader {source.reader}", "Name a place")
 
 
 def _check_captions(steps: Any, prompts: str, file: str) -> None:

@@ -59,6 +59,7 @@ class StepContext:
         benchmarks: Benchmarks to compare with, in recipe order; empty for steps that need none.
         results: Results of the steps that ran before, by step name (captions read the types from here).
         prompts: The prompt set that models are asked with: `bundled`, `full` or a folder.
+        plugin: Of a step of another package: its name, package, version and code; empty for ours.
 
     """
 
@@ -72,6 +73,7 @@ class StepContext:
     benchmarks: Sequence[BenchmarkItems] = ()
     results: Mapping[str, StepResult] = field(default_factory=dict)
     prompts: str = "bundled"
+    plugin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class StepResult:
     """What a step found.
 
     Attributes:
-        annotations: One narrow frame keyed by `id` or `image_hash`; columns as the step's docstring states.
+        annotations: One narrow frame keyed by `id` or `image_hash`; columns as the step's docstring states. Where a
+            step of another package has `id`, `reason` (text, empty for none) and `removes` (truth), `assemble` removes
+            the row, or notes it, for this reason.
         computed: Cells computed now.
         reused: Cells found in the annotation store.
         seconds: Wall-clock time of the step.
@@ -98,6 +102,74 @@ class StepResult:
     failures: pl.DataFrame | None = None
     warnings: Sequence[str] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def judge_rows(
+    context: StepContext,
+    judge: Callable[[Mapping[str, Any], Any], Mapping[str, Any]],
+    values: Mapping[str, str],
+    settings: Any,
+    reads: Sequence[str] = ("question", "answer", "choices"),
+) -> StepResult:
+    """A whole step of another package: one function of one row, its findings stored and found again.
+
+    Args:
+        context: What the step was given.
+        judge: Called as `judge(row, settings)` on the runner's workers, once for equal rows; a function of a module.
+        values: Columns that it returns: name -> Arrow's name of the type (`string`, `int64`, `double`, `bool`).
+        settings: The step's settings; others judge anew.
+        reads: Columns of the row that it is shown; rows that are equal in them are one to it.
+
+    Raises:
+        InfiMmrError: it raised; names the row.
+
+    """
+    from functools import partial
+
+    import polars as pl
+    import pyarrow as pa
+
+    from data_engine.annotations import AnnotationTable
+    from shared.fingerprint import fingerprint
+
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in values.items()])
+    about = {**context.plugin, "settings": settings.model_dump(mode="json"), "reads": list(reads)}
+    table = AnnotationTable(context.store, context.plugin["step"], fingerprint(about), values=schema, about=about)
+    rows = context.rows.select(list(dict.fromkeys(("id", *reads))))
+    keys = [fingerprint(list(row)) for row in rows.select(reads).iter_rows()]
+    first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
+    missing = table.missing(keys)
+    task = context.progress.task(context.plugin["step"], len(missing), unit="rows", known=len(first) - len(missing))
+    frame = rows[[first[key] for key in missing]].with_columns(pl.Series("key", missing, dtype=pl.String))
+    batches = (frame.slice(start, _JUDGED).to_arrow() for start in range(0, frame.height, _JUDGED))
+    work = partial(_judged, judge=judge, settings=settings, reads=tuple(reads), schema=schema)
+    for found in context.runner.map_batches(work, batches, task=task):
+        table.append_table(found)
+    task.done()
+    cells = pl.DataFrame(table.columns(keys))
+    joined = pl.DataFrame({"id": rows["id"], "key": keys}, schema={"id": pl.String, "key": pl.String})
+    annotations = joined.join(cells, on="key", how="left", maintain_order="left").drop("key")
+    return StepResult(annotations, computed=len(missing), reused=len(first) - len(missing))
+
+
+_JUDGED = 512
+"""Rows of one batch."""
+
+
+def _judged(
+    batch: Any, *, judge: Callable[..., Mapping[str, Any]], settings: Any, reads: Sequence[str], schema: Any
+) -> Any:
+    import pyarrow as pa
+
+    from shared.errors import InfiMmrError
+
+    found = []
+    for row in batch.to_pylist():
+        try:
+            found.append({"key": row["key"], **judge({name: row[name] for name in reads}, settings)})
+        except Exception as error:
+            raise InfiMmrError(f"row {row['id']}: {type(error).__name__}: {error}", "Mend that step") from error
+    return pa.Table.from_pylist(found, schema=pa.schema([("key", pa.string()), *schema]))
 
 
 def image_hashes_of(rows: pl.DataFrame) -> list[str]:

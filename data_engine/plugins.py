@@ -1,0 +1,175 @@
+"""Readers and steps that packages beside this one bring, by entry points.
+
+    [project.entry-points."infi_mmr.readers"]
+    charts = "my_charts.reader:open_source"     # (settings: SourceSettings, what: str) -> Source
+    [project.entry-points."infi_mmr.steps"]
+    count_words = "my_charts.count_words"       # a module: Settings, run(context, settings) -> StepResult
+
+A recipe names them as it names ours (`reader = "charts"`, `[steps.count_words]`). Nothing is looked for unless a recipe
+names what is not ours, and only what it names is loaded. The package's name, version and the hash of its code are part
+of what a build is, and of the keys of cells that `data_engine.step.judge_rows` stores: another version judges anew.
+Not covered: trust. A package runs with the rights of whoever installed it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from shared.config import Strict
+from shared.errors import InfiMmrError
+from shared.fingerprint import bytes_hash, fingerprint
+
+READERS, STEPS = "infi_mmr.readers", "infi_mmr.steps"
+_SOURCE = ("name", "location", "revision", "licence", "taken", "rows", "fingerprint", "count")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What an entry point names, loaded."""
+
+    name: str
+    package: str
+    version: str
+    code: str
+    """Hash over the Python files of its package."""
+    value: Any
+
+    @property
+    def words(self) -> str:
+        """How messages call where it comes from."""
+        return f"package {self.package} {self.version}"
+
+    def identity(self) -> dict[str, str]:
+        """What stands for it in manifests and keys."""
+        return {"package": self.package, "version": self.version, "code": self.code}
+
+
+def plugin_names(group: str) -> tuple[str, ...]:
+    """Names that installed packages bring, sorted; nothing is imported."""
+    return tuple(sorted({entry.name for entry in metadata.entry_points(group=group)}))
+
+
+@cache
+def load_plugin(group: str, name: str) -> Plugin:
+    """Import what is named.
+
+    Raises:
+        InfiMmrError: no package brings it, two do, or it cannot be imported; names the package.
+
+    """
+    what = f"{group.rpartition('.')[2].removesuffix('s')} {name}"
+    entries = list(metadata.entry_points(group=group, name=name))
+    owners = sorted({entry.dist.name for entry in entries if entry.dist is not None})
+    if not entries:
+        raise InfiMmrError(f"no installed package brings {what}", "Install the one that does")
+    if len(owners) > 1:
+        raise InfiMmrError(f"{what} is brought by {' and '.join(owners)}", "Uninstall one of them")
+    entry, owner = entries[0], entries[0].dist
+    package, version = (owner.name, owner.version) if owner is not None else ("?", "?")
+    try:
+        value = entry.load()
+    except (Exception, SystemExit) as error:
+        raise InfiMmrError(
+            f"{what} of package {package} {version} cannot be loaded ({type(error).__name__}: {error})",
+            "Mend or update that package",
+        ) from error
+    return Plugin(name, package, version, _code_hash(entry.module), value)
+
+
+def _code_hash(module: str) -> str:
+    """Hash over the Python files of the package that a module belongs to, or of the single file that it is."""
+    top = sys.modules[module.partition(".")[0]]
+    folders = [Path(place) for place in getattr(top, "__path__", ())]
+    files = [(folder, file) for folder in folders for file in sorted(folder.rglob("*.py"))]
+    if not folders and top.__file__:
+        files = [(Path(top.__file__).parent, Path(top.__file__))]
+    return fingerprint([[str(file.relative_to(folder)), bytes_hash(file.read_bytes())] for folder, file in files])
+
+
+@dataclass(frozen=True)
+class PluginStep:
+    """A step of another package, used as the modules of ours are."""
+
+    plugin: Plugin
+    Settings: type[Strict]
+
+    def run(self, context: Any, settings: Any) -> Any:
+        """Run it; what it raises becomes one line with its name.
+
+        Raises:
+            InfiMmrError: it failed, or returned no `StepResult`.
+
+        """
+        identity = {"step": self.plugin.name, **self.plugin.identity()}
+        with_rows = f"step {self.plugin.name} of {self.plugin.words}"
+        result = _told(with_rows, lambda: self.plugin.value.run(replace(context, plugin=identity), settings))
+        if not hasattr(result, "annotations"):
+            raise InfiMmrError(f"{with_rows} returned no StepResult", "Mend or update that package")
+        return result
+
+
+@cache
+def plugin_step(name: str) -> PluginStep:
+    """The step `name` of another package.
+
+    Raises:
+        InfiMmrError: none brings it, it cannot be loaded, or it is no step.
+
+    """
+    plugin = load_plugin(STEPS, name)
+    settings = getattr(plugin.value, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, Strict) and callable(getattr(plugin.value, "run", 0))):
+        raise InfiMmrError(
+            f"step {name} of {plugin.words} has no Settings (a shared.config.Strict) and run(context, settings)",
+            "Mend or update that package",
+        )
+    return PluginStep(plugin, settings)
+
+
+def plugin_source(name: str, settings: Any, what: str) -> Any:
+    """The source that a reader of another package opens.
+
+    Raises:
+        InfiMmrError: none brings it, it cannot be loaded, it failed, or what it returned is no `Source`.
+
+    """
+    plugin = load_plugin(READERS, name)
+    where = f"reader {name} of {plugin.words}"
+    source = _told(where, lambda: plugin.value(settings, what))
+    if absent := [part for part in _SOURCE if not hasattr(source, part)]:
+        raise InfiMmrError(f"{where} returned a source without {', '.join(absent)}", "Mend or update that package")
+    return _PluginSource(source, where)
+
+
+class _PluginSource:
+    """A source of another package; what its rows raise becomes one line with its name."""
+
+    def __init__(self, source: Any, where: str) -> None:
+        self._source, self._where = source, where
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def rows(self) -> Iterator[Any]:
+        """Rows of the source."""
+        records = iter(self._source.rows())
+        done = object()
+        number = 0
+        while (row := _told(f"{self._where}, record {number}", lambda: next(records, done))) is not done:
+            yield row
+            number += 1
+
+
+def _told(what: str, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except InfiMmrError:
+        raise
+    except Exception as error:
+        raise InfiMmrError(f"{what} failed: {type(error).__name__}: {error}", "Mend or update that package") from error

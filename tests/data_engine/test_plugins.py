@@ -1,0 +1,191 @@
+"""A package installed beside ours brings a reader and a step, which recipes name as they name ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.dataset_version import open_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+READER = """
+from pathlib import Path
+from data_engine.sources.base import Rejection, SourceRow
+from data_engine.sources.files import FileSource
+
+def open_source(settings, what):
+    files = list(Path(settings.location).glob("*.sums"))
+    def rows():
+        for file in sorted(files):
+            for number, line in enumerate(file.read_text().splitlines()):
+                left, equals, right = line.partition("=")
+                name = f"{file.stem}-{number}"
+                if equals:
+                    question = f"What is {left.strip()}?" + settings.options.get("end", "")
+                    yield SourceRow(name, question, right.strip(), right)
+                else:
+                    yield Rejection(name, "missing_answer", "no equals sign")
+    return FileSource("sums", settings, files, rows)
+"""
+STEP = '''
+"""Counts the words of questions."""
+from pydantic import Field
+from data_engine.step import judge_rows
+from shared.config import Strict
+
+class Settings(Strict):
+    most: int = Field(default=100, description="Words that a question may have.")
+
+def judge(row, settings):
+    words = len(row["question"].split())
+    return {"words": words, "reason": "too_many_words" if words > settings.most else "", "removes": True}
+
+def run(context, settings):
+    return judge_rows(context, judge, {"words": "int64", "reason": "string", "removes": "bool"}, settings)
+'''
+RECIPE = """
+[source]
+reader = "sums"
+location = "rows"
+licence = "CC0"
+[steps.verify_answers]
+[steps.count_words]
+most = 5
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A folder as pip would leave it, with one distribution, and rows for its reader."""
+    site = tmp_path / "site"
+    info = site / "my_charts-0.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-charts\nVersion: 0.2\n")
+    (info / "entry_points.txt").write_text(
+        "[infi_mmr.readers]\nsums = my_charts.reader:open_source\nbroken = my_charts.broken:open_source\n"
+        "[infi_mmr.steps]\ncount_words = my_charts.count_words\nno_step = my_charts.reader\n"
+    )
+    room = site / "my_charts"
+    room.mkdir()
+    (room / "__init__.py").write_text("")
+    (room / "reader.py").write_text(READER)
+    (room / "count_words.py").write_text(STEP)
+    (room / "broken.py").write_text("import nosuchlibrary\n")
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.sums").write_text("1 + 1 = 2\n1 + 2 + 3 + 4 = 10\nnothing\n1 + 1 = 2\n")
+    return room
+
+
+def run(package, recipe, *words, ok=True):
+    home = package.parents[1]
+    (home / "sums.toml").write_text(recipe)
+    paths = [str(package.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    words = [*words[:1], "./sums.toml", *words[1:], "--profile", "local", "--store", "store"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "data_engine.cli", *words],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode == 0) == ok, ran.stderr
+    assert "Traceback" not in ran.stderr
+    return json.loads(ran.stdout) if ok else ran.stderr.strip().splitlines()[-1]
+
+
+def counts(report):
+    return {step["name"]: (step["computed"], step["reused"]) for step in report["steps"]}
+
+
+def test_a_recipe_builds_with_the_reader_and_the_step_of_another_package(package):
+    assert run(package, RECIPE, "plan", "--json")["steps"][1]["name"] == "count_words"
+    report = run(package, RECIPE, "build", "--json")
+    assert (report["rows"], report["rejected"]) == (2, 2)
+    assert counts(report)["count_words"] == (2, 0)  # equal questions are judged once
+    version = Path(report["path"])
+    manifest = json.loads((version / "manifest.json").read_text())
+    owner = {"package": "my-charts", "version": "0.2"}
+    for place in (manifest["recipe"]["steps"]["count_words"], manifest["recipe"]["source"]):
+        assert owner.items() <= place["plugin"].items()
+    ledger = open_dataset("sums", str(package.parents[1] / "store")).ledger()
+    assert set(ledger.select("step", "rule").rows()) == {
+        ("source", "missing_answer"),
+        ("count_words", "too_many_words"),
+    }
+    again = run(package, RECIPE, "build", "--json")
+    assert again["fingerprint"] == report["fingerprint"]
+
+
+def test_other_settings_judge_anew_and_so_does_other_code_of_the_package(package):
+    first = run(package, RECIPE, "build", "--json")
+    looser = run(package, RECIPE.replace("most = 5", "most = 50"), "build", "--json")
+    assert (looser["rows"], counts(looser)["count_words"]) == (3, (2, 0))
+    code = package / "count_words.py"
+    code.write_text(STEP.replace('len(row["question"].split())', "0"))
+    changed = run(package, RECIPE, "build", "--json")
+    assert (changed["rows"], counts(changed)["count_words"]) == (3, (2, 0))
+    assert changed["fingerprint"] != first["fingerprint"]
+    code.write_text(STEP)
+    assert counts(run(package, RECIPE + "[shards]\nshard_megabytes = 400\n", "build", "--json"))["count_words"] == (
+        0,
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('reader = "sums"', 'reader = "sum"', "recipe sums.toml: no reader 'sum'. Did you mean sums?"),
+        ("count_words]", "count_word]", "unknown key steps.count_word. Did you mean steps.count_words?"),
+        ("most = 5", "mots = 5", "unknown key steps.count_words.mots. Did you mean steps.count_words.most?"),
+        (
+            'reader = "sums"',
+            'reader = "broken"',
+            "reader broken of package my-charts 0.2 cannot be loaded (ModuleNotFoundError: No module named 'nosuchl",
+        ),
+        ("count_words]\nmost = 5", "no_step]", "step no_step of package my-charts 0.2 has no Settings"),
+        ('licence = "CC0"', "options.end = 3", "reader sums of package my-charts 0.2, record 0 failed: TypeError"),
+        ('reader = "sums"', 'reader = "table"\noptions.x = 1', "reader table takes no source.options"),
+        ('location = "rows"', 'location = "none"', "none holds no file of reader sums"),
+    ],
+)
+def test_what_is_wrong_with_a_package_is_told_in_one_line_by_name_where_it_is_used(package, old, new, said):
+    assert said in run(package, RECIPE.replace(old, new), "build", ok=False)
+
+
+def test_a_step_that_fails_for_a_row_names_step_package_and_row(package):
+    (package / "count_words.py").write_text(
+        STEP.replace("    words = len", '    assert "1 + 2" not in row["question"]\n    words = len')
+    )
+    line = run(package, RECIPE, "build", ok=False)
+    assert "recipe sums, count_words: " in line
+    assert "row sums-" in line
+    assert "AssertionError" in line
+    (package / "count_words.py").write_text(
+        STEP.replace("def run(context, settings):", "def run(context, settings):\n    return 1 / 0")
+    )
+    assert "step count_words of package my-charts 0.2 failed: ZeroDivisionError" in run(
+        package, RECIPE, "build", ok=False
+    )
+
+
+def test_a_broken_package_harms_nobody_who_does_not_name_it(package):
+    (package / "__init__.py").write_text("raise RuntimeError('broken')")
+    (package.parents[1] / "rows" / "rows.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    plain = '[source]\nreader = "table"\nlocation = "rows/rows.jsonl"\nlicence = "CC0"\n'
+    assert run(package, plain, "build", "--json")["rows"] == 1
+
+
+def test_two_packages_that_bring_the_same_step_are_both_named(package):
+    other = package.parent / "other-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (other / "entry_points.txt").write_text("[infi_mmr.steps]\ncount_words = my_charts.count_words\n")
+    line = run(package, RECIPE, "build", ok=False)
+    assert "step count_words is brought by my-charts and other. Uninstall one of them" in line
