@@ -69,10 +69,9 @@ def reference_pages() -> dict[str, str]:
             continue
         modules = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
         title = room.replace("/", ".")
-        entries = []
-        for module in modules:
-            members = "false" if module == title else "true"  # a room's own names are told where they are defined
-            entries.append(f"::: {module}\n    options: {{ heading_level: 2, members: {members} }}\n")
+        # A room's own names are told where they are defined.
+        own = {module: ", members: false" if module == title else "" for module in modules}
+        entries = [f"::: {module}\n    options: {{ heading_level: 2{option} }}\n" for module, option in own.items()]
         pages[f"reference/{title}.md"] = f"# {title}\n\n" + "\n".join(entries)
     return pages
 
