@@ -139,8 +139,14 @@ def test_each_package_says_that_it_is_typed():
     assert all((ROOT / package / "py.typed").is_file() for package in ("shared", "data_engine", "trainer"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", ["", "data", "eval"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("data", marks=pytest.mark.nightly),
+        pytest.param("eval", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_bare_environment_with_one_part_does_that_parts_work(workplace, part):
     """Packages come from the cache that the environment of this suite was made from; without uv there is none."""
     if shutil.which("uv") is None or not (ROOT / ".git").exists():
