@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shared.answers import gold_answer
-from shared.answers.words import letters_in
+from shared.answers.parse.words import letters_in
 from shared.images import safe_join
 from shared.placeholders import IMAGE_TAG, PICTURE_MARK
 

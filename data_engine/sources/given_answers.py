@@ -18,7 +18,7 @@ from typing import Any, Literal
 from data_engine.sources.base import plain_answer, unbox
 from data_engine.sources.picture_values import picture_values
 from shared.answers import gold_answer
-from shared.answers.extract import answer_blocks, boxed_contents
+from shared.answers.parse.extract import answer_blocks, boxed_contents
 from shared.benchmark_golds import LETTERS, mend_gold
 
 BEHIND_HASHES = "answer taken from behind ####"

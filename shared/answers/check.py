@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from shared.answers.golds import gold_answer
+from shared.answers.parse.golds import gold_answer
 from shared.answers.grade import answer_kind, grade
-from shared.answers.normalise import normalise
-from shared.answers.outcome import GoldCheck, Verdict
-from shared.answers.pool import GraderPool
-from shared.answers.reading import read
-from shared.answers.words import is_truth_word, letters_in
+from shared.answers.parse.normalise import normalise
+from shared.answers.types import GoldCheck, Verdict
+from shared.answers.symbolic.pool import GraderPool
+from shared.answers.parse.reading import read
+from shared.answers.parse.words import is_truth_word, letters_in
 
 _NUMBER = re.compile(r"(?<![\d.,_])(?<!_\{)\d+(?:\.\d+)?")
 _OPPOSITES = {

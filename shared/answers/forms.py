@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from shared.answers.expression import Node, variables
-from shared.answers.units import Unit
+from shared.answers.parse.expression import Node, variables
+from shared.answers.parse.units import Unit
 
 Piece = tuple[Node | None, bool, Node | None, bool]
 """One interval.

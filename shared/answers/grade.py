@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from shared.answers.choices import grade_choice
-from shared.answers.extract import boxed_contents
-from shared.answers.final import final_answer
-from shared.answers.golds import gold_answer
-from shared.answers.normalise import strip_wrappers
-from shared.answers.outcome import Grade, Verdict
-from shared.answers.plain import (
+from shared.answers.compare.choices import grade_choice
+from shared.answers.parse.extract import boxed_contents
+from shared.answers.parse.final import final_answer
+from shared.answers.parse.golds import gold_answer
+from shared.answers.parse.normalise import strip_wrappers
+from shared.answers.types import Grade, Verdict
+from shared.answers.compare.plain import (
     HAS_CONTENT,
     MAX_TEXT_CHARACTERS,
     Deferred,
@@ -32,8 +32,8 @@ from shared.answers.plain import (
     squash,
     well_formed,
 )
-from shared.answers.pool import GraderPool, Settlement, default_pool
-from shared.answers.several import MOST_ANSWERS, perfect_match, split_answers
+from shared.answers.symbolic.pool import GraderPool, Settlement, default_pool
+from shared.answers.compare.several import MOST_ANSWERS, perfect_match, split_answers
 from shared.code_points import carried
 
 __all__ = ["answer_kind", "grade", "grade_many", "grade_output", "squash"]

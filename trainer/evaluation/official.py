@@ -158,7 +158,7 @@ def olympiadbench(item: Item, output: str) -> bool:
 
 
 def _olympiad_boxes(text: str) -> str:
-    from shared.answers.extract import boxed_contents
+    from shared.answers.parse.extract import boxed_contents
 
     boxes = boxed_contents(text)
     if boxes:

@@ -10,9 +10,9 @@ import pytest
 
 from shared.answers import answer_kind, check_gold, grade
 from shared.answers.check import neighbours
-from shared.answers.compare import compare
+from shared.answers.compare.readings import compare
 from shared.answers.grade import _settle
-from shared.answers.reading import read
+from shared.answers.parse.reading import read
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data is not beside this checkout (../shared/data)")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared.answers import GraderPool, Verdict, grade
-from shared.answers import pool as pool_module
-from shared.answers.symbolic_worker import FailedError, settle
+from shared.answers.symbolic import pool as pool_module
+from shared.answers.symbolic.worker import FailedError, settle
 from trainer.grade import grade_file
 
 INDEPENDENT = Path(__file__).parent / "golden" / "independent.jsonl"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.answers import answer_kind, check_gold, extract_answer, final_answer, gold_answer, grade, grade_output
 from shared.answers.check import neighbours
 from shared.answers.grade import _settle
-from shared.answers.kinds import ANSWER_KINDS
+from shared.answers.types import ANSWER_KINDS
 from trainer.rewards import reward
 
 GOLDEN = Path(__file__).parent / "golden"

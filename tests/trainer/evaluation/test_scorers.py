@@ -2,7 +2,7 @@
 import pytest
 
 from shared.answers import final_answer
-from shared.answers.several import perfect_match, split_answers
+from shared.answers.compare.several import perfect_match, split_answers
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of
 from trainer.evaluation.scoring import score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shared.answers.units import parse_unit
+from shared.answers.parse.units import parse_unit
 
 _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"

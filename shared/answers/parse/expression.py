@@ -14,7 +14,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from shared.answers.tokens import FUNCTIONS, TWO_LETTER_WORDS, NotMathError, Token, number_value
+from shared.answers.parse.tokens import FUNCTIONS, TWO_LETTER_WORDS, NotMathError, Token, number_value
 
 Node = tuple[Any, ...]
 

@@ -13,12 +13,12 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TypeVar
 
-from shared.answers.amounts import same_quantity
-from shared.answers.evaluate import TooHardError, inexact, points, same_expression, same_value, value_of
-from shared.answers.expression import Node, variables
-from shared.answers.forms import Piece, Reading, letters_of, renamed
-from shared.answers.named import by_name, other_name, plain
-from shared.answers.reading import as_interval
+from shared.answers.compare.amounts import same_quantity
+from shared.answers.compare.evaluate import TooHardError, inexact, points, same_expression, same_value, value_of
+from shared.answers.parse.expression import Node, variables
+from shared.answers.types import Piece, Reading, letters_of, renamed
+from shared.answers.compare.named import by_name, other_name, plain
+from shared.answers.parse.reading import as_interval
 
 MAX_UNORDERED = 40
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from shared.answers.outcome import Extracted
+from shared.answers.types import Extracted
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\boxed\s+[^\s{}\\]|\\[\\{}]|[{}]", re.ASCII)
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"

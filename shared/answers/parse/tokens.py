@@ -11,7 +11,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from shared.answers.units import parse_unit
+from shared.answers.parse.units import parse_unit
 
 MAX_TOKENS = 600
 MAX_DIGITS = 2000

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 
-from shared.answers.normalise import normalise
-from shared.answers.outcome import Grade, Verdict
-from shared.answers.plain import decide, grade_plain, squash
-from shared.answers.reading import read
-from shared.answers.words import letter_behind, letters_in
+from shared.answers.parse.normalise import normalise
+from shared.answers.types import Grade, Verdict
+from shared.answers.compare.plain import decide, grade_plain, squash
+from shared.answers.parse.reading import read
+from shared.answers.parse.words import letter_behind, letters_in
 
 _NAMED = re.compile(r"^[^\x00-\x7f]{1,12}:|^[A-Za-z][A-Za-z ]{1,40}:")
 _IS_ANSWER = re.compile("answer|result|option|choice|答案|结果|选", re.IGNORECASE)

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from shared.answers.extract import answer_blocks, answer_region, boxed_contents, extract_answer
-from shared.answers.outcome import Extracted
-from shared.answers.reading import read
-from shared.answers.words import denies, letters_in, truth_of, without_prose
+from shared.answers.parse.extract import answer_blocks, answer_region, boxed_contents, extract_answer
+from shared.answers.types import Extracted
+from shared.answers.parse.reading import read
+from shared.answers.parse.words import denies, letters_in, truth_of, without_prose
 
 LONGEST_BARE_ANSWER = 300
 """An output of one line and at most this many characters, without box or tags, is taken as the answer itself."""

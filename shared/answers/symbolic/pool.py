@@ -3,7 +3,7 @@
 math-verify keeps its own time limits by SIGALRM, which only works in a main thread, and without them `9^{9^{9^9}}`
 never
 returns (facts). So each worker is a process of its own that the parent kills when the deadline has passed; a new one is
-started at once and only that pair is lost. Workers are started as `python -m shared.answers.symbolic_worker`, not
+started at once and only that pair is lost. Workers are started as `python -m shared.answers.symbolic.worker`, not
 forked and not
 through multiprocessing, so they work from threads, asyncio (`asyncio.to_thread`), Ray actors and daemonic processes
 alike.
@@ -54,7 +54,7 @@ class _Worker:
         path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "shared.answers.symbolic_worker", str(memory_bytes)],
+            [sys.executable, "-m", "shared.answers.symbolic.worker", str(memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

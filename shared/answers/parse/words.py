@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from shared.answers.normalise import normalise, normalise_text
+from shared.answers.parse.normalise import normalise, normalise_text
 
 _YES = frozenset(("yes", "true", "是", "对", "正确", "是的", "对的"))
 _NO = frozenset(("no", "false", "否", "错", "错误", "不是", "不对", "不正确"))

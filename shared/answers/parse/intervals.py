@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 
-from shared.answers.evaluate import TooHardError, inexact, value_of
-from shared.answers.expression import Node, contains, variables
-from shared.answers.forms import Piece, Reading
-from shared.answers.tokens import NotMathError
+from shared.answers.compare.evaluate import TooHardError, inexact, value_of
+from shared.answers.parse.expression import Node, contains, variables
+from shared.answers.types import Piece, Reading
+from shared.answers.parse.tokens import NotMathError
 
 
 def is_infinite(node: Node | None) -> bool:

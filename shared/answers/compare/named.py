@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from shared.answers.forms import Reading
+from shared.answers.types import Reading
 
 _GENERIC = frozenset(("answer", "result", "value", "total", "solution", "答案", "结果"))
 """Names that every value may have."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from shared.answers.extract import boxed_contents
-from shared.answers.normalise import normalise, normalise_text
-from shared.answers.reading import read
-from shared.answers.words import letters_in, without_prose
+from shared.answers.parse.extract import boxed_contents
+from shared.answers.parse.normalise import normalise, normalise_text
+from shared.answers.parse.reading import read
+from shared.answers.parse.words import letters_in, without_prose
 
 MOST_WORDS = 14
 """A gold that is no mathematics and has more words than this is a paragraph."""

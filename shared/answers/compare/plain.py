@@ -9,18 +9,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from shared.answers.compare import compare
-from shared.answers.expression import variables
-from shared.answers.forms import Reading
-from shared.answers.golds import gold_answer
-from shared.answers.kinds import kind_family
-from shared.answers.normalise import matching_brace, normalise, strip_wrappers
-from shared.answers.numerals import NUMBER_WORDS
-from shared.answers.outcome import Grade, Verdict
-from shared.answers.reading import MAX_CHARACTERS, read
-from shared.answers.spellings import is_numbered, numbered_parts
-from shared.answers.stated_unit import is_multiplier, with_stated_unit, without_stated_unit
-from shared.answers.words import (
+from shared.answers.compare.readings import compare
+from shared.answers.parse.expression import variables
+from shared.answers.types import Reading
+from shared.answers.parse.golds import gold_answer
+from shared.answers.types import kind_family
+from shared.answers.parse.normalise import matching_brace, normalise, strip_wrappers
+from shared.answers.parse.numerals import NUMBER_WORDS
+from shared.answers.types import Grade, Verdict
+from shared.answers.parse.reading import MAX_CHARACTERS, read
+from shared.answers.parse.spellings import is_numbered, numbered_parts
+from shared.answers.parse.stated_unit import is_multiplier, with_stated_unit, without_stated_unit
+from shared.answers.parse.words import (
     denies,
     is_nothing,
     is_truth_word,
