@@ -38,7 +38,7 @@ def ours() -> tuple[Verifier, Verifier]:
     """This project's grader on answers and on whole outputs."""
     from shared.answers import grade, grade_output
 
-    return lambda pred, gold: grade(pred, gold).correct, lambda output, gold: grade_output(output, gold).correct
+    return lambda pred, gold: grade(gold, pred).correct, lambda output, gold: grade_output(gold, output).correct
 
 
 def math_verify_alone() -> tuple[Verifier, Verifier]:
@@ -177,7 +177,7 @@ def layer_shares(work: list[tuple[str, str]]) -> dict[str, float]:
     """Which layer of this grader settles the rollouts."""
     from shared.answers import grade_output
 
-    counts = Counter(grade_output(output, gold).layer for output, gold in work)
+    counts = Counter(grade_output(gold, output).layer for output, gold in work)
     return {layer: round(n / len(work), 4) for layer, n in counts.most_common()}
 
 
@@ -244,7 +244,7 @@ def cold(count: int) -> dict[str, Any]:
     default_pool().warm_up()
     forget()
     before, started = cpu_seconds(), time.perf_counter()
-    grades = grade_many((extract_answer(output).answer or "", gold) for output, gold in work)
+    grades = grade_many((gold, extract_answer(output).answer or "") for output, gold in work)
     wall, here = time.perf_counter() - started, cpu_seconds() - before
     layers = Counter(g.layer for g in grades)
     return {
@@ -275,7 +275,7 @@ def virl_layers() -> dict[str, Any]:
 
     table = virl_golds()
     itself = grade_many((gold, gold) for gold, _ in table)
-    pairs = [(wrong, gold) for gold, _ in table for wrong in neighbours(gold, answer_kind(gold)).values()]
+    pairs = [(gold, wrong) for gold, _ in table for wrong in neighbours(gold, answer_kind(gold)).values()]
     other = grade_many(pairs)
     counts = Counter(g.layer for g in other)
     return {

@@ -89,7 +89,7 @@ def _grade(row: dict[str, Any]) -> bool:
 
     label = json.loads(row["label"])
     options = {name: label[name] for name in _OPTIONS if label.get(name) is not None}
-    return bool(grade_output(row["output"], label["gold"], **options).correct)
+    return bool(grade_output(label["gold"], row["output"], **options).correct)
 
 
 @functools.cache

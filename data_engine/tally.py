@@ -65,7 +65,7 @@ class Tally:
             removed["duplicate_id"] += 1
         for group in _same(problems, kept):
             answers = list(dict.fromkeys(golds[place].as_py() for place in group))
-            if len(answers) > 1 and not all(grade(other, answers[0]).correct for other in answers[1:]):
+            if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
                 kept[group] = False
                 removed["conflicting_answers"] += len(group)
         rows = int(kept.sum())

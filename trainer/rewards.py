@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.answers import Grade, Verdict, extract_answer, grade_output, options_of
+from shared.answers import Extracted, Grade, Verdict, extract_answer, final_answer, grade_output, options_of
+from shared.code_points import carried
 
 MAX_OUTPUT_CHARACTERS = 1_000_000
 """An output beyond this many characters has no valid format: no policy of this project generates that much."""
@@ -69,8 +70,8 @@ class RewardParts:
     failure: str
 
 
-def format_failure(output: str) -> str:  # noqa: PLR0911
-    """Why an output breaks the format rule, as one word; empty when it holds."""
+def format_failure(output: str, found: Extracted | None = None) -> str:  # noqa: PLR0911
+    """Why an output breaks the format rule, as one word; empty when it holds. `found`: what `extract_answer` found."""
     if len(output) > MAX_OUTPUT_CHARACTERS:
         return "output_too_long"
     text = output.strip()
@@ -83,7 +84,7 @@ def format_failure(output: str) -> str:  # noqa: PLR0911
         return "empty_thinking"
     if not rest.strip():
         return "empty_answer_part"
-    found = extract_answer(text)
+    found = found or extract_answer(text)
     if found.answer is None:
         return "no_final_answer"
     if len(found.contents) > 1 or found.answer_tags > 1 or rest.count("<answer>") > 1:
@@ -100,10 +101,11 @@ def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None 
     kind = "text"
     try:
         kind = str(label.get("kind") or "text")
-        failure = format_failure(output)
+        found = extract_answer(carried(output[: MAX_OUTPUT_CHARACTERS + 1]))
+        failure = format_failure(output, found)
         if failure and failure != SEVERAL:
             return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
-        graded = grade_output(output, str(label.get("gold") or ""), **options_of(label))
+        graded = grade_output(str(label.get("gold") or ""), final_answer(output, found), **options_of(label))
         if failure and not graded.correct:  # the boxes of the parts of one answer are one final answer
             return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
     except Exception as error:  # noqa: BLE001  the trainer swallows exceptions and turns them into no reward at all (facts)

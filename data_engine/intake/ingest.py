@@ -371,7 +371,7 @@ def _without_conflicts(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]]
 def _all_equal(answers: list[str], choices: list[str]) -> bool:
     from shared.answers import grade
 
-    return all(grade(other, answers[0], choices=choices or None).correct for other in answers[1:])
+    return all(grade(answers[0], other, choices=choices or None).correct for other in answers[1:])
 
 
 def rows_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -172,7 +172,7 @@ def _several(values: list[Any], choices: Sequence[str], form: Form) -> Given:
 def _one_value(answers: Sequence[str]) -> bool:
     from shared.answers import grade
 
-    return all(grade(other, answers[0]).correct for other in answers[1:])
+    return all(grade(answers[0], other).correct for other in answers[1:])
 
 
 def guess_form(pairs: Sequence[tuple[Any, int]]) -> tuple[Form, str]:

@@ -6,14 +6,14 @@ Importing this package loads neither torch, ray, sympy nor math-verify.
 """
 
 from shared.answers.check import check_gold, neighbours, perturb
+from shared.answers.grade import grade, grade_many, grade_output
+from shared.answers.labels import label_of, options_of
+from shared.answers.parse.answer import answer_kind
 from shared.answers.parse.extract import extract_answer, split_thinking
 from shared.answers.parse.final import final_answer
-from shared.answers.parse.golds import GoldAnswer, gold_answer
-from shared.answers.grade import answer_kind, grade, grade_many, grade_output
-from shared.answers.types import ANSWER_KINDS, kind_family
-from shared.answers.labels import label_of, options_of
-from shared.answers.types import Extracted, GoldCheck, Grade, Verdict
+from shared.answers.parse.golds import gold_answer
 from shared.answers.symbolic.pool import GraderPool, default_pool
+from shared.answers.types import ANSWER_KINDS, Extracted, GoldAnswer, GoldCheck, Grade, Verdict, kind_family
 
 __all__ = [
     "ANSWER_KINDS",

@@ -9,13 +9,14 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
+from shared.answers.grade import grade
+from shared.answers.parse.answer import answer_kind
 from shared.answers.parse.golds import gold_answer
-from shared.answers.grade import answer_kind, grade
 from shared.answers.parse.normalise import normalise
-from shared.answers.types import GoldCheck, Verdict
-from shared.answers.symbolic.pool import GraderPool
 from shared.answers.parse.reading import read
 from shared.answers.parse.words import is_truth_word, letters_in
+from shared.answers.symbolic.pool import GraderPool
+from shared.answers.types import GoldCheck, Verdict
 
 _NUMBER = re.compile(r"(?<![\d.,_])(?<!_\{)\d+(?:\.\d+)?")
 _OPPOSITES = {
@@ -120,7 +121,7 @@ def check_gold(
     itself = judged(gold, gold)
     if itself.verdict is Verdict.UNPARSABLE_GOLD:
         return GoldCheck("unverifiable", "empty_or_malformed", known, "", self_accepts=False, refuses_neighbour=False)
-    neighbour = judged(perturb(gold, known, choices), gold)
+    neighbour = judged(gold, perturb(gold, known, choices))
     reading = read(gold)
     parsed = normalise(gold) if reading is None else f"{reading.form}:{normalise(gold)}"
     reason = ""

@@ -16,27 +16,17 @@ from functools import partial
 from typing import Any
 
 from shared.answers.compare.choices import grade_choice
+from shared.answers.compare.plain import grade_plain
+from shared.answers.compare.several import MOST_ANSWERS, perfect_match, split_answers
+from shared.answers.labels import options_of
+from shared.answers.parse.answer import HAS_CONTENT, MAX_TEXT_CHARACTERS, Answer, answer_kind, well_formed
 from shared.answers.parse.extract import boxed_contents
 from shared.answers.parse.final import final_answer
 from shared.answers.parse.golds import gold_answer
 from shared.answers.parse.normalise import strip_wrappers
-from shared.answers.types import Grade, Verdict
-from shared.answers.compare.plain import (
-    HAS_CONTENT,
-    MAX_TEXT_CHARACTERS,
-    Deferred,
-    Pending,
-    State,
-    answer_kind,
-    grade_plain,
-    squash,
-    well_formed,
-)
-from shared.answers.symbolic.pool import GraderPool, Settlement, default_pool
-from shared.answers.compare.several import MOST_ANSWERS, perfect_match, split_answers
+from shared.answers.symbolic.pool import GraderPool, default_pool
+from shared.answers.types import Deferred, Extracted, Grade, Pending, Settlement, State, Verdict
 from shared.code_points import carried
-
-__all__ = ["answer_kind", "grade", "grade_many", "grade_output", "squash"]
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 """Deadline of one pair in the symbolic layer, waiting for a worker included."""
@@ -45,13 +35,10 @@ PAIRS_PER_WORKER = 32
 """Symbolic pairs for which another worker is loaded: loading takes the CPU time of some 700 pairs (facts), but a pair
 may also take all of its deadline, and then a second worker saves as much wall time."""
 
-_OPTIONS = ("kind", "choices", "tolerance", "unit", "several")
-"""What a dataset may know of a gold, as `grade` takes it."""
-
 
 def grade(
-    pred: str,
     gold: str,
+    pred: str,
     *,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     processor_seconds: float = 0.0,
@@ -67,41 +54,40 @@ def grade(
     (`GraderPool.compare`). Never raises on strings; see `Grade` for what comes back.
     """
     ask = partial(_asked, pool=pool, timeout_seconds=timeout_seconds, processor_seconds=processor_seconds)
-    return _resolved(_settle(pred, gold, **options), ask)
+    return _resolved(_settle(gold, pred, **options), ask)
 
 
 def grade_output(
-    output: str,
     gold: str,
+    output: str | Extracted,
     *,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     pool: GraderPool | None = None,
     **options: Any,
 ) -> Grade:
-    """What a whole model output is worth: its final answer (`final_answer`) graded; options as in `grade`.
+    """What a whole model output, or what `final_answer` found in it, is worth; options as in `grade`.
 
     An output that answers in several ways is right only if none of them is wrong. Several different boxes are right
     where each is, or where they are the gold's several answers together.
     """
     ask = partial(_asked, pool=pool, timeout_seconds=timeout_seconds, processor_seconds=0.0)
-    return _resolved(_settle_output(output, gold, **options), ask)
+    return _resolved(_settle_output(gold, output, **options), ask)
 
 
 def grade_many(pairs: Iterable[Mapping[str, Any] | Sequence[str]], pool: GraderPool | None = None) -> list[Grade]:
-    """Grade pairs, each `(pred, gold)` or a mapping with `gold`, options of `grade`, and `pred` or a whole `output`.
+    """Grade pairs, each `(gold, pred)` or a mapping with `gold`, options of `grade`, and `pred` or `output`.
 
     Symbolic pairs run in parallel. The workers load (some seconds each, once per process) beside the pairs that need
     none, as many as the symbolic pairs are worth, and no pair's deadline pays for it.
     """
-    rows: list[Mapping[str, Any]] = [p if isinstance(p, Mapping) else {"pred": p[0], "gold": p[1]} for p in pairs]
+    rows: list[Mapping[str, Any]] = [p if isinstance(p, Mapping) else {"gold": p[0], "pred": p[1]} for p in pairs]
     workers = pool or default_pool()
     first: list[State] = []
     with ThreadPoolExecutor(1) as loading:
         pending = 0
         for row in rows:
-            options = {name: row[name] for name in _OPTIONS if row.get(name) is not None}
             settle = _settle_output if "output" in row else _settle
-            first.append(settle(row["output"] if "output" in row else row["pred"], row["gold"], **options))
+            first.append(settle(row["gold"], row["output"] if "output" in row else row["pred"], **options_of(row)))
             before, pending = pending, pending + _pending_in(first[-1])
             for _ in range(before // PAIRS_PER_WORKER, -(-pending // PAIRS_PER_WORKER)):
                 loading.submit(workers.warm_up, workers=min(workers.workers, -(-pending // PAIRS_PER_WORKER)))
@@ -156,8 +142,8 @@ def _finish(pending: Pending, settled: Settlement) -> Grade:
 
 
 def _settle(
-    pred: str,
     gold: str,
+    pred: str,
     kind: str | None = None,
     choices: Sequence[str] | None = None,
     *,
@@ -174,24 +160,28 @@ def _settle(
     known = kind or answer_kind(gold, choices)
     if isinstance(pred, str) and "box" in pred and len(pred) <= MAX_TEXT_CHARACTERS and boxed_contents(pred):
         options = {"tolerance": tolerance, "unit": unit, "several": several}
-        return _settle_output(pred, gold, kind=known, choices=choices, **options)  # a sentence around a box
+        return _settle_output(gold, pred, kind=known, choices=choices, **options)  # a sentence around a box
     if not isinstance(pred, str) or len(pred) > MAX_TEXT_CHARACTERS or not HAS_CONTENT.search(strip_wrappers(pred)):
         return Grade(Verdict.UNPARSABLE_ANSWER, known, "none", type_match=False, exact=False)
+    mine, theirs = Answer(gold), Answer(pred)
     if choices or known == "choice":
-        settled = grade_choice(pred, gold, known, choices)
+        settled = grade_choice(mine, theirs, known, choices)
         if settled is not None:
             return settled
-    whole = grade_plain(pred, gold, known, tolerance, unit)
-    return _part_by_part(whole, pred, gold, known, tolerance) if several else whole
+    whole = grade_plain(mine, theirs, known, tolerance, unit)
+    return _part_by_part(whole, gold, pred, known, tolerance) if several else whole
 
 
-def _part_by_part(whole: State, pred: str, gold: str, kind: str, tolerance: float | None) -> State:
+def _part_by_part(whole: State, gold: str, pred: str, kind: str, tolerance: float | None) -> State:
     """Several answers in any order: as a whole, or each part matched with one of the gold's, none missing or extra."""
     parts, golds = split_answers(pred), split_answers(gold)
     if len(parts) != len(golds) or not 1 < len(golds) <= MOST_ANSWERS:
         return whole
     size = len(golds)
-    each = tuple(grade_plain(part, one, answer_kind(one), tolerance, None) for part in parts for one in golds)
+    sides = [Answer(one) for one in golds]
+    each = tuple(
+        grade_plain(one, part, answer_kind(one.text), tolerance, None) for part in map(Answer, parts) for one in sides
+    )
 
     def decided(grades: list[Grade]) -> Grade:
         first, fits = grades[0], [grade.correct for grade in grades[1:]]
@@ -202,18 +192,18 @@ def _part_by_part(whole: State, pred: str, gold: str, kind: str, tolerance: floa
     return Deferred((whole, *each), decided)
 
 
-def _settle_output(output: str, gold: str, **options: Any) -> State:
+def _settle_output(gold: str, output: str | Extracted, **options: Any) -> State:
     """All layers of this process for one output."""
-    found = final_answer(carried(output)) if isinstance(output, str) else None
-    if found is None or found.answer is None:
+    found = final_answer(output) if isinstance(output, str) else output
+    if not isinstance(found, Extracted) or found.answer is None:
         kind = options.get("kind") or answer_kind(gold, options.get("choices")) if isinstance(gold, str) else "text"
         return Grade(Verdict.UNPARSABLE_ANSWER, kind, "none", type_match=False, exact=False)
     if len(found.contents) == 1 and not found.others:
-        return _settle(found.contents[0], gold, **options)
+        return _settle(gold, found.contents[0], **options)
     together = [", ".join(found.contents)] if len(found.contents) > 1 else []
     texts = (*found.contents, *together, *found.others)
     decided = partial(_without_contradiction, len(found.contents), len(together))
-    return Deferred(tuple(_settle(text, gold, **options) for text in texts), decided)
+    return Deferred(tuple(_settle(gold, text, **options) for text in texts), decided)
 
 
 def _without_contradiction(contents: int, together: int, grades: list[Grade]) -> Grade:

@@ -116,4 +116,4 @@ def test_math_verify_tells_three_percent_from_three_hundredths():
     gold, said = math_verify.parse("$0.03$"), math_verify.parse("$3\\%$")
     assert said[0] == 3
     assert not math_verify.verify(gold, said)
-    assert grade("3\\%", "0.03").correct
+    assert grade("0.03", "3\\%").correct

@@ -45,7 +45,10 @@ Asked = dict[str, Any]
 def score(task: Task, outputs: Sequence[tuple[Item, int, StoredAnswer]]) -> list[Scored]:
     """Score every output; the order is kept."""
     started = [_start(task, item, output) for item, _, output in outputs]
-    asked = [[canonical_json(one) for one in state] if isinstance(state, list) else [] for _, state in started]
+    asked = [
+        [canonical_json({**one, "output": output.text}) for one in state] if isinstance(state, list) else []
+        for (_, _, output), (_, state) in zip(outputs, started, strict=True)
+    ]
     unique = {key: one for keys, (_, state) in zip(asked, started, strict=True) if isinstance(state, list)
               for key, one in zip(keys, state, strict=True)}  # fmt: skip
     grades = _grades(unique)
@@ -69,7 +72,7 @@ def _start(task: Task, item: Item, output: StoredAnswer) -> tuple[str | None, Ou
         ruled = task.rule(item, answer) if task.rule is not None else None
         if ruled is not None:
             return answer, ruled
-        return answer, [{"output": output.text, "gold": one["gold"], **options_of(one)} for one in task.labels(item)]
+        return answer, [{"output": found, "gold": one["gold"], **options_of(one)} for one in task.labels(item)]
     except Exception as error:  # noqa: BLE001 - one bad item never stops a run
         return None, unscored(item, f"scorer_error:{type(error).__name__}")
 

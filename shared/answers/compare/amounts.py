@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from shared.answers.compare.evaluate import TooHardError, inexact, is_real, same_expression, value_of
-from shared.answers.parse.expression import Node, variables
-from shared.answers.types import Reading
+from shared.answers.parse.evaluate import TooHardError, inexact, is_real, same_expression, value_of
+from shared.answers.parse.expression import variables
 from shared.answers.parse.intervals import infinity_sign
-from shared.answers.parse.units import POUND_KILOGRAMS, Unit, same_noun
+from shared.answers.parse.units import POUND_KILOGRAMS, same_noun
+from shared.answers.types import Node, Reading, Unit
 
 MIN_DIGITS_FOR_EXACT_GOLD = 6
 """Significant digits that a decimal needs to stand for an exact gold: 0.333333 for 1/3, but not 0.33."""

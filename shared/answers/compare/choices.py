@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import re
 
+from shared.answers.compare.plain import decide, grade_plain
+from shared.answers.parse.answer import Answer, squash
 from shared.answers.parse.normalise import normalise
+from shared.answers.parse.words import letter_behind
 from shared.answers.types import Grade, Verdict
-from shared.answers.compare.plain import decide, grade_plain, squash
-from shared.answers.parse.reading import read
-from shared.answers.parse.words import letter_behind, letters_in
 
 _NAMED = re.compile(r"^[^\x00-\x7f]{1,12}:|^[A-Za-z][A-Za-z ]{1,40}:")
 _IS_ANSWER = re.compile("answer|result|option|choice|答案|结果|选", re.IGNORECASE)
 _LONE_LETTER = re.compile(r"^[A-J]$")
 
 
-def grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) -> Grade | None:
+def grade_choice(gold: Answer, pred: Answer, kind: str, choices: list[str] | None) -> Grade | None:
     """Letters, and the text of the options.
 
     None where the gold is no letter and no option: then the plain rules compare.
@@ -31,16 +31,18 @@ def grade_choice(pred: str, gold: str, kind: str, choices: list[str] | None) -> 
     options = choices or []
     if len(right) == 1 and (texts := _spelled(pred, options)):
         return decide(bool(texts & _twins(right, options)), kind, "choice", type_match=True)
-    named = letters_in(pred)
+    named = pred.letters
     if named is not None and (not options or all(ord(c) - 65 < len(options) for c in named[0])):
         contradicted = bool(named[1]) and bool(options) and _contradicts(named[1], named[0], options)
-        return decide(_is_right(named[0], right, gold, options) and not contradicted, kind, "choice", type_match=True)
+        return decide(
+            _is_right(named[0], right, gold.text, options) and not contradicted, kind, "choice", type_match=True
+        )
     given = _fitting(pred, options)
-    if not given and (behind := letter_behind(pred)) and behind[0] in _fitting(behind[1], options):
+    if not given and (behind := letter_behind(pred.text)) and behind[0] in _fitting(Answer(behind[1]), options):
         given = frozenset(behind[0])
     if given:
-        return decide(_is_right(given, right, gold, options), kind, "choice", type_match=True)
-    readable = named is not None or read(pred) is not None or any(c.isalpha() for c in pred)
+        return decide(_is_right(given, right, gold.text, options), kind, "choice", type_match=True)
+    readable = named is not None or pred.reading is not None or any(c.isalpha() for c in pred.text)
     verdict = Verdict.WRONG if readable and (options or named is not None) else Verdict.UNPARSABLE_ANSWER
     return Grade(verdict, kind, "choice", type_match=named is not None, exact=False)
 
@@ -59,42 +61,42 @@ def _twins(letters: frozenset[str], options: list[str]) -> frozenset[str]:
     return letters | {chr(65 + place) for place, text in enumerate(options[:26]) if squash(text) in texts}
 
 
-def _gold_letters(gold: str, choices: list[str] | None) -> frozenset[str] | None:
+def _gold_letters(gold: Answer, choices: list[str] | None) -> frozenset[str] | None:
     """The letters that the gold stands for: its own, or those of the option whose text it is."""
     if choices:
-        wanted = normalise(gold)
-        same = [i for i, text in enumerate(choices) if text == gold or normalise(text) == wanted]
+        wanted = gold.normal
+        same = [i for i, text in enumerate(choices) if text == gold.text or normalise(text) == wanted]
         if same and not _LONE_LETTER.match(wanted):
             return frozenset(chr(65 + same[0]))
-    named = letters_in(gold)
+    named = gold.letters
     return named[0] if named is not None and (not named[1] or choices) else None
 
 
-def _spelled(pred: str, options: list[str]) -> frozenset[str]:
+def _spelled(pred: Answer, options: list[str]) -> frozenset[str]:
     """The letters of the options whose text is exactly the answer, unless that is a lone letter."""
-    wanted = squash(pred)
+    wanted = pred.exact
     if _LONE_LETTER.match(wanted):
         return frozenset()
     return frozenset(chr(65 + place) for place, text in enumerate(options[:26]) if squash(text) == wanted)
 
 
-def _fitting(pred: str, options: list[str]) -> frozenset[str]:
+def _fitting(pred: Answer, options: list[str]) -> frozenset[str]:
     """The letters of the options that the answer gives: all of one text; empty where none or several texts fit."""
     fitting = _spelled(pred, options) or frozenset(
-        chr(65 + place) for place, text in enumerate(options[:26]) if _fits(pred, text)
+        chr(65 + place) for place, text in enumerate(options[:26]) if _fits(text, pred)
     )
     return fitting if len({squash(options[ord(letter) - 65]) for letter in fitting}) == 1 else frozenset()
 
 
-def _fits(pred: str, option: str) -> bool:
+def _fits(option: str, pred: Answer) -> bool:
     """Whether the answer is the option's value or words; what it names before a colon may be another option."""
-    if (named := _NAMED.match(normalise(pred))) and not _IS_ANSWER.search(named.group()):
+    if (named := _NAMED.match(pred.normal)) and not _IS_ANSWER.search(named.group()):
         return False
-    settled = grade_plain(pred, option, "text", None, None)
+    settled = grade_plain(Answer(option), pred, "text", None, None)
     return isinstance(settled, Grade) and settled.correct
 
 
 def _contradicts(content: str, letters: frozenset[str], options: list[str]) -> bool:
     """Whether the words after the letter are the text of another option."""
-    given = _fitting(content, options)
+    given = _fitting(Answer(content), options)
     return bool(given) and not given & _twins(letters, options)

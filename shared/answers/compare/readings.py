@@ -14,11 +14,12 @@ from fractions import Fraction
 from typing import TypeVar
 
 from shared.answers.compare.amounts import same_quantity
-from shared.answers.compare.evaluate import TooHardError, inexact, points, same_expression, same_value, value_of
-from shared.answers.parse.expression import Node, variables
-from shared.answers.types import Piece, Reading, letters_of, renamed
 from shared.answers.compare.named import by_name, other_name, plain
+from shared.answers.parse.evaluate import TooHardError, inexact, points, same_expression, same_value, value_of
+from shared.answers.parse.expression import variables
+from shared.answers.parse.intervals import letters_of, renamed
 from shared.answers.parse.reading import as_interval
+from shared.answers.types import Node, Piece, Reading
 
 MAX_UNORDERED = 40
 

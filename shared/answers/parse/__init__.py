@@ -1,1 +1,1 @@
-"""From text to what it says: the answer in an output or a gold, its spelling in one form, its reading as mathematics."""
+"""From text to what it says: the answer in an output or a gold, one spelling of it, its reading as mathematics."""

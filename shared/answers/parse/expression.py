@@ -15,49 +15,15 @@ from fractions import Fraction
 from typing import Any
 
 from shared.answers.parse.tokens import FUNCTIONS, TWO_LETTER_WORDS, NotMathError, Token, number_value
-
-Node = tuple[Any, ...]
+from shared.answers.types import Node
 
 MAX_DEPTH = 40
 
-LETTER_NAMES = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "varepsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "vartheta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "phi",
-        "varphi",
-        "chi",
-        "psi",
-        "omega",
-        "Delta",
-        "Sigma",
-        "Omega",
-        "Phi",
-        "Theta",
-        "Gamma",
-        "Lambda",
-        "Psi",
-        "Xi",
-        "ell",
-    ]
-)
+_LETTERS = """
+alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma
+tau phi varphi chi psi omega Delta Sigma Omega Phi Theta Gamma Lambda Psi Xi ell
+"""
+LETTER_NAMES = frozenset(_LETTERS.split())
 _PLAIN_NAMES = frozenset(["alpha", "beta", "gamma", "theta", "lambda", "sigma", "omega", "phi"])
 _OPENING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}"}
 

@@ -17,9 +17,10 @@ from dataclasses import replace
 from typing import Literal
 
 from shared.answers.parse.extract import answer_blocks, answer_region, boxed_contents, extract_answer
-from shared.answers.types import Extracted
 from shared.answers.parse.reading import read
 from shared.answers.parse.words import denies, letters_in, truth_of, without_prose
+from shared.answers.types import Extracted
+from shared.code_points import carried
 
 LONGEST_BARE_ANSWER = 300
 """An output of one line and at most this many characters, without box or tags, is taken as the answer itself."""
@@ -77,9 +78,13 @@ _THEREFORE = re.compile(
 )
 
 
-def final_answer(output: str) -> Extracted:
-    """The answer of a whole model output, or of a bare answer. `source` is `none` where there is none."""
-    found = extract_answer(output)
+def final_answer(output: str, found: Extracted | None = None) -> Extracted:
+    """The answer of a whole model output, or of a bare answer. `source` is `none` where there is none.
+
+    `found` spares looking for boxes where `extract_answer` was asked already.
+    """
+    output = carried(output)
+    found = found or extract_answer(output)
     region = answer_region(output)
     ways = _ways(region, boxed=found.answer is not None)
     if found.source == "boxed" and _NOT_THIS.search(region[: region.rfind("box")][-40:]):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -18,6 +17,7 @@ from shared.answers.parse.extract import boxed_contents
 from shared.answers.parse.normalise import normalise, normalise_text
 from shared.answers.parse.reading import read
 from shared.answers.parse.words import letters_in, without_prose
+from shared.answers.types import GoldAnswer
 
 MOST_WORDS = 14
 """A gold that is no mathematics and has more words than this is a paragraph."""
@@ -55,21 +55,6 @@ _COMMAND = re.compile(r"\\[A-Za-z]+|\$[^$\n]*\$")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _SENTENCE_END = re.compile(r"[.!?;:]\s+\S|\n")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
-
-
-@dataclass(frozen=True, slots=True)
-class GoldAnswer:
-    r"""What a gold holds.
-
-    `answer` is what a model's answer is compared with, None where there is none; `taken` says how it was taken out:
-    empty where the gold is the answer as it stands, else `marked` (`#### 72`), `boxed` (`\boxed{72}` inside a text),
-    `analysis` (what stood behind it was left away) or `stated` (故答案为: 290). `reason` is empty where there is an
-    answer, else `missing`, `elsewhere` (the answer is said to stand somewhere else), `several_boxes` or `paragraph`.
-    """
-
-    answer: str | None
-    taken: Literal["", "marked", "boxed", "analysis", "stated"] = ""
-    reason: Literal["", "missing", "elsewhere", "several_boxes", "paragraph"] = ""
 
 
 def gold_answer(gold: str, choices: Sequence[str] | None = None) -> GoldAnswer:

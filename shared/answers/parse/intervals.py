@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-from shared.answers.compare.evaluate import TooHardError, inexact, value_of
-from shared.answers.parse.expression import Node, contains, variables
-from shared.answers.types import Piece, Reading
+from shared.answers.parse.evaluate import TooHardError, inexact, value_of
+from shared.answers.parse.expression import contains, variables
 from shared.answers.parse.tokens import NotMathError
+from shared.answers.types import Node, Piece, Reading
 
 
 def is_infinite(node: Node | None) -> bool:
@@ -133,3 +134,33 @@ def interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
             label=name,
         )
     return None
+
+
+def letters_of(reading: Reading) -> frozenset[str]:
+    """Names of the free variables in a reading's values and ends, not in its label."""
+    nodes = [
+        reading.node,
+        *(end for low, _, high, _ in reading.pieces for end in (low, high)),
+        *(reading.relation or ())[1:],
+    ]
+    return frozenset().union(*(variables(node) for node in nodes), *(letters_of(item) for item in reading.items))
+
+
+def renamed(reading: Reading, old: str, new: str) -> Reading:
+    """The reading with another name for one of its variables, labels left as they are."""
+
+    def node(tree: Node) -> Node:
+        if tree == ("v", old):
+            return ("v", new)
+        return tuple(node(child) if isinstance(child, tuple) else child for child in tree)
+
+    def end(tree: Node | None) -> Node | None:
+        return None if tree is None else node(tree)
+
+    return replace(
+        reading,
+        node=end(reading.node),
+        items=tuple(renamed(item, old, new) for item in reading.items),
+        relation=reading.relation and (reading.relation[0], node(reading.relation[1]), node(reading.relation[2])),
+        pieces=tuple((end(low), low_in, end(high), high_in) for low, low_in, high, high_in in reading.pieces),
+    )

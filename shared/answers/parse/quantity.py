@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from shared.answers.parse.expression import LETTER_NAMES, Node, contains, parse_expression, variables
-from shared.answers.types import Reading
+from shared.answers.parse.expression import LETTER_NAMES, contains, parse_expression, variables
 from shared.answers.parse.intervals import both_signs
 from shared.answers.parse.tokens import NotMathError, Token
-from shared.answers.parse.units import AMBIGUOUS, Unit, parse_unit
+from shared.answers.parse.units import AMBIGUOUS, parse_unit
+from shared.answers.types import Node, Reading, Unit
 
 _LITERAL = re.compile(
     r"^[-+]?(\d*)(?:\.(\d*))?(?:(?:\\times|\\cdot|\*)10\^(?:\{?(-?\+?\d{1,4})\}?)|[eE]([-+]?\d{1,4}))?$"

@@ -16,15 +16,15 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 
-from shared.answers.compare.evaluate import TooHardError, inexact, same_value, value_of
-from shared.answers.parse.expression import Node, parse_expression, variables
-from shared.answers.types import Piece, Reading, letters_of
-from shared.answers.parse.intervals import complement, interval_of, is_infinite, left_out, piece
+from shared.answers.parse.evaluate import TooHardError, inexact, same_value, value_of
+from shared.answers.parse.expression import parse_expression, variables
+from shared.answers.parse.intervals import complement, interval_of, is_infinite, left_out, letters_of, piece
 from shared.answers.parse.normalise import normalise
 from shared.answers.parse.quantity import CLOSING, OPENING, named_angle, read_value, trim
 from shared.answers.parse.spellings import MAX_ITEMS, fixed_form, is_numbered, quantified, rewritten
 from shared.answers.parse.tokens import TWO_LETTER_WORDS, NotMathError, Token, number_value, tokenise
 from shared.answers.parse.words import denies, is_truth_word
+from shared.answers.types import Node, Piece, Reading
 
 MAX_CHARACTERS = 2_000
 

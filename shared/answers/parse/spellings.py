@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
-from shared.answers.types import Reading
 from shared.answers.parse.normalise import strip_wrappers
 from shared.answers.parse.numerals import NUMBER_WORDS, number_said
 from shared.answers.parse.units import parse_unit
+from shared.answers.types import Reading
 
 Reader = Callable[[str], Reading | None]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 
-from shared.answers.compare.evaluate import TooHardError, value_of
-from shared.answers.types import Reading
+from shared.answers.parse.evaluate import TooHardError, value_of
 from shared.answers.parse.normalise import normalise, normalise_text
 from shared.answers.parse.reading import read
-from shared.answers.parse.units import Unit, parse_unit
+from shared.answers.parse.units import parse_unit
+from shared.answers.types import Reading, Unit
 
 _WITH_ITEMS = frozenset(("list", "set", "tuple"))
 

@@ -8,45 +8,10 @@ are three dimensions. A word that is no unit ("apples") is a *noun* unit: it equ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-Dimensions = tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A unit as `factor` times the coherent unit of its `dimensions` (pairs of base dimension and power)."""
-
-    factor: Fraction
-    dimensions: Dimensions
-
-    @property
-    def is_percent(self) -> bool:
-        """Whether this is the percent sign."""
-        return self.dimensions == (("percent", 1),)
-
-    @property
-    def is_degree(self) -> bool:
-        """Whether this is an angle."""
-        return self.dimensions == (("angle", 1),)
-
-    @property
-    def is_money(self) -> bool:
-        """Whether this is one currency."""
-        return len(self.dimensions) == 1 and self.dimensions[0][0].startswith("money")
-
-    @property
-    def is_generic(self) -> bool:
-        """Whether it says nothing about the dimension ("units", "square units", 个)."""
-        return all(name == "generic" for name, _ in self.dimensions)
-
-    @property
-    def is_noun(self) -> bool:
-        """Whether it only names what is counted."""
-        return len(self.dimensions) == 1 and self.dimensions[0][0].startswith("noun:")
-
+from shared.answers.types import Unit
 
 F = Fraction
 POUND_KILOGRAMS = F(45359237, 10**8)

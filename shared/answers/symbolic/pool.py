@@ -21,10 +21,11 @@ import subprocess
 import sys
 import threading
 import time
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from shared.answers.types import Settlement
 
 MEMORY_BYTES_PER_WORKER = 2 * 2**30
 """Address space of one worker (RLIMIT_AS): sympy needs 0.4 GiB, a runaway factorial ends here."""
@@ -33,17 +34,6 @@ MAX_REPLY_BYTES = 4096
 
 LOADING_SECONDS = 120.0
 """How long the first workers of a pool may take to load; a replacement is loaded at the cost of waiting pairs."""
-
-
-class Settlement(Enum):
-    """What the symbolic layer says about one pair."""
-
-    SAME = "same"
-    DIFFERENT = "different"
-    UNREAD_GOLD = "unread_gold"
-    UNREAD_ANSWER = "unread_answer"
-    FAILED = "failed"
-    TIMEOUT = "timeout"
 
 
 class _Worker:

@@ -24,7 +24,7 @@ def test_thinking_never_counts():
     assert extract_answer(r"<think>\boxed{5}</think> I do not know").answer is None
     assert extract_answer(r"<think>maybe \boxed{5}").answer is None
     assert extract_answer(r"thinking without an opening tag \boxed{4}</think> \boxed{5}").answer == "5"
-    assert not grade_output(r"<think>\boxed{5}</think> I do not know", "5").correct
+    assert not grade_output("5", r"<think>\boxed{5}</think> I do not know").correct
 
 
 def test_boxes_inside_a_box_are_one_box_and_several_boxes_are_counted():

@@ -16,8 +16,8 @@ LONG = "We add eight and nine in two steps.\n\nThen we look at both of them with
 )  # fmt: skip
 def test_an_answer_in_an_ordinary_style_is_read_alone_and_behind_reasoning(said):
     for output in (said, LONG + said, f"<think>{LONG}</think>\n{said}", f"<think>so 99</think>{LONG}{said}\n"):
-        assert grade_output(output, "17").correct, output
-        assert not grade_output(output, "18").correct, output
+        assert grade_output("17", output).correct, output
+        assert not grade_output("18", output).correct, output
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_counts_is_the_box_then_the_tag_then_the_mark_then_the_last_stateme
 )  # fmt: skip
 def test_a_denied_a_withdrawn_and_a_hedged_statement_state_nothing(output):
     assert final_answer(output).answer is None
-    assert not grade_output(output, "5").correct
+    assert not grade_output("5", output).correct
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_denied_a_withdrawn_and_a_hedged_statement_state_nothing(output):
     ],
 )
 def test_an_output_that_answers_in_two_ways_is_right_only_if_neither_is_wrong(output, gold, right):
-    assert grade_output(output, gold).correct == right
+    assert grade_output(gold, output).correct == right
 
 
 def test_looking_for_an_answer_is_linear_in_hostile_outputs():

@@ -40,11 +40,11 @@ def test_every_gold_equals_itself_and_differs_from_each_wrong_neighbour(name):
         kind = answer_kind(gold, choices)
         assert grade(gold, gold, choices=choices).correct, gold
         for change, wrong in neighbours(gold, kind, choices).items():
-            settled = _settle(wrong, gold, None, choices)
+            settled = _settle(gold, wrong, None, choices)
             layer = getattr(settled, "layer", "symbolic")
             layers[layer] += 1
             if layer == "symbolic":
-                settled = grade(wrong, gold, choices=choices, timeout_seconds=120)
+                settled = grade(gold, wrong, choices=choices, timeout_seconds=120)
             assert not settled.correct, (gold, change, wrong)
     assert layers["symbolic"] < 0.05 * layers.total(), layers
 

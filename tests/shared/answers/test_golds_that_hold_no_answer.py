@@ -36,8 +36,8 @@ SOLUTION = "He sells 48 / 2 = <<48/2=24>>24 clips in May.\nTogether 48 + 24 = <<
 def test_the_answer_is_taken_out_of_a_solution_and_a_model_that_gives_it_is_right(gold, answer, taken):
     found = gold_answer(gold)
     assert (found.answer, found.taken, found.reason) == (answer, taken, "")
-    assert grade(answer, gold).correct
-    assert not grade("73", gold).correct
+    assert grade(gold, answer).correct
+    assert not grade(gold, "73").correct
     checked = check_gold(gold)
     assert (checked.status, checked.kind) == ("verified", check_gold(answer).kind)
 
@@ -78,4 +78,4 @@ def test_the_text_of_an_option_is_an_answer_whatever_it_says():
     options = ["See the figure", "N/A", "a", "b"]
     assert gold_answer("N/A", options).answer == "N/A"
     assert check_gold("N/A", choices=options).status == "verified"
-    assert grade("B", "N/A", choices=options).correct
+    assert grade("N/A", "B", choices=options).correct

@@ -16,7 +16,7 @@ def test_a_ray_actor_grades_symbols_and_survives_a_stuck_pair():
             def verdict(self, pred: str, gold: str, seconds: float) -> str:
                 from shared.answers import grade
 
-                return grade(pred, gold, timeout_seconds=seconds).verdict.value
+                return grade(gold, pred, timeout_seconds=seconds).verdict.value
 
         rewarder = Rewarder.remote()
         integral = r"\int_0^1 x^2 \, dx"

@@ -30,22 +30,22 @@ def pool():
 
 
 def test_symbols_are_settled_by_a_worker(pool):
-    right, wrong = grade(r"\frac13", INTEGRAL, pool=pool), grade(r"\frac12", INTEGRAL, pool=pool)
+    right, wrong = grade(INTEGRAL, r"\frac13", pool=pool), grade(INTEGRAL, r"\frac12", pool=pool)
     assert (right.verdict, right.layer, right.kind) == (Verdict.CORRECT, "symbolic", "expression")
     assert wrong.verdict is Verdict.WRONG
 
 
 def test_a_stuck_worker_is_replaced_and_only_its_pair_is_lost(pool):
     before = pool.replaced
-    assert grade("12", ENDLESS, pool=pool, timeout_seconds=1.0).verdict is Verdict.TIMEOUT
+    assert grade(ENDLESS, "12", pool=pool, timeout_seconds=1.0).verdict is Verdict.TIMEOUT
     assert pool.warm_up()
     assert pool.replaced == before + 1
-    assert grade(r"\frac13", INTEGRAL, pool=pool).correct
+    assert grade(INTEGRAL, r"\frac13", pool=pool).correct
 
 
 def test_a_runaway_computation_is_bounded_in_memory_and_time(pool):
     started = time.process_time()
-    settled = grade(r"\int_0^1 x \, dx", r"\sum_{k=1}^{100} (10000000!)^{10000000!}", pool=pool, timeout_seconds=1.5)
+    settled = grade(r"\sum_{k=1}^{100} (10000000!)^{10000000!}", r"\int_0^1 x \, dx", pool=pool, timeout_seconds=1.5)
     assert not settled.correct
     assert time.process_time() - started < 1.5 + SLACK
 
@@ -59,7 +59,7 @@ def test_a_runaway_computation_is_bounded_in_memory_and_time(pool):
 def test_hostile_answers_end_by_their_deadline_and_are_never_accepted(pool, hostile):
     for gold in ("12", r"\frac{1}{2}", "x^2+1", r"\{1,2\}", "B", "yes", "hello world"):
         started = time.process_time()
-        settled = grade(hostile, gold, pool=pool, timeout_seconds=1.0)
+        settled = grade(gold, hostile, pool=pool, timeout_seconds=1.0)
         assert time.process_time() - started < 1.0 + SLACK
         assert not settled.correct
 
@@ -73,10 +73,10 @@ def test_a_limit_in_processor_time_is_not_met_by_waiting_but_by_computing(pool):
     again.start()
     slow = r"\int_0^1 \sqrt{1+x^2} e^{x} \sin(x) \, dx"
     limits = {"timeout_seconds": 120, "processor_seconds": 60.0}
-    assert grade(slow, slow + "+0", pool=pool, **limits).verdict is not Verdict.TIMEOUT
+    assert grade(slow + "+0", slow, pool=pool, **limits).verdict is not Verdict.TIMEOUT
     again.join()
     before = pool.replaced
-    assert grade("12", ENDLESS, pool=pool, timeout_seconds=120, processor_seconds=1.0).verdict is Verdict.TIMEOUT
+    assert grade(ENDLESS, "12", pool=pool, timeout_seconds=120, processor_seconds=1.0).verdict is Verdict.TIMEOUT
     assert pool.warm_up()
     assert pool.replaced == before + 1
 
@@ -86,25 +86,25 @@ def test_the_pool_serves_many_threads_and_an_event_loop(pool):
     with ThreadPoolExecutor(8) as threads:
         grades = list(
             threads.map(
-                lambda k: grade(r"\frac13" if k % 2 else "7", INTEGRAL, pool=pool, timeout_seconds=60), range(16)
+                lambda k: grade(INTEGRAL, r"\frac13" if k % 2 else "7", pool=pool, timeout_seconds=60), range(16)
             )
         )
     assert [g.correct for g in grades] == [bool(k % 2) for k in range(16)]
 
     async def gather() -> list[bool]:
-        tasks = [asyncio.to_thread(grade, r"\frac13", INTEGRAL, pool=pool, timeout_seconds=60) for _ in range(4)]
+        tasks = [asyncio.to_thread(grade, INTEGRAL, r"\frac13", pool=pool, timeout_seconds=60) for _ in range(4)]
         return [g.correct for g in await asyncio.gather(*tasks)]
 
     assert asyncio.run(gather()) == [True] * 4
 
 
 def test_a_batch_keeps_its_order_and_mixes_layers(pool):
-    pairs = [("5", "5"), (r"\frac13", INTEGRAL), ("6", "5"), {"pred": r"\frac14", "gold": INTEGRAL}]
+    pairs = [("5", "5"), (INTEGRAL, r"\frac13"), ("5", "6"), {"pred": r"\frac14", "gold": INTEGRAL}]
     assert [g.correct for g in grade_many(pairs, pool=pool)] == [True, True, False, False]
 
 
 def test_a_few_symbolic_pairs_load_one_worker_and_a_stuck_one_costs_the_next_pair_nothing():
-    pairs = [("12", "12"), {"pred": "12", "gold": ENDLESS, "timeout_seconds": 1.0}, (r"\frac13", INTEGRAL)]
+    pairs = [("12", "12"), {"pred": "12", "gold": ENDLESS, "timeout_seconds": 1.0}, (INTEGRAL, r"\frac13")]
     with GraderPool(workers=2) as fresh:
         grades = grade_many(pairs, pool=fresh)
         assert (len(fresh._all), fresh.replaced) == (1, 1)
@@ -138,7 +138,7 @@ def test_a_daemonic_child_process_gets_a_pool_of_its_own(tmp_path):
 def test_a_closed_pool_answers_timeout_and_an_empty_one_is_refused():
     pool = GraderPool(workers=1)
     pool.close()
-    assert grade("7", INTEGRAL, pool=pool).verdict is Verdict.TIMEOUT
+    assert grade(INTEGRAL, "7", pool=pool).verdict is Verdict.TIMEOUT
     with pytest.raises(ValueError, match="at least one worker"):
         GraderPool(workers=0)
 

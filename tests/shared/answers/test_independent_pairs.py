@@ -50,7 +50,7 @@ def test_the_independent_pairs_are_graded_as_expected_and_nothing_false_is_accep
     ],
 )
 def test_near_misses_are_refused(gold, pred, why):
-    assert not grade(pred, gold).correct, why
+    assert not grade(gold, pred).correct, why
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_near_misses_are_refused(gold, pred, why):
     ],
 )
 def test_equal_values_in_unusual_words_are_accepted(gold, pred):
-    assert grade(pred, gold).correct
+    assert grade(gold, pred).correct
 
 
 INTEGRAL = r"\int_0^1 x^2 \, dx"
@@ -105,11 +105,11 @@ def test_the_symbolic_layer_takes_a_decimal_only_at_its_own_precision(pred, word
     ],
 )
 def test_several_formulas_or_a_denial_never_reach_the_symbolic_layer(gold, pred):
-    assert not grade(pred, gold, timeout_seconds=60).correct
+    assert not grade(gold, pred, timeout_seconds=60).correct
 
 
 def test_a_chain_of_different_numbers_is_not_its_last_side():
-    assert not grade(r"1 = \frac13", INTEGRAL, timeout_seconds=60).correct
+    assert not grade(INTEGRAL, r"1 = \frac13", timeout_seconds=60).correct
 
 
 def test_a_library_that_fails_is_neither_right_nor_wrong(monkeypatch):
@@ -126,7 +126,7 @@ def test_a_library_that_fails_is_neither_right_nor_wrong(monkeypatch):
 def test_a_worker_out_of_memory_ends_as_undecided_or_timeout_and_never_as_accepted_or_wrong():
     with GraderPool(workers=1, memory_bytes_per_worker=700 * 2**20) as pool:
         assert pool.warm_up()
-        ending = grade(r"\sum_{k=1}^{3} k", r"\sum_{k=1}^{10} (3000000!)^{k} + x", pool=pool, timeout_seconds=20)
+        ending = grade(r"\sum_{k=1}^{10} (3000000!)^{k} + x", r"\sum_{k=1}^{3} k", pool=pool, timeout_seconds=20)
         assert ending.verdict in (Verdict.UNDECIDED, Verdict.TIMEOUT, Verdict.UNPARSABLE_GOLD)
 
 
@@ -141,4 +141,4 @@ def test_loading_the_workers_is_no_part_of_the_deadline_of_the_first_pair(monkey
 
     monkeypatch.setattr(pool_module._Worker, "wait_ready", slowly)
     with GraderPool(workers=1) as pool:
-        assert grade(r"\frac13", INTEGRAL, pool=pool, timeout_seconds=timeout_seconds).correct
+        assert grade(INTEGRAL, r"\frac13", pool=pool, timeout_seconds=timeout_seconds).correct

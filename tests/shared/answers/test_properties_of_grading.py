@@ -41,9 +41,9 @@ rational = st.fractions(min_value=-1000, max_value=1000, max_denominator=500)
 @settings(max_examples=400, deadline=None)
 @given(pred=messy, gold=messy)
 def test_the_layers_of_this_process_never_raise_on_any_pair(pred, gold):
-    _settle(pred, gold, None, None)
-    _settle(pred, gold, None, [gold, pred, "1"])
-    _settle(pred, gold, None, None, unit=pred[:8], several=True)
+    _settle(gold, pred, None, None)
+    _settle(gold, pred, None, [gold, pred, "1"])
+    _settle(gold, pred, None, None, unit=pred[:8], several=True)
     gold_answer(gold)
     assert answer_kind(gold) in ANSWER_KINDS
     assert neighbours(gold, answer_kind(gold))
@@ -71,22 +71,22 @@ def test_a_rational_equals_itself_however_it_is_written(value: Fraction):
         f"x = {p}/{q}",
     ]
     for pred in spellings:
-        assert grade(pred, spellings[1]).correct
         assert grade(spellings[1], pred).correct
+        assert grade(pred, spellings[1]).correct
 
 
 @given(a=rational, b=rational)
 def test_different_rationals_are_never_equal_and_the_order_of_arguments_does_not_matter(a, b):
     first, second = str(a), rf"\frac{{{b.numerator}}}{{{b.denominator}}}"
-    assert grade(first, second).correct == grade(second, first).correct == (a == b)
+    assert grade(second, first).correct == grade(first, second).correct == (a == b)
 
 
 @given(items=st.lists(st.integers(-99, 99), min_size=2, max_size=6, unique=True), seed=st.integers(0, 99))
 def test_sets_forget_their_order_and_tuples_keep_it(items, seed):
     shuffled = random.Random(seed).sample(items, len(items))
     text, other = ",".join(map(str, items)), ", ".join(map(str, shuffled))
-    assert grade(rf"\{{{other}\}}", rf"\{{{text}\}}").correct
-    assert grade(f"({other})", f"({text})").correct == (items == shuffled)
+    assert grade(rf"\{{{text}\}}", rf"\{{{other}\}}").correct
+    assert grade(f"({text})", f"({other})").correct == (items == shuffled)
 
 
 @given(coefficients=st.lists(st.integers(-9, 9), min_size=2, max_size=4), at=st.integers(0, 3), scale=st.integers(2, 7))
@@ -94,9 +94,9 @@ def test_polynomials_equal_their_reversed_sum_and_differ_from_a_changed_one(coef
     terms = [f"({c})x^{{{k}}}" for k, c in enumerate(coefficients)]
     changed = [c + (i == at % len(coefficients)) for i, c in enumerate(coefficients)]
     gold = "+".join(terms)
-    assert grade("+".join(reversed(terms)), gold).correct
-    assert not grade("+".join(f"({c})x^{{{k}}}" for k, c in enumerate(changed)), gold).correct
-    assert grade(f"({scale})y=({scale})({gold})", f"y={gold}").correct
+    assert grade(gold, "+".join(reversed(terms))).correct
+    assert not grade(gold, "+".join(f"({c})x^{{{k}}}" for k, c in enumerate(changed))).correct
+    assert grade(f"y={gold}", f"({scale})y=({scale})({gold})").correct
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_a_hundred_thousand_random_strings_never_raise_in_the_layers_of_this_pro
             if draw.random() < 0.5
             else "".join(draw.choice(FRAGMENTS) for _ in range(draw.randint(1, 14)))
         )
-        _settle(text, gold, None, None)
+        _settle(gold, text, None, None)
         extract_answer(text)
 
 
@@ -119,11 +119,11 @@ def test_a_hundred_thousand_random_strings_never_raise_in_the_layers_of_this_pro
 def test_checking_a_gold_never_calls_an_unusable_gold_verified(gold):
     settled = _settle(gold, gold, None, None)
     if type(settled).__name__ == "Grade":
-        checked = check_gold(gold) if type(_settle("7", gold, None, None)).__name__ == "Grade" else None
+        checked = check_gold(gold) if type(_settle(gold, "7", None, None)).__name__ == "Grade" else None
         if checked is not None and checked.status == "verified":
             assert checked.self_accepts
             assert checked.refuses_neighbour
 
 
 def test_grading_a_whole_output_without_an_answer_is_unparsable_not_wrong():
-    assert grade_output("I think so", "5").verdict == "unparsable_answer"
+    assert grade_output("5", "I think so").verdict == "unparsable_answer"

@@ -29,5 +29,5 @@ def test_each_kind_of_report_has_answers_to_accept_and_answers_to_refuse():
 
 def test_a_stated_unit_that_is_no_unit_is_compared_as_words_and_divides_by_nothing():
     for unit in ("0cm", "0", "-cm", "00 m", "cm0"):
-        assert grade("5 cm", "5", unit=unit).verdict == "wrong"
+        assert grade("5", "5 cm", unit=unit).verdict == "wrong"
         assert grade("5", "5", unit=unit).verdict == "correct"

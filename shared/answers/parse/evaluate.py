@@ -18,7 +18,8 @@ from fractions import Fraction
 from math import comb, factorial, isqrt
 from typing import Any
 
-from shared.answers.parse.expression import Node, contains, variables
+from shared.answers.parse.expression import contains, variables
+from shared.answers.types import Node
 
 MAX_BITS = 200_000
 """Exact integers may grow to this many bits (60,000 digits: 20,000! still fits)."""
