@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
+from shared.answers import split_thinking
 from shared.config import Strict
 from shared.errors import did_you_mean
 from shared.placeholders import harmless
@@ -72,9 +73,9 @@ def caption_values() -> pa.Schema:
 
 
 def caption_value(answer: dict[str, object]) -> dict[str, object]:
-    """Cell of a chat answer."""
+    """Cell of a chat answer; what a model thinks before it speaks is no caption."""
     return {
-        "caption": str(answer["text"]).strip(),
+        "caption": split_thinking(str(answer["text"]))[1].strip(),
         "finish_reason": answer["finish_reason"],
         "tokens": answer["tokens"],
         "prompt_tokens": answer["prompt_tokens"],

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,3 +38,19 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("needs the real rows in ../shared/data, which are not part of the repository")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a family's random-weight checkpoint by its model type, written at the first call (miniatures.py)."""
+    spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
+    spec.loader.exec_module(module)
+
+    @cache
+    def folder(name: str) -> Path:
+        return Path(module.write_miniature(name, tmp_path_factory.mktemp("miniatures") / name))
+
+    return folder

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from shared.errors import InfiMmrError
+from trainer.families import UNLOADED
 from trainer.preflight import count_weights, safetensors_header
 from trainer.run_record import FILE_IN_CHECKPOINT, RunRecord, write_record
 
@@ -72,13 +73,13 @@ def weights_hash(folder: Path) -> str:
 
 
 def check_same_weights(saved: Path, parent: Path) -> None:
-    """Compare the number of weights; a tied output layer may be in one of both only.
+    """Compare the number of weights; a tied output layer may be in one of both only, unloaded ones in the parent.
 
     Raises:
         InfiMmrError: the numbers differ.
 
     """
-    new, old = count_weights(saved), count_weights(parent)
+    new, old = count_weights(saved), count_weights(parent, without=UNLOADED)
     tied = {_count(entry["shape"]) for folder in (saved, parent) for entry in _tied(folder)}
     if new != old and abs(new - old) not in tied:
         raise InfiMmrError(

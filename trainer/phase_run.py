@@ -24,6 +24,7 @@ from shared.vlm.checkpoint import foreign_prompts
 from shared.whole_file import made_folder
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
+from trainer.families import check_linear_attention
 from trainer.held_out import FILE as HELD_OUT
 from trainer.held_out import at_hand, write_held_out
 from trainer.openrlhf_bridge.arguments import PromptFacts
@@ -146,6 +147,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         parent = _parent(phase)
         preflight.check_architecture(parent, phase)
         dtype = record.dtype if record else phase.dtype_on(request.device)
+        check_linear_attention(parent.name, preflight.read_config(parent), request.device, dtype)
         preflight.check_memory(parent, request.device, dtype=dtype)
         if request.device == "cuda":
             from trainer.plan import check_gpu_memory

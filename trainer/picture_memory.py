@@ -9,7 +9,7 @@ policy and reference. Sizes are those of the dataset's own pictures, of a sample
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
 
 GIB = 1024**3
-TOKEN_NUMBERS = 4 * 3 * 2 * 14 * 14
-"""Of one picture token: four patches of three colours, two frames and 14 x 14 pixels (Qwen2.5-VL)."""
 NUMBER_BYTES = {"bfloat16": 2, "float32": 4}
 ENGINE_BYTES = 1
 """Of the same number as the engine is sent it and keeps it during the step."""
@@ -55,17 +53,20 @@ def picture_memory(
 ) -> PictureMemory | None:
     """Memory of a step's pictures in numbers of `dtype`; None for a phase of text.
 
-    `checkpoint` is the folder of the processor's bounds.
+    `checkpoint` is the folder of the processor; without one Qwen2.5-VL's sizes are taken.
     """
+    from shared.vlm.chat_template import PromptRenderer, token_numbers
+
     if phase.data.images == "none":
         return None
+    processor = PromptRenderer(checkpoint).processor if checkpoint is not None else {}
     per_problem, source = float(TYPICAL_TOKENS), "assumed: pictures like ViRL39K's"
     version = _local_version(phase, store)
     if version is not None:
-        tokens = list(_tokens(version, phase, checkpoint))
+        tokens = list(_tokens(version, phase, processor))
         if tokens:
             per_problem, source = fmean(tokens), f"{len(tokens)} rows of {version.label}"
-    step = phase.rollout.batch_size * per_problem * TOKEN_NUMBERS * NUMBER_BYTES[dtype] / GIB
+    step = phase.rollout.batch_size * per_problem * token_numbers(processor) * NUMBER_BYTES[dtype] / GIB
     share = -(-phase.rollout.batch_size // engines) / phase.rollout.batch_size
     actor = step * share * (1 + ENGINE_BYTES / NUMBER_BYTES[dtype])
     return PictureMemory(round(step, 3), round(actor, 3), round(COPIES * step, 3), source)
@@ -128,13 +129,12 @@ def _local_version(phase: Phase, store: str | None) -> DatasetVersion | None:
     return None
 
 
-def _tokens(version: DatasetVersion, phase: Phase, checkpoint: Path | None) -> Iterator[int]:
+def _tokens(version: DatasetVersion, phase: Phase, processor: Mapping[str, Any]) -> Iterator[int]:
     """Picture tokens of each sampled row that the phase would ask."""
     from PIL import Image
 
-    from shared.vlm.chat_template import PromptRenderer, image_tokens
+    from shared.vlm.chat_template import image_tokens
 
-    renderer = PromptRenderer(checkpoint) if checkpoint is not None else None
     for images in _sampled_images(version.files()):
         if phase.data.images == "required" and not images:
             continue
@@ -142,7 +142,7 @@ def _tokens(version: DatasetVersion, phase: Phase, checkpoint: Path | None) -> I
         for image in images:
             with suppress(OSError), Image.open(io.BytesIO(image["bytes"])) as picture:
                 size = _reduced(picture.height, picture.width, phase.data.max_image_pixels)
-                total += renderer.picture_tokens(size) if renderer else image_tokens(*size, {})
+                total += image_tokens(*size, processor)
         yield total
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from shared.errors import InfiMmrError
+from trainer.families import check_family, check_reads_pictures
 from trainer.phase import Phase
 
 PINNED = {"openrlhf": "0.11.2", "deepspeed": "0.19.6"}
@@ -28,8 +29,6 @@ CPU_BASE_GIB = 6.5
 reference, rollout actor and vLLM's engine (about 1.1 GiB each), and 1 GiB of KV cache, less what they share."""
 CPU_BYTES_PER_WEIGHT = {"bfloat16": 2 + 2 + 2 + 4 + 4 + 8, "float32": 4 + 4 + 4 + 4 + 4 + 8}
 """vLLM, reference and policy in that type, its gradients, master weights and Adam's two moments in float32."""
-ARCHITECTURES = ("qwen2_5_vl", "qwen2_vl")
-"""Vision-language model types whose prompts and pictures the trainer prepares."""
 
 
 def check_packages() -> None:
@@ -117,19 +116,10 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
 def check_architecture(checkpoint: Path, phase: Phase) -> None:
     """Refuse a checkpoint that cannot take the phase's pictures, or that lacks files a trained one needs."""
     config = read_config(checkpoint)
-    model_type = str(config.get("model_type", "unknown"))
-    if "vision_config" in config and model_type not in ARCHITECTURES:
-        raise InfiMmrError(
-            f"checkpoint {checkpoint.name} is a {model_type} model, which is not supported",
-            f"name one of the types {', '.join(ARCHITECTURES)} with --from",
-        )
+    check_family(checkpoint.name, config)
     _check_files(checkpoint, config)
-    if phase.data.images != "none" and model_type not in ARCHITECTURES:
-        raise InfiMmrError(
-            f"checkpoint {checkpoint.name} is a {model_type} model, but phase {phase.name} needs one of "
-            f"{', '.join(ARCHITECTURES)}",
-            "name a Qwen2.5-VL checkpoint with --from, or train phase fra, which is text only",
-        )
+    if phase.data.images != "none":
+        check_reads_pictures(checkpoint.name, config, phase.name)
 
 
 def _check_files(checkpoint: Path, config: Mapping[str, Any]) -> None:
@@ -159,8 +149,8 @@ def safetensors_header(file: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def count_weights(checkpoint: Path) -> int:
-    """Weights of a checkpoint folder.
+def count_weights(checkpoint: Path, without: tuple[str, ...] = ()) -> int:
+    """Weights of a checkpoint folder, less those whose names begin with one of `without`.
 
     Raises:
         InfiMmrError: a file that is no safetensors, such as a pointer left by an interrupted download.
@@ -168,7 +158,10 @@ def count_weights(checkpoint: Path) -> int:
     """
     try:
         shapes = [
-            entry["shape"] for file in checkpoint.glob("*.safetensors") for entry in safetensors_header(file).values()
+            entry["shape"]
+            for file in checkpoint.glob("*.safetensors")
+            for name, entry in safetensors_header(file).items()
+            if not name.startswith(without)
         ]
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise InfiMmrError(

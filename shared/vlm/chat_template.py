@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def image_tokens(height: int, width: int, processor: Mapping[str, Any]) -> int:
-    """Tokens that Qwen2-VL's image processor makes of a picture: the arithmetic of transformers' `smart_resize`.
+    """Tokens that Qwen's image processors make of a picture: the arithmetic of transformers' `smart_resize`.
 
     Both sides are rounded to multiples of patch x merge pixels (a side below half of one to 0); the area is brought
     between the processor's bounds.
@@ -39,6 +40,12 @@ def image_tokens(height: int, width: int, processor: Mapping[str, Any]) -> int:
         grow = math.sqrt(least / (height * width))
         rows, columns = (math.ceil(side * grow / factor) * factor for side in (height, width))
     return (rows // factor) * (columns // factor)
+
+
+def token_numbers(processor: Mapping[str, Any]) -> int:
+    """Numbers in a picture token: merge x merge patches of three colours, some frames and patch x patch pixels."""
+    side = int(processor.get("patch_size", 14)) * int(processor.get("merge_size", 2))
+    return 3 * int(processor.get("temporal_patch_size", 2)) * side * side
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,18 @@ def say_prompts(prompts: Sequence[Mapping[str, Any]], say: Callable[[str], None]
             say(f"note: {prompt['note']}")
 
 
+_THINKS = re.compile(r"<think>\s*\Z")
+
+
+def opened_thinking(prompt: str) -> str:
+    """`<think>` with the blank behind it where a prompt's end opens it, as Qwen3.5's template does; else empty.
+
+    A model then goes on inside: what it writes is whole with this before it.
+    """
+    found = _THINKS.search(prompt[-32:])
+    return found[0] if found else ""
+
+
 class PromptRenderer:
     """Chat template, tokenizer and picture sizes of one checkpoint folder."""
 
@@ -115,10 +134,11 @@ class PromptRenderer:
         """
         self._folder = checkpoint
         self._config = self._json("tokenizer_config.json")
-        self._processor = self._json("preprocessor_config.json") or self._json("processor_config.json").get(
+        self.processor = self._json("preprocessor_config.json") or self._json("processor_config.json").get(
             "image_processor", {}
         )
-        self._processor = {**self._processor, **(limits or {})}
+        self.processor = {**self.processor, **(limits or {})}
+        """Values of the image processor."""
         if not (checkpoint / "tokenizer.json").is_file():
             raise InfiMmrError(f"checkpoint {checkpoint.name} has no tokenizer.json", "name a complete checkpoint")
         text = self._template_text()
@@ -190,7 +210,7 @@ class PromptRenderer:
 
     def picture_tokens(self, size: tuple[int, int]) -> int:
         """Tokens of a picture of this (height, width)."""
-        return image_tokens(*size, self._processor)
+        return image_tokens(*size, self.processor)
 
 
 def _environment() -> Any:

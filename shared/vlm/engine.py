@@ -7,19 +7,33 @@ Not covered: embeddings (pooling), servers (endpoint), several engines (data_eng
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
 from shared.images import ImageRefused, decode_rgb
 from shared.installation import check_vllm, mend_wheel_tag
+from shared.vlm.chat_template import PromptRenderer, opened_thinking
 from shared.vlm.checkpoint import checkpoint_folder
 from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError, is_out_of_memory
 from shared.vlm.spec import Answer, Sampling, pixel_limits
-from shared.vlm.surroundings import cuda_seen, log_path, log_tail, number_type, prepare_environment, quiet
+from shared.vlm.surroundings import (
+    CPU_GATED_DELTA,
+    cuda_seen,
+    has_linear_attention,
+    log_path,
+    log_tail,
+    number_type,
+    prepare_environment,
+    quiet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
 
@@ -44,6 +58,8 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         folder = checkpoint_folder(spec)
+        _check_linear_attention(folder, spec)
+        self._opens = _opened(folder)
         check_vllm(cuda=cuda_seen())
         mend_wheel_tag()  # a script of one's own has not come through our commands
         prepare_environment(tensor_parallel_size=spec.tensor_parallel_size)
@@ -98,6 +114,8 @@ class VllmEngine:
                     outputs = self._llm.llm_engine.step()
                 for output in outputs:
                     number, piece = numbers[output.request_id], _answer(output)
+                    if self._opens and not answers[number].text:
+                        piece = replace(piece, text=self._opens + piece.text)
                     text, tokens = answers[number].text + piece.text, answers[number].tokens + piece.tokens
                     answers[number] = Answer(text, tokens, piece.prompt_tokens, piece.finish_reason)
                     heard(number, piece.text)
@@ -155,6 +173,9 @@ class VllmEngine:
         """Ask one batch; a batch that the engine refuses is halved until the refused ask stands alone."""
         if not asks:
             return []
+        # A choice leaves no room to think: the template is told to close what it would open.
+        chosen = bool(self._opens) and all(sampling.choice for _, _, sampling in asks)
+        opens = "" if chosen else self._opens
         try:
             with quiet():
                 outputs = self._llm.chat(
@@ -162,6 +183,7 @@ class VllmEngine:
                     [self._parameters(sampling) for _, _, sampling in asks],
                     use_tqdm=False,
                     chat_template_content_format="auto",  # text-only templates join strings and refuse parts
+                    chat_template_kwargs={"enable_thinking": False} if chosen else None,
                     mm_processor_kwargs=pixel_limits(self.spec) or None,
                 )
         except Exception as error:
@@ -171,7 +193,7 @@ class VllmEngine:
                 return [(asks[0][0], Answer.refusal(f"{type(error).__name__}: {error}"))]
             middle = len(asks) // 2
             return self._ask(asks[:middle]) + self._ask(asks[middle:])
-        return [(index, _answer(output)) for (index, _, _), output in zip(asks, outputs, strict=True)]
+        return [(index, _answer(output, opens)) for (index, _, _), output in zip(asks, outputs, strict=True)]
 
     def _ended_by(self, error: Exception, asks: int) -> EngineOutOfMemoryError | EngineDiedError | None:
         """What to raise where `error` ended the engine; None where only an ask failed."""
@@ -243,10 +265,31 @@ def _with_pictures(conversation: Conversation) -> Conversation:
     return messages
 
 
-def _answer(output: Any) -> Answer:
+def _check_linear_attention(folder: Path, spec: EngineSpec) -> None:
+    """Refuse numbers that vLLM's linear attention on a CPU does not compute with, before anything starts."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    named = number_type(spec.dtype)
+    dtype = config.get("dtype") or config.get("torch_dtype") if named == "auto" else named
+    if not cuda_seen() and dtype != "bfloat16" and has_linear_attention(config):
+        message = (
+            f"model {spec.model} has layers of linear attention, and {CPU_GATED_DELTA}, but this one is in {dtype}"
+        )
+        raise InfiMmrError(message, "Name dtype bfloat16 (slow on a processor without units for it).")
+
+
+def _opened(folder: Path) -> str:
+    """What the checkpoint's chat template opens at the end of a prompt."""
+    import jinja2
+
+    with suppress(InfiMmrError, jinja2.exceptions.TemplateError):  # vLLM says by itself what it lacks
+        return opened_thinking(PromptRenderer(folder).text([{"role": "user", "content": "?"}]))
+    return ""
+
+
+def _answer(output: Any, opens: str = "") -> Answer:
     first = output.outputs[0]
     return Answer(
-        text=first.text,
+        text=opens + first.text,
         tokens=len(first.token_ids),
         prompt_tokens=len(output.prompt_token_ids or ()),
         finish_reason=first.finish_reason or "stop",

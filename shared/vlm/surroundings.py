@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from shared.processor import has_bfloat16_units, kernel_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
 _CPU_WORKER = "vllm.v1.worker.cpu_worker"
 """Name of that module's logger."""
@@ -35,6 +36,20 @@ def cuda_seen() -> bool:
 def number_type(dtype: str) -> str:
     """`dtype`, or float32 for "auto" on a CPU without bfloat16 units, where a checkpoint's own bfloat16 crawls."""
     return "float32" if dtype == "auto" and not cuda_seen() and not has_bfloat16_units() else dtype
+
+
+PLAIN_ATTENTION = {"VLLM_MLA_DISABLE": "1"}
+"""vLLM 0.29 asks, on a CPU alone, whether a model has DeepSeek's latent attention, and the question fails for the
+language model inside a Qwen3-VL, which names no architecture. Where it is switched off nothing is asked."""
+
+
+CPU_GATED_DELTA = "vLLM 0.29 computes those on a CPU in bfloat16 alone"
+
+
+def has_linear_attention(config: Mapping[str, Any]) -> bool:
+    """Whether a model (its config.json) has layers of linear attention, as Qwen3.5 has."""
+    text = config.get("text_config") or config
+    return "linear_attention" in (text.get("layer_types") or ())
 
 
 def prepare_environment(*, tensor_parallel_size: int = 1) -> None:
@@ -55,6 +70,7 @@ def prepare_environment(*, tensor_parallel_size: int = 1) -> None:
             "OMP_NUM_THREADS": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if tensor_parallel_size == 1 else "1",
+            **PLAIN_ATTENTION,
             **kernel_cache(),
         }
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Program of `test_problem.py`: our agent and OpenRLHF's own executor on one real engine, in float32.
+"""Program of `test_problem.py`: our agent and OpenRLHF's own executor on one real engine, in float32 unless told.
 
 Runs OpenRLHF's rollout actor without Ray, because both executors then stand in one process. Prints one JSON object.
 """
@@ -66,7 +66,7 @@ def parameters(processor: Any, **values: Any) -> Any:
     )
 
 
-async def start(checkpoint: str, processor: Any) -> Any:
+async def start(checkpoint: str, processor: Any, dtype: str) -> Any:
     """OpenRLHF's rollout actor with our agent."""
     from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 
@@ -75,7 +75,7 @@ async def start(checkpoint: str, processor: Any) -> Any:
     kind = RolloutRayActor.__ray_metadata__.modified_class
     actor = kind.__new__(kind)
     await actor.__init__(
-        model=checkpoint, dtype="float32", max_model_len=512, enforce_eager=True, seed=42, num_gpus=0,
+        model=checkpoint, dtype=dtype, max_model_len=512, enforce_eager=True, seed=42, num_gpus=0,
         distributed_executor_backend="uni", limit_mm_per_prompt={"image": 2}, logprobs_mode="processed_logprobs",
         max_logprobs=1, enable_prefix_caching=False, agent_func_path=str(AGENT),
         worker_extension_cls="openrlhf.trainer.ray.vllm_worker_wrap.WorkerWrap",
@@ -182,12 +182,12 @@ def engines_own_input(actor: Any, processor: Any, places: dict[str, str]) -> dic
     }
 
 
-async def main(checkpoint: str, folder: Path) -> dict[str, Any]:
+async def main(checkpoint: str, folder: Path, dtype: str = "float32") -> dict[str, Any]:
     """Everything the test looks at."""
     from transformers import AutoProcessor
 
     processor, places = AutoProcessor.from_pretrained(checkpoint), draw(folder)
-    actor = await start(checkpoint, processor)
+    actor = await start(checkpoint, processor, dtype)
     found = {
         **await beside_openrlhf(actor, processor, places),
         **await together(actor, processor, places),
@@ -200,4 +200,6 @@ async def main(checkpoint: str, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     os.environ["RAY_ADDRESS"] = "none"  # OpenRLHF's actor would look Ray up, also for its GPU
     os.environ.pop("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", None)
-    sys.stdout.write("RESULT" + json.dumps(asyncio.run(main(sys.argv[1], Path(sys.argv[2])))) + "\n")
+    sys.stdout.write(
+        "RESULT" + json.dumps(asyncio.run(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:] or ["float32"]))) + "\n"
+    )

@@ -107,7 +107,7 @@ def no_weights(folder):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda folder: broken_config(folder, model_type="llava"), "llava model, which is not supported"),
+        (lambda folder: broken_config(folder, model_type="llava"), "llava model, which is not trained"),
         (lambda folder: broken_config(folder, text_config={}), "does not say hidden_size"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),

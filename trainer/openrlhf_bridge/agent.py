@@ -22,6 +22,7 @@ from typing import Any
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from shared.errors import InfiMmrError
+from shared.vlm.chat_template import opened_thinking
 from shared.whole_file import write_whole
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
 from trainer.openrlhf_bridge.problem import Problems, Request
@@ -109,7 +110,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             read, answer = await problem.read(), await problem.ask(llm, profile)
         tokens = list(answer.token_ids)
         truncated = answer.finish_reason == "length"
-        judged = asyncio.to_thread(self._judged, hf_tokenizer, tokens, label, truncated)
+        judged = asyncio.to_thread(self._judged, hf_tokenizer, prompt, tokens, label, truncated)
         try:
             text, outcome, seconds = await (asyncio.wait_for(judged, SECONDS) if self._own else judged)
         except (InfiMmrError, TimeoutError) as error:  # of the user's own reward: the run ends
@@ -140,10 +141,13 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "extra_logs": outcome.extra_logs,
         }
 
-    def _judged(self, processor: Any, tokens: list[int], label: str, truncated: bool) -> tuple[str, Outcome, float]:
+    def _judged(  # noqa: PLR0917 - what `execute` knows of one sample
+        self, processor: Any, prompt: str, tokens: list[int], label: str, truncated: bool
+    ) -> tuple[str, Outcome, float]:
         """Text of an answer, decoded once, what it earned, and the processor time of both."""
         started = time.thread_time()
-        text = getattr(processor, "tokenizer", processor).decode(tokens, skip_special_tokens=True)
+        said = getattr(processor, "tokenizer", processor).decode(tokens, skip_special_tokens=True)
+        text = opened_thinking(prompt) + said
         facts = {"tokens": len(tokens), "truncated": truncated}
         return text, judge(text, label, self._weights, self._own, facts), time.thread_time() - started
 

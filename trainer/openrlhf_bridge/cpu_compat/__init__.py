@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.processor import kernel_cache
+from shared.vlm.surroundings import PLAIN_ATTENTION
 from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS as WITHOUT_CUDA
 from trainer.openrlhf_bridge.cpu_compat.adaptations import DTYPE, WITH_CUDA, Adaptation
 from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook
@@ -44,6 +45,7 @@ def environment(dtype: str = "bfloat16") -> dict[str, str]:
         "INFI_MMR_CPU_COMPAT": "1",
         DTYPE: dtype,
         **kernel_cache(),
+        **PLAIN_ATTENTION,
         "PYTHONPATH": SITE,
         "DS_ACCELERATOR": "cpu",  # DeepSpeed would otherwise probe for accelerators
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; vLLM would otherwise take half of the machine

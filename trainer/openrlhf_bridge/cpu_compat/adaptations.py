@@ -188,12 +188,29 @@ def _update_weight(module: Any) -> None:
     module.WorkerWrap.update_weight = update_weight
 
 
+def _repack_when_pushed(layer: Any) -> None:
+    """The convolution of a linear attention layer is packed at load: pushed weights are packed again."""
+    plain = getattr(layer, "_cpu_unpacked_conv_weight", None)  # vLLM's own copy
+    if plain is None:
+        return
+    from vllm import _custom_ops
+
+    load = layer.weight.weight_loader
+
+    def load_and_pack(packed: Any, weight: Any) -> None:
+        load(plain.unsqueeze(1), weight)
+        packed.data.copy_(_custom_ops.causal_conv1d_weight_pack(plain))
+
+    layer.weight.weight_loader = load_and_pack
+
+
 def _plain_linear(module: Any) -> None:
     original = module.dispatch_cpu_unquantized_gemm
 
     def dispatch_cpu_unquantized_gemm(layer: Any, remove_weight: bool) -> None:
         if layer.weight.is_meta or layer.weight.ndim != 2:
             original(layer, remove_weight)
+            _repack_when_pushed(layer)
             return
         from torch.nn.functional import linear
 
