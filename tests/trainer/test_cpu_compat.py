@@ -124,6 +124,14 @@ before = utils.cpu_unquantized_gemm(layer, x, layer.weight, layer.bias)
 layer.weight.data.zero_(); layer.bias.data.fill_(2.0)      # a pushed weight is used by the very next product
 after = utils.cpu_unquantized_gemm(layer, x, layer.weight, layer.bias)
 assert after.tolist() == [[2.0, 2.0, 2.0]] and before.tolist() != after.tolist()
+from vllm import _custom_ops
+conv = torch.nn.Conv1d(64, 64, 4, groups=64).bfloat16()    # of a linear attention layer: packed with bfloat16 units
+conv.weight.weight_loader = lambda parameter, weight: parameter.data.copy_(weight)
+pushed = torch.rand(64, 1, 4).bfloat16()
+utils.dispatch_cpu_unquantized_gemm(conv, True)
+conv.weight.weight_loader(conv.weight, pushed)
+units = torch.cpu._is_avx512_bf16_supported()
+assert torch.equal(conv.weight, _custom_ops.causal_conv1d_weight_pack(pushed[:, 0].contiguous()) if units else pushed)
 print("FINE")
 """
     ran = python(code)
