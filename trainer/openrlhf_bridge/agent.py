@@ -141,7 +141,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "extra_logs": outcome.extra_logs,
         }
 
-    def _judged(  # noqa: PLR0917 - what `execute` knows of one sample
+    def _judged(
         self, processor: Any, prompt: str, tokens: list[int], label: str, truncated: bool
     ) -> tuple[str, Outcome, float]:
         """Text of an answer, decoded once, what it earned, and the processor time of both."""
