@@ -65,10 +65,20 @@ def assemble(
     results: Mapping[str, StepResult],
     settings: AssembleSettings,
     item_names: Mapping[tuple[str, str], str],
+    stands: Mapping[str, str] | None = None,
+    *,
+    fill: bool = True,
 ) -> Assembled:
     """Decide about every row.
 
-    `item_names` maps (benchmark, item id) to the benchmark's own key, which the ledger shows.
+    Args:
+        rows: The rows.
+        results: What the steps found about them.
+        settings: Thresholds.
+        item_names: (benchmark, item id) to the benchmark's own key, which the ledger shows.
+        stands: From `stand_ins`, where `rows` are a part of all rows; None: they are all.
+        fill: Whether kept rows get their answer kinds, types and captions.
+
     """
     import polars as pl
 
@@ -79,8 +89,13 @@ def assemble(
     _overlaps(results, settings, item_names, findings)
     _cosines(results, settings, item_names, findings)
     _other_packages(results, findings)
-    gone = {identity for identity, found in findings.items() if any(f.removes for f in found)}
-    _duplicates(results, settings, gone, findings)
+    if "dedup_minhash" in results:
+        if stands is None:
+            gone = [identity for identity, found in findings.items() if any(f.removes for f in found)]
+            copies = results["dedup_minhash"].annotations.select("id", "duplicate_of", "score")
+            left = pl.col("duplicate_of").is_in(gone) & ~pl.col("id").is_in(gone)
+            stands = stand_ins(copies.filter(left), settings)
+        _duplicates(results["dedup_minhash"], settings, stands, findings)
     removed: dict[str, int] = defaultdict(int)
     entries, kept_near, out = [], 0, set()
     sources = dict(rows.select("id", "source_id").iter_rows())
@@ -96,7 +111,7 @@ def assemble(
         entries.append(_entry(identity, sources[identity], first, [other for other in found if other is not first]))
     kept = rows.filter(~pl.col("id").is_in(list(out)))
     return Assembled(
-        rows=_filled(kept, results),
+        rows=_filled(kept, results) if fill else kept,
         ledger=ledger_frame(entries),
         removed=dict(removed),
         near_misses=kept_near,
@@ -144,7 +159,7 @@ def _failures(
         key = "id" if "id" in result.failures.columns else "image_hash"
         reasons = dict(result.failures.select(key, "reason").iter_rows())
         if key == "id":
-            hit = reasons
+            hit = {identity: reasons[identity] for identity in rows["id"] if identity in reasons}
         else:
             hit = {
                 identity: next(reasons[sha256] for sha256 in hashes if sha256 in reasons)
@@ -210,29 +225,36 @@ def _cosines(
         )
 
 
+def stand_ins(copies: pl.DataFrame, settings: AssembleSettings) -> dict[str, str]:
+    """Which row stays in the place of one that left: by the id of each row that repeats it, its own for the first.
+
+    `copies` (`id`, `duplicate_of`, `score`) are the duplicates that do not leave for another reason, while the row that
+    they repeat does.
+    """
+    first: dict[str, str] = {}
+    return {
+        identity: first.setdefault(original, identity)
+        for identity, original, score in copies.sort("id").iter_rows()
+        if score >= settings.jaccard_threshold
+    }
+
+
 def _duplicates(
-    results: Mapping[str, StepResult], settings: AssembleSettings, gone: set[str], findings: _Findings
+    result: StepResult, settings: AssembleSettings, stands: Mapping[str, str], findings: _Findings
 ) -> None:
-    result = results.get("dedup_minhash")
-    if result is None:
-        return
-    stands_in: dict[str, str] = {}
     for row in result.annotations.sort("id").iter_rows(named=True):
         original = row["duplicate_of"]
         if original is None or original == row["id"]:
             continue
         removes = row["score"] >= settings.jaccard_threshold
         evidence = {**_loaded(row.get("evidence")), "cluster": row.get("cluster")}
-        if removes and original in gone:
-            if row["id"] in gone:
-                removes = True
-            elif original not in stands_in:
-                stands_in[original] = row["id"]
-                removes = False
-                evidence["kept_because"] = f"{original} left for another reason"
-            else:
-                evidence["repeats"] = original
-                original = stands_in[original]
+        stays = stands.get(row["id"])
+        if stays == row["id"]:
+            removes = False
+            evidence["kept_because"] = f"{original} left for another reason"
+        elif stays is not None:
+            evidence["repeats"] = original
+            original = stays
         findings[row["id"]].append(
             Finding("dedup_minhash", "duplicate", removes, None, original, row["score"], evidence)
         )

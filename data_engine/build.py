@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ from shared.errors import InfiMmrError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from data_engine.assemble import Assembled
+    from data_engine.assemble_blocks import AssembledBlocks
     from data_engine.inputs import Inputs
     from data_engine.intake.image_places import ImagePlaces
+    from data_engine.intake.in_blocks import IngestedBlocks
     from data_engine.intake.ingest import Ingested
     from data_engine.recipe import Recipe
+    from data_engine.runners import Runner
     from data_engine.step import BenchmarkItems, StepContext, StepResult
     from shared.dataset_version import DatasetVersion, ManifestDraft, StepCount
     from shared.progress import Progress
@@ -87,7 +90,10 @@ class _Work:
     inputs: Inputs
     store: Store
     scratch: Path
+    reach: Store
+    """Scratch that all workers reach."""
     images: ImagePlaces
+    runner: Runner
     progress: Progress
     allow_empty: bool = False
     timings: dict[str, float] = field(default_factory=dict)
@@ -171,10 +177,10 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     progress: Progress,
     started: float,
 ) -> BuildReport:
-    from data_engine.findings import keep_findings, keep_pictures
+    from data_engine.findings import keep_pictures
     from data_engine.intake.image_places import ImagePlaces
-    from data_engine.scratch import scratch_folder
-    from data_engine.shards import write_ledger
+    from data_engine.runners import open_runner
+    from data_engine.scratch import scratch_folder, scratch_store
     from shared.dataset_version import publish
 
     with contextlib.ExitStack() as stack:
@@ -182,20 +188,21 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
             near = store.local_path("scratch")
             scratch = stack.enter_context(scratch_folder(near.parent if near is not None else None))
         spool = ImagePlaces(scratch / "images.spool")
-        work = _Work(recipe, inputs, store, scratch, spool, progress, request.allow_empty)
+        runner = open_runner(request.runner)
+        stack.callback(runner.close)
+        reach = stack.enter_context(scratch_store(store, scratch, elsewhere=request.runner == "ray"))
+        work = _Work(recipe, inputs, store, scratch, reach, spool, runner, progress, request.allow_empty)
         # Opening the source hashed its files: that is time of the source, too.
         work.timings["source"] = time.monotonic() - started
         read = _read_source(work)
         benchmarks, benchmark_reads = _read_benchmarks(work)
-        results = _judge(work, request, read, benchmarks)
+        results = _judge(work, read, benchmarks)
         with _told(recipe.name, "assemble"), _timed(work, "assemble"):
-            assembled = _assemble(work, read, results, benchmarks)
-            _refuse_empty(work, assembled.rows.height, _whole_ledger(read, assembled))
-            keep_findings(store, build_key, read.rows, read.rejections, results, assembled)
-            keep_pictures(store, build_key, assembled.ledger, read.rows, benchmarks, work.images)
+            assembled = _assemble(work, read, results, benchmarks, build_key)
+            pictures = functools.partial(_pictures_of, work, read)
+            keep_pictures(store, build_key, assembled.shown, pictures, benchmarks, work.images)
         with _told(recipe.name, "shards"), _timed(work, "shards"):
-            files = _write(work, assembled)
-            ledger = write_ledger(_whole_ledger(read, assembled), scratch / "ledger.parquet")
+            files, ledger = _write(work, assembled)
         counts = _counts(work, read, results, assembled)
         draft = _draft(work, build_key, read, benchmark_reads, results, assembled, counts)
         with _told(recipe.name, "publish"), progress.step("publish"):
@@ -203,32 +210,29 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     return BuildReport(version, found=False, seconds=time.monotonic() - started, steps=counts)
 
 
-def _read_source(work: _Work) -> Ingested:
-    from data_engine.intake.ingest import ingest
+def _read_source(work: _Work) -> IngestedBlocks:
+    from data_engine.intake.in_blocks import ingest_blocks
 
     settings = work.recipe.source
     with _told(work.recipe.name, "source"), _timed(work, "source"):
         total = settings.limit or work.inputs.source.count()
         task = work.progress.task(f"source {work.inputs.source.name}", total, unit="records")
-        read = ingest(
+        read = ingest_blocks(
             work.inputs.source,
             work.images,
             work.store,
+            work.reach,
+            work.runner,
             limit=settings.limit,
             check_conflicts=work.recipe.assemble.remove_conflicts,
+            expected=total,
             task=task,
         )
         task.done()
     if read.records == 0:
         raise InfiMmrError(f"recipe {work.recipe.name}: the source has no records", "Check --source and --limit")
-    _refuse_empty(work, read.rows.height, read.rejections)
+    _refuse_empty(work, read.rows.height, _assembling(work, read, {}, (), ""))
     return read
-
-
-def _refuse_empty(work: _Work, rows: int, ledger: Any) -> None:
-    """Refuse a build that keeps no row, with the reasons counted, unless it was asked for."""
-    if rows == 0 and not work.allow_empty:
-        raise no_rows(work.recipe.name, ledger)
 
 
 def no_rows(recipe: str, ledger: Any) -> InfiMmrError:
@@ -251,93 +255,126 @@ def _read_benchmarks(work: _Work) -> tuple[list[BenchmarkItems], dict[str, Inges
         return read_benchmarks(work.inputs, work.images, work.store, work.progress)
 
 
-def step_context(work: _Work, runner: Any, read: Ingested, benchmarks: Sequence[BenchmarkItems]) -> StepContext:
-    """Return what the first step is given."""
+def step_context(work: _Work, benchmarks: Sequence[BenchmarkItems]) -> StepContext:
+    """Return what the first step is given; rows come with its blocks."""
+    import polars as pl
+
     from data_engine.step import StepContext
 
     return StepContext(
         store=work.store,
         profile=work.recipe.profile,
-        runner=runner,
+        runner=work.runner,
         recipe=work.recipe.as_json(),
         progress=work.progress,
-        rows=read.rows.drop("image_names"),
+        rows=pl.DataFrame(),
         images=work.images,
         benchmarks=benchmarks,
         prompts=work.recipe.prompts,
     )
 
 
-def _judge(
-    work: _Work, request: BuildRequest, read: Ingested, benchmarks: Sequence[BenchmarkItems]
-) -> dict[str, StepResult]:
+def _judge(work: _Work, read: IngestedBlocks, benchmarks: Sequence[BenchmarkItems]) -> dict[str, StepResult]:
     import dataclasses
 
     from data_engine.allocators import trim
-    from data_engine.recipe import step_module
-    from data_engine.runners import open_runner
+    from data_engine.step_blocks import run_step
 
     results: dict[str, StepResult] = {}
-    runner = open_runner(request.runner)
-    try:
-        context = step_context(work, runner, read, benchmarks)
-        for name, settings in work.recipe.steps():
-            with _told(work.recipe.name, name), _timed(work, name):
-                results[name] = step_module(name).run(dataclasses.replace(context, results=results), settings)
-            if name == "verify_answers" and work.recipe.assemble.remove_unverifiable:
-                _refuse_unverifiable(work, read, results)
-            trim()
-    finally:
-        runner.close()
+    context = step_context(work, benchmarks)
+    for name, settings in work.recipe.steps():
+        with _told(work.recipe.name, name), _timed(work, name):
+            results[name] = run_step(name, settings, dataclasses.replace(context, results=results), read.rows)
+        if name == "verify_answers" and work.recipe.assemble.remove_unverifiable:
+            _refuse_unverifiable(work, read, results)
+        trim()
     return results
 
 
-def _refuse_unverifiable(work: _Work, read: Ingested, results: dict[str, StepResult]) -> None:
+def _refuse_unverifiable(work: _Work, read: IngestedBlocks, results: dict[str, StepResult]) -> None:
     """Refuse before any model is asked where no gold can be verified."""
-    from data_engine.assemble import assemble
-
-    judged = assemble(read.rows, results, work.recipe.assemble, {})
-    _refuse_empty(work, judged.rows.height, _whole_ledger(read, judged))
-
-
-def _assemble(
-    work: _Work, read: Ingested, results: dict[str, StepResult], benchmarks: Sequence[BenchmarkItems]
-) -> Assembled:
-    from data_engine.assemble import assemble
-
-    names = {
-        (items.name, identity): source_id
-        for items in benchmarks
-        for identity, source_id in items.rows.select("id", "source_id").iter_rows()
-    }
-    return assemble(read.rows, results, work.recipe.assemble, names)
+    parts = results["verify_answers"].parts
+    assert parts is not None  # noqa: S101  `run_step` gives every result parts
+    judged = (parts.read(block, ["status"])["status"] for block in read.rows.numbers)
+    if not any((status != "unverifiable").any() for status in judged):
+        _refuse_empty(work, 0, _assembling(work, read, results, (), ""))
 
 
-def _whole_ledger(read: Ingested, assembled: Assembled) -> Any:
+def _refuse_empty(work: _Work, rows: int, job: Any) -> None:
+    """Refuse a build that keeps no row, with the reasons counted, unless it was asked for."""
+    from data_engine.assemble_blocks import whole_ledger
+
+    if rows == 0 and not work.allow_empty:
+        raise no_rows(work.recipe.name, whole_ledger(job))
+
+
+def _assembling(  # noqa: PLR0917 - what was found, once
+    work: _Work,
+    read: IngestedBlocks,
+    results: dict[str, StepResult],
+    benchmarks: Sequence[BenchmarkItems],
+    build_key: str,
+) -> Any:
+    """What `assemble_blocks` is told; annotations stay in their parts."""
+    import dataclasses
+
     import polars as pl
 
-    return pl.concat([read.rejections, assembled.ledger])
+    from data_engine.assemble_blocks import job_of
 
-
-def _write(work: _Work, assembled: Assembled) -> list[Path]:
-    from data_engine.shards import write_shards
-
-    task = work.progress.task("shards", assembled.rows.height)
-    settings = work.recipe.shards
-    files = write_shards(
-        assembled.rows,
-        work.images,
-        work.scratch,
-        work.recipe.name,
-        shard_bytes=settings.shard_megabytes * 10**6,
-        row_group_bytes=settings.row_group_megabytes * 10**6,
-        task=task,
+    return job_of(
+        blocks=read.rows,
+        rejections=read.rejections,
+        results={name: dataclasses.replace(one, annotations=pl.DataFrame()) for name, one in results.items()},
+        settings=work.recipe.assemble,
+        names={
+            (items.name, identity): source_id
+            for items in benchmarks
+            for identity, source_id in items.rows.select("id", "source_id").iter_rows()
+        },
+        images=work.images,
+        store=work.store,
+        build_key=build_key,
     )
+
+
+def _assemble(  # noqa: PLR0917 - as above
+    work: _Work,
+    read: IngestedBlocks,
+    results: dict[str, StepResult],
+    benchmarks: Sequence[BenchmarkItems],
+    build_key: str,
+) -> AssembledBlocks:
+    from data_engine.assemble_blocks import assemble_blocks
+
+    job = _assembling(work, read, results, benchmarks, build_key)
+    done = assemble_blocks(work.runner, job, work.recipe.shards.shard_megabytes * 10**6)
+    _refuse_empty(work, done.kept, done.job)
+    return done
+
+
+def _pictures_of(work: _Work, read: IngestedBlocks, ids: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Hashes of the pictures of some rows."""
+    found: dict[str, Sequence[str]] = {}
+    for block in read.rows.numbers if len(work.images) else ():
+        rows = read.rows.read(block, ["id", "image_hashes"])
+        found.update(rows.filter(rows["id"].is_in(list(ids))).iter_rows())
+    return found
+
+
+def _write(work: _Work, assembled: AssembledBlocks) -> tuple[list[Path], Path]:
+    from data_engine.assemble_blocks import write_blocks
+    from data_engine.runners.local import LocalRunner
+
+    task = work.progress.task("shards", assembled.kept)
+    # Shards lie in the build's folder: workers reach it where the store is a folder, too.
+    runner = work.runner if work.store.is_folder else LocalRunner()
+    files = write_blocks(runner, assembled, work.scratch, work.recipe.name, work.recipe.shards, task)
     task.done()
     return files
 
 
-def _counts(work: _Work, read: Ingested, results: dict[str, StepResult], assembled: Assembled) -> list[StepCount]:
+def _counts(work: _Work, read: IngestedBlocks, results: dict[str, StepResult], assembled: AssembledBlocks) -> list[StepCount]:
     from shared.dataset_version import StepCount
 
     left = read.rows.height
@@ -371,10 +408,10 @@ def _counts(work: _Work, read: Ingested, results: dict[str, StepResult], assembl
 def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     work: _Work,
     build_key: str,
-    read: Ingested,
+    read: IngestedBlocks,
     benchmark_reads: dict[str, Ingested],
     results: dict[str, StepResult],
-    assembled: Assembled,
+    assembled: AssembledBlocks,
     counts: list[StepCount],
 ) -> ManifestDraft:
     from data_engine.captioning import unfit_captions
@@ -402,7 +439,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     ]
     warnings += [f"source {work.inputs.source.name}: {count} mended: {mend}" for mend, count in read.mends.items()]
     warnings += [text for result in results.values() for text in result.warnings]
-    if assembled.rows.height == 0:
+    if assembled.kept == 0:
         warnings.append("no row was kept")
     models = [dict(model) for record in records for model in record.get("models", [])]
     if unfit := unfit_captions(dict(work.recipe.steps()).get("caption_images"), work.inputs.source.location):
@@ -429,7 +466,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
         decontamination=_merged(record.get("coverage", {}) for record in records),
         canaries=_merged(record.get("canaries", {}) for record in records),
         warnings=warnings,
-        rejected=read.rejections.height + sum(assembled.removed.values()),
+        rejected=read.rejected + sum(assembled.removed.values()),
         near_misses=assembled.near_misses,
         licences={work.inputs.source.name: work.inputs.source.licence} if work.inputs.source.licence else {},
     )

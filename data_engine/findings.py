@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_engine.step import by_image
@@ -57,13 +57,11 @@ def first_of(ledger: pl.DataFrame) -> str:
 
 def shown_entries(ledger: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """The ledger's entries that a page shows: the first of each rule, removed before near, highest scores first."""
+    import polars as pl
+
     order = ledger.sort(["removed", "step", "rule", "score", "id"], descending=[True, False, False, True, False])
-    seen: Counter[tuple[str, str, bool]] = Counter()
-    for row in order.iter_rows(named=True):
-        key = (row["step"], row["rule"], row["removed"])
-        seen[key] += 1
-        if seen[key] <= SHOWN_PER_RULE:
-            yield row
+    place = pl.int_range(pl.len()).over("step", "rule", "removed")
+    yield from order.filter(place < SHOWN_PER_RULE).iter_rows(named=True)
 
 
 def pictures_table(store: Store, build_key: str) -> AnnotationTable:
@@ -78,14 +76,16 @@ def pictures_table(store: Store, build_key: str) -> AnnotationTable:
 def keep_pictures(  # noqa: PLR0917 - where pictures of rows and items are found
     store: Store,
     build_key: str,
-    ledger: pl.DataFrame,
-    rows: pl.DataFrame,
+    entries: Sequence[Mapping[str, Any]],
+    rows: Callable[[Sequence[str]], Mapping[str, Sequence[str]]],
     benchmarks: Sequence[BenchmarkItems],
     images: ImageSource,
 ) -> None:
-    """Store small pictures of the shown entries and of what they repeat, unless they are there."""
-    entries = list(shown_entries(ledger))
-    hashes = dict(rows.select("id", "image_hashes").iter_rows())
+    """Store small pictures of `entries` (see `shown_entries`) and of what they repeat, unless they are there.
+
+    `rows` gives the pictures' hashes of some rows by id.
+    """
+    hashes = rows([name for e in entries for name in (e["id"], e["item"]) if name])
     wanted: dict[str, tuple[ImageSource, Sequence[str]]] = {}
     for entry in entries:
         repeated = [entry["item"]] if entry["benchmark"] is None else []
@@ -129,7 +129,7 @@ def keep_findings(  # noqa: PLR0917 - all that a story is made of
     by_id = {
         name: {row.pop("id"): row for row in result.annotations.iter_rows(named=True)}
         for name, result in results.items()
-        if "id" in result.annotations.columns and result.annotations["id"].is_unique().all()
+        if "id" in result.annotations.columns and result.one_per_row
     }
     of_images = {
         name: by_image(result.annotations)

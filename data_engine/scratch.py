@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import InfiMmrError
+from shared.store import Store, open_store
 
 _PREFIX = "build-"
 
@@ -54,3 +55,21 @@ def _sweep(base: Path) -> None:
         except OSError:
             # In use, or another machine's on a shared file system, or just being made.
             continue
+
+
+@contextlib.contextmanager
+def scratch_store(store: Store, folder: Path, *, elsewhere: bool) -> Iterator[Store]:
+    """Yield a store for what a build's workers hand each other: `folder`, or a place in `store` that is gone afterwards.
+
+    The latter where workers may run on other machines (`elsewhere`) and `store` is a bucket: nothing else is within
+    reach of them all.
+    """
+    if store.is_folder or not elsewhere:
+        yield open_store(folder)
+        return
+    reach = store.below(f"scratch/{folder.name}")
+    try:
+        yield reach
+    finally:
+        for entry in list(reach.list()):
+            reach.delete(entry.path)

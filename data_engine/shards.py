@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from shared.schema import LEDGER_SCHEMA, row_schema
 
 if TYPE_CHECKING:
@@ -43,34 +45,26 @@ def shard_of(identity: str, count: int) -> int:
     return int(identity.rsplit("-", 1)[-1][:16], 16) % count
 
 
-def write_shards(
-    rows: pl.DataFrame,
-    images: ImagePlaces,
-    folder: Path,
-    name: str,
-    *,
-    shard_bytes: int,
-    row_group_bytes: int,
-    task: Task | None = None,
-) -> list[Path]:
-    """Write rows (schema columns without `images`, and `image_names`) to `NAME-00000-of-0000N.parquet` files.
+def shard_file(name: str, number: int, count: int) -> str:
+    """Name of a shard's file."""
+    return f"{name}-{number:05d}-of-{count:05d}.parquet"
+
+
+def shard_numbers(ids: pl.Series, count: int) -> np.ndarray:
+    """Shard of each row (see `shard_of`): int64 [rows]."""
+    return np.array([shard_of(identity, count) for identity in ids.to_list()], np.int64)
+
+
+def write_shard(
+    rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_bytes: int, task: Task | None = None
+) -> None:
+    """Write one shard of rows sorted by id (schema columns without `images`, and `image_names`).
 
     Peak memory: about three times `row_group_bytes`.
     """
-    import polars as pl
-
-    total = sum(images.size(sha256) for hashes in rows["image_hashes"].to_list() for sha256 in hashes)
-    count = shard_count(rows.height, total, shard_bytes)
-    place = pl.Series("shard", [shard_of(identity, count) for identity in rows["id"].to_list()], dtype=pl.Int64)
-    files = []
     # Reading and checking pictures lets go of Python's lock: the pictures of one row group are fetched on every core.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as readers:
-        for number in range(count):
-            part = rows.filter(place == number).sort("id")
-            file = folder / f"{name}-{number:05d}-of-{count:05d}.parquet"
-            _write_shard(part, images, file, row_group_bytes, readers, task)
-            files.append(file)
-    return files
+        _write_shard(rows, images, file, row_group_bytes, readers, task)
 
 
 def _write_shard(  # noqa: PLR0917 - what one shard is made of

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from data_engine.blocks import Parts
     from data_engine.runners import Runner
     from shared.images import ImageSource
     from shared.progress import Progress
@@ -92,6 +93,8 @@ class StepResult:
             Failed cells are not stored: the next build asks again.
         warnings: Sentences for people, shown at the end and kept in the manifest.
         record: JSON values for the manifest: `models`, `prompts`, `coverage`, `canaries`... as far as they apply.
+        parts: The annotations by row block where they stay on scratch; `annotations` is empty then.
+        one_per_row: Whether no row has two annotations, so far as they are keyed by `id`.
 
     """
 
@@ -102,6 +105,8 @@ class StepResult:
     failures: pl.DataFrame | None = None
     warnings: Sequence[str] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    parts: Parts | None = None
+    one_per_row: bool = True
 
 
 def judge_rows(

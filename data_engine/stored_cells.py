@@ -58,7 +58,7 @@ class StoredCells(AnnotationTable):
         import pyarrow.parquet as pq
 
         def keys_of(name: str) -> tuple[pa.Schema, pa.ChunkedArray]:
-            source = pa.PythonFile(_Ranges(self.store, f"{self.folder}/{name}"), mode="r")
+            source = pa.PythonFile(Ranges(self.store, f"{self.folder}/{name}"), mode="r")
             with pq.ParquetFile(source) as file:
                 return file.schema_arrow, file.read(columns=["key"]).column("key")
 
@@ -128,7 +128,7 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
     return pa.concat_tables(parts).take(pa.array([order[key] for key in keys], pa.int64()))
 
 
-class _Ranges(io.RawIOBase):
+class Ranges(io.RawIOBase):
     """A file of a store that is read in ranges, as Parquet's readers ask for them."""
 
     def __init__(self, store: Store, path: str) -> None:

@@ -104,6 +104,19 @@ def plant(
                 yield copy
 
 
+def draws(
+    originals: Sequence[Original], read_image: Callable[[str], bytes], per_kind: int
+) -> dict[str, list[tuple[str, int]]]:
+    """Which of some items `plant` copies: kind -> (what was drawn, the item's place).
+
+    The first `per_kind` of a kind, by what was drawn, over several parts of all items are those that it copies of all.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    for copy in plant(originals, read_image, per_kind):
+        found.setdefault(copy.kind, []).append((_draw(copy.kind, originals[copy.original].id).hex(), copy.original))
+    return found
+
+
 def recall(planted: Iterable[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
     """Count (kind, found) pairs: kind -> `planted`, `found`, `recall` (None where nothing could be planted)."""
     counts: dict[str, list[int]] = {}

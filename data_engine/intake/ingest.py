@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -79,33 +79,31 @@ def ingest(
 
     Peak memory: a window of 128 records with their pictures, and the rows without pictures.
     """
-    memory = _Inspections(store, limits)
+    memory = Inspections(store, limits)
     good: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     records = 0
-    for item in _checked(map(carried_row, _limited(source.rows(), limit)), places, memory, task):
+    for item in checked_records(map(carried_row, limited(source.rows(), limit)), places, memory, task):
         records += 1
         if isinstance(item, Rejection):
-            bad.append(_ledger_entry(source, item))
+            bad.append(ledger_entry(source, item))
         else:
-            good.append(_row(source, *item))
+            good.append(row_of(source, *item))
     memory.flush()
     places.flush()
-    good, twice = _without_repeats(good)
+    good, twice = without_repeats(good)
+    # The id alone cannot tell repeats apart in the ledger: number them.
+    for number, (row, _, _) in enumerate(twice, start=1):
+        row["id"] = f"{row['id']}.repeat{number}"
     if check_conflicts:
-        good, conflicting = _without_conflicts(good)
+        good, conflicting = without_conflicts(good)
         twice += conflicting
-    bad += [_ledger_of(row, reason, evidence) for row, reason, evidence in twice]
-    mends: dict[str, int] = defaultdict(int)
-    absent = 0
-    for row in good:
-        extra = json.loads(row["extra"]) if row["extra"] else {}
-        absent += bool(extra.get("missing_images"))
-        for mend in extra.get("mends", []):
-            mends[str(mend["why"] if isinstance(mend, dict) else mend).split(":")[0]] += 1
+    bad += [ledger_of(row, reason, evidence) for row, reason, evidence in twice]
+    rows = rows_frame(good).sort("id")
+    absent, mends = noted(rows)
     warnings = [f"{source.name}: pictures of {absent} of {records} items are not there: text only"] if absent else []
     return Ingested(
-        rows=rows_frame(good),
+        rows=rows,
         rejections=ledger_frame(bad),
         records=records,
         inspected=memory.inspected,
@@ -113,6 +111,20 @@ def ingest(
         warnings=warnings,
         mends=dict(sorted(mends.items())),
     )
+
+
+def noted(rows: pl.DataFrame) -> tuple[int, dict[str, int]]:
+    """How many rows lack pictures, and what was mended how often."""
+    import polars as pl
+
+    absent, mends = 0, Counter[str]()
+    some = rows["extra"].filter(rows["extra"].str.contains_any(["missing_images", '"mends"']).fill_null(value=False))
+    for text in some.cast(pl.String):
+        extra = json.loads(text)
+        absent += bool(extra.get("missing_images"))
+        for mend in extra.get("mends", []):
+            mends[str(mend["why"] if isinstance(mend, dict) else mend).split(":")[0]] += 1
+    return absent, dict(mends)
 
 
 def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
@@ -125,12 +137,12 @@ def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
     return dataclasses.replace(item, **{field.name: carried_value(getattr(item, field.name)) for field in fields(item)})
 
 
-def _limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[SourceRow | Rejection]:
+def limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[SourceRow | Rejection]:
     return itertools.islice(items, limit) if limit else items
 
 
-def _checked(
-    items: Iterator[SourceRow | Rejection], places: ImagePlaces, memory: _Inspections, task: Task | None
+def checked_records(
+    items: Iterator[SourceRow | Rejection], places: ImagePlaces, memory: Inspections, task: Task | None
 ) -> Iterator[Rejection | tuple[SourceRow, list[_Picture]]]:
     """Read, hash and inspect pictures, a window of records at a time; decoders let go of Python's lock."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -196,7 +208,7 @@ def _reject(row: SourceRow, reason: str, detail: str) -> Rejection:
     return Rejection(row.source_id, reason, carried(detail), row.question, row.answer_raw)
 
 
-def _inspect(pictures: list[_Picture] | Rejection, memory: _Inspections) -> tuple[str, str] | None:
+def _inspect(pictures: list[_Picture] | Rejection, memory: Inspections) -> tuple[str, str] | None:
     if isinstance(pictures, Rejection):
         return None
     for picture in pictures:
@@ -206,7 +218,7 @@ def _inspect(pictures: list[_Picture] | Rejection, memory: _Inspections) -> tupl
     return None
 
 
-class _Inspections:
+class Inspections:
     """Which pictures can be used, by content: remembered in the store as annotations of the step `inspect_images`."""
 
     def __init__(self, store: Store | None, limits: ImageLimits) -> None:
@@ -268,7 +280,7 @@ class _Inspections:
         self._new = {}
 
 
-def _row(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str, Any]:
+def row_of(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str, Any]:
     hashes = [picture.sha256 for picture in pictures]
     digest = row_hash(row.question, row.answer, row.choices, hashes)
     known = row.pass_rate_large is not None or row.pass_rate_small is not None
@@ -296,7 +308,7 @@ def _row(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str, 
     }
 
 
-def _ledger_entry(source: Source, rejection: Rejection) -> dict[str, Any]:
+def ledger_entry(source: Source, rejection: Rejection) -> dict[str, Any]:
     digest = fingerprint([rejection.question, rejection.answer, rejection.reason, rejection.detail])
     return _entry(
         row_id(source.name, rejection.source_id, digest),
@@ -306,7 +318,7 @@ def _ledger_entry(source: Source, rejection: Rejection) -> dict[str, Any]:
     )
 
 
-def _ledger_of(row: Mapping[str, Any], reason: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
+def ledger_of(row: Mapping[str, Any], reason: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
     item = evidence.get("item")
     told = {"question": row["question"][:2000], "answer": row["answer"][:500], **evidence}
     return _entry(row["id"], row["source_id"], reason, told, item=str(item) if item else None)
@@ -331,7 +343,7 @@ def _entry(
 _Removed = tuple[dict[str, Any], str, dict[str, Any]]
 
 
-def _without_repeats(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[_Removed]]:
+def without_repeats(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[_Removed]]:
     """Keep the first of rows that share key and content (and so the id)."""
     kept: dict[str, dict[str, Any]] = {}
     removed: list[_Removed] = []
@@ -340,13 +352,10 @@ def _without_repeats(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], 
             removed.append((row, "duplicate_id", {"item": row["id"], "detail": "the same key and content again"}))
         else:
             kept[row["id"]] = row
-    # The id alone cannot tell repeats apart in the ledger: number them.
-    for number, (row, _, _) in enumerate(removed, start=1):
-        row["id"] = f"{row['id']}.repeat{number}"
     return list(kept.values()), removed
 
 
-def _without_conflicts(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[_Removed]]:
+def without_conflicts(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[_Removed]]:
     """Remove problems (question, options, pictures) that occur with answers which the grader tells apart.
 
     Nobody can say which answer is right, and a wrong one is worse than a missing row.
@@ -375,7 +384,7 @@ def _all_equal(answers: list[str], choices: list[str]) -> bool:
 
 
 def rows_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Rows (schema columns without `images`, and `image_names`) as a frame sorted by id."""
+    """Rows (schema columns without `images`, and `image_names`) as a frame, in the order given."""
     import polars as pl
     import pyarrow as pa
 
@@ -387,7 +396,7 @@ def rows_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     table = pa.Table.from_pylist(rows, schema=schema)
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
-    return frame.sort("id")
+    return frame
 
 
 def ledger_frame(entries: list[dict[str, Any]]) -> pl.DataFrame:

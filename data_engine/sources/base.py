@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,6 +98,19 @@ def notes_of(source: Source) -> Sequence[str]:
     """What a source that reads files says to people, kept in the manifest: files that were left out, and why."""
     notes: Sequence[str] = getattr(source, "notes", ())
     return notes
+
+
+class Split(Protocol):
+    """Consecutive records of a source that can be read alone; small to pickle."""
+
+    def rows(self) -> Iterator[SourceRow | Rejection]:
+        """One item per record, in the source's order."""
+
+
+def splits_of(source: Source) -> Sequence[Split]:
+    """Parts of a source that workers can read where its files lie, in order; none where it is read as a whole."""
+    find: Callable[[], Sequence[Split]] | None = getattr(source, "splits", None)
+    return find() if find is not None else ()
 
 
 class Source(Protocol):

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from data_engine.annotations import AnnotationTable
 from data_engine.decontamination import canaries
 from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
 from data_engine.decontamination.hashed_problems import hashed_problems, problem_keys
@@ -34,6 +33,7 @@ from data_engine.decontamination.match_texts import find_matches
 from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
 from data_engine.duplicates.image_identity import ImagePrint, image_print, image_prints, relation
 from data_engine.step import StepContext, StepResult
+from data_engine.stored_cells import StoredCells
 from data_engine.text_hash import VERSION
 from data_engine.text_hash.text_cells import text_key
 from shared.config import Strict
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from data_engine.step import BenchmarkItems
 
 NAME = "decontaminate_ngrams"
+BY_BLOCK = True
+"""Each row is compared with the benchmarks by itself: see `data_engine.step_blocks`."""
 CELL_VERSION = "overlap/3"
 """Part of every cell's context: another rule, verification or form of evidence is another version."""
 
@@ -151,7 +153,7 @@ class _Search:
             "items": fingerprint(content),
         }
         schema = pa.schema([("matches", pa.string())])
-        self.table = AnnotationTable(context.store, NAME, fingerprint(about), schema, about)
+        self.table = StoredCells(context.store, NAME, fingerprint(about), schema, about)
 
     def cells(self, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[list[list[dict[str, Any]]], int]:
         """Matches of every row, from the store where known; and how many distinct rows were compared now."""

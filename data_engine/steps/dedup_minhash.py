@@ -18,15 +18,19 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field
 
+from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, over, without_runner
 from data_engine.decontamination import canaries
 from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
+from data_engine.duplicates.across_blocks import PRIME, linked
 from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicates
 from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print, image_prints
-from data_engine.duplicates.minhash import NUM_PERM, SCHEME, SEED, Shingling, bands_for, describe, signed_texts
+from data_engine.duplicates.minhash import NUM_PERM, SCHEME, SEED, Shingling, TextTable, bands_for, describe, signed_texts
 from data_engine.step import StepContext, StepResult
 from data_engine.text_hash.text_cells import TEXTS_AT_ONCE
 from shared.config import Strict
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     from data_engine.duplicates.image_identity import ImagePrint
     from data_engine.duplicates.minhash import Bands
+    from shared.store import Store
 
 NAME = "dedup_minhash"
 
@@ -94,11 +99,25 @@ def run(context: StepContext, settings: Settings) -> StepResult:
 
     rules = Rules(settings.threshold, settings.same_numbers, settings.max_bits, settings.max_cell)
     found, cut = find_duplicates(rows, read_prints, shingling, rules, context.runner)
-    warnings = [f"{NAME}: {cut} crowds of near texts were too large and mixed to be compared in full"] if cut else []
     ids = context.rows["id"].to_list()
     entries = [_entry(duplicate, ids, context.rows["question"], rows.answers) for duplicate in found]
     planted = _canaries(context, settings.canaries, rows, (shingling, bands, rules)) if settings.canaries else []
-    record = {
+    return StepResult(
+        annotations=pl.DataFrame(entries, schema=_schema()).sort("id"),
+        computed=signed.computed + printed[0],
+        reused=signed.reused + printed[1],
+        seconds=time.monotonic() - started,
+        warnings=_crowded(cut),
+        record=_record(settings, bands, planted),
+    )
+
+
+def _crowded(cut: int) -> list[str]:
+    return [f"{NAME}: {cut} crowds of near texts were too large and mixed to be compared in full"] if cut else []
+
+
+def _record(settings: Settings, bands: Bands, planted: list[tuple[str, bool]]) -> dict[str, Any]:
+    return {
         "duplicates": {
             "scheme": SCHEME,
             "seed": SEED,
@@ -110,14 +129,196 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         },
         "canaries": {NAME: canaries.recall(planted)},
     }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker is told: the build, the settings, where rows lie and, once known, which of them are linked.
+
+    Attributes:
+        context: Its rows are those of one block or bucket.
+        settings: The step's.
+        blocks: The rows.
+        scratch: Where parts of this step lie.
+        verified: Parts of `verify_answers`; None where it did not run.
+        bucket: int32 [rows], bucket of each row that is linked with another, -1 for the others.
+        buckets: Number of buckets.
+
+    """
+
+    context: StepContext
+    settings: Settings
+    blocks: RowBlocks
+    scratch: Store
+    verified: Parts | None
+    bucket: Any = None
+    buckets: int = 0
+
+    def at(self, name: str) -> Parts:
+        """Parts of one kind."""
+        return Parts(self.scratch, f"{NAME}.{name}")
+
+    @property
+    def how(self) -> tuple[Shingling, Bands, Rules]:
+        """Shingles, bands and rules of the settings."""
+        settings = self.settings
+        bands = bands_for(settings.threshold, settings.recall, settings.num_perm)
+        rules = Rules(settings.threshold, settings.same_numbers, settings.max_bits, settings.max_cell)
+        return Shingling("unicode_words", settings.shingle), bands, rules
+
+
+def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
+    """`run` for rows in blocks: the same annotations, with `row` and `of_row` (numbers among all rows), in parts."""
+    import polars as pl
+
+    started = time.monotonic()
+    verify = context.results.get("verify_answers")
+    job = _Job(without_runner(context), settings, blocks, blocks.store, verify.parts if verify is not None else None)
+    runner, task = context.runner, context.progress.task(NAME, 3 * blocks.height)
+    signed = list(over(runner, _sign_block, blocks.numbers, job, task=task))
+    root = linked(runner, job.at("keys"), len(blocks.heights), job.how[1].count, blocks.height)
+    members = np.bincount(root, minlength=1) > 1
+    alone = ~members[root] if len(root) else members[:0]
+    buckets = 1 + int(len(root) - alone.sum()) // GROUP_ROWS
+    bucket = (root % buckets).astype(np.int32)
+    bucket[alone] = -1
+    job = replace(job, bucket=bucket, buckets=buckets)
+    del root, members, alone
+    for _ in over(runner, _pick_linked, blocks.numbers, job, task=task):
+        pass
+    slim = replace(job, bucket=None)
+    found = list(over(runner, _compare_bucket, range(buckets), slim))
+    for _ in over(runner, _gather_block, blocks.numbers, slim, task=task):
+        pass
+    planted = _plant_in_blocks(slim, [one["draws"] for one in signed]) if settings.canaries else []
+    for name, numbers in (("keys", blocks.numbers), ("linked", blocks.numbers), ("found", range(buckets))):
+        job.at(name).delete(numbers)
+    task.done()
     return StepResult(
-        annotations=pl.DataFrame(entries, schema=_schema()).sort("id"),
-        computed=signed.computed + printed[0],
-        reused=signed.reused + printed[1],
+        annotations=pl.DataFrame([], schema=_schema()),
+        computed=sum(one["computed"] for one in (*signed, *found)),
+        reused=sum(one["reused"] for one in (*signed, *found)),
         seconds=time.monotonic() - started,
-        warnings=warnings,
-        record=record,
+        warnings=_crowded(sum(one["cut"] for one in found)),
+        record=_record(settings, job.how[1], planted),
+        parts=job.at("parts"),
     )
+
+
+def _sign_block(block: int, job: _Job) -> dict[str, Any]:
+    """Sign the texts of a block; keep what tells which rows could be alike."""
+    import polars as pl
+
+    rows = job.blocks.read(block, ["id", "question", "choices", "image_hashes"])
+    shingling, bands, rules = job.how
+    texts = _texts(rows)
+    signed = signed_texts(job.context, texts, shingling, bands)
+    table = signed.value
+    group = rows["image_hashes"].list.len().to_numpy().astype(np.uint64) * PRIME
+    if rules.same_numbers:
+        group += table.numbers
+    like = table.text ^ (group * PRIME)
+    for row in np.flatnonzero(table.text == 0).tolist():  # no words: as `find_duplicates` joins such rows
+        count = len(rows["image_hashes"][row])
+        like[row] = int.from_bytes(bytes.fromhex(text_key(str(count), "" if count else texts[row].strip())[:16]), "big")
+    keys = {f"k{band}": key for band, key in enumerate(table.keys)}
+    columns = {"like": like, "text": table.text, "group": group, "numbers": table.numbers, **keys}
+    job.at("keys").write(block, pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.UInt64)))
+    draws = canaries.draws(_originals(rows), job.context.images.get, job.settings.canaries)
+    return {"rows": rows.height, "computed": signed.computed, "reused": signed.reused, "draws": draws}
+
+
+def _pick_linked(block: int, job: _Job) -> dict[str, Any]:
+    """Put the rows of a block that are linked with others into buckets."""
+    import polars as pl
+
+    first, last = job.blocks.starts[block : block + 2].tolist()
+    chosen = np.flatnonzero(job.bucket[first:last] >= 0)
+    columns = ["id", "question", "choices", "image_hashes", "answer", "source"]
+    rows = job.blocks.read(block, columns)[chosen]
+    verified = pl.Series("verified", [], dtype=pl.String)
+    if job.verified is not None:
+        known = job.verified.read(block, ["id", "status"])
+        verified = known.filter(pl.col("status") == "verified")["id"]
+    rows = rows.with_columns(row=pl.Series(chosen + first), verified=pl.col("id").is_in(verified.implode()))
+    rows = rows.hstack(job.at("keys").read(block)[chosen].drop("like", "group"))
+    job.at("linked").write_grouped(block, rows, job.bucket[first:last][chosen].astype(np.int64), job.buckets)
+    return {"rows": last - first}
+
+
+def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
+    """Find the duplicates among the rows of a bucket; write them by block."""
+    import polars as pl
+
+    frame = job.at("linked").read_group(job.blocks.numbers, bucket).sort("row")
+    shingling, bands, rules = job.how
+    keys = np.stack([frame[f"k{band}"].to_numpy() for band in range(bands.count)])
+    answers = [answer or "" for answer in frame["answer"].to_list()]
+    rows = Rows(
+        _texts(frame),
+        TextTable(frame["text"].to_numpy(), frame["numbers"].to_numpy(), keys),
+        [tuple(row or ()) for row in frame["image_hashes"].to_list()],
+        answers,
+        _ranks(frame, set(frame.filter("verified")["id"].to_list()), job.settings),
+    )
+    printed = [0, 0]
+
+    def read_prints(hashes: Iterable[str]) -> Mapping[str, ImagePrint]:
+        known = image_prints(job.context, hashes, job.context.images)
+        printed[0], printed[1] = known.computed, known.reused
+        return known.value
+
+    found, cut = find_duplicates(rows, read_prints, shingling, rules, job.context.runner)
+    ids = frame["id"].to_list()
+    entries = pl.DataFrame([_entry(one, ids, frame["question"], answers) for one in found], schema=_schema())
+    numbers = frame["row"].to_numpy()
+    of = numbers[[one.of for one in found]] if found else numbers[:0]
+    row = numbers[[one.row for one in found]] if found else numbers[:0]
+    block = np.searchsorted(job.blocks.starts, row, side="right") - 1
+    entries = entries.with_columns(row=pl.Series(row, dtype=pl.Int64), of_row=pl.Series(of, dtype=pl.Int64))
+    job.at("found").write_grouped(bucket, entries, block, len(job.blocks.heights))
+    return {"computed": printed[0], "reused": printed[1], "cut": cut}
+
+
+def _gather_block(block: int, job: _Job) -> dict[str, Any]:
+    """Bring the duplicates of a block together."""
+    job.at("parts").write(block, job.at("found").read_group(range(job.buckets), block).sort("id"))
+    return {"rows": job.blocks.heights[block]}
+
+
+def _plant_in_blocks(job: _Job, draws: Sequence[Mapping[str, Sequence[tuple[str, int]]]]) -> list[tuple[str, bool]]:
+    """`_canaries` of all rows, given each block's first draws of every kind: only rows that are drawn are read."""
+    import polars as pl
+
+    kinds: dict[str, list[tuple[str, int, int]]] = {}
+    for block, found in enumerate(draws):
+        for kind, some in found.items():
+            kinds.setdefault(kind, []).extend((drawn, block, place) for drawn, place in some)
+    chosen = {(block, place) for some in kinds.values() for _, block, place in sorted(some)[: job.settings.canaries]}
+    columns = ["id", "question", "choices", "image_hashes", "answer"]
+    frames = [
+        job.blocks.read(block, columns)[sorted(place for number, place in chosen if number == block)]
+        for block in sorted({block for block, _ in chosen})
+    ]
+    if not frames:
+        return []
+    rows = pl.concat(frames)
+    context = replace(job.context, rows=rows)
+    pictures = [tuple(row or ()) for row in rows["image_hashes"].to_list()]
+    texts = _texts(rows)
+    shingling, bands, rules = job.how
+    table = describe(texts[:0], shingling, bands, numbers=True)
+    few = Rows(texts, table, pictures, [answer or "" for answer in rows["answer"].to_list()], ())
+    return _canaries(context, job.settings.canaries, few, (shingling, bands, rules))
+
+
+def _originals(rows: pl.DataFrame) -> list[canaries.Original]:
+    problems = Problems.of(rows)
+    pictures = [tuple(row or ()) for row in rows["image_hashes"].to_list()]
+    return [
+        canaries.Original(i, q, tuple(c), p)
+        for i, q, c, p in zip(rows["id"].to_list(), problems.questions, problems.choices, pictures, strict=True)
+    ]
 
 
 def _texts(rows: pl.DataFrame) -> pl.Series:
@@ -143,9 +344,13 @@ def _order(context: StepContext, settings: Settings) -> list[int]:
     verified: set[str] = set()
     if verify is not None:
         verified = set(verify.annotations.filter(verify.annotations["status"] == "verified")["id"].to_list())
+    return _ranks(context.rows, verified, settings)
+
+
+def _ranks(rows: pl.DataFrame, verified: set[str], settings: Settings) -> list[int]:
     place = {source: rank for rank, source in enumerate(settings.prefer_sources)}
-    ids = context.rows["id"].to_list()
-    sources = context.rows["source"].to_list() if "source" in context.rows.columns else [None] * len(ids)
+    ids = rows["id"].to_list()
+    sources = rows["source"].to_list() if "source" in rows.columns else [None] * len(ids)
     key = [(i not in verified, place.get(source or "", len(place)), i) for i, source in zip(ids, sources, strict=True)]
     rank = [0] * len(ids)
     for position, row in enumerate(sorted(range(len(ids)), key=lambda row: key[row])):
@@ -193,12 +398,7 @@ def _canaries(
     import polars as pl
 
     shingling, bands, rules = how
-    problems = Problems.of(context.rows)
-    ids = context.rows["id"].to_list()
-    originals = [
-        canaries.Original(i, q, tuple(c), p)
-        for i, q, c, p in zip(ids, problems.questions, problems.choices, rows.pictures, strict=True)
-    ]
+    originals = _originals(context.rows)
     made = list(canaries.plant(originals, context.images.get, per_kind))
     outcome: list[tuple[str, bool]] = []
     for number in range(0, len(made), per_kind):

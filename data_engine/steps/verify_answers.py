@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAME = "verify_answers"
+BY_BLOCK = True
+"""Each answer is judged by itself: see `data_engine.step_blocks`."""
 _BATCH_ROWS = 512
 _THREADS = 4
 """The slow layer runs in worker processes: threads only wait for them."""
@@ -36,13 +38,13 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
+    from data_engine.stored_cells import StoredCells
 
     del settings
     started = time.monotonic()
     values = pa.schema([(name, kind) for name, kind in _columns().items() if name != "key"])
     about = {"step": NAME, "grader": grader_hash()}
-    table = AnnotationTable(context.store, NAME, fingerprint(about), values=values, about=about)
+    table = StoredCells(context.store, NAME, fingerprint(about), values=values, about=about)
     rows = context.rows.select("id", "answer", "choices")
     keys = [fingerprint([answer, choices]) for _, answer, choices in rows.iter_rows()]
     known = dict(zip(keys, rows.select("answer", "choices").iter_rows(), strict=True))

@@ -105,6 +105,10 @@ class Store(ABC):
         """The address as it may be shown: without user, password and query."""
         return shown_url(self._address)
 
+    def below(self, path: str) -> Store:
+        """A store of its own in the folder `path` of this one."""
+        return type(self)(f"{self._address.rstrip('/')}/{checked_path(path)}")
+
     @property
     def is_folder(self) -> bool:
         """Whether files are reachable as local paths."""

@@ -61,6 +61,18 @@ def test_two_builds_into_two_empty_stores_are_the_same_bytes(recipe, tmp_path):
     assert not two.found
 
 
+def test_rows_in_many_blocks_and_buckets_give_the_same_bytes(recipe, tmp_path, monkeypatch):
+    one = run(recipe, tmp_path / "one", overrides=["shards.shard_megabytes=1"])
+    for name, rows in (("blocks.BLOCK_ROWS", 3), ("intake.in_blocks.PART_ROWS", 5), ("intake.in_blocks.GROUP_ROWS", 1)):
+        monkeypatch.setattr(f"data_engine.{name}", rows)
+    monkeypatch.setattr("data_engine.steps.dedup_minhash.GROUP_ROWS", 2)
+    many = run(recipe, tmp_path / "many", overrides=["shards.shard_megabytes=1"])
+    assert hashes(one) == hashes(many)
+    assert one.version.manifest.fingerprint == many.version.manifest.fingerprint
+    for part in ("canaries", "decontamination", "warnings", "rejected", "near_misses"):
+        assert getattr(one.version.manifest, part) == getattr(many.version.manifest, part)
+
+
 def test_a_second_build_finds_the_version_and_reads_no_row(recipe, tmp_path, monkeypatch):
     first = run(recipe, tmp_path / "store")
     monkeypatch.setattr("data_engine.intake.ingest.ingest", lambda *_, **__: pytest.fail("nothing is read again"))
@@ -214,7 +226,7 @@ def test_no_space_left_is_one_clear_line_and_leaves_no_version(recipe, tmp_path,
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("data_engine.shards.write_shards", full)
+    monkeypatch.setattr("data_engine.assemble_blocks.write_shard", full)
     with pytest.raises(InfiMmrError, match=r"recipe small, shards: No space left on device\. Free some space"):
         run(recipe, tmp_path / "store")
     assert list_datasets(tmp_path / "store") == []

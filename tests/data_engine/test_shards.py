@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import ledger_frame, rows_frame
-from data_engine.shards import shard_count, shard_of, write_ledger, write_shards
+from data_engine.shards import shard_count, shard_file, shard_numbers, shard_of, write_ledger, write_shard
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, file_hash
 from shared.ids import row_hash, row_id
@@ -50,7 +50,13 @@ def world(tmp_path, count=30, images=1):
 
 def write(frame, places, folder, shard_bytes=10**9, row_group_bytes=10**9):
     folder.mkdir()
-    return write_shards(frame, places, folder, "set", shard_bytes=shard_bytes, row_group_bytes=row_group_bytes)
+    total = sum(places.size(sha256) for hashes in frame["image_hashes"].to_list() for sha256 in hashes)
+    count = shard_count(frame.height, total, shard_bytes)
+    numbers = shard_numbers(frame["id"], count)
+    files = [folder / shard_file("set", number, count) for number in range(count)]
+    for number, file in enumerate(files):
+        write_shard(frame.filter(pl.Series(numbers == number)).sort("id"), places, file, row_group_bytes)
+    return files
 
 
 def test_two_writes_of_the_same_rows_are_the_same_bytes(tmp_path):

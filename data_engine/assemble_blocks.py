@@ -1,0 +1,211 @@
+"""Assembles rows in blocks: workers decide about a block each, and write its ledger entries, findings and kept rows.
+
+What one block cannot know is gathered first: which rows leave for another reason than being a duplicate, so that the
+first duplicate of such a row stays in its place. Then each block is assembled alone; kept rows go to their shards, and
+shards and ledger are written by workers from what lies ready for them. The driver keeps counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_engine.assemble import assemble, stand_ins
+from data_engine.blocks import Parts, RowBlocks, over
+from data_engine.findings import keep_findings, shown_entries
+from data_engine.intake.ingest import ledger_frame
+from data_engine.shards import shard_count, shard_file, shard_numbers, write_ledger, write_shard
+from data_engine.step_blocks import results_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from data_engine.intake.image_places import ImagePlaces
+    from data_engine.recipe import AssembleSettings, ShardSettings
+    from data_engine.runners.protocol import Runner
+    from data_engine.step import StepResult
+    from shared.progress import Task
+    from shared.store import Store
+
+
+@dataclass(frozen=True)
+class AssembledBlocks:
+    """The decision about all rows: counts, and where its parts lie."""
+
+    kept: int
+    removed: Mapping[str, int]
+    near_misses: int
+    picture_bytes: int
+    shown: list[dict[str, Any]]
+    """Ledger entries that a page shows."""
+    job: _Job
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker is told.
+
+    Attributes:
+        blocks: The rows.
+        rejections: Ledger entries of the source by block.
+        results: What the steps found, in parts.
+        settings: Thresholds.
+        names: (benchmark, item id) to the benchmark's own key.
+        images: Sizes and bytes of pictures.
+        store: Where findings go; None keeps none.
+        build_key: Of the findings.
+        groups: Groups of shards that kept rows are written in: at least as many as there are shards.
+        stands: For duplicates of a row that leaves: which row stays in its place.
+
+    """
+
+    blocks: RowBlocks
+    rejections: Parts
+    results: Mapping[str, StepResult]
+    settings: AssembleSettings
+    names: Mapping[tuple[str, str], str]
+    images: ImagePlaces
+    store: Store
+    build_key: str
+    groups: int = 1
+    stands: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, name: str) -> Parts:
+        """Parts of one kind."""
+        return Parts(self.blocks.store, name)
+
+
+def assemble_blocks(runner: Runner, job: _Job, shard_bytes: int) -> AssembledBlocks:
+    """Decide about every row; findings are stored, kept rows lie by shard, the ledger by block."""
+    if "dedup_minhash" in job.results:
+        job = dataclasses.replace(job, stands=_stands(runner, job))
+    sizes = over(runner, _picture_bytes, job.blocks.numbers, job)
+    total = sum(one["bytes"] for one in sizes) if len(job.images) else 0
+    job = dataclasses.replace(job, groups=shard_count(job.blocks.height, total, shard_bytes))
+    removed, kept, near, pictures = Counter[str](), 0, 0, 0
+    shown: list[dict[str, Any]] = []
+    for one in over(runner, _assemble_block, job.blocks.numbers, job):
+        removed.update(one["removed"])
+        kept, near, pictures = kept + one["kept"], near + one["near"], pictures + one["bytes"]
+        shown = list(shown_entries(ledger_frame(shown + one["shown"])))
+    return AssembledBlocks(kept, dict(removed), near, pictures, shown, job)
+
+
+def job_of(**given: Any) -> _Job:
+    """What `assemble_blocks` is told, by name (see `_Job`)."""
+    return _Job(**given)
+
+
+def whole_ledger(job: _Job) -> pl.DataFrame:
+    """Entries of all blocks, for the error of a build that keeps nothing."""
+    import polars as pl
+
+    entries = [job.rejections.read(block) for block in job.blocks.numbers]
+    for block in job.blocks.numbers:
+        rows, results = job.blocks.read(block), results_of(job.results, block)
+        entries.append(assemble(rows, results, job.settings, job.names, job.stands).ledger)
+    return pl.concat(entries)
+
+
+def _stands(runner: Runner, job: _Job) -> dict[str, str]:
+    """See `stand_ins`; rows are told by their numbers here, and only those that it concerns by their ids."""
+    import polars as pl
+
+    others = {name: result for name, result in job.results.items() if name != "dedup_minhash"}
+    for _ in over(runner, _gone, job.blocks.numbers, dataclasses.replace(job, results=others)):
+        pass
+    gone = np.zeros(job.blocks.height, bool)
+    for block in job.blocks.numbers:
+        gone[job.at("gone").read(block)["row"].to_numpy()] = True
+    parts = job.results["dedup_minhash"].parts
+    assert parts is not None  # noqa: S101  as in `results_of`
+    found = []
+    for block in job.blocks.numbers:
+        some = parts.read(block, ["id", "duplicate_of", "score", "row", "of_row"])
+        concerned = gone[some["of_row"].to_numpy()] & ~gone[some["row"].to_numpy()]
+        found.append(some.filter(pl.Series(concerned, dtype=pl.Boolean)).select("id", "duplicate_of", "score"))
+    return stand_ins(pl.concat(found), job.settings)
+
+
+def _gone(block: int, job: _Job) -> dict[str, Any]:
+    """Numbers of the rows that leave for another reason than being a duplicate."""
+    import polars as pl
+
+    rows = job.blocks.read(block)
+    kept = assemble(rows, results_of(job.results, block), job.settings, job.names, fill=False).rows
+    away = (~rows["id"].is_in(kept["id"].implode())).arg_true().to_numpy().astype(np.int64)
+    job.at("gone").write(block, pl.DataFrame({"row": away + job.blocks.starts[block]}))
+    return {}
+
+
+def _picture_bytes(block: int, job: _Job) -> dict[str, Any]:
+    hashes = job.blocks.read(block, ["image_hashes"])["image_hashes"] if len(job.images) else []
+    return {"bytes": sum(job.images.size(sha256) for some in hashes for sha256 in some)}
+
+
+def _assemble_block(block: int, job: _Job) -> dict[str, Any]:
+    rows, results = job.blocks.read(block), results_of(job.results, block)
+    rejections = job.rejections.read(block)
+    done = assemble(rows, results, job.settings, job.names, job.stands)
+    keep_findings(job.store, job.build_key, rows, rejections, results, done)
+    ledger = rejections.vstack(done.ledger)
+    job.at("ledger").write(block, ledger)
+    job.at("kept").write_grouped(block, done.rows, shard_numbers(done.rows["id"], job.groups), job.groups)
+    sizes = (job.images.size(sha256) for some in done.rows["image_hashes"] for sha256 in some)
+    return {
+        "kept": done.rows.height,
+        "removed": dict(done.removed),
+        "near": done.near_misses,
+        "bytes": sum(sizes) if len(job.images) else 0,
+        "shown": list(shown_entries(done.ledger)),
+    }
+
+
+@dataclass(frozen=True)
+class _ShardJob:
+    """What a worker that writes shards is told."""
+
+    job: _Job
+    count: int
+    folder: Path
+    name: str
+    row_group_bytes: int
+
+
+def write_blocks(
+    runner: Runner, done: AssembledBlocks, folder: Path, name: str, settings: ShardSettings, task: Task | None
+) -> tuple[list[Path], Path]:
+    """Write shards and ledger from what lies ready; returns the shards in order, and the ledger."""
+    count = shard_count(done.kept, done.picture_bytes, settings.shard_megabytes * 10**6)
+    job = _ShardJob(done.job, count, folder, name, settings.row_group_megabytes * 10**6)
+    for _ in over(runner, _write_shard, range(count), job, task=task):
+        pass
+    for _ in over(runner, _write_ledger, [0], job):
+        pass
+    return [folder / shard_file(name, number, count) for number in range(count)], folder / "ledger.parquet"
+
+
+def _write_shard(number: int, job: _ShardJob) -> dict[str, Any]:
+    import polars as pl
+
+    kept, blocks = job.job.at("kept"), job.job.blocks.numbers
+    rows = pl.concat([kept.read_group(blocks, group) for group in range(number, job.job.groups, job.count)])
+    file = job.folder / shard_file(job.name, number, job.count)
+    write_shard(rows.sort("id"), job.job.images, file, job.row_group_bytes)
+    return {"rows": rows.height}
+
+
+def _write_ledger(number: int, job: _ShardJob) -> dict[str, Any]:
+    import polars as pl
+
+    del number
+    ledger = pl.concat([job.job.at("ledger").read(block) for block in job.job.blocks.numbers])
+    write_ledger(ledger, job.folder / "ledger.parquet")
+    return {}

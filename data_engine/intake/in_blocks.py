@@ -1,0 +1,280 @@
+"""A source's records to row blocks: read in parts, settled by buckets, put in order block by block.
+
+Input: a `Source`. Output: `IngestedBlocks`, the same rows and ledger entries as `ingest` gives, in files on the build's
+scratch. Parts of the source are read one after the other, or by the runner's workers where the source can be split.
+What must be seen together (rows that repeat each other, problems with several answers) meets in buckets by a hash of
+the problem: 8 bytes a record are all that is held here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, block_of, blocks_for, over
+from data_engine.intake.image_places import ImagePlaces
+from data_engine.intake.ingest import (
+    Inspections,
+    carried_row,
+    checked_records,
+    ledger_entry,
+    ledger_frame,
+    ledger_of,
+    limited,
+    noted,
+    row_of,
+    rows_frame,
+    without_conflicts,
+    without_repeats,
+)
+from data_engine.sources.base import Rejection, Source, splits_of
+from shared.images import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    import polars as pl
+
+    from data_engine.runners.protocol import Runner
+    from data_engine.sources.base import SourceRow
+    from shared.progress import Task
+    from shared.store import Store
+
+PART_ROWS = 2**14
+"""Records that are rows in Python's memory at once: about 60 MB of text."""
+
+_POSITIONS = 2**32
+"""Records that a part of a source can have: a record's position is its part's number times this and its place."""
+_TOLD = ("position", "id", "source_id", "question", "answer", "choices", "image_hashes")
+
+
+@dataclass
+class IngestedBlocks:
+    """What a source gave: rows and rejections (ledger entries) by block, and how many records and pictures."""
+
+    rows: RowBlocks
+    rejections: Parts
+    rejected: int
+    records: int
+    inspected: int
+    remembered: int
+    warnings: list[str] = field(default_factory=list)
+    mends: dict[str, int] = field(default_factory=dict)
+
+    def ledger(self, block: int) -> pl.DataFrame:
+        """Entries of the records of one block that cannot be rows."""
+        return self.rejections.read(block)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker that reads, settles or sorts is told.
+
+    Attributes:
+        store: Annotations.
+        scratch: Where parts lie.
+        source: What is read; its `splits` where workers read it.
+        blocks: Number of blocks.
+        parts: Number of parts.
+        buckets: Number of buckets.
+        conflicts: Whether problems with several answers are removed.
+        twice: uint64, sorted: hashes of problems that occur more than once.
+        gone: int64, sorted: positions of removed records.
+        repeats: int64, sorted: positions of records that repeat another one.
+
+    """
+
+    store: Store
+    scratch: Store
+    source: Source
+    blocks: int
+    parts: int = 0
+    buckets: int = 0
+    conflicts: bool = True
+    twice: Any = None
+    gone: Any = None
+    repeats: Any = None
+
+    def at(self, name: str) -> Parts:
+        """Parts of one kind."""
+        return Parts(self.scratch, name)
+
+
+def ingest_blocks(
+    source: Source,
+    places: ImagePlaces,
+    store: Store,
+    scratch: Store,
+    runner: Runner,
+    *,
+    limit: int = 0,
+    check_conflicts: bool = True,
+    expected: int | None = None,
+    task: Task | None = None,
+) -> IngestedBlocks:
+    """Read all records of `source` (at most `limit`, 0 for all; about `expected`) into blocks on `scratch`."""
+    job = _Job(store, scratch, source, blocks_for(expected or 0), conflicts=check_conflicts)
+    splits = splits_of(source) if runner.name == "ray" and not limit else []
+    if len(splits) > 1:
+        told = list(_read_splits(job, runner, len(splits), task))
+    else:
+        memory = Inspections(store, DEFAULT_LIMITS)
+        items = checked_records(map(carried_row, limited(source.rows(), limit)), places, memory, task)
+        told = []
+        while part := list(itertools.islice(items, PART_ROWS)):
+            told.append(_write_part(len(told), part, job))
+        memory.flush()
+        told.append({"inspected": memory.inspected, "remembered": memory.remembered})
+    places.flush()
+    count = Counter[str]()
+    for one in told:
+        count.update({name: one.get(name, 0) for name in ("records", "inspected", "remembered")})
+    parts = sum("records" in one for one in told)
+    job = _settled(_with(job, parts=parts), runner)
+    heights, rejected, absent, mends = [], 0, 0, Counter[str]()
+    for one in over(runner, _sort_block, range(job.blocks), job):
+        heights.append(one["height"])
+        rejected += one["rejected"]
+        absent += one["absent"]
+        mends.update(one["mends"])
+    for name in ("raw", "refused", "problems"):
+        job.at(name).delete(range(parts))
+    records = count["records"]
+    warnings = [f"{source.name}: pictures of {absent} of {records} items are not there: text only"] if absent else []
+    return IngestedBlocks(
+        rows=RowBlocks(scratch, "rows", tuple(heights)),
+        rejections=job.at("rejected"),
+        rejected=rejected,
+        records=records,
+        inspected=count["inspected"],
+        remembered=count["remembered"],
+        warnings=warnings,
+        mends=dict(sorted(mends.items())),
+    )
+
+
+def _with(job: _Job, **changes: Any) -> _Job:
+    import dataclasses
+
+    return dataclasses.replace(job, **changes)
+
+
+def _read_splits(job: _Job, runner: Runner, count: int, task: Task | None) -> Iterator[dict[str, Any]]:
+    """Let workers read the parts that the source is split into."""
+    for one in over(runner, _read_split, range(count), job):
+        if task is not None:
+            task.advance(one["records"])
+        yield one
+
+
+def _read_split(number: int, job: _Job) -> dict[str, Any]:
+    """Read one part where it lies; only sources without pictures have such."""
+    rows = splits_of(job.source)[number].rows()
+    items = checked_records(map(carried_row, rows), ImagePlaces(Path()), Inspections(None, DEFAULT_LIMITS), None)
+    return _write_part(number, list(items), job)
+
+
+def _write_part(number: int, part: Sequence[Rejection | tuple[SourceRow, list[Any]]], job: _Job) -> dict[str, Any]:
+    """Write what one part of the source gave: rows and refused records by block, and hashes of the problems."""
+    import polars as pl
+
+    good: list[dict[str, Any]] = []
+    bad: list[dict[str, Any]] = []
+    places: list[int] = []
+    for place, item in enumerate(part):
+        if isinstance(item, Rejection):
+            bad.append(ledger_entry(job.source, item))
+        else:
+            good.append(row_of(job.source, *item))
+            places.append(number * _POSITIONS + place)
+    problem = np.frombuffer(b"".join(map(_problem_hash, good)), np.uint64)
+    rows = rows_frame(good).with_columns(
+        position=pl.Series(places, dtype=pl.Int64), problem=pl.Series(problem, dtype=pl.UInt64)
+    )
+    job.at("raw").write_grouped(number, rows, block_of(rows["id"], job.blocks), job.blocks)
+    entries = ledger_frame(bad)
+    job.at("refused").write_grouped(number, entries, block_of(entries["id"], job.blocks), job.blocks)
+    job.at("problems").write(number, rows.select("problem"))
+    return {"records": len(part)}
+
+
+def _problem_hash(row: dict[str, Any]) -> bytes:
+    """8 bytes that are equal for equal problems; whether they are is seen in the bucket."""
+    words = "\x1f".join((" ".join(row["question"].split()), *row["choices"], "\x1e", *row["image_hashes"]))
+    return hashlib.blake2b(words.encode(), digest_size=8).digest()
+
+
+def _settled(job: _Job, runner: Runner) -> _Job:
+    """Find the records that must go because of others."""
+    parts = [job.at("problems").read(number)["problem"].to_numpy() for number in range(job.parts)]
+    problem = np.sort(np.concatenate([np.empty(0, np.uint64), *parts]))
+    again = np.flatnonzero(problem[1:] == problem[:-1])
+    none = np.empty(0, np.int64)
+    if len(again) == 0:
+        return _with(job, gone=none, repeats=none)
+    job = _with(job, twice=np.unique(problem[again]), buckets=1 + 2 * len(again) // GROUP_ROWS)
+    del problem, parts
+    for _ in over(runner, _pick_twice, range(job.parts), job):
+        pass
+    for _ in over(runner, _settle_bucket, range(job.buckets), job):
+        pass
+    job.at("twice").delete(range(job.parts))
+    found = [job.at("removed").read(bucket, ["position", "repeat"]) for bucket in range(job.buckets)]
+    gone = np.concatenate([none, *(one["position"].to_numpy() for one in found)])
+    repeats = np.concatenate([none, *(one.filter("repeat")["position"].to_numpy() for one in found)])
+    return _with(job, twice=None, gone=np.sort(gone), repeats=np.sort(repeats))
+
+
+def _pick_twice(number: int, job: _Job) -> dict[str, Any]:
+    """Put the rows of a part whose problem occurs again into buckets by problem."""
+    rows = job.at("raw").read(number, [*_TOLD, "problem"])
+    problem = rows["problem"].to_numpy()
+    place = np.searchsorted(job.twice, problem).clip(max=len(job.twice) - 1)
+    chosen = np.flatnonzero(job.twice[place] == problem)
+    bucket = (problem[chosen] % np.uint64(job.buckets)).astype(np.int64)
+    job.at("twice").write_grouped(number, rows[chosen].drop("problem"), bucket, job.buckets)
+    return {}
+
+
+def _settle_bucket(bucket: int, job: _Job) -> dict[str, Any]:
+    """Decide which rows of a bucket go; write their ledger entries by block."""
+    import polars as pl
+
+    rows = job.at("twice").read_group(range(job.parts), bucket).sort("position").to_dicts()
+    kept, removed = without_repeats(rows)
+    repeats = len(removed)
+    if job.conflicts:
+        removed += without_conflicts(kept)[1]
+    entries = ledger_frame([ledger_of(row, reason, evidence) for row, reason, evidence in removed]).with_columns(
+        position=pl.Series([row["position"] for row, _, _ in removed], dtype=pl.Int64),
+        repeat=pl.Series([place < repeats for place in range(len(removed))], dtype=pl.Boolean),
+    )
+    job.at("removed").write_grouped(bucket, entries, block_of(entries["id"], job.blocks), job.blocks)
+    return {}
+
+
+def _sort_block(block: int, job: _Job) -> dict[str, Any]:
+    """Gather a block's rows from all parts, without those that go, in the order of their ids; and its rejections."""
+    import polars as pl
+
+    parts = range(job.parts)
+    rows = job.at("raw").read_group(parts, block)
+    rows = rows.filter(~pl.Series(np.isin(rows["position"].to_numpy(), job.gone)))
+    rows = rows.drop("position", "problem").sort("id")
+    job.at("rows").write(block, rows)
+    entries = job.at("refused").read_group(parts, block)
+    if job.buckets:
+        removed = job.at("removed").read_group(range(job.buckets), block)
+        number = np.searchsorted(job.repeats, removed["position"].to_numpy()) + 1
+        again = removed["id"] + pl.Series([f".repeat{one}" for one in number.tolist()], dtype=pl.String)
+        # The id alone cannot tell repeats apart in the ledger: they are numbered.
+        removed = removed.with_columns(id=pl.when("repeat").then(again).otherwise("id")).drop("position", "repeat")
+        entries = pl.concat([entries, removed])
+    job.at("rejected").write(block, entries)
+    absent, mends = noted(rows)
+    return {"height": rows.height, "rejected": entries.height, "absent": absent, "mends": mends}

@@ -1,0 +1,128 @@
+"""Runs judging steps over rows in blocks: each worker judges a block where it lies, and a few counts come back.
+
+A step whose findings about a row need no other row (`BY_BLOCK` in its module) runs as it is, once per block, and its
+annotations stay on scratch. One that compares rows with each other has a `run_blocks` of its own. The steps that ask
+models are given all rows at once, and their annotations are laid beside the blocks afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from data_engine.blocks import Parts, RowBlocks, block_of, over, without_runner
+from data_engine.recipe import step_module
+from data_engine.step import StepContext, StepResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker is told: the build, the step and its settings, where rows and findings lie."""
+
+    context: StepContext
+    name: str
+    settings: Any
+    blocks: RowBlocks
+
+    @property
+    def parts(self) -> Parts:
+        """The step's annotations."""
+        return Parts(self.blocks.store, self.name)
+
+
+def run_step(name: str, settings: Any, context: StepContext, blocks: RowBlocks) -> StepResult:
+    """Run a step of a recipe on all rows; its annotations are in parts, one per block."""
+    module = step_module(name)
+    if hasattr(module, "run_blocks"):
+        found: StepResult = module.run_blocks(context, blocks, settings)
+        return found
+    if getattr(module, "BY_BLOCK", False):
+        return _run_by_block(_Job(without_runner(context), name, settings, blocks), context)
+    rows = blocks.frame([one for one in _columns(blocks) if one != "image_names"])
+    whole = {other: replace(result, annotations=_whole(result, blocks)) for other, result in context.results.items()}
+    found = module.run(replace(context, rows=rows, results=whole), settings)
+    return _lay_beside(name, found, blocks)
+
+
+def _columns(blocks: RowBlocks) -> list[str]:
+    return blocks.read(0).columns
+
+
+def _whole(result: StepResult, blocks: RowBlocks) -> pl.DataFrame:
+    """A result's annotations in one frame."""
+    import polars as pl
+
+    if result.parts is None or result.annotations.height:
+        return result.annotations
+    return pl.concat([result.parts.read(block) for block in blocks.numbers])
+
+
+def _run_by_block(job: _Job, context: StepContext) -> StepResult:
+    import polars as pl
+
+    started = time.monotonic()
+    task = context.progress.task(job.name, job.blocks.height)
+    told = list(over(context.runner, _run_block, job.blocks.numbers, job, task=task))
+    task.done()
+    warnings = dict.fromkeys(text for one in told for text in one["warnings"])
+    return StepResult(
+        annotations=pl.DataFrame(),
+        computed=sum(one["computed"] for one in told),
+        reused=sum(one["reused"] for one in told),
+        seconds=time.monotonic() - started,
+        warnings=list(warnings),
+        record=told[0]["record"],
+        parts=job.parts,
+        one_per_row=all(one["one_per_row"] for one in told),
+    )
+
+
+def _run_block(block: int, job: _Job) -> dict[str, Any]:
+    """Judge one block. What a step tells of its benchmarks is the same for each: the first one tells it."""
+    rows = job.blocks.read(block)
+    settings = job.settings
+    if block and getattr(settings, "canaries", 0):
+        settings = settings.model_copy(update={"canaries": 0})
+    result = step_module(job.name).run(replace(job.context, rows=rows.drop("image_names")), settings)
+    job.parts.write(block, result.annotations)
+    return {
+        "rows": rows.height,
+        "computed": result.computed,
+        "reused": result.reused,
+        "warnings": list(result.warnings),
+        "record": dict(result.record) if block == 0 else {},
+        "one_per_row": bool(result.annotations["id"].is_unique().all()),
+    }
+
+
+def _lay_beside(name: str, result: StepResult, blocks: RowBlocks) -> StepResult:
+    """Put a step's annotations beside the rows that they are about."""
+    import polars as pl
+
+    parts, found = Parts(blocks.store, name), result.annotations
+    count = len(blocks.heights)
+    if "id" in found.columns:
+        block = pl.Series("block", block_of(found["id"], count)) if count > 1 else None
+        for number in blocks.numbers:
+            parts.write(number, found if block is None else found.filter(block == number))
+        return replace(result, parts=parts, one_per_row=bool(found["id"].is_unique().all()))
+    for number in blocks.numbers:
+        shown = blocks.read(number, ["image_hashes"])["image_hashes"].explode().drop_nulls().unique()
+        parts.write(number, found if count == 1 else found.filter(pl.col("image_hash").is_in(shown.implode())))
+    return replace(result, parts=parts)
+
+
+def results_of(results: Mapping[str, StepResult], block: int) -> dict[str, StepResult]:
+    """What the steps found about the rows of one block."""
+    found = {}
+    for name, result in results.items():
+        assert result.parts is not None  # noqa: S101  `run_step` gives every result parts
+        annotations = result.parts.read(block).drop("row", "of_row", strict=False)
+        found[name] = replace(result, annotations=annotations)
+    return found
