@@ -239,9 +239,7 @@ def stand_ins(copies: pl.DataFrame, settings: AssembleSettings) -> dict[str, str
     }
 
 
-def _duplicates(
-    result: StepResult, settings: AssembleSettings, stands: Mapping[str, str], findings: _Findings
-) -> None:
+def _duplicates(result: StepResult, settings: AssembleSettings, stands: Mapping[str, str], findings: _Findings) -> None:
     for row in result.annotations.sort("id").iter_rows(named=True):
         original = row["duplicate_of"]
         if original is None or original == row["id"]:

@@ -45,11 +45,11 @@ class AssembledBlocks:
     picture_bytes: int
     shown: list[dict[str, Any]]
     """Ledger entries that a page shows."""
-    job: _Job
+    job: Assembling
 
 
 @dataclass(frozen=True)
-class _Job:
+class Assembling:
     """What a worker is told.
 
     Attributes:
@@ -82,12 +82,12 @@ class _Job:
         return Parts(self.blocks.store, name)
 
 
-def assemble_blocks(runner: Runner, job: _Job, shard_bytes: int) -> AssembledBlocks:
+def assemble_blocks(runner: Runner, job: Assembling, shard_bytes: int) -> AssembledBlocks:
     """Decide about every row; findings are stored, kept rows lie by shard, the ledger by block."""
     if "dedup_minhash" in job.results:
         job = dataclasses.replace(job, stands=_stands(runner, job))
     sizes = over(runner, _picture_bytes, job.blocks.numbers, job)
-    total = sum(one["bytes"] for one in sizes) if len(job.images) else 0
+    total = sum(one["bytes"] for one in sizes)
     job = dataclasses.replace(job, groups=shard_count(job.blocks.height, total, shard_bytes))
     removed, kept, near, pictures = Counter[str](), 0, 0, 0
     shown: list[dict[str, Any]] = []
@@ -98,12 +98,7 @@ def assemble_blocks(runner: Runner, job: _Job, shard_bytes: int) -> AssembledBlo
     return AssembledBlocks(kept, dict(removed), near, pictures, shown, job)
 
 
-def job_of(**given: Any) -> _Job:
-    """What `assemble_blocks` is told, by name (see `_Job`)."""
-    return _Job(**given)
-
-
-def whole_ledger(job: _Job) -> pl.DataFrame:
+def whole_ledger(job: Assembling) -> pl.DataFrame:
     """Entries of all blocks, for the error of a build that keeps nothing."""
     import polars as pl
 
@@ -114,7 +109,7 @@ def whole_ledger(job: _Job) -> pl.DataFrame:
     return pl.concat(entries)
 
 
-def _stands(runner: Runner, job: _Job) -> dict[str, str]:
+def _stands(runner: Runner, job: Assembling) -> dict[str, str]:
     """See `stand_ins`; rows are told by their numbers here, and only those that it concerns by their ids."""
     import polars as pl
 
@@ -134,7 +129,7 @@ def _stands(runner: Runner, job: _Job) -> dict[str, str]:
     return stand_ins(pl.concat(found), job.settings)
 
 
-def _gone(block: int, job: _Job) -> dict[str, Any]:
+def _gone(block: int, job: Assembling) -> dict[str, Any]:
     """Numbers of the rows that leave for another reason than being a duplicate."""
     import polars as pl
 
@@ -145,12 +140,14 @@ def _gone(block: int, job: _Job) -> dict[str, Any]:
     return {}
 
 
-def _picture_bytes(block: int, job: _Job) -> dict[str, Any]:
-    hashes = job.blocks.read(block, ["image_hashes"])["image_hashes"] if len(job.images) else []
+def _picture_bytes(block: int, job: Assembling) -> dict[str, Any]:
+    if not len(job.images):
+        return {"bytes": 0}
+    hashes = job.blocks.read(block, ["image_hashes"])["image_hashes"]
     return {"bytes": sum(job.images.size(sha256) for some in hashes for sha256 in some)}
 
 
-def _assemble_block(block: int, job: _Job) -> dict[str, Any]:
+def _assemble_block(block: int, job: Assembling) -> dict[str, Any]:
     rows, results = job.blocks.read(block), results_of(job.results, block)
     rejections = job.rejections.read(block)
     done = assemble(rows, results, job.settings, job.names, job.stands)
@@ -172,14 +169,14 @@ def _assemble_block(block: int, job: _Job) -> dict[str, Any]:
 class _ShardJob:
     """What a worker that writes shards is told."""
 
-    job: _Job
+    job: Assembling
     count: int
     folder: Path
     name: str
     row_group_bytes: int
 
 
-def write_blocks(
+def write_blocks(  # noqa: PLR0917 - what is written, where and how
     runner: Runner, done: AssembledBlocks, folder: Path, name: str, settings: ShardSettings, task: Task | None
 ) -> tuple[list[Path], Path]:
     """Write shards and ledger from what lies ready; returns the shards in order, and the ledger."""

@@ -176,8 +176,8 @@ def over(
 ) -> Iterator[dict[str, Any]]:
     """`function(number, job)` for each number on the runner's workers, in order; JSON values come back.
 
-    What it computes, a worker leaves in parts and annotation tables. It may run twice where a worker is lost, so it must
-    write the same then.
+    What it computes, a worker leaves in parts and annotation tables. It may run twice where a worker is lost, so it
+    must write the same then.
     """
     import pyarrow as pa
 

@@ -308,7 +308,7 @@ def _refuse_empty(work: _Work, rows: int, job: Any) -> None:
         raise no_rows(work.recipe.name, whole_ledger(job))
 
 
-def _assembling(  # noqa: PLR0917 - what was found, once
+def _assembling(
     work: _Work,
     read: IngestedBlocks,
     results: dict[str, StepResult],
@@ -320,9 +320,9 @@ def _assembling(  # noqa: PLR0917 - what was found, once
 
     import polars as pl
 
-    from data_engine.assemble_blocks import job_of
+    from data_engine.assemble_blocks import Assembling
 
-    return job_of(
+    return Assembling(
         blocks=read.rows,
         rejections=read.rejections,
         results={name: dataclasses.replace(one, annotations=pl.DataFrame()) for name, one in results.items()},
@@ -338,7 +338,7 @@ def _assembling(  # noqa: PLR0917 - what was found, once
     )
 
 
-def _assemble(  # noqa: PLR0917 - as above
+def _assemble(
     work: _Work,
     read: IngestedBlocks,
     results: dict[str, StepResult],
@@ -374,7 +374,9 @@ def _write(work: _Work, assembled: AssembledBlocks) -> tuple[list[Path], Path]:
     return files
 
 
-def _counts(work: _Work, read: IngestedBlocks, results: dict[str, StepResult], assembled: AssembledBlocks) -> list[StepCount]:
+def _counts(
+    work: _Work, read: IngestedBlocks, results: dict[str, StepResult], assembled: AssembledBlocks
+) -> list[StepCount]:
     from shared.dataset_version import StepCount
 
     left = read.rows.height

@@ -11,7 +11,6 @@ finding, and the decision. It is written before the version is published; a vers
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 

@@ -59,10 +59,10 @@ def _sweep(base: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_store(store: Store, folder: Path, *, elsewhere: bool) -> Iterator[Store]:
-    """Yield a store for what a build's workers hand each other: `folder`, or a place in `store` that is gone afterwards.
+    """Yield a store for what a build's workers hand each other; what lies in it is gone afterwards.
 
-    The latter where workers may run on other machines (`elsewhere`) and `store` is a bucket: nothing else is within
-    reach of them all.
+    It is `folder`, or a place in `store` where workers may run on other machines (`elsewhere`) and `store` is a bucket:
+    nothing else is within reach of them all.
     """
     if store.is_folder or not elsewhere:
         yield open_store(folder)

@@ -38,6 +38,7 @@ from shared.images import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
     import polars as pl
 
     from data_engine.runners.protocol import Runner
@@ -126,7 +127,7 @@ def ingest_blocks(
         memory = Inspections(store, DEFAULT_LIMITS)
         items = checked_records(map(carried_row, limited(source.rows(), limit)), places, memory, task)
         told = []
-        while part := list(itertools.islice(items, PART_ROWS)):
+        while (part := list(itertools.islice(items, PART_ROWS))) or not told:
             told.append(_write_part(len(told), part, job))
         memory.flush()
         told.append({"inspected": memory.inspected, "remembered": memory.remembered})

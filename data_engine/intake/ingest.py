@@ -138,6 +138,7 @@ def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
 
 
 def limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[SourceRow | Rejection]:
+    """The first `limit` items; all of them where it is 0."""
     return itertools.islice(items, limit) if limit else items
 
 
@@ -281,6 +282,7 @@ class Inspections:
 
 
 def row_of(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str, Any]:
+    """A row of the schema, without the pictures' bytes, and `image_names`."""
     hashes = [picture.sha256 for picture in pictures]
     digest = row_hash(row.question, row.answer, row.choices, hashes)
     known = row.pass_rate_large is not None or row.pass_rate_small is not None
@@ -309,6 +311,7 @@ def row_of(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str
 
 
 def ledger_entry(source: Source, rejection: Rejection) -> dict[str, Any]:
+    """Ledger entry of a record that cannot be a row."""
     digest = fingerprint([rejection.question, rejection.answer, rejection.reason, rejection.detail])
     return _entry(
         row_id(source.name, rejection.source_id, digest),
@@ -319,6 +322,7 @@ def ledger_entry(source: Source, rejection: Rejection) -> dict[str, Any]:
 
 
 def ledger_of(row: Mapping[str, Any], reason: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Ledger entry of a row that goes because of others."""
     item = evidence.get("item")
     told = {"question": row["question"][:2000], "answer": row["answer"][:500], **evidence}
     return _entry(row["id"], row["source_id"], reason, told, item=str(item) if item else None)

@@ -30,9 +30,18 @@ from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Proble
 from data_engine.duplicates.across_blocks import PRIME, linked
 from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicates
 from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print, image_prints
-from data_engine.duplicates.minhash import NUM_PERM, SCHEME, SEED, Shingling, TextTable, bands_for, describe, signed_texts
+from data_engine.duplicates.minhash import (
+    NUM_PERM,
+    SCHEME,
+    SEED,
+    Shingling,
+    TextTable,
+    bands_for,
+    describe,
+    signed_texts,
+)
 from data_engine.step import StepContext, StepResult
-from data_engine.text_hash.text_cells import TEXTS_AT_ONCE
+from data_engine.text_hash.text_cells import TEXTS_AT_ONCE, text_key
 from shared.config import Strict
 from shared.fingerprint import bytes_hash
 
@@ -220,7 +229,7 @@ def _sign_block(block: int, job: _Job) -> dict[str, Any]:
     like = table.text ^ (group * PRIME)
     for row in np.flatnonzero(table.text == 0).tolist():  # no words: as `find_duplicates` joins such rows
         count = len(rows["image_hashes"][row])
-        like[row] = int.from_bytes(bytes.fromhex(text_key(str(count), "" if count else texts[row].strip())[:16]), "big")
+        like[row] = int(text_key(str(count), "" if count else texts[row].strip())[:16], 16)
     keys = {f"k{band}": key for band, key in enumerate(table.keys)}
     columns = {"like": like, "text": table.text, "group": group, "numbers": table.numbers, **keys}
     job.at("keys").write(block, pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.UInt64)))

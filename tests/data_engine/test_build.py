@@ -246,7 +246,7 @@ def test_a_build_that_keeps_no_row_is_refused_with_its_reasons_before_any_work(t
     (tmp_path / "bad.json").write_text(json.dumps(rows))
     own = tmp_path / "own.toml"
     own.write_text('[source]\nreader = "deepscaler"\nlocation = "mini"\n')
-    monkeypatch.setattr("data_engine.runners.open_runner", lambda *_: pytest.fail("no step may start"))
+    monkeypatch.setattr("data_engine.step_blocks.run_step", lambda *_: pytest.fail("no step may start"))
     with pytest.raises(
         InfiMmrError, match=r"no row is kept \(2 missing_answer, 1 missing_question; for instance 0"
     ) as e:

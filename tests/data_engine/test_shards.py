@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -45,7 +46,7 @@ def world(tmp_path, count=30, images=1):
                 "image_names": [f"images/{number}-{place}.png" for place in range(images)],
             }
         )  # fmt: skip
-    return rows_frame(rows), places
+    return rows_frame(rows).sort("id"), places
 
 
 def write(frame, places, folder, shard_bytes=10**9, row_group_bytes=10**9):

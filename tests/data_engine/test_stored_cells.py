@@ -92,13 +92,13 @@ def test_small_files_are_merged_in_groups(store, monkeypatch):
 def test_opening_reads_the_keys_and_leaves_the_values(store, monkeypatch):
     StoredCells(store, *HERE).append_table(vectors([f"k{n}" for n in range(100)], 1, 1536))
     read = []
-    real = stored_cells._Ranges.read
+    real = stored_cells.Ranges.read
 
     def spy(self, size=-1):
         data = real(self, size)
         read.append(len(data))
         return data
 
-    monkeypatch.setattr(stored_cells._Ranges, "read", spy)
+    monkeypatch.setattr(stored_cells.Ranges, "read", spy)
     assert len(StoredCells(store, *HERE)) == 100
     assert sum(read) < 100 * 1536
