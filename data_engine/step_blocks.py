@@ -114,7 +114,8 @@ def _lay_beside(name: str, result: StepResult, blocks: RowBlocks) -> StepResult:
         return replace(result, parts=parts, one_per_row=bool(found["id"].is_unique().all()))
     for number in blocks.numbers:
         shown = blocks.read(number, ["image_hashes"])["image_hashes"].explode().drop_nulls().unique()
-        parts.write(number, found if count == 1 else found.filter(pl.col("image_hash").is_in(shown.implode())))
+        everyone = count == 1 or "image_hash" not in found.columns
+        parts.write(number, found if everyone else found.filter(pl.col("image_hash").is_in(shown.implode())))
     return replace(result, parts=parts)
 
 
@@ -123,6 +124,7 @@ def results_of(results: Mapping[str, StepResult], block: int) -> dict[str, StepR
     found = {}
     for name, result in results.items():
         assert result.parts is not None  # noqa: S101  `run_step` gives every result parts
-        annotations = result.parts.read(block).drop("row", "of_row", strict=False)
-        found[name] = replace(result, annotations=annotations)
+        annotations = result.parts.read(block)
+        numbers = ("row", "of_row") if name == "dedup_minhash" else ()
+        found[name] = replace(result, annotations=annotations.drop(*numbers) if numbers else annotations)
     return found
