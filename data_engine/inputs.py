@@ -20,6 +20,7 @@ from data_engine.sources import deepscaler as deepscaler_reader
 from data_engine.sources import virl39k as virl39k_reader
 from data_engine.sources.base import Source
 from data_engine.sources.mini import Mini, MiniSettings
+from data_engine.sources.mini_traces import MiniTraces
 from data_engine.sources.places import find_place
 from shared.dataset_version.names import checked_name
 from shared.errors import InfiMmrError
@@ -160,6 +161,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
 def open_source(recipe: str, settings: SourceSettings) -> Source:
     """Open the source of a recipe (see `open_inputs`)."""
     what = f"recipe {recipe}, source"
+    if settings.location == "mini" and "trace" in settings.columns:
+        return MiniTraces(settings.mini)
     if settings.location == "mini":
         return Mini(settings.benchmark or settings.reader, settings.mini)
     if settings.reader == "table":

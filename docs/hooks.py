@@ -24,7 +24,7 @@ COPIED = {
 _DATA_ROOMS = {
     "data_engine/recipes": "One TOML file per dataset.",
     "trainer/phases": "One TOML file per phase.",
-    "trainer/curricula": "The paper's order and its ablations, as lists of phases.",
+    "trainer/curricula": "The paper's order, its ablations, and a cold start before it, as lists of phases.",
 }
 """Folders of files that are no Python, and what they hold."""
 

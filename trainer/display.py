@@ -25,16 +25,15 @@ def step_text(line: dict[str, Any], steps: int, left: float) -> str:
         value = line.get(name)
         return "-" if value is None else pattern.format(value)
 
-    words = [
-        f"step {line['step']}/{steps}",
-        f"reward {number('reward', '{:.3f}')}",
-        f"accuracy {number('accuracy', '{:.3f}')}",
-        f"length {number('response_length', '{:.0f}')}",
-        f"KL {number('kl', '{:.2g}')}",
-        f"{number('seconds', '{:.1f}')} s",
-    ]
+    if "loss" in line:  # a supervised phase
+        words = [f"loss {number('loss', '{:.4f}')}", f"gradient {number('grad_norm', '{:.2g}')}"]
+    else:
+        words = [f"reward {number('reward', '{:.3f}')}", f"accuracy {number('accuracy', '{:.3f}')}"]
+        words += [f"length {number('response_length', '{:.0f}')}", f"KL {number('kl', '{:.2g}')}"]
+    words = [f"step {line['step']}/{steps}", *words, f"{number('seconds', '{:.1f}')} s"]
     if line.get("tokens") and line.get("seconds"):
-        words.append(f"{line['tokens'] / line['seconds']:,.0f} answer tokens/s")
+        which = "tokens" if "loss" in line else "answer tokens"
+        words.append(f"{line['tokens'] / line['seconds']:,.0f} {which}/s")
     words.append(f"{'-' if math.isnan(left) else clock_text(left)} left")
     return "  ".join(words)
 

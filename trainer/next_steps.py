@@ -19,8 +19,8 @@ from trainer.phase import Phase
 from trainer.phase_run import checkpoint_of
 from trainer.rollouts import EVALUATIONS, read_lines, read_metrics
 
-CURRICULUM = "paper"
-"""The curriculum by whose order a next phase is named."""
+CURRICULUM = "cold-start-first"
+"""The curriculum by whose order a next phase is named: the paper's, with what may stand before it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def after_phase(phase: Phase, folder: Path, *, profile: str, store: str | None) 
 
 
 def next_phase(name: str) -> str:
-    """The phase after `name` in the paper's order; empty after the last one and for phases of one's own."""
+    """The phase after `name` in that order; empty after the last one and for phases of one's own."""
     order = phase_list(CURRICULUM)
     return order[order.index(name) + 1] if name in order[:-1] else ""
 

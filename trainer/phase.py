@@ -22,6 +22,7 @@ from shared.processor import cpu_dtype
 from shared.prompts import SET_OF_PROFILE, SETS, load_prompt
 from shared.vlm.spec import Temperature
 from trainer.rewards import RewardWeights
+from trainer.supervised import check_supervised
 
 PHASES = Path(__file__).parent / "phases"
 QUESTION_FIELD, CAPTION_FIELD = "{question}", "{caption}"
@@ -61,6 +62,11 @@ class DataSettings(Strict):
         default="none",
         description="variance: rows that the policy passes half of the time come first, drawn by p (1 - p), so that "
         "they stay where max_rows or max_steps leave some out (MMR1's variance-aware sampling; not in the paper).",
+    )
+    trace_column: str = Field(
+        default="",
+        description="Where the reasoning traces of a supervised phase lie; a dot leads into JSON: 'extra.trace', or "
+        "'answer_raw' where a set gives its answers as whole solutions (GSM8K).",
     )
     max_image_pixels: int = Field(
         default=1_003_520,
@@ -280,6 +286,11 @@ class Phase(Strict):
     prompts: str = Field(
         default="", description="Prompt set: full, bundled (tiny-vl's), or a folder; empty: the profile's."
     )
+    method: Literal["grpo", "sft"] = Field(
+        default="grpo",
+        description="Reinforcement learning as in the paper, or supervised fine-tuning on `data.trace_column`: one "
+        "step is then one update on train.batch_size traces, and what belongs to rollouts and rewards is refused.",
+    )
     data: DataSettings
     prompt: PromptSettings = PromptSettings()
     model: ModelSettings = ModelSettings()
@@ -315,7 +326,11 @@ class Phase(Strict):
     @model_validator(mode="after")
     def _sizes_fit(self) -> Phase:
         """Refuse sizes that OpenRLHF would only refuse, or silently round, after minutes of start-up."""
-        rollouts = self.rollout.batch_size * self.rollout.samples_per_prompt
+        if self.method == "sft":
+            check_supervised(self)
+        elif self.data.trace_column:
+            raise ValueError('data.trace_column is for phases with method = "sft"')
+        rollouts = self.rows_per_step * (1 if self.method == "sft" else self.rollout.samples_per_prompt)
         gpus = self.cluster.nodes * self.cluster.gpus_per_node
         if rollouts % self.update_rollouts:
             message = (
@@ -326,7 +341,7 @@ class Phase(Strict):
         if self.update_rollouts % (self.train.micro_batch_size * gpus):
             message = (
                 f"train.micro_batch_size {self.train.micro_batch_size} x {gpus} GPUs must divide "
-                f"the {self.update_rollouts} rollouts of an update"
+                f"the {self.update_rollouts} {'traces' if self.method == 'sft' else 'rollouts'} of an update"
             )
             raise ValueError(message)
         if self.rollout.max_new_tokens >= self.rollout.max_length:
@@ -356,23 +371,30 @@ class Phase(Strict):
 
     @property
     def update_rollouts(self) -> int:
-        """Rollouts of one update: what OpenRLHF calls train.batch_size."""
+        """Rollouts (or traces) of one update: what OpenRLHF calls train.batch_size."""
         per_unit = self.rollout.samples_per_prompt if self.train.batch_unit == "prompts" else 1
         return self.train.batch_size * per_unit
 
     @property
+    def rows_per_step(self) -> int:
+        """Rows of the dataset that one step takes."""
+        return self.train.batch_size if self.method == "sft" else self.rollout.batch_size
+
+    @property
     def updates_per_step(self) -> int:
         """Optimiser updates that one step's rollouts are used for."""
+        if self.method == "sft":
+            return 1
         return self.rollout.batch_size * self.rollout.samples_per_prompt // self.update_rollouts
 
     def steps(self, rows: int) -> int:
         """Steps of this phase with `rows` usable rows: whole steps only, none with a partial batch of prompts."""
-        by_epochs = rows * self.train.epochs // self.rollout.batch_size
+        by_epochs = rows * self.train.epochs // self.rows_per_step
         return self.train.max_steps or by_epochs
 
     def epochs_needed(self, rows: int) -> int:
         """Passes over `rows` rows that the steps of this phase take (more than `train.epochs` if max_steps asks)."""
-        return max(1, math.ceil(self.steps(rows) * self.rollout.batch_size / max(rows, 1)))
+        return max(1, math.ceil(self.steps(rows) * self.rows_per_step / max(rows, 1)))
 
 
 def phase_names(folder: Path = PHASES) -> tuple[str, ...]:

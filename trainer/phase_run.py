@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -128,6 +128,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
     """
     watcher = watcher or Silent()
     phase, output = request.phase, request.output.resolve()
+    request = replace(request, ray_address=preflight.without_ray(phase, request.ray_address))
     preflight.check_path(output)
     watcher.begins(phase.name)
     with _told(phase), _locked(output):
@@ -148,7 +149,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         preflight.check_architecture(parent, phase)
         dtype = record.dtype if record else phase.dtype_on(request.device)
         check_linear_attention(parent.name, preflight.read_config(parent), request.device, dtype)
-        preflight.check_memory(parent, request.device, dtype=dtype)
+        preflight.check_memory(parent, request.device, dtype=dtype, method=phase.method)
         if request.device == "cuda":
             from trainer.plan import check_gpu_memory
 
@@ -311,7 +312,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         code_commit=code_commit(),
         packages=packages(),
         machine=machine(),
-        steps=summary.rows // phase.rollout.batch_size,
+        steps=summary.rows // phase.rows_per_step,
     )
     write_record(output, record)
     return record
@@ -339,8 +340,9 @@ def saved_step(states: Path) -> int:
 
     DeepSpeed writes `latest` after everything else of a state.
     """
-    latest = states / "_actor" / "latest"
-    found = re.fullmatch(r"global_step(\d+)", latest.read_text().strip()) if latest.is_file() else None
+    places = (states / "_actor" / "latest", states / "latest")  # of the PPO and the SFT entry
+    said = next((place.read_text().strip() for place in places if place.is_file()), "")
+    found = re.fullmatch(r"global_step(\d+)", said)
     return int(found[1]) if found else 0
 
 
@@ -377,7 +379,8 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
     resumed_from = saved_step(states)
     if resumed_from:
         watcher.resumed(resumed_from, record.steps)
-    writer = RunWriter(output, resumed_from=resumed_from)
+    supervised = request.phase.method == "sft"
+    writer = RunWriter(output, resumed_from=resumed_from, supervised=supervised)
     failure(writer.parts)  # of an attempt that was killed before it could tell
     attempts = _settled(record.attempts, resumed_from)
     attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
@@ -409,7 +412,8 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
         write_record(output, closed)
         return closed
 
-    watcher.stage(Stage("starting Ray" if not request.ray_address else f"joining Ray at {request.ray_address}"))
+    ray = f"joining Ray at {request.ray_address}" if request.ray_address else "starting Ray"
+    watcher.stage(Stage("starting OpenRLHF" if supervised else ray))
     try:
         ending: Ending = run(spec, hear)
     except KeyboardInterrupt:
@@ -475,18 +479,19 @@ def launch_spec(  # noqa: PLR0917 - the run's seven parts
         held_out=str(output / HELD_OUT) if phase.evaluation.every else "",
     )
     arguments = openrlhf_arguments(phase, paths, prompts, device=request.device, resume=resumed_from > 0)
-    parse_with_openrlhf(arguments)
+    parse_with_openrlhf(arguments, phase.method)
+    agent = AgentSettings(
+        rollouts=str(parts),
+        first_step=resumed_from + 1,
+        weights=phase.reward.weights(),
+        reward=for_workers(record.reward, output),
+        dtype=record.dtype,
+        engine=engine_arguments(phase, prompts.max_images, request.device),
+    )
     return LaunchSpec(
         arguments=arguments,
         folder=output,
-        agent=AgentSettings(
-            rollouts=str(parts),
-            first_step=resumed_from + 1,
-            weights=phase.reward.weights(),
-            reward=for_workers(record.reward, output),
-            dtype=record.dtype,
-            engine=engine_arguments(phase, prompts.max_images, request.device),
-        ),
+        agent=None if phase.method == "sft" else agent,
         device=request.device,
         dtype=record.dtype,
         gpus=phase.cluster.gpus_per_node if request.device == "cuda" else 1,

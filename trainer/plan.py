@@ -20,7 +20,8 @@ from trainer.own_reward import load_reward
 from trainer.phase import Phase
 from trainer.picture_memory import picture_text, plan_pictures
 from trainer.row_rates import filters, range_text, rows_in_range
-from trainer.training_data import check_dataset, check_purpose
+from trainer.supervised import count_traces
+from trainer.training_data import check_dataset, check_purpose, reason_text
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -99,6 +100,12 @@ LOCAL_START_SECONDS = 100.0
 LOCAL_TOKENS_PER_SECOND = 1_600.0
 LOCAL_PROMPT_TOKENS, LOCAL_ANSWER_TOKENS = 85, 30
 """Start-up and whole steps on two idle cores with tiny-vl, measured (9 s for 128 rollouts with four updates)."""
+SFT_TOKENS_PER_SECOND_AND_GPU, SFT_WEIGHTS = 5762.0, 8_030_261_248
+"""torchtitan's published run: Llama 3.1 8B trained with FSDP on 8 H100 without compilation, for supervised phases."""
+SFT_PROMPT_TOKENS, SFT_TRACE_TOKENS = 250, 1_200
+"""Assumed means of a text problem with the system prompt, and of traces that rollout.max_new_tokens lets train."""
+LOCAL_SFT_START_SECONDS, LOCAL_SFT_TOKENS_PER_SECOND = 30.0, 1_500.0
+"""Of a supervised phase on two cores, measured (1.6 s for 32 traces)."""
 RESERVE_GIB = 6.0
 """CUDA context, NCCL buffers and fragmentation per GPU."""
 
@@ -109,7 +116,8 @@ def memory_per_gpu(phase: Phase, weights: int, config: dict[str, Any], gpus: int
     ZeRO-2: bfloat16 weights whole on each GPU, gradients (2 bytes) and float32 master weights with Adam's moments
     (12 bytes) divided among GPUs; ZeRO-3 divides the weights too. The reference policy is whole (OpenRLHF evaluates it
     without ZeRO, except at stage 3). Activations with checkpointing keep one hidden state per layer and the working set
-    of one layer; logits are float32, with their gradient and the bfloat16 original (10 bytes per entry).
+    of one layer; logits are float32, with their gradient and the bfloat16 original (10 bytes per entry). A supervised
+    phase has neither a reference nor vLLM.
     """
     stage = phase.cluster.zero_stage
     share = gpus if stage == 3 else 1
@@ -120,13 +128,15 @@ def memory_per_gpu(phase: Phase, weights: int, config: dict[str, Any], gpus: int
         "policy_weights": 2 * weights / share,
         "gradients": 2 * weights / (gpus if stage >= 2 else 1),
         "optimizer": 0.0 if phase.cluster.adam_offload else 12 * weights / gpus,
-        "reference": 2 * weights / share if phase.train.kl_coefficient > 0 else 0.0,
+        "reference": 2 * weights / share if phase.train.kl_coefficient > 0 and phase.method == "grpo" else 0.0,
         "activations": 2 * tokens * hidden * (kept + 34),
         "logits": 10 * tokens * config["vocab_size"],
     }
     found = {name: round(value / GIB, 2) for name, value in parts.items()}
     found["reserve"] = RESERVE_GIB
     found["training"] = round(sum(found.values()), 2)
+    if phase.method == "sft":
+        return found
     # while vLLM samples, DeepSpeed has given its optimiser and gradients away (ds.enable_sleep), its weights stay
     found["resident_while_sampling"] = round(found["policy_weights"] + found["reference"] + RESERVE_GIB, 2)
     found["vllm_weights"] = round(2 * weights / phase.cluster.tensor_parallel / GIB, 2)
@@ -155,43 +165,39 @@ def make_plan(
     usable, source = _rows(phase, rows, store)
     steps = phase.steps(usable)
     if steps < 1:
-        raise InfiMmrError(f"{usable} rows make no step of {phase.rollout.batch_size} prompts", "name more --rows")
+        raise InfiMmrError(f"{usable} rows make no step of {phase.rows_per_step} prompts", "name more --rows")
     weights, config, weights_source = _model(phase)
-    rollouts = steps * phase.rollout.batch_size * phase.rollout.samples_per_prompt
-    answer = min(MEAN_ANSWER_TOKENS, phase.rollout.max_new_tokens)
-    prompt = min(MEAN_PROMPT_TOKENS, phase.rollout.max_length - phase.rollout.max_new_tokens)
-    if local:
-        answer, prompt = min(LOCAL_ANSWER_TOKENS, phase.rollout.max_new_tokens), LOCAL_PROMPT_TOKENS
-    tokens = rollouts * (prompt + answer)
-    counts = {
-        "rows": usable,
-        "steps": steps,
-        "updates": steps * phase.updates_per_step,
-        "updates_per_step": phase.updates_per_step,
-        "rollouts": rollouts,
-        "tokens": tokens,
-        "tokens_per_rollout": prompt + answer,
-    }
+    counts = _counts(phase, usable, steps)
+    tokens = counts["tokens"]
     device: Literal["cpu", "cuda"] = "cpu" if local else "cuda"
     dtype = phase.dtype_on(device)
     paths = RunPaths("RUN/prompts.jsonl", phase.model.start, "RUN/ckpt", "RUN/weights", "RUN/tensorboard")
     arguments = openrlhf_arguments(
         phase,
         paths,
-        PromptFacts(steps * phase.rollout.batch_size, 0 if phase.data.images == "none" else 1),
+        PromptFacts(steps * phase.rows_per_step, 0 if phase.data.images == "none" else 1),
         device=device,
         resume=False,
     )
-    parse_with_openrlhf(arguments)
+    parse_with_openrlhf(arguments, phase.method)
+    supervised = phase.method == "sft"
     if local:
-        hours = (LOCAL_START_SECONDS + tokens / LOCAL_TOKENS_PER_SECOND) / 3600
-        memory: dict[str, float] = {"total": round(preflight.cpu_memory_needed_gib(weights, dtype), 2)}
+        start, pace = LOCAL_START_SECONDS, LOCAL_TOKENS_PER_SECOND
+        if supervised:
+            start, pace = LOCAL_SFT_START_SECONDS, LOCAL_SFT_TOKENS_PER_SECOND
+        hours = (start + tokens / pace) / 3600
+        needed = preflight.cpu_memory_needed_gib(weights, dtype, phase.method)
+        memory: dict[str, float] = {"total": round(needed, 2)}
         time_source = "measured on two CPU cores with tiny-vl"
     else:
-        speed = MEASURED_TOKENS_PER_SECOND_AND_GPU * GPUS[gpu].tflops / MEASURED_TFLOPS * MEASURED_WEIGHTS / weights
+        work = MEASURED_TOKENS_PER_SECOND_AND_GPU * MEASURED_WEIGHTS
+        time_source = "EasyR1's published 1,800 tokens/s/GPU for Qwen2.5-VL-3B on 8 H100, scaled linearly"
+        if supervised:
+            work = SFT_TOKENS_PER_SECOND_AND_GPU * SFT_WEIGHTS
+            time_source = "torchtitan's published 5,762 tokens/s/GPU for Llama 3.1 8B on 8 H100, scaled linearly"
+        speed = work * GPUS[gpu].tflops / MEASURED_TFLOPS / weights
         hours = tokens / (speed * number) / 3600
         memory = memory_per_gpu(phase, weights, config, number, phase.rollout.max_length)
-        time_source = "EasyR1's published 1,800 tokens/s/GPU for Qwen2.5-VL-3B on 8 H100, scaled linearly"
         warnings += memory_warnings(phase, memory, GPUS[gpu].memory_gib, gpu)
     if told := foreign_prompts(phase.prompts, phase.model.start):
         warnings.append(told)
@@ -218,6 +224,28 @@ def make_plan(
     }
 
 
+def _counts(phase: Phase, rows: int, steps: int) -> dict[str, int]:
+    """Steps, updates and tokens; of a supervised phase the traces in place of the rollouts."""
+    local, longest = phase.profile_name == "local", phase.rollout.max_new_tokens
+    counts = {"rows": rows, "steps": steps, "updates": steps * phase.updates_per_step}
+    counts["updates_per_step"] = phase.updates_per_step
+    if phase.method == "sft":
+        traces = steps * phase.rows_per_step
+        prompt, answer = (LOCAL_PROMPT_TOKENS, LOCAL_ANSWER_TOKENS) if local else (SFT_PROMPT_TOKENS, SFT_TRACE_TOKENS)
+        each = prompt + min(answer, longest)
+        return counts | {"traces": traces, "tokens": traces * each, "tokens_per_trace": each}
+    rollouts = steps * phase.rows_per_step * phase.rollout.samples_per_prompt
+    answer = min(MEAN_ANSWER_TOKENS, longest)
+    prompt = min(MEAN_PROMPT_TOKENS, phase.rollout.max_length - longest)
+    if local:
+        answer, prompt = min(LOCAL_ANSWER_TOKENS, longest), LOCAL_PROMPT_TOKENS
+    return counts | {
+        "rollouts": rollouts,
+        "tokens": rollouts * (prompt + answer),
+        "tokens_per_rollout": prompt + answer,
+    }
+
+
 def memory_warnings(phase: Phase, memory: dict[str, float], gib: float, gpu: str) -> list[str]:
     """What does not fit a GPU of `gib` GiB, with the value to change."""
     warnings = []
@@ -233,6 +261,8 @@ def memory_warnings(phase: Phase, memory: dict[str, float], gib: float, gpu: str
             f"training takes {memory['training']:.0f} GiB per GPU, a {gpu} has {gib:.0f}: {advice} "
             f"({largest} is the largest part, {memory[largest]:.0f} GiB)"
         )
+    if phase.method == "sft":
+        return warnings
     share = phase.cluster.vllm_memory * gib
     if memory["resident_while_sampling"] + share > gib:
         room = 1 - memory["resident_while_sampling"] / gib
@@ -310,7 +340,7 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
     if phase.profile_name == "full" and name in ROWS:
         return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
     if phase.train.max_steps:
-        return phase.train.max_steps * phase.rollout.batch_size, "train.max_steps (dataset version not in the store)"
+        return phase.train.max_steps * phase.rows_per_step, "train.max_steps (dataset version not in the store)"
     raise InfiMmrError(f"the rows of {name} are not known", f"build it (data-engine build {name}) or name --rows")
 
 
@@ -321,6 +351,11 @@ def _rows_of(version: DatasetVersion, phase: Phase) -> tuple[int, str]:
         more = f", not counted: how many have {range_text(phase.data)}" if filters(phase.data) else ""
         return rows, f"dataset version {label}{more}"
     check_dataset(version, phase)
+    if phase.method == "sft":
+        counted = count_traces(version, phase)
+        kept = counted.pop("", 0)
+        left = "; ".join(f"{count:,} {reason_text(reason)}" for reason, count in counted.most_common())
+        return kept, f"of {rows:,} rows of {label}{f'; left out: {left}' if left else ''}"
     if not filters(phase.data):
         return rows, f"dataset version {label}"
     kept = rows_in_range(version, phase.data)
@@ -354,12 +389,14 @@ def _model(phase: Phase) -> tuple[int, dict[str, Any], str]:
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan for people."""
     counts, cluster = plan["counts"], plan["cluster"]
+    what = "trace" if "traces" in counts else "rollout"
+    asked = f"about {counts['tokens']:,} tokens ({counts[f'tokens_per_{what}']} each)"
     where = f"{cluster['gpus']} x {cluster['gpu']}" if cluster["gpus"] else "this machine's CPU"
     lines = [
         f"phase {plan['phase']}, profile {plan['profile']}, on {where}, {plan['weights']:,} weights in {plan['dtype']}",
         f"rows      {counts['rows']:,} ({plan['sources']['rows']})",
         f"steps     {counts['steps']:,} of {counts['updates_per_step']} updates",
-        f"rollouts  {counts['rollouts']:,}, about {counts['tokens']:,} tokens ({counts['tokens_per_rollout']} each)",
+        f"{f'{what}s':9} {counts[f'{what}s']:,}, {asked}",
         "memory    " + ", ".join(f"{name} {value} GiB" for name, value in plan["memory_gib"].items()),
         *([f"pictures  {picture_text(plan['picture_memory_gib'])}"] if plan["picture_memory_gib"] else []),
         f"time      about {plan['hours']} h, {plan['gpu_hours']} GPU-hours ({plan['sources']['time']})",

@@ -27,6 +27,8 @@ PINNED = {"openrlhf": "0.11.2", "deepspeed": "0.19.6"}
 CPU_BASE_GIB = 6.5
 """Estimated resident memory of the run's processes on a CPU before any weight: driver, OpenRLHF's trainer, policy,
 reference, rollout actor and vLLM's engine (about 1.1 GiB each), and 1 GiB of KV cache, less what they share."""
+CPU_SFT_BASE_GIB = 2.5
+"""Likewise of a supervised phase: one process, and eight that read the traces for a moment."""
 CPU_BYTES_PER_WEIGHT = {"bfloat16": 2 + 2 + 2 + 4 + 4 + 8, "float32": 4 + 4 + 4 + 4 + 4 + 8}
 """vLLM, reference and policy in that type, its gradients, master weights and Adam's two moments in float32."""
 
@@ -90,6 +92,22 @@ def check_ray(address: str) -> None:
         ) from error
 
 
+def without_ray(phase: Phase, address: str) -> str:
+    """Address of Ray for a phase: none for a supervised one, which trains on this very machine.
+
+    Raises:
+        InfiMmrError: the command runs elsewhere than on the cluster.
+
+    """
+    if phase.method == "sft" and address.startswith(("http://", "https://")):
+        raise InfiMmrError(
+            f"RAY_ADDRESS={address} submits jobs, but phase {phase.name} is supervised: it trains on this machine, "
+            "without Ray",
+            "run it on a machine of the cluster (RAY_ADDRESS=auto there)",
+        )
+    return "" if phase.method == "sft" else address
+
+
 def check_path(folder: Path) -> None:
     """Refuse run folders that OpenRLHF's `--data.prompt_dataset` would take apart."""
     for sign in ",@":
@@ -118,6 +136,12 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
     config = read_config(checkpoint)
     check_family(checkpoint.name, config)
     _check_files(checkpoint, config)
+    if "vision_config" in config and phase.method == "sft" and phase.train.weight_decay > 0:
+        raise InfiMmrError(
+            f"phase {phase.name}: train.weight_decay would shrink the vision tower of {checkpoint.name}, which no text "
+            "trains",
+            "leave it at 0",
+        )
     if phase.data.images != "none":
         check_reads_pictures(checkpoint.name, config, phase.name)
 
@@ -170,9 +194,10 @@ def count_weights(checkpoint: Path, without: tuple[str, ...] = ()) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def cpu_memory_needed_gib(weights: int, dtype: str = "bfloat16") -> float:
+def cpu_memory_needed_gib(weights: int, dtype: str = "bfloat16", method: str = "grpo") -> float:
     """GiB of memory of a local run on a CPU."""
-    return CPU_BASE_GIB + weights * CPU_BYTES_PER_WEIGHT[dtype] / 1024**3
+    base = CPU_SFT_BASE_GIB if method == "sft" else CPU_BASE_GIB
+    return base + weights * CPU_BYTES_PER_WEIGHT[dtype] / 1024**3
 
 
 def check_memory(
@@ -180,6 +205,7 @@ def check_memory(
     device: Literal["cuda", "cpu"],
     available: Mapping[str, float] | None = None,
     dtype: str = "bfloat16",
+    method: str = "grpo",
 ) -> None:
     """Refuse a CPU run that would not fit into the memory that is free now. GPUs are `trainer plan`'s business."""
     if device != "cpu":
@@ -187,7 +213,7 @@ def check_memory(
     import psutil
 
     free = available["gib"] if available else psutil.virtual_memory().available / 1024**3
-    needed = cpu_memory_needed_gib(count_weights(checkpoint), dtype)
+    needed = cpu_memory_needed_gib(count_weights(checkpoint), dtype, method)
     if needed > free:
         raise InfiMmrError(
             f"training {checkpoint.name} on the CPU takes about {needed:.1f} GiB of memory, {free:.1f} GiB are free",

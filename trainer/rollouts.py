@@ -54,6 +54,12 @@ OPENRLHF_NAMES = {
     "group_reward_std": "group_reward_std",
     "reward_failed": "reward_failed",
     "dynamic_filtering_pass_rate": "filter_pass_percent",
+    # of OpenRLHF's SFT trainer
+    "loss_mean": "loss",
+    "lr": "learning_rate",
+    "grad_norm": "grad_norm",
+    "tokens": "tokens",
+    "trained_tokens": "trained_tokens",
     "timing/step_total": "seconds",
     "timing/generation": "seconds_generation",
     "timing/make_experience": "seconds_log_probabilities",
@@ -65,13 +71,16 @@ OPENRLHF_NAMES = {
 class RunWriter:
     """Collects and writes one run's rollouts and metrics."""
 
-    def __init__(self, folder: Path, *, resumed_from: int = 0) -> None:
+    def __init__(self, folder: Path, *, resumed_from: int = 0, supervised: bool = False) -> None:
         """Take a run folder; what an earlier attempt wrote about steps after `resumed_from` is dropped.
+
+        A supervised run has metrics only.
 
         Steps up to `resumed_from` that it trained and saved unheard (Ray's head was gone, and with it the log) are
         written now.
         """
         self._folder = folder
+        self._supervised = supervised
         self._rollouts = folder / "rollouts"
         self.parts = self._rollouts / PARTS
         self.parts.mkdir(parents=True, exist_ok=True)
@@ -98,8 +107,11 @@ class RunWriter:
         rows = self._waiting.pop(step, [])
         for late in [number for number in self._waiting if number < step]:
             del self._waiting[late]
-        self._write_parquet(step, rows)
-        line = step_metrics(step, values, rows, self._seconds.pop(step, {}))
+        if self._supervised:
+            line = openrlhf_metrics(step, values)
+        else:
+            self._write_parquet(step, rows)
+            line = step_metrics(step, values, rows, self._seconds.pop(step, {}))
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return line
@@ -176,13 +188,9 @@ def step_metrics(
 ) -> dict[str, Any]:
     """One line of `metrics.jsonl`: OpenRLHF's numbers under our names, and accuracy and reward by kind of answer.
 
-    `values` are OpenRLHF's, `rows` the step's rollouts, `seconds` those of the slowest rollout actor by part. Numbers
-    that are not finite become null: JSON has none.
+    `values` are OpenRLHF's, `rows` the step's rollouts, `seconds` those of the slowest rollout actor by part.
     """
-    line: dict[str, Any] = {"step": step}
-    for theirs, ours in OPENRLHF_NAMES.items():
-        if theirs in values:
-            line[ours] = values[theirs] if math.isfinite(values[theirs]) else None
+    line = openrlhf_metrics(step, values)
     line |= {f"seconds_{part}": value for part, value in (seconds or {}).items()}
     for name in rows[0].get("parts", {}) if rows else ():
         line[f"reward_{name}"] = sum(row["parts"][name] for row in rows) / len(rows)
@@ -199,6 +207,15 @@ def step_metrics(
         }
         for kind, found in sorted(kinds.items())
     }
+    return line
+
+
+def openrlhf_metrics(step: int, values: dict[str, float]) -> dict[str, Any]:
+    """OpenRLHF's numbers of a step under our names; those that are not finite become null: JSON has none."""
+    line: dict[str, Any] = {"step": step}
+    for theirs, ours in OPENRLHF_NAMES.items():
+        if theirs in values:
+            line[ours] = values[theirs] if math.isfinite(values[theirs]) else None
     return line
 
 

@@ -1,10 +1,10 @@
 """Dataset version -> the prompt file that OpenRLHF reads.
 
 Input: a dataset version, a phase, a checkpoint's tokenizer. Output: `prompts.jsonl` with one line per prompt in
-training order (`prompt`, `label` as JSON, `images` as paths), whole steps only. OpenRLHF keeps the whole file in
-memory, so it holds paths; pictures lie in `picture_cache` and are decoded when they are used.
-What does not train is counted by reason in `PromptFile.left_out`, never truncated and never dropped silently. The
-trainer reads datasets only through their manifest and Parquet files: it knows nothing of how they are built.
+training order (`prompt`, `label` as JSON, `images` as paths; `response` in a supervised phase), whole steps only.
+OpenRLHF keeps the whole file in memory, so it holds paths; pictures lie in `picture_cache` and are decoded when they
+are used. What does not train is counted by reason in `PromptFile.left_out`, never truncated and never dropped silently.
+The trainer reads datasets only through their manifest and Parquet files: it knows nothing of how they are built.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from trainer.phase import Phase
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 from trainer.row_rates import check_rate_column, draw_order, rate_column, rate_of, rate_reason
+from trainer.supervised import check_traces, fit_trace, trace_column
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -54,7 +55,7 @@ class PromptFile:
 
     path: str
     rows: int
-    """Lines: steps x rollout.batch_size."""
+    """Lines: steps x rows of a step."""
     distinct_rows: int
     """Rows of the dataset that appear."""
     max_images: int
@@ -113,6 +114,8 @@ def check_dataset(version: DatasetVersion, phase: Phase) -> None:
             "--set data.profile_check=false",
         )
     check_rate_column(version, phase.data)
+    if phase.method == "sft":
+        check_traces(version, phase)
     if phase.data.captions:
         import pyarrow.parquet as pq
 
@@ -139,7 +142,7 @@ def write_prompts(
     left_out: Counter[str] = Counter()
     examples: dict[str, str] = {}
     lines: list[_Line] = []
-    for row in _rows(version.files(), phase):
+    for row in read_rows(version.files(), phase):
         outcome = _prompt_line(row, phase, renderer, cache or cache_folder())
         if isinstance(outcome, str):
             left_out[outcome] += 1
@@ -156,10 +159,10 @@ def write_prompts(
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common()) or "the dataset is empty"
         raise InfiMmrError(
             f"phase {phase.name}: {len(lines)} usable rows of {version.manifest.label} make no step of "
-            f"{phase.rollout.batch_size} prompts ({reasons})",
-            "name a larger dataset or lower rollout.batch_size",
+            f"{phase.rows_per_step} prompts ({reasons})",
+            f"name a larger dataset or lower {'train' if phase.method == 'sft' else 'rollout'}.batch_size",
         )
-    wanted = steps * phase.rollout.batch_size
+    wanted = steps * phase.rows_per_step
     chosen: list[_Line] = []
     while len(chosen) < wanted:  # a further pass over the rows in another order, each row once per pass
         chosen.extend(lines[: wanted - len(chosen)])
@@ -189,9 +192,18 @@ WHY_LEFT_OUT = {
     "pass_rate": "outside data.min_pass_rate to data.max_pass_rate",
     "no_pass_rate": "without a rate in data.pass_rate_column",
     "no_gold": "without an answer",
+    "no_trace": "without a trace in data.trace_column",
+    "trace_form": "whose trace is not in the form that the reward wants (<think>, then one final answer)",
+    "trace_wrong": "whose trace ends in another answer than the gold",
+    "trace_too_long": "whose trace is longer than rollout.max_new_tokens",
     "special_token": "with a special token of the policy's tokenizer in their text",
 }
 """Reasons for rows left out, in words; those of pictures are `image_` and `shared.images`' own word."""
+
+
+def reason_text(reason: str) -> str:
+    """A reason in words, as in "3 rows without an answer"."""
+    return WHY_LEFT_OUT.get(reason) or f"with a picture refused as {reason.removeprefix('image_')}"
 
 
 def left_out_text(summary: PromptFile) -> str:
@@ -204,8 +216,7 @@ def left_out_text(summary: PromptFile) -> str:
         return ""
     told = []
     for reason, count in sorted(found.items(), key=lambda pair: -pair[1]):
-        words = WHY_LEFT_OUT.get(reason) or f"with a picture refused as {reason.removeprefix('image_')}"
-        told.append(f"{count} {words} (first: {summary.examples[reason]})")
+        told.append(f"{count} {reason_text(reason)} (first: {summary.examples[reason]})")
     count = sum(found.values())
     return ("1 row does not train: " if count == 1 else f"{count} rows do not train: ") + "; ".join(told)
 
@@ -231,10 +242,12 @@ def _shuffled(lines: list[_Line], phase: Phase, order: random.Random) -> list[_L
     return [lines[place] for place in draw_order([rate for *_, rate in lines], order)]
 
 
-def _rows(files: Sequence[Path], phase: Phase) -> Iterator[dict[str, Any]]:
+def read_rows(files: Sequence[Path], phase: Phase, *, pictures: bool = True) -> Iterator[dict[str, Any]]:
+    """Rows of a version with the columns that the phase reads, in order; without the pictures' bytes where told."""
     import pyarrow.parquet as pq
 
-    columns = list(dict.fromkeys([*COLUMNS, rate_column(phase.data)]))
+    wanted = [*COLUMNS, rate_column(phase.data), *trace_column(phase)]
+    columns = list(dict.fromkeys(name for name in wanted if pictures or name != "images"))
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=columns):
             yield from batch.to_pylist()
@@ -242,7 +255,7 @@ def _rows(files: Sequence[Path], phase: Phase) -> Iterator[dict[str, Any]]:
 
 def unsuited(row: dict[str, Any], phase: Phase) -> str:
     """Why a row does not train in this phase, as one word; empty when it does."""
-    pictures = len(row["images"])
+    pictures = len(row["image_hashes"])
     if (phase.data.images == "none" and pictures) or (phase.data.images == "required" and not pictures):
         return "pictures" if pictures else "no_pictures"
     if phase.data.captions and not all(row["captions"][:pictures] or [None] * pictures):
@@ -262,7 +275,7 @@ def row_label(row: dict[str, Any], phase: Phase) -> dict[str, Any]:
 
 def first_label(version: DatasetVersion, phase: Phase) -> dict[str, Any]:
     """Label of the first row that trains; empty where none does."""
-    return next((row_label(row, phase) for row in _rows(version.files(), phase) if not unsuited(row, phase)), {})
+    return next((row_label(row, phase) for row in read_rows(version.files(), phase) if not unsuited(row, phase)), {})
 
 
 def written_label(folder: Path) -> dict[str, Any]:
@@ -297,8 +310,19 @@ def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, ca
     tokens = renderer.tokens(text, [size for _, size in pictures])
     if tokens > phase.rollout.max_length - phase.rollout.max_new_tokens:
         return "too_long"
+    answer: dict[str, str] = {}
+    if phase.method == "sft":
+        trace, reason = fit_trace(row, phase.data.trace_column)
+        if not reason and renderer.special_token([{"content": trace}]):
+            reason = "special_token"
+        if not reason and renderer.tokens(trace) >= phase.rollout.max_new_tokens:  # the end of the turn is one more
+            reason = "trace_too_long"
+        if reason:
+            return reason
+        answer = {"response": trace + renderer.end_of_turn}
     line = {
         "prompt": text,
+        **answer,
         "label": json.dumps(row_label(row, phase), ensure_ascii=False),
         "images": [str(path) for path, _ in pictures],
         "question": row["question"],

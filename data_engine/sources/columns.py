@@ -18,6 +18,8 @@ from data_engine.sources.picture_values import looks_like_picture, picture_value
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 
 ROLES = ("id", "question", "answer", "choices", "images", "category", "difficulty")
+TOLD_ONLY = ("trace",)
+"""Roles that are never guessed: a worked solution is no part of a row unless a recipe asks for it (`extra.trace`)."""
 
 _NAMES = {
     "question": (
@@ -111,7 +113,7 @@ def guess_columns(records: Sequence[Mapping[str, Any]], told: Mapping[str, Seque
         columns["question"] = (story, *columns["question"])
         notes.append(f"{story} stands before the question: the same questions are asked about different ones")
     notes += _doubts(records, known, columns, told)
-    ordered = {role: columns[role] for role in ROLES if columns.get(role)}
+    ordered = {role: columns[role] for role in (*ROLES, *TOLD_ONLY) if columns.get(role)}
     return Guess(ordered, tuple(notes), tuple(known))
 
 
@@ -120,8 +122,8 @@ def _told(
 ) -> dict[str, tuple[str, ...]]:
     """What the recipe tells, checked against the columns that are there."""
     for role, names in told.items():
-        if role not in ROLES:
-            raise UsageError(f"{what}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
+        if role not in (known_roles := (*ROLES, *TOLD_ONLY)):
+            raise UsageError(f"{what}: source.columns has no role {role!r}", did_you_mean(role, known_roles))
         for name in names:
             if name not in known and all(value_at(record, name) is None for record in records):
                 raise InfiMmrError(f"{what}: no column {name!r} for the role {role}", did_you_mean(name, known))

@@ -71,6 +71,17 @@ def first_exchange(value: Any) -> Exchange | None:
     return found
 
 
+def given_trace(value: Any) -> str | list[str] | None:
+    """Reasoning traces as a column gives them: a text, the answer of a conversation, or several of these as a list."""
+    exchange = first_exchange(value)
+    if exchange is not None:
+        return exchange.answer
+    if isinstance(value, list | tuple):
+        traces = [trace for item in value if isinstance(trace := given_trace(item), str)]
+        return traces or None
+    return value if isinstance(value, str) and value.strip() else None
+
+
 def _plain_pair(asks: Any, answers: Any) -> Exchange | None:
     """The commonest conversation, one question and one answer as texts, at a tenth of the time."""
     for role, text in _PLAIN_KEYS:

@@ -3,7 +3,8 @@
 Fields read: `problem` (or `question`, `prompt`), `answer` (text, number, or list: the first item is the gold, the rest
 are noted as alternatives), `id`/`unique_id` as key where there is one, else the position; `difficulty`, `source`,
 `origin` and `level` are kept as they are in `extra`, other short values in `extra.columns`. Worked solutions are left
-out: they are no part of a row. A record with pictures is refused: this reader would lose them.
+out: they are no part of a row, unless a recipe names their column (`columns.trace`, then `extra.trace`). A record with
+pictures is refused: this reader would lose them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from data_engine.sources.base import (
     plain_answer,
     unbox,
 )
+from data_engine.sources.conversations import given_trace
 from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.records import OTHER_COLUMNS, Columns, data_files, read_records, row_count
@@ -48,7 +50,8 @@ class DeepScaler:
     def __init__(self, place: Place, licence: str = "", columns: Mapping[str, str] | None = None) -> None:
         if place.path is None:
             raise InfiMmrError("source deepscaler: mini is drawn, not read", "Use the mini source")
-        self._columns = Columns(ROLES, columns, kept=(*_EXTRA_FIELDS, *_PICTURES))
+        roles = ROLES | ({"trace": ("trace",)} if "trace" in (columns or {}) else {})
+        self._columns = Columns(roles, columns, kept=(*_EXTRA_FIELDS, *_PICTURES))
         found = data_files(place.path, self._columns, ("question",), prefer="deepscaler.json", what="source deepscaler")
         self._files = found[0]
         self.notes: Sequence[str] = found[1]
@@ -100,6 +103,8 @@ def text_row(record: Mapping[str, Any] | None, position: int) -> SourceRow | Rej
     if tokens := model_tokens(f"{question} {answer}"):
         return Rejection(source_id, "model_tokens", ", ".join(tokens), question, raw)
     extra = {key: record[key] for key in (*_EXTRA_FIELDS, OTHER_COLUMNS) if record.get(key) is not None}
+    if trace := given_trace(record.get("trace")):
+        extra["trace"] = trace
     if several:
         extra["alternatives"] = [plain_answer(item) for item in given[1:]]
     notes = [f"{mend['why']}: {mend['before']!r}" for mend in mends if mend["before"].strip() != mend["after"]]

@@ -25,7 +25,7 @@ from data_engine.sources.base import (
     words_of,
 )
 from data_engine.sources.columns import value_at
-from data_engine.sources.conversations import first_exchange
+from data_engine.sources.conversations import first_exchange, given_trace
 from data_engine.sources.given_answers import Form, given_answer
 from data_engine.sources.image_tags import place_tags, plain_tags
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
@@ -261,6 +261,6 @@ def _extra(record: Mapping[str, Any], reading: Reading, notes: list[str]) -> dic
         extra.pop(name, None)
         if value not in (None, "") and pass_rate(_number(value)) is None and _number(value) != UNKNOWN_RATE:
             extra[name] = value
-    if notes:
-        extra["mends"] = notes
-    return extra
+    traces = [given_trace(value_at(record, name)) for name in reading.columns.get("trace", ())]
+    last = {"trace": next(filter(None, traces), None), "mends": notes}
+    return extra | {name: value for name, value in last.items() if value}

@@ -184,6 +184,12 @@ class PromptRenderer:
         added = self._json("tokenizer.json").get("added_tokens") or []
         return tuple(token["content"] for token in added if token.get("special"))
 
+    @cached_property
+    def end_of_turn(self) -> str:
+        """The token that ends an answer: the tokenizer's `eos_token`; empty where it names none."""
+        token = self._config.get("eos_token") or ""
+        return str(token["content"] if isinstance(token, dict) else token)
+
     def special_token(self, conversation: list[dict[str, Any]]) -> str:
         """First of the tokenizer's special tokens that the user's words spell; empty where there is none.
 

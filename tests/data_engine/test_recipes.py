@@ -22,7 +22,7 @@ FOLDER = Path(recipes.__file__).parent / "recipes"
 
 
 def test_the_recipes_are_those_of_the_design():
-    assert recipe_names() == sorted(["virl39k", "virl39k-captioned", "deepscaler", *BENCHMARKS])
+    assert recipe_names() == sorted(["virl39k", "virl39k-captioned", "deepscaler", "reasoning-traces", *BENCHMARKS])
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -14,6 +14,7 @@ from data_engine.sources.base import Rejection, SourceRow, choices_in_question, 
 from data_engine.sources.benchmarks import Benchmark
 from data_engine.sources.deepscaler import DeepScaler
 from data_engine.sources.mini import Mini, MiniSettings
+from data_engine.sources.mini_traces import MiniTraces
 from data_engine.sources.places import find_place
 from data_engine.sources.virl39k import Virl39k
 from shared.errors import InfiMmrError
@@ -300,6 +301,37 @@ def test_mini_is_the_same_everywhere_and_plants_what_it_says(tmp_path):
             assert isinstance(row, SourceRow)
             for image in row.images:
                 inspect_image(image.data)
+
+
+def test_mini_traces_end_in_the_gold_but_for_those_that_are_planted():
+    settings = MiniSettings(rows=60)
+    rows = list(MiniTraces(settings).rows())
+    assert rows == list(MiniTraces(settings).rows())
+    assert len(rows) == MiniTraces(settings).count() == 60
+    assert Counter(row.extra.get("planted", "") for row in rows) == {"": 53, "no_trace": 5, "wrong_trace": 2}
+    for row in rows:
+        right = f"\\boxed{{{row.answer}}}"
+        assert row.extra.get("trace", "").endswith(right) == ("planted" not in row.extra)
+    others = {row.source_id for row in Mini("deepscaler", settings).rows()}
+    assert not others & {row.source_id for row in rows}
+    assert MiniTraces(settings).fingerprint() != Mini("deepscaler", settings).fingerprint()
+
+
+def test_a_worked_solution_is_kept_as_trace_only_where_a_recipe_names_its_column(tmp_path):
+    talk = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "<think>b</think>\\boxed{1}"}]
+    records = [
+        {"problem": "a?", "answer": "1", "solution": "So 1.", "messages": talk, "generations": ["x 1", "", "y 1"]}
+    ]
+    (tmp_path / "x.json").write_text(json.dumps(records))
+
+    def trace(columns):
+        rows = read(DeepScaler(place(tmp_path / "x.json"), columns=columns), tmp_path / str(len(str(columns)))).rows
+        return json.loads(rows["extra"][0] or "{}").get("trace")
+
+    assert trace(None) is None
+    assert trace({"trace": "solution"}) == "So 1."
+    assert trace({"trace": "messages"}) == talk[1]["content"]
+    assert trace({"trace": "generations"}) == ["x 1", "y 1"]
 
 
 def test_mini_has_a_set_for_every_benchmark():

@@ -213,6 +213,21 @@ def test_columns_are_overruled_and_a_wrong_one_is_one_line_with_the_nearest(fold
         inspect_place(str(folder), overrides=["columns.anwser=reply"])
 
 
+def test_a_trace_is_kept_where_its_column_is_told_and_never_guessed(folder):
+    record = {
+        "question": "What is 3 + 4?",
+        "answer": "7",
+        "solution": "3 + 4 = 7.",
+        "trace": "<think>So.</think> 7" * 20,
+    }
+    (folder / "x.jsonl").write_text(json.dumps(record))
+    assert "trace" not in rows_of(folder)[0].extra
+    assert rows_of(folder, columns={"trace": "solution"})[0].extra["trace"] == "3 + 4 = 7."
+    assert rows_of(folder, columns={"trace": "trace"})[0].extra["trace"] == long
+    with pytest.raises(UsageError, match="trace"):
+        rows_of(folder, columns={"traces": "solution"})
+
+
 def test_what_cannot_be_a_row_is_refused_with_its_reason_in_inspect_and_in_the_ledger(folder, tmp_path):
     (folder / "ok.png").write_bytes(shapes.png(1))
     (folder / "cut.png").write_bytes(shapes.png(2)[:300])

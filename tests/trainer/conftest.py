@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,17 @@ def mini_row(split: str, index: int, *, captions: bool = True) -> dict[str, Any]
     }
 
 
+def traced_row(index: int) -> dict[str, Any]:
+    """A text row with a right answer and the way to it in `extra.trace`; every 20th ends wrong, every 12th has none."""
+    from shared.mini_world import draw
+
+    problem = draw("mini-deepscaler", 100_000 + index)
+    wrong = f"<think>{problem.thinking}</think>\n\\boxed{{{problem.answer}0}}"
+    trace = wrong if index % 20 == 19 else problem.response
+    row = mini_row("mini-deepscaler", 100_000 + index)
+    return row if index % 12 == 11 else row | {"extra": json.dumps({"trace": trace})}
+
+
 def publish_rows(
     store: Path, name: str, rows: list[dict[str, Any]], *, profile: str = "local", row_groups: int = 64
 ) -> str:
@@ -72,11 +84,17 @@ def row() -> Callable[..., dict[str, Any]]:
     return mini_row
 
 
+@pytest.fixture
+def traced() -> Callable[..., dict[str, Any]]:
+    return traced_row
+
+
 @pytest.fixture(scope="session")
 def mini_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Store of profile local: `deepscaler` (text), `virl39k-captioned` (pictures with captions), two benchmarks."""
+    """Store of profile local: text rows, the same with traces, pictures with captions, two benchmarks."""
     store = tmp_path_factory.mktemp("mini") / "store"
     publish_rows(store, "deepscaler", [mini_row("mini-deepscaler", index) for index in range(200)])
+    publish_rows(store, "reasoning-traces", [traced_row(index) for index in range(120)])
     publish_rows(store, "virl39k-captioned", [mini_row("mini-virl39k", index) for index in range(200)])
     for name in ("math500", "mathverse"):
         publish_rows(store, name, [mini_row(f"mini-{name}", index) for index in range(40)])

@@ -17,6 +17,7 @@ from trainer.phase import load_phase, phase_names
 GOLDEN = Path(__file__).with_name("golden")
 PATHS = RunPaths("RUN/prompts.jsonl", "PARENT", "RUN/ckpt", "RUN/weights", "RUN/tensorboard")
 CASES = [(name, profile) for name in phase_names() for profile in ("full", "local")]
+ROLLED_OUT = [case for case in CASES if case[0] != "cold-start"]
 
 
 def arguments_of(name, profile, overrides=(), *, resume=False, images=1):
@@ -66,7 +67,27 @@ def test_openrlhfs_own_parser_takes_the_phases_of_newer_work(name, profile):
     assert load_phase(name, profile).data == load_phase("mre", profile).data
 
 
-@pytest.mark.parametrize(("name", "profile"), CASES)
+@pytest.mark.parametrize("profile", ["full", "local"])
+def test_openrlhfs_own_parser_of_supervised_fine_tuning_takes_the_cold_start(profile):
+    phase = load_phase("cold-start", profile)
+    parsed = parse_with_openrlhf(arguments_of("cold-start", profile, resume=True), "sft")
+    assert (parsed.data.input_key, parsed.data.output_key, parsed.data.apply_chat_template) == (
+        "prompt",
+        "response",
+        False,
+    )
+    assert not parsed.data.input_template  # else "User:" would stand before each prompt
+    assert parsed.data.max_samples == 640
+    assert (parsed.train.batch_size, parsed.train.max_epochs) == (phase.train.batch_size, 1)
+    assert (parsed.adam.lr, parsed.adam.weight_decay) == (phase.train.learning_rate, 0.0)
+    assert parsed.ds.attn_implementation == phase.cluster.attention
+    assert parsed.ckpt.load_enable
+    assert not parsed.ds.packing_samples
+    with pytest.raises(InfiMmrError, match="OpenRLHF refuses"):
+        parse_with_openrlhf(arguments_of("fra", profile), "sft")
+
+
+@pytest.mark.parametrize(("name", "profile"), ROLLED_OUT)
 def test_openrlhfs_own_parser_accepts_every_shipped_phase(name, profile):
     parsed = parse_with_openrlhf(arguments_of(name, profile))
     assert parsed.critic.model_name_or_path is None

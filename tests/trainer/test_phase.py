@@ -149,9 +149,44 @@ def test_a_form_of_ones_own_is_known_by_its_fields_and_not_by_its_name(tmp_path)
     assert plain[-1]["content"] == "What is 2 + 2?"
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rollout.temperature=0.7", "rollout.temperature has no effect in a supervised phase"),
+        ("rollout.batch_size=4", "rollout.batch_size has no effect"),
+        ("reward.accuracy_mode=binary", "reward.accuracy_mode has no effect"),
+        ("train.kl_coefficient=0.0", "train.kl_coefficient has no effect"),
+        ("train.batch_unit=prompts", "train.batch_unit has no effect"),
+        ("cluster.sleep=false", "cluster.sleep has no effect"),
+        ("cluster.nodes=2", "cluster.nodes must be 1"),
+        ("evaluation.every=2", "evaluation.every needs rollouts"),
+        ("data.images=any", 'data.images must be "none"'),
+        ("model.freeze_vision=true", "model.freeze_vision has no effect"),
+        ('data.trace_column=""', "data.trace_column must name"),
+        ("train.batch_size=33", "33 traces of an update"),
+    ],
+)
+def test_what_a_supervised_phase_would_not_heed_is_refused_by_its_name(override, said):
+    with pytest.raises(InfiMmrError, match=said):
+        load_phase("cold-start", "local", [override])
+
+
+def test_a_phase_without_traces_refuses_their_column():
+    with pytest.raises(InfiMmrError, match=r"data.trace_column is for phases with method"):
+        load_phase("fra", "local", ["data.trace_column=extra.trace"])
+
+
+def test_a_step_of_a_supervised_phase_is_one_update_on_its_batch_of_traces():
+    phase = load_phase("cold-start", "full")
+    assert (phase.rows_per_step, phase.update_rollouts, phase.updates_per_step) == (128, 128, 1)
+    assert phase.steps(4000) == 4000 * 2 // 128
+    assert phase.rollout.max_new_tokens == load_phase("fra", "full").rollout.max_new_tokens
+
+
 def test_shipped_curricula_name_known_phases_and_the_ablations_of_the_paper():
     assert phase_list("paper") == ("fra", "cmra", "mre")
     assert phase_list("vision-first")[0] == "mre"
+    assert phase_list("cold-start-first") == ("cold-start", *phase_list("paper"))
     assert phase_list("caption-free-second")[:2] == ("fra", "mre")
     for name in curriculum_names():
         assert load_phases(phase_list(name), "local")

@@ -69,7 +69,7 @@ def test_a_recorded_start_tells_at_every_moment_what_each_part_does():
         ("policy", "preparing the optimiser"),
         ("reference", ""),
         ("", "linking vLLM and the policy"),
-        ("", "ending Ray and its processes"),
+        ("", "ending the run's processes"),
     ]
     assert Stage("loading weights", "policy", "116/116") in told
 
@@ -84,7 +84,7 @@ def test_a_step_tells_what_it_does_and_how_far_it_is():
         "log-probabilities of the rollouts",
         *(f"updating the policy {done}/4" for done in range(5)),
     ]
-    assert [event.text for event in told[-2:]] == ["saving the weights", "ending Ray and its processes"]
+    assert [event.text for event in told[-2:]] == ["saving the weights", "ending the run's processes"]
 
 
 def test_an_engine_that_ray_does_not_know_is_heard_as_well():

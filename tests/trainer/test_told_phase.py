@@ -123,7 +123,7 @@ def test_with_output_to_a_file_each_step_is_there_within_two_seconds_of_its_end(
         "fra: first step: log-probabilities of the rollouts",
         "fra: first step: updating the policy",
         "fra: saving the weights",
-        "fra: ending Ray and its processes",
+        "fra: ending the run's processes",
         "fra: making the checkpoint",
     ]
     steps = [line for line in told if line.startswith("fra: step ")]

@@ -1,4 +1,6 @@
-"""Resolved phase -> the arguments of `openrlhf.cli.train_ppo_ray`. Pure: no file, process or clock is touched.
+"""Resolved phase -> the arguments of OpenRLHF's entry: `train_ppo_ray`, or `train_sft` in a supervised phase.
+
+Pure: no file, process or clock is touched.
 
 The one place that knows OpenRLHF 0.11.2's flag names. `parse_with_openrlhf` runs OpenRLHF's own parser and its checks
 on a list of arguments without starting anything, so that a wrong combination is found in milliseconds.
@@ -20,7 +22,8 @@ from typing import Any, Literal
 from shared.errors import InfiMmrError
 from trainer.phase import Phase
 
-ENTRY = "openrlhf.cli.train_ppo_ray"
+ENTRIES = {"grpo": "openrlhf.cli.train_ppo_ray", "sft": "openrlhf.cli.train_sft"}
+"""OpenRLHF's own entry by the method of a phase."""
 AGENT = Path(__file__).parent / "agent.py"
 
 
@@ -72,7 +75,7 @@ def openrlhf_arguments(
     resume: bool,
     agent: str = "",
 ) -> list[str]:
-    """Arguments of one phase.
+    """Arguments of one phase for the entry of its method (`ENTRIES`).
 
     Args:
         phase: The resolved phase.
@@ -86,6 +89,8 @@ def openrlhf_arguments(
     same.
 
     """
+    if phase.method == "sft":
+        return _flags(_supervised_values(phase, paths, prompts, resume=resume))
     cuda = device == "cuda"
     nodes, gpus = (phase.cluster.nodes, phase.cluster.gpus_per_node) if cuda else (1, 1)
     tensor_parallel = phase.cluster.tensor_parallel if cuda else 1
@@ -169,11 +174,51 @@ def openrlhf_arguments(
             "eval.temperature": 0.0,  # greedy, one answer: what `trainer evaluate` reports first
             "eval.n_samples_per_prompt": 1,
         }
-    if phase.logging.wandb_project:
-        # wandb reads the key itself from WANDB_API_KEY or its login; OpenRLHF only wants the flag to be non-empty
-        values["logger.wandb.key"] = "from-environment"
-        values["logger.wandb.project"] = phase.logging.wandb_project
-    return _flags(values)
+    return _flags(values | _wandb(phase))
+
+
+def _wandb(phase: Phase) -> dict[str, Any]:
+    """Wandb reads the key itself from WANDB_API_KEY or its login; OpenRLHF only wants the flag to be non-empty."""
+    project = phase.logging.wandb_project
+    return {"logger.wandb.key": "from-environment", "logger.wandb.project": project} if project else {}
+
+
+def _supervised_values(phase: Phase, paths: RunPaths, prompts: PromptFacts, *, resume: bool) -> dict[str, Any]:
+    """Values of OpenRLHF's SFT entry, whose flags have other names: one process per GPU, texts alone."""
+    train = phase.train
+    values: dict[str, Any] = {
+        "model.model_name_or_path": paths.checkpoint,
+        "model.gradient_checkpointing_enable": train.gradient_checkpointing,
+        "ds.zero_stage": phase.cluster.zero_stage,
+        "ds.adam_offload": phase.cluster.adam_offload,
+        "ds.attn_implementation": phase.cluster.attention,
+        "ds.param_dtype": "bf16",
+        # data: prompts are rendered already; the loss is on the response alone
+        "data.dataset": paths.prompts,
+        "data.input_key": "prompt",
+        "data.output_key": "response",
+        "data.input_template": "",  # OpenRLHF's own would put "User:" around the prompt
+        "data.max_len": phase.rollout.max_length,
+        "data.max_samples": prompts.rows,
+        "train.batch_size": train.batch_size,
+        "train.micro_batch_size": train.micro_batch_size,
+        "train.max_epochs": 1,  # passes over the rows are written into the file
+        "train.seed": train.seed,
+        "adam.lr": train.learning_rate,
+        "adam.weight_decay": train.weight_decay,
+        "lr_scheduler": train.schedule,
+        "lr_warmup_ratio": train.warmup_ratio,
+        "max_norm": train.max_grad_norm,
+        "ckpt.path": paths.states,
+        "ckpt.save_steps": phase.checkpoint.save_every,
+        "ckpt.max_num": phase.checkpoint.keep,
+        "ckpt.load_enable": resume,
+        "ckpt.output_dir": paths.output,
+        "logger.logging_steps": 1,
+        "logger.tensorboard_dir": paths.tensorboard,
+        "logger.wandb.run_name": phase.name,
+    }
+    return values | _wandb(phase)
 
 
 def _config_module(package: Path) -> ModuleType:
@@ -186,10 +231,10 @@ def _config_module(package: Path) -> ModuleType:
     return module
 
 
-def parse_with_openrlhf(arguments: list[str]) -> Any:
+def parse_with_openrlhf(arguments: list[str], method: str = "grpo") -> Any:
     """Run OpenRLHF's own parser and validation on `arguments`; return its nested namespace. Starts nothing.
 
-    The code is the `__main__` block of `openrlhf/cli/train_ppo_ray.py` itself, less its last statement, `train(args)`.
+    The code is the `__main__` block of the method's entry itself, less its last statement, `train(args)`.
 
     Raises:
         InfiMmrError: OpenRLHF refuses the arguments, with its words, or its entry has another form than pinned.
@@ -199,7 +244,8 @@ def parse_with_openrlhf(arguments: list[str]) -> Any:
     if found is None or found.origin is None:
         raise InfiMmrError("openrlhf is not installed", "run uv sync")
     package = Path(found.origin).parent
-    tree = ast.parse((package / "cli" / "train_ppo_ray.py").read_text(encoding="utf-8"))
+    entry = ENTRIES[method]
+    tree = ast.parse((package / "cli" / f"{entry.rsplit('.', 1)[-1]}.py").read_text(encoding="utf-8"))
     block = tree.body[-1]
     last = block.body[-1] if isinstance(block, ast.If) else None
     if not isinstance(block, ast.If) or last is None or ast.unparse(last) != "train(args)":
@@ -207,10 +253,10 @@ def parse_with_openrlhf(arguments: list[str]) -> Any:
     from datetime import datetime
 
     names: dict[str, Any] = {"argparse": argparse, "datetime": datetime}
-    code = compile(ast.Module(block.body[:-1], []), ENTRY, "exec")
+    code = compile(ast.Module(block.body[:-1], []), entry, "exec")
     messages = io.StringIO()
     argv, config = sys.argv, sys.modules.get("openrlhf.utils.config")
-    sys.argv = [ENTRY, *arguments]
+    sys.argv = [entry, *arguments]
     sys.modules["openrlhf.utils.config"] = _config_module(package)
     try:
         with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(messages):

@@ -1,9 +1,11 @@
 """The process that OpenRLHF runs in: start (or join) Ray, then run OpenRLHF's own entry, unmodified.
 
+Of a supervised phase, which needs no Ray, it is the parent of the training processes.
+
 Started by `launch.py` as `python -m trainer.openrlhf_bridge.driver SPEC.json`; SPEC holds `ray` (keywords of
-`ray.init`) and `arguments` (OpenRLHF's). Ray is started here because OpenRLHF then skips its own `ray.init`, which
-would know nothing of pretended GPUs, temporary folders or the environment of workers. With a fork server, a private
-instance starts beside the driver's imports, in a process of its own.
+`ray.init`), or `processes` (how many of a supervised phase), and `arguments` (OpenRLHF's). Ray is started here because
+OpenRLHF then skips its own `ray.init`, which would know nothing of pretended GPUs, temporary folders or the environment
+of workers. With a fork server, a private instance starts beside the driver's imports, in a process of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.openrlhf_bridge import fork_server
+from trainer.openrlhf_bridge.arguments import ENTRIES
 from trainer.openrlhf_bridge.fork_server import die_with_parent
 from trainer.openrlhf_bridge.private_ray import PrivateHead, start_private
+from trainer.openrlhf_bridge.processes import run_processes
 
 
 def start_ray(keywords: dict[str, Any]) -> None:
@@ -42,13 +46,14 @@ def main() -> None:
     if "INFI_MMR_LAUNCHER" in os.environ:  # not in a submitted job, whose parent is Ray
         die_with_parent(int(os.environ["INFI_MMR_LAUNCHER"]))
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if "processes" in spec:
+        sys.exit(run_processes(ENTRIES["sft"], spec["arguments"], spec["processes"]))
     start_ray(spec["ray"])
     import ray
 
-    from trainer.openrlhf_bridge.arguments import ENTRY
-
-    sys.argv = [ENTRY, *spec["arguments"]]
-    runpy.run_module(ENTRY, run_name="__main__", alter_sys=True)
+    entry = ENTRIES["grpo"]
+    sys.argv = [entry, *spec["arguments"]]
+    runpy.run_module(entry, run_name="__main__", alter_sys=True)
     ray.shutdown()
 
 

@@ -60,12 +60,13 @@ class LaunchSpec:
     arguments: list[str]
     folder: Path
     """Run folder: log and spec are written here."""
-    agent: AgentSettings
+    agent: AgentSettings | None
+    """None in a supervised phase: it has no rollouts, and no Ray either."""
     device: Literal["cuda", "cpu"]
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Numbers of policy, reference and engine; CUDA knows bfloat16 only."""
     gpus: int = 1
-    """GPUs of a local instance (pretended on a CPU)."""
+    """GPUs of a local instance (pretended on a CPU), or processes of a supervised phase."""
     ray_address: str = ""
     """Empty: a private local instance."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -85,7 +86,7 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
     """Environment variables that a run adds, for the driver and all its workers."""
     values = {
         TAG: tag,
-        SETTINGS: spec.agent.to_json(),
+        **({SETTINGS: spec.agent.to_json()} if spec.agent else {}),
         "RAY_DEDUP_LOGS": "0",  # the progress lines must not be folded together
         "RAY_USAGE_STATS_ENABLED": "0",
         # Under `uv run` Ray would send the working folder to every worker and start another `uv run` there.
@@ -106,11 +107,14 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
         values |= LOOPBACK
         values["TORCH_EXTENSIONS_DIR"] = str(scratch / "operators")
         if spec.device == "cpu":
+            values |= with_bytecode(os.environ)
+        if spec.device == "cpu" and spec.agent:
             # Not with CUDA, where a module may look for devices before Ray has said which.
             values[fork_server.ADDRESS] = str(scratch / "fork")
-            values |= with_bytecode(os.environ)
             values["RAY_worker_register_timeout_seconds"] = str(round(fork_server.PATIENCE_SECONDS))
     values |= cpu_compat.environment(spec.dtype) if spec.device == "cpu" else cpu_compat.with_cuda()
+    if spec.device == "cpu" and spec.agent is None:  # nobody else wants the cores
+        values["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
     paths.insert(0, values["PYTHONPATH"])
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     values["PYTHONPATH"] = os.pathsep.join(paths)
@@ -233,8 +237,8 @@ def _lines(spec: LaunchSpec, tag: str, scratch: Path) -> Iterator[tuple[Iterator
             yield following
         return
     spec_file = scratch / "spec.json"
-    keywords = ray_keywords(spec, environment, scratch)
-    spec_file.write_text(json.dumps({"ray": keywords, "arguments": spec.arguments}), encoding="utf-8")
+    how = {"ray": ray_keywords(spec, environment, scratch)} if spec.agent else {"processes": spec.gpus}
+    spec_file.write_text(json.dumps({**how, "arguments": spec.arguments}), encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-m", DRIVER, str(spec_file)],
         env={**_inherited(spec), **environment, "INFI_MMR_LAUNCHER": str(os.getpid())},

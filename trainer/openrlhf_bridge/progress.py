@@ -21,6 +21,13 @@ DRIVER = (
     (r"Started a local Ray instance", "importing OpenRLHF"),
     (r"Connecting to existing Ray cluster", "importing OpenRLHF"),
     (r"^namespace\(", "starting the processes of vLLM and the policy"),
+    # of a supervised phase, which has no other processes
+    (r"^supervised process 0", "importing OpenRLHF"),
+    (r"Loading weights", "loading weights"),
+    (r"^loaded .* with data_files", "reading the traces"),
+    (r"Filter: 100%", "preparing the optimiser"),
+    (r"Loading the checkpoint|Successfully read all ZeRO states", "restoring the saved state"),
+    (r"Train epoch", "first step"),
 )
 ACTORS = {
     # OpenRLHF's name of a process -> our name, and what goes on there, in order: a later line of a list ends an earlier
@@ -194,7 +201,7 @@ class _Stages:
             yield Stage("linking vLLM and the policy")
         elif self._linked:
             yield from self._of_training(text)
-        elif found or BAR.search(text):
+        elif found or (self._actor and BAR.search(text)):
             self._actor = found[1] if found else self._actor
             if self._actor in ACTORS:
                 yield from self._of_start(*ACTORS[self._actor], text)
@@ -224,7 +231,7 @@ class _Stages:
                 yield Stage(stage, count=count, training=True)
                 done, _, shards = count.partition("/")
                 if name == SAVING and done and done == shards:
-                    yield Stage("ending Ray and its processes")
+                    yield Stage("ending the run's processes")
             return
 
 

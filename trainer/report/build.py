@@ -212,6 +212,7 @@ def _run_card(run: Run, place: int) -> dict[str, Any]:
         ("from", record.get("parent", {}).get("location") or run.evaluation.get("checkpoint")),
         ("outputs", run.evaluation.get("outputs")),
         ("steps", last.get("step")),
+        ("last loss", _short(last.get("loss"))),
         ("last reward", _short(last.get("reward"))),
         ("last accuracy", _short(last.get("accuracy"))),
         ("last KL", _short(last.get("kl"))),

@@ -20,6 +20,7 @@ from trainer.evaluation.results import OUTPUTS_FILE, RESULT_FILE, compare, read_
 
 CURVES = {
     # name in metrics.jsonl -> (in the terminal, on the page)
+    "loss": ("loss", "Loss of supervised fine-tuning"),
     "reward": ("reward", "Reward"),
     "accuracy": ("accuracy", "Accuracy of rollouts"),
     "response_length": ("length", "Response length, tokens"),

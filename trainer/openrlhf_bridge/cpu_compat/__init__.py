@@ -4,8 +4,8 @@ How it reaches every process: `site/sitecustomize.py` lies on `PYTHONPATH` of th
 subprocess of vLLM's engine) and calls `install()`, which costs nothing until one of the named modules is imported.
 Each adaptation names its target and the reason; a target that has moved raises `ImportError` at once, because a silent
 miss would train a policy whose rollouts come from stale weights.
-Where CUDA is present, only the stand-in for flash-attn and `ROLLOUT_PATH` are installed. Not covered on a CPU: NCCL,
-CUDA IPC, sleep modes, flash-attention, tensor-parallel rollouts, several nodes.
+Where CUDA is present, only the stand-in for flash-attn, `ROLLOUT_PATH` and `SUPERVISED` are installed. Not covered on a
+CPU: NCCL, CUDA IPC, sleep modes, flash-attention, tensor-parallel rollouts, several nodes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS as WITHOU
 from trainer.openrlhf_bridge.cpu_compat.adaptations import DTYPE, WITH_CUDA, Adaptation
 from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook
 from trainer.openrlhf_bridge.cpu_compat.rollout_path import ROLLOUT_PATH
+from trainer.openrlhf_bridge.cpu_compat.step_line import SUPERVISED
 
 __all__ = ["ADAPTATIONS", "Adaptation", "environment", "install", "with_cuda"]
 
-ADAPTATIONS = (*WITHOUT_CUDA, *ROLLOUT_PATH)
+ADAPTATIONS = (*WITHOUT_CUDA, *ROLLOUT_PATH, *SUPERVISED)
 """All of a run without CUDA."""
 SITE = str(Path(__file__).parent / "site")
 
 
 def install(device: str = "") -> None:
     """Arrange that a device's adaptations are applied when their modules are imported; twice is as good as once."""
-    install_hook((*WITH_CUDA, *ROLLOUT_PATH) if device == "cuda" else ADAPTATIONS)
+    install_hook((*WITH_CUDA, *ROLLOUT_PATH, *SUPERVISED) if device == "cuda" else ADAPTATIONS)
 
 
 def with_cuda() -> dict[str, str]:

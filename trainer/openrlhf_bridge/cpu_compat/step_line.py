@@ -1,0 +1,50 @@
+"""Adaptation of every supervised run: OpenRLHF's SFT trainer tells a step only to a bar, rounded and now and then.
+
+It prints the line that its PPO trainer prints, with the loss over all processes (the bar's is the first process's), the
+seconds of the step, and the tokens that were read and learnt.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation
+
+
+def _tell_steps(module: Any) -> None:
+    windows, save = module.iter_grad_accum_global_norm, module.SFTTrainer.save_logs_and_checkpoints
+    counted = {"tokens": 0.0, "trained_tokens": 0.0}
+    begun: list[float] = []
+
+    def counted_windows(window: Any, *others: Any) -> Any:
+        begun[:] = begun or [time.monotonic()]
+        for _, attention, learnt in window:
+            counted["tokens"] += float(attention.sum())
+            counted["trained_tokens"] += float(learnt.sum())
+        return windows(window, *others)
+
+    def save_logs_and_checkpoints(self: Any, args: Any, global_step: int, *others: Any) -> None:
+        _, logs, *_ = others  # a bar, the step's numbers, the place in the data
+        values = {**logs, **self.strategy.all_reduce(dict(counted), "sum")}
+        values["loss_mean"] = self.strategy.all_reduce(values["loss_mean"])
+        counted.update(dict.fromkeys(counted, 0.0))
+        now = time.monotonic()
+        values["timing/step_total"], begun[0] = now - begun[0], now
+        if self.strategy.is_rank_0():
+            print(f"Global step {global_step}: {values}", flush=True)  # noqa: T201 - as OpenRLHF's other trainer does
+        save(self, args, global_step, *others)
+
+    module.iter_grad_accum_global_norm = counted_windows
+    module.SFTTrainer.save_logs_and_checkpoints = save_logs_and_checkpoints
+
+
+SUPERVISED = (
+    Adaptation(
+        "step line",
+        "openrlhf.trainer.sft_trainer",
+        ("iter_grad_accum_global_norm", "SFTTrainer.save_logs_and_checkpoints"),
+        "the SFT trainer prints no line for a finished step",
+        _tell_steps,
+    ),
+)

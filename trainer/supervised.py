@@ -1,0 +1,148 @@
+r"""Supervised phases (`method = "sft"`): what of a phase applies to them, and which traces are fit to be learnt.
+
+A trace is a whole answer to a row's problem. It trains where it earns the reward of a right rollout: the format that
+the reasoning prompt asks for (`<think>`, then one final answer) and the gold. A worked solution without `<think>` is
+put into that form, `<think>` around it and the gold boxed behind it, where it ends in the gold. Of several traces of a
+row the first that is fit is taken. What is left out is counted by reason (rejection sampling's other half).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import InfiMmrError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from shared.dataset_version import DatasetVersion
+    from trainer.phase import Phase
+
+APPLIES: dict[str, tuple[str, ...]] = {
+    "reward": (),
+    "rollout": ("max_new_tokens", "max_length"),
+    "train": (
+        "batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "schedule",
+        "warmup_ratio",
+        "max_grad_norm",
+        "weight_decay",
+        "epochs",
+        "max_steps",
+        "dtype",
+        "gradient_checkpointing",
+        "seed",
+    ),
+    "cluster": ("nodes", "gpus_per_node", "zero_stage", "adam_offload", "attention"),
+}
+"""Settings of these sections that a supervised phase reads; the others are refused where they are set."""
+
+
+def check_supervised(phase: Phase) -> None:
+    """Refuse by its name what a supervised phase would not heed.
+
+    Raises:
+        ValueError: with the setting and the reason.
+
+    """
+    for section, applies in APPLIES.items():
+        values: BaseModel = getattr(phase, section)
+        for name, field in type(values).model_fields.items():
+            if name not in applies and getattr(values, name) != field.default:
+                raise ValueError(f"{section}.{name} has no effect in a supervised phase: it samples no rollouts")
+    refused = {
+        'data.images must be "none": OpenRLHF\'s SFT entry reads texts only': phase.data.images != "none",
+        "data.captions tell of pictures, which a supervised phase leaves out": phase.data.captions,
+        "data.trace_column must name the column of the traces": not phase.data.trace_column,
+        "model.freeze_vision has no effect: texts leave the vision tower as it is": phase.model.freeze_vision,
+        "evaluation.every needs rollouts: a curriculum or `trainer evaluate` measures it": phase.evaluation.every > 0,
+        "cluster.nodes must be 1: OpenRLHF's SFT entry is started on one machine": phase.cluster.nodes > 1,
+    }
+    for reason, holds in refused.items():
+        if holds:
+            raise ValueError(reason)
+
+
+def traces_of(row: Mapping[str, Any], column: str) -> list[str]:
+    """Traces of a row; a dot leads into a JSON object or a struct (`extra.trace`)."""
+    value: Any = row
+    for name in column.split("."):
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return []
+        value = value.get(name) if isinstance(value, Mapping) else None
+    found = value if isinstance(value, list) else [value]
+    return [trace for trace in found if isinstance(trace, str) and trace.strip()]
+
+
+def fit_trace(row: Mapping[str, Any], column: str) -> tuple[str, str]:
+    """(Trace in the form that trains, "") or ("", why none of the row's traces does, as one word)."""
+    from shared.answers import grade_output, label_of, options_of
+    from shared.code_points import carried_value
+    from trainer.rewards import reward
+
+    extra = carried_value(json.loads(row["extra"] or "{}"))
+    label = label_of(row["answer"], row["answer_kind"], row["choices"] or (), extra)
+    reasons = ["no_trace"]
+    for given in traces_of(row, column):
+        trace = str(carried_value(given)).strip()
+        if "<think>" not in trace and grade_output(trace, row["answer"], **options_of(label)).correct:
+            trace = f"<think>\n{trace}\n</think>\n\n\\boxed{{{row['answer']}}}"
+        parts = reward(trace, label)
+        if parts.score:
+            return trace, ""
+        reasons.append("trace_wrong" if parts.format or "<think>" not in trace else "trace_form")
+    return "", reasons[-1]
+
+
+def trace_column(phase: Phase) -> tuple[str, ...]:
+    """Column of the file to read for traces, in a tuple; empty where the phase reads none."""
+    return (phase.data.trace_column.split(".")[0],) if phase.method == "sft" else ()
+
+
+def check_traces(version: DatasetVersion, phase: Phase) -> None:
+    """Refuse a dataset without any trace.
+
+    Raises:
+        InfiMmrError: no such column, or none of its rows has a trace.
+
+    """
+    import pyarrow.parquet as pq
+
+    (column,) = trace_column(phase)
+    for file in version.files():
+        known = pq.read_schema(file).names
+        if column not in known:
+            raise InfiMmrError(
+                f"dataset {version.manifest.label} has no column {column}, which data.trace_column of phase "
+                f"{phase.name} names",
+                did_you_mean(column, known),
+            )
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=[column]):
+            if any(traces_of(row, phase.data.trace_column) for row in batch.to_pylist()):
+                return
+    raise InfiMmrError(
+        f"dataset {version.manifest.label} has no trace in {phase.data.trace_column}, from which phase {phase.name} "
+        "learns",
+        "name a dataset with traces, e.g. --dataset reasoning-traces, or their column with --set data.trace_column=...",
+    )
+
+
+def count_traces(version: DatasetVersion, phase: Phase) -> Counter[str]:
+    """Rows of a version by what becomes of them in the phase: "" trains, else a reason of `WHY_LEFT_OUT`.
+
+    Lengths are not looked at: they need the checkpoint's tokenizer.
+    """
+    from trainer.training_data import read_rows, unsuited
+
+    counted: Counter[str] = Counter()
+    for row in read_rows(version.files(), phase, pictures=False):
+        counted[unsuited(row, phase) or fit_trace(row, phase.data.trace_column)[1]] += 1
+    return counted
