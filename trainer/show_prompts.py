@@ -16,6 +16,7 @@ from shared.errors import InfiMmrError
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 from trainer.row_rates import rate_column
+from trainer.supervised import fit_trace, trace_column
 from trainer.training_data import COLUMNS, unsuited
 
 if TYPE_CHECKING:
@@ -71,14 +72,14 @@ def _example(phase: Phase) -> dict[str, Any]:
 def _find(phase: Phase, files: list[Path], words: str | None) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    columns = list(dict.fromkeys([*COLUMNS, "source_id", rate_column(phase.data)]))
+    columns = list(dict.fromkeys([*COLUMNS, "source_id", rate_column(phase.data), *trace_column(phase)]))
     bare: dict[str, Any] | None = None
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=columns):
             for row in batch.to_pylist():
                 if words in {row["id"], row["source_id"]}:
                     return dict(row)
-                if words is None and not unsuited(row, phase):
+                if words is None and not (unsuited(row, phase) or _trace(row, phase)[1]):
                     if row["images"] or phase.data.images == "none":
                         return dict(row)
                     bare = bare or row
@@ -86,6 +87,11 @@ def _find(phase: Phase, files: list[Path], words: str | None) -> dict[str, Any]:
         return bare
     what = f"no row {words}" if words else f"no row that phase {phase.name} trains on"
     raise InfiMmrError(f"{phase.data.dataset} has {what}", "Give a row's id or its key in the source")
+
+
+def _trace(row: dict[str, Any], phase: Phase) -> tuple[str, str]:
+    """What a supervised phase learns of a row, or why nothing; two empty texts in other phases and for the example."""
+    return fit_trace(row, phase.data.trace_column) if phase.method == "sft" and "extra" in row else ("", "")
 
 
 def _sent(phase: Phase, row: dict[str, Any], note: str) -> Sent:
@@ -106,9 +112,11 @@ def _sent(phase: Phase, row: dict[str, Any], note: str) -> Sent:
     content = conversation[-1]["content"]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     user = "".join("<image>" if part["type"] == "image" else part["text"] for part in parts)
-    reason = unsuited(row, phase)
+    trace, without = _trace(row, phase)
+    reason = unsuited(row, phase) or without
     renderer, why = _renderer(phase)
-    notes = [text for text in (note, why, f"this row does not train: {reason}" if reason else "") if text]
+    told = f"this row does not train: {reason}" if reason else f"it learns to answer:\n{trace}" * bool(trace)
+    notes = [text for text in (note, why, told) if text]
     model = phase.model.start if not Path(phase.model.start).is_dir() else Path(phase.model.start).name
     details = {"prompts": phase.prompts, "max_new_tokens": phase.rollout.max_new_tokens}
     system = str(conversation[0]["content"]) if len(conversation) > 1 else ""

@@ -214,12 +214,8 @@ def test_columns_are_overruled_and_a_wrong_one_is_one_line_with_the_nearest(fold
 
 
 def test_a_trace_is_kept_where_its_column_is_told_and_never_guessed(folder):
-    record = {
-        "question": "What is 3 + 4?",
-        "answer": "7",
-        "solution": "3 + 4 = 7.",
-        "trace": "<think>So.</think> 7" * 20,
-    }
+    long = "<think>So.</think> 7" * 20
+    record = {"question": "What is 3 + 4?", "answer": "7", "solution": "3 + 4 = 7.", "trace": long}
     (folder / "x.jsonl").write_text(json.dumps(record))
     assert "trace" not in rows_of(folder)[0].extra
     assert rows_of(folder, columns={"trace": "solution"})[0].extra["trace"] == "3 + 4 = 7."

@@ -18,6 +18,7 @@ from trainer.phase_run import PhaseRequest, check_data, run_phase, saved_step
 from trainer.plan import make_plan, plan_text
 from trainer.rewards import reward
 from trainer.rollouts import RunWriter, read_metrics
+from trainer.show_prompts import prompts_of
 from trainer.supervised import fit_trace, traces_of
 from trainer.training_data import left_out_text, read_prompt_file, write_prompts
 
@@ -150,6 +151,13 @@ def test_a_supervised_phase_plans_neither_reference_nor_vllm(tmp_path):
     # 5,762 tokens a second and GPU for 8.03 billion weights
     seconds = plan["counts"]["tokens"] * 3_754_622_976 / (5762 * 8 * 8_030_261_248)
     assert plan["hours"] == pytest.approx(seconds / 3600, abs=0.006)
+
+
+def test_trainer_prompts_shows_what_a_supervised_phase_learns(mini_store):
+    (shown,) = prompts_of(load_phase("cold-start", "local"), None, mini_store)["prompts"]
+    assert shown["note"].startswith("it learns to answer:\n<think>")
+    (without,) = prompts_of(load_phase("cold-start", "local"), "mini-deepscaler-100011", mini_store)["prompts"]
+    assert without["note"] == "this row does not train: no_trace"
 
 
 def test_weights_that_texts_do_not_train_are_not_decayed():
