@@ -64,8 +64,9 @@ def _about(record: Values) -> str:
     phase = record.get("phase", {})
     if not phase:
         return "No run record lies beside this checkpoint: how it was trained is not known."
+    how = "supervised fine-tuning on reasoning traces" if phase.get("method") == "sft" else "GRPO"
     return (
-        f"Trained by GRPO in the phase `{phase['name']}` ({phase['title']}) of the Infi-MMR curriculum "
+        f"Trained by {how} in the phase `{phase['name']}` ({phase['title']}) of the Infi-MMR curriculum "
         "([paper](https://arxiv.org/abs/2505.23091)). `run_record.json` beside the weights tells all about the run."
     )
 
@@ -82,7 +83,7 @@ def _training(record: Values) -> str:
         "rows": dataset.get("rows"),
         "steps": record.get("steps"),
         "learning rate": train.get("learning_rate"),
-        "rollouts per prompt": rollout.get("samples_per_prompt"),
+        "rollouts per prompt": None if phase.get("method") == "sft" else rollout.get("samples_per_prompt"),
         "seed": train.get("seed"),
         "numbers": record.get("dtype"),
         "code": record.get("code_commit"),

@@ -91,6 +91,13 @@ def test_the_card_has_results_as_the_hub_reads_them_the_dataset_and_the_base_mod
     assert "`reason_system` of the prompt set `bundled`" in card.text
 
 
+def test_the_card_of_a_cold_start_tells_of_traces_and_not_of_rollouts(tmp_path):
+    checkpoint(tmp_path / "cold", phase="cold-start")
+    card = json.loads(invoke(tmp_path / "cold/checkpoint", "team/cold", "--dry-run", "--json").stdout)["card"]
+    assert "Trained by supervised fine-tuning on reasoning traces in the phase `cold-start`" in card
+    assert "rollouts per prompt" not in card
+
+
 def test_results_of_other_weights_are_not_told(tmp_path):
     folder = checkpoint(tmp_path / "fra")
     config = json.loads((folder / "config.json").read_text())
