@@ -379,8 +379,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
     resumed_from = saved_step(states)
     if resumed_from:
         watcher.resumed(resumed_from, record.steps)
-    supervised = request.phase.method == "sft"
-    writer = RunWriter(output, resumed_from=resumed_from, supervised=supervised)
+    writer = RunWriter(output, resumed_from=resumed_from, supervised=request.phase.method == "sft")
     failure(writer.parts)  # of an attempt that was killed before it could tell
     attempts = _settled(record.attempts, resumed_from)
     attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
@@ -413,7 +412,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
         return closed
 
     ray = f"joining Ray at {request.ray_address}" if request.ray_address else "starting Ray"
-    watcher.stage(Stage("starting OpenRLHF" if supervised else ray))
+    watcher.stage(Stage("starting OpenRLHF" if spec.agent is None else ray))
     try:
         ending: Ending = run(spec, hear)
     except KeyboardInterrupt:

@@ -103,7 +103,7 @@ def without_ray(phase: Phase, address: str) -> str:
         raise InfiMmrError(
             f"RAY_ADDRESS={address} submits jobs, but phase {phase.name} is supervised: it trains on this machine, "
             "without Ray",
-            "run it on a machine of the cluster (RAY_ADDRESS=auto there)",
+            "Run it on a machine of the cluster (RAY_ADDRESS=auto there)",
         )
     return "" if phase.method == "sft" else address
 
@@ -140,7 +140,7 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
         raise InfiMmrError(
             f"phase {phase.name}: train.weight_decay would shrink the vision tower of {checkpoint.name}, which no text "
             "trains",
-            "leave it at 0",
+            "Leave it at 0",
         )
     if phase.data.images != "none":
         check_reads_pictures(checkpoint.name, config, phase.name)

@@ -131,7 +131,7 @@ def check_traces(version: DatasetVersion, phase: Phase) -> None:
     raise InfiMmrError(
         f"dataset {version.manifest.label} has no trace in {phase.data.trace_column}, from which phase {phase.name} "
         "learns",
-        "name a dataset with traces, e.g. --dataset reasoning-traces, or their column with --set data.trace_column=...",
+        "Name a dataset with traces, e.g. --dataset reasoning-traces, or their column with --set data.trace_column=...",
     )
 
 
