@@ -93,7 +93,7 @@ def fit_trace(row: Mapping[str, Any], column: str) -> tuple[str, str]:
     reasons = ["no_trace"]
     for given in traces_of(row, column):
         trace = str(carried_value(given)).strip()
-        if "<think>" not in trace and grade_output(trace, row["answer"], **options_of(label)).correct:
+        if "<think>" not in trace and grade_output(row["answer"], trace, **options_of(label)).correct:
             trace = f"<think>\n{trace}\n</think>\n\n\\boxed{{{row['answer']}}}"
         parts = reward(trace, label)
         if parts.score:
