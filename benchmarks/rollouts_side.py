@@ -116,7 +116,10 @@ def collector_class() -> Any:
             def weighed(refs: Any, **values: Any) -> Any:
                 result = get(refs, **values)
                 if isinstance(result, list) and result and isinstance(result[0], dict) and "action_ranges" in result[0]:
-                    sizes.append(ray.experimental.get_object_locations([refs])[refs].get("object_size") or 0)
+                    apart = {id(one): getattr(one, "reference", None) for one in (r["mm_train_inputs"] for r in result)}
+                    held = [refs, *(reference for reference in apart.values() if reference is not None)]
+                    facts = ray.experimental.get_object_locations(held)
+                    sizes.extend(facts[reference].get("object_size") or 0 for reference in held)
                 return result
 
             ray.get = weighed

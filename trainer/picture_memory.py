@@ -1,9 +1,9 @@
 """Host memory that the pictures of a training step take, before anything is started.
 
 What travels is what the processor makes of a picture: patches of numbers, once per problem, whatever the number of its
-rollouts (`openrlhf_bridge/problem.py`). A rollout actor holds those of its problems until their rollouts have ended;
-the process that collects, and Ray's shared memory under it, those of the step, and a second time what is handed on to
-policy and reference. Sizes are those of the dataset's own pictures, of a sample of its rows.
+rollouts (`openrlhf_bridge/problem.py`). A rollout actor holds those of its problems until their rollouts have ended,
+Ray's shared memory those of the step until it ends. Sizes are those of the dataset's own pictures, of a sample of its
+rows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ GIB = 1024**3
 NUMBER_BYTES = {"bfloat16": 2, "float32": 4}
 ENGINE_BYTES = 1
 """Of the same number as the engine is sent it and keeps it during the step."""
-COPIES = 2
-"""Of a step's patches in shared memory: as they were collected, and as they are handed on; both end with the step."""
 TYPICAL_TOKENS = 200
 """Of a picture where no dataset is at hand: 3.8 MB in float32, the mean of 3,699 pictures like ViRL39K's."""
 SAMPLED_GROUPS, SAMPLED_ROWS = 16, 64
@@ -44,7 +42,7 @@ class PictureMemory:
     actor: float
     """One rollout actor with its engine."""
     shared: float
-    """Ray's shared memory on the machine that collects."""
+    """Ray's shared memory, of all rollout actors together."""
     source: str
 
 
@@ -69,7 +67,7 @@ def picture_memory(
     step = phase.rollout.batch_size * per_problem * token_numbers(processor) * NUMBER_BYTES[dtype] / GIB
     share = -(-phase.rollout.batch_size // engines) / phase.rollout.batch_size
     actor = step * share * (1 + ENGINE_BYTES / NUMBER_BYTES[dtype])
-    return PictureMemory(round(step, 3), round(actor, 3), round(COPIES * step, 3), source)
+    return PictureMemory(round(step, 3), round(actor, 3), round(step, 3), source)
 
 
 def picture_warnings(phase: Phase, memory: PictureMemory | None, store_gib: float) -> list[str]:

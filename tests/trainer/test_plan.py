@@ -191,7 +191,7 @@ def test_the_plan_knows_the_memory_of_a_steps_pictures_from_the_datasets_own(min
     number = {"bfloat16": 2, "float32": 4}[plan["dtype"]]
     assert memory["step"] == pytest.approx(16 * 16 * 4 * 1176 * number / GIB, rel=0.3)
     assert memory["source"].endswith("rows of virl39k-captioned@v1 (local)")
-    assert memory["shared"] == pytest.approx(2 * memory["step"], abs=0.002)
+    assert memory["shared"] == memory["step"]  # they lie there once, whoever passes them on
     assert "of host memory a step" in plan_text(plan)
     assert make_plan(load_phase("fra", "local"), store=mini_store)["picture_memory_gib"] == {}
     sixteen = make_plan(load_phase("mre", "full"), gpus=16, store=str(tmp_path))["picture_memory_gib"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.private_ray import LOOPBACK
 from trainer.openrlhf_bridge.problem import placeholder_ranges
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +57,7 @@ def test_texts_log_probabilities_and_tensors_are_those_of_openrlhfs_executor_gre
 @pytest.mark.slow
 def test_pictures_of_a_problem_are_processed_once_for_eight_samples_and_for_the_engine(rollouts):
     assert rollouts["processed"] == 1
-    assert rollouts["tensors"] == 1  # one object, so that Ray pickles it once
+    assert rollouts["tensors"] == 1  # one object for all
     assert rollouts["texts"] > 1  # the samples themselves differ
 
 
@@ -106,3 +108,22 @@ def test_pixels_in_the_policys_own_numbers_change_none_of_its_logits():
         rounded = model(**{**asked, "pixel_values": asked["pixel_values"].to(torch.bfloat16)}).logits
     assert asked["pixel_values"].dtype == torch.float32
     assert torch.equal(whole, rounded)
+
+
+@pytest.mark.slow
+def test_a_process_that_only_passes_pictures_on_never_touches_them_and_nothing_is_left_of_them(tmp_path):
+    environment = {**os.environ, **cpu_compat.environment(), **LOOPBACK, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1", "RAY_ADDRESS": ""}
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # Ray's sockets need a short path
+        ran = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("shared_pictures_on_ray.py")), folder],
+            env=environment, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    told = json.loads(ran.stdout.split("RESULT")[1].splitlines()[0])
+    grids = [[1, 2, 3]] * 4
+    assert told["trained"] == [[True, grids], [True, grids]]  # read twice, as in two passes of a step
+    assert told["touched"] == 0
+    assert 6_000_000 <= told["held"] < 7_000_000  # once, not once per sample
+    assert told["left"] == 0

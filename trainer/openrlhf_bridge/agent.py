@@ -131,7 +131,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "prompt": prompt,
             "label": label,
             "images": images,
-            "mm_train_inputs": read.tensors,  # one object for all samples: pickled once with their common result
+            "mm_train_inputs": read.tensors,  # one object for all samples
             "observation_tokens": read.token_ids + tokens,
             "action_ranges": [(len(read.token_ids), len(read.token_ids) + len(tokens))],
             "rollout_log_probs": sampled_log_probabilities(len(read.token_ids), tokens, answer.logprobs),

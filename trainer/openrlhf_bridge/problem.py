@@ -3,7 +3,7 @@
 OpenRLHF's executor is called once per sample, and by itself reads, resizes and keeps the problem's pictures each time.
 All samples of a problem come from one call with the same objects, so they find each other here. Their pictures are
 processed once, in a thread beside the event loop; the engine is given that very result (it would process them again),
-and every sample's answer holds the same tensors, which Ray then pickles once per problem.
+and every sample's answer refers to the same tensors in Ray's shared memory (`shared_pictures.py`).
 
 In: prompt text, pictures and processor as OpenRLHF hands them over. Out: token ids, tensors for training, vLLM's final
 outputs. Nothing outlives the last sample of a problem.
@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from trainer.openrlhf_bridge.shared_pictures import share
 from trainer.openrlhf_bridge.step_profile import StepProfile
 
 FORBIDDEN = -100.0
@@ -54,7 +55,7 @@ class Read:
 
     token_ids: list[int]
     """The prompt; a picture's tokens are expanded."""
-    tensors: dict[str, Any] | None
+    tensors: Mapping[str, Any] | None
     """What the processor made of the pictures, for the policy and the reference: `pixel_values` (patches, values),
     `image_grid_thw` (pictures, 3)."""
     sent: Any
@@ -103,7 +104,7 @@ def read_problem(request: Request, renderer: Any, dtype: str = "float32") -> Rea
         import torch
 
         tensors["pixel_values"] = tensors["pixel_values"].to(getattr(torch, dtype))
-    return Read(token_ids, tensors, sent, named, parameters, time.thread_time() - started)
+    return Read(token_ids, tensors and share(tensors), sent, named, parameters, time.thread_time() - started)
 
 
 def normalised(raw: Mapping[str, Any], image_processor: Any) -> dict[str, Any]:
