@@ -39,7 +39,7 @@ OLDEST_DRIVER = 580
 PARTS = {
     "data": ("datasets", "qwen_vl_utils", "ray", "yaml"),
     "eval": ("httpx", "huggingface_hub", "psutil", "safetensors", "tenacity", "tokenizers"),
-    "train": ("deepspeed", "matplotlib", "openrlhf", "tensorboard"),
+    "train": ("deepspeed", "openrlhf", "tensorboard"),
 }
 """Import names by the extra that brings them first (`pyproject.toml`); `data` and `train` bring `eval` along."""
 WITH_VLLM = ("faiss", "torch", "transformers", "vllm")

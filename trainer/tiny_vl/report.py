@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _CURVES = ("caption", "type", "picture", "picture+caption", "caption-only", "text", "glyph")
+_COLOURS = ("#6b7280", "#2563a8", "#b45f06", "#1f7a4d", "#7a3e9d", "#0f766e", "#b91c1c")
+_STYLE = (
+    "<style>text { font: 11px sans-serif; } .grid { stroke: #ddd; } polyline { fill: none; stroke: currentColor; }"
+    " .raw { opacity: .3; } .label, .end { fill: currentColor; }"
+    + "".join(f" .c{number} {{ color: {colour}; }}" for number, colour in enumerate(_COLOURS))
+    + "</style>"
+)
+"""A page's colours are its own; a picture that stands alone brings them along."""
 
 
 def read_progress(folder: Path) -> list[dict[str, float]]:
@@ -21,26 +30,20 @@ def read_progress(folder: Path) -> list[dict[str, float]]:
 
 
 def write_curves(folder: Path) -> Path:
-    """Losses per token by task over the steps, as `curves.svg`."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    """Losses per token by task over the steps on a logarithmic scale, as `curves.svg`."""
+    from trainer.report.charts import Series, line_chart
 
     records = read_progress(folder)
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for name in _CURVES:
-        points = [(record["step"], record[name]) for record in records if name in record]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=name)
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss per token")
-    axes.legend()
-    figure.tight_layout()
+    series = [
+        Series(name, number, [(int(one["step"]), math.log10(one[name])) for one in records if one.get(name, 0) > 0])
+        for number, name in enumerate(_CURVES)
+    ]
+    chart = line_chart(series, "log10 of the loss per token")
     target = folder / "curves.svg"
-    figure.savefig(target)
-    plt.close(figure)
+    alone = f'<svg xmlns="http://www.w3.org/2000/svg" {chart.removeprefix("<svg ")}'.replace(
+        "<title>", f"{_STYLE}<title>", 1
+    )
+    target.write_text(alone, encoding="utf-8")
     return target
 
 

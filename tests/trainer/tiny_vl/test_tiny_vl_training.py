@@ -25,7 +25,7 @@ from trainer.tiny_vl.evaluate import asks, boxed, facts_right, score
 from trainer.tiny_vl.forward import hidden_states, image_tokens, tree_mask
 from trainer.tiny_vl.lookalikes import lookalike
 from trainer.tiny_vl.muon import orthogonalise
-from trainer.tiny_vl.report import read_progress, table_text
+from trainer.tiny_vl.report import read_progress, table_text, write_curves
 from trainer.tiny_vl.schedule import Schedule
 from trainer.tiny_vl.train import Run, pair_loss
 from trainer.tiny_vl.trees import Tree, TreeMaker
@@ -260,6 +260,16 @@ def test_scores_ask_for_form_and_content() -> None:
 def test_the_table_tells_every_task() -> None:
     row = {"mean": 0.5, "stderr": 0.1, "n": 25, "by_kind": {"bar": 0.5}, "facts": 0.7}
     assert "| caption | 0.500 (facts 0.700) | 0.100 | 25 | bar 0.50 |" in table_text({"caption": row})
+
+
+def test_the_curves_of_a_run_are_one_picture_that_stands_alone(tmp_path: Path) -> None:
+    lines = [{"step": step, "text": 5 / step, "glyph": 0.0} for step in range(1, 40)]
+    (tmp_path / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn = write_curves(tmp_path).read_text()
+    assert drawn.startswith('<svg xmlns="http://www.w3.org/2000/svg" ')
+    assert "<style>" in drawn
+    assert ">text · 39 steps</text>" in drawn
+    assert "glyph" not in drawn  # a loss of zero has no logarithm
 
 
 def test_the_card_tells_recipe_curve_and_notes() -> None:
