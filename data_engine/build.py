@@ -213,9 +213,8 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
 def _read_source(work: _Work) -> IngestedBlocks:
     from data_engine.intake.in_blocks import ingest_blocks
 
-    settings = work.recipe.source
     with _told(work.recipe.name, "source"), _timed(work, "source"):
-        total = settings.limit or work.inputs.source.count()
+        total = work.recipe.limit or work.inputs.source.count()
         task = work.progress.task(f"source {work.inputs.source.name}", total, unit="records")
         read = ingest_blocks(
             work.inputs.source,
@@ -223,7 +222,7 @@ def _read_source(work: _Work) -> IngestedBlocks:
             work.store,
             work.reach,
             work.runner,
-            limit=settings.limit,
+            limit=work.recipe.limit,
             check_conflicts=work.recipe.assemble.remove_conflicts,
             expected=total,
             task=task,
@@ -419,11 +418,12 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     from data_engine.captioning import unfit_captions
     from data_engine.pins import unpinned
     from data_engine.sources.base import notes_of
+    from data_engine.sources.merged import parts_of
     from shared.dataset_version import Input, ManifestDraft, Prompt
 
-    def entry(source: Any, rows: int) -> Input:
+    def entry(source: Any, rows: int, name: str) -> Input:
         return Input(
-            name=source.name,
+            name=name,
             location=source.location,
             revision=source.revision,
             rows=rows,
@@ -449,8 +449,12 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
         for model in models:
             if model.get("step") == "caption_images":
                 model["unfit"] = unfit  # the trainer keeps such captions out of its prompts
-    if not work.inputs.source.licence:
-        warnings.append("the licence of the rows is not stated (--licence, or source.licence)")
+    sources = parts_of(work.inputs.source)
+    for name, source in sources.items():
+        if not source.licence:
+            of, key = ("", "--licence, or source") if len(sources) == 1 else (f" of {name}", f"sources.{name}")
+            warnings.append(f"the licence of the rows{of} is not stated ({key}.licence)")
+    read_of = getattr(work.inputs.source, "read", {})
     return ManifestDraft(
         name=work.recipe.name,
         profile=work.recipe.profile,
@@ -459,8 +463,11 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
         packages=_package_versions(),
         recipe=work.inputs.identity(),
         inputs=[
-            entry(work.inputs.source, read.records),
-            *(entry(work.inputs.benchmarks[name], other.records) for name, other in benchmark_reads.items()),
+            *(
+                entry(source, read_of.get(name, 0) if read_of else read.records, name)
+                for name, source in sources.items()
+            ),
+            *(entry(work.inputs.benchmarks[name], other.records, name) for name, other in benchmark_reads.items()),
         ],
         counts=counts,
         models=models,
@@ -470,7 +477,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
         warnings=warnings,
         rejected=read.rejected + sum(assembled.removed.values()),
         near_misses=assembled.near_misses,
-        licences={work.inputs.source.name: work.inputs.source.licence} if work.inputs.source.licence else {},
+        licences={name: source.licence for name, source in sources.items() if source.licence},
     )
 
 

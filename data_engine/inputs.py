@@ -19,6 +19,7 @@ from data_engine.sources import benchmarks as benchmark_reader
 from data_engine.sources import deepscaler as deepscaler_reader
 from data_engine.sources import virl39k as virl39k_reader
 from data_engine.sources.base import Source
+from data_engine.sources.merged import Merged, Part, parts_of
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.sources.mini_traces import MiniTraces
 from data_engine.sources.places import find_place
@@ -56,7 +57,7 @@ class Inputs:
             "name": self.recipe.name,
             "profile": self.recipe.profile,
             "description": self.recipe.settings.description,
-            "source": _named(without_places(self.recipe.source), self.source),
+            **self._sources(),
             "benchmarks": {
                 name: _named(without_places(self.recipe.benchmarks[name]), source)
                 for name, source in self.benchmarks.items()
@@ -69,6 +70,14 @@ class Inputs:
             "shards": without_places(self.recipe.shards),
         }
         return resolved
+
+    def _sources(self) -> dict[str, Any]:
+        if self.recipe.source is not None:
+            return {"source": _named(without_places(self.recipe.source), self.source)}
+        opened = parts_of(self.source)
+        return {
+            "sources": {name: _named(without_places(told), opened[name]) for name, told in self.recipe.merged.items()}
+        }
 
     def build_key(self) -> str:
         """Return the hash of everything that decides the shards, known before anything is computed."""
@@ -153,14 +162,22 @@ def open_inputs(recipe: Recipe) -> Inputs:
     """
     return Inputs(
         recipe,
-        open_source(recipe.name, recipe.source),
+        open_sources(recipe),
         {name: _open_benchmark(recipe.name, name, settings) for name, settings in recipe.benchmarks.items()},
     )
 
 
-def open_source(recipe: str, settings: SourceSettings) -> Source:
-    """Open the source of a recipe (see `open_inputs`)."""
-    what = f"recipe {recipe}, source"
+def open_sources(recipe: Recipe) -> Source:
+    """Open the source of a recipe, or those that it merges (see `open_inputs`)."""
+    if recipe.source is not None:
+        return _open_source(recipe.source, f"recipe {recipe.name}, source")
+    return Merged({
+        name: Part(_open_source(told, f"recipe {recipe.name}, source {name}"), told.limit, told.weight)
+        for name, told in recipe.merged.items()
+    })  # fmt: skip
+
+
+def _open_source(settings: SourceSettings, what: str) -> Source:
     if settings.location == "mini" and "trace" in settings.columns:
         return MiniTraces(settings.mini)
     if settings.location == "mini":

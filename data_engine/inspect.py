@@ -85,6 +85,8 @@ def _settings(words: str, overrides: Sequence[str]) -> SourceSettings:
         changes = merge(changes, parse_override(text.removeprefix("source.")))
     if words.endswith(".toml"):
         given = load_recipe(words, "local").source
+        if given is None:
+            raise UsageError(f"{words} merges several sources", "Look at the place of one of them")
         if given.reader != "table":
             raise UsageError(
                 f"{words}: inspect looks at reader table, this is {given.reader}", "Name its folder instead"

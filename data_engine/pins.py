@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from data_engine.sources.merged import parts_of
 from shared.hub_download import is_commit
 from shared.vlm.checkpoint import fetched_commit, is_folder
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 def unpinned(inputs: Inputs) -> list[str]:
     """One sentence per source, benchmark or model whose revision may move."""
     recipe = inputs.recipe
-    places: list[tuple[str, SourceSettings | BenchmarkSettings, Source]] = [("source", recipe.source, inputs.source)]
+    places: list[tuple[str, SourceSettings | BenchmarkSettings, Source]]
+    if recipe.source is not None:
+        places = [("source", recipe.source, inputs.source)]
+    else:
+        opened = parts_of(inputs.source)
+        places = [(f"sources.{name}", told, opened[name]) for name, told in recipe.merged.items()]
     places += [(f"benchmarks.{name}", recipe.benchmarks[name], source) for name, source in inputs.benchmarks.items()]
     said = [
         _sentence(key, settings.location, settings.revision, source.revision)

@@ -155,11 +155,9 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
     runner = CountingRunner()
     with scratch_folder(None) as scratch:
         images = ImagePlaces(scratch / "images.spool")
-        task = progress.task(
-            f"source {inputs.source.name}", recipe.source.limit or inputs.source.count(), unit="records"
-        )
+        task = progress.task(f"source {inputs.source.name}", recipe.limit or inputs.source.count(), unit="records")
         conflicts = recipe.assemble.remove_conflicts
-        limit = recipe.source.limit
+        limit = recipe.limit
         read = ingest(inputs.source, images, store, limit=limit, check_conflicts=conflicts, task=task)
         task.done()
         if read.records and read.rows.height == 0:

@@ -87,14 +87,14 @@ def prompts_of(request: BuildRequest, words: str | None, progress: Progress) -> 
 
     """
     from data_engine.build import resolve
-    from data_engine.inputs import open_source
+    from data_engine.inputs import open_sources
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.scratch import scratch_folder
     from data_engine.step import StepContext
     from shared.store import open_store
 
     recipe = resolve(request)
-    source = open_source(recipe.name, recipe.source)
+    source = open_sources(recipe)
     with scratch_folder(None) as scratch:
         places = ImagePlaces(scratch / "images.spool")
         row = _find(source, places, words, progress)

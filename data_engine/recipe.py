@@ -81,6 +81,14 @@ class SourceSettings(Strict):
     options: dict[str, Any] = Field(default={}, description="What a reader of another package is told besides.")
 
 
+class PartSettings(SourceSettings):
+    """One of several sources that a recipe merges."""
+
+    weight: float = Field(
+        default=1.0, gt=0, le=1, description="Share of its rows that is taken, by their hash: the same in every build."
+    )
+
+
 class BenchmarkSettings(Strict):
     """A benchmark to compare rows with."""
 
@@ -152,7 +160,10 @@ class _RecipeBase(Strict):
         default="",
         description="Prompt set that models are asked with: full, bundled (tiny-vl's), a folder; empty: the profile's.",
     )
-    source: SourceSettings = Field(description="Where rows come from.")
+    source: SourceSettings | None = Field(default=None, description="Where rows come from.")
+    sources: dict[str, PartSettings] = Field(
+        default={}, description="In place of source: several, merged; their names begin the rows' ids."
+    )
     benchmarks: dict[str, BenchmarkSettings] = Field(default={}, description="Benchmarks to compare with, by name.")
     assemble: AssembleSettings = Field(default=AssembleSettings(), description="What removes a row.")
     shards: ShardSettings = Field(default=ShardSettings(), description="How rows are laid into files.")
@@ -172,9 +183,19 @@ class Recipe(Strict):
         return self.settings.prompts  # type: ignore[no-any-return]
 
     @property
-    def source(self) -> SourceSettings:
-        """Where rows come from."""
+    def source(self) -> SourceSettings | None:
+        """Where rows come from; None where sources are merged."""
         return self.settings.source  # type: ignore[no-any-return]
+
+    @property
+    def merged(self) -> dict[str, PartSettings]:
+        """Sources that are merged, by name; empty where there is one."""
+        return self.settings.sources  # type: ignore[no-any-return]
+
+    @property
+    def limit(self) -> int:
+        """Records read of the one source, 0 for all; merged sources have limits of their own."""
+        return self.source.limit if self.source is not None else 0
 
     @property
     def benchmarks(self) -> dict[str, BenchmarkSettings]:
@@ -238,7 +259,10 @@ def load_recipe(
     file = _recipe_file(words)
     table = beside(read_toml(file), file.parent, _is_place) if file.parent != _FOLDER else read_toml(file)
     table.setdefault("prompts", SET_OF_PROFILE[profile])
+    parts = _parts(table, profile)
     changes = _command_line(name, source, licence, limit, benchmarks)
+    if parts:
+        changes = _for_parts(changes, parts, file.name)
     for text in overrides:
         changes = merge(changes, parse_override(text))
     changes = _own_revisions(changes)
@@ -295,6 +319,27 @@ def _command_line(
     return changes
 
 
+def _parts(table: Mapping[str, Any], profile: str) -> list[str]:
+    """Names of the sources that a recipe merges, of a file that may be wrong anywhere."""
+    profiles = table.get("profile")
+    own = profiles.get(profile) if isinstance(profiles, Mapping) else None
+    tables = [one.get("sources") for one in (table, own) if isinstance(one, Mapping)]
+    return list(dict.fromkeys(name for one in tables if isinstance(one, Mapping) for name in one))
+
+
+def _for_parts(changes: dict[str, Any], parts: Sequence[str], file: str) -> dict[str, Any]:
+    """Options of the command line for merged sources: a limit holds for each; a place or licence must say for which."""
+    told = changes.pop("source")
+    for key in ("location", "licence"):
+        if told.get(key):
+            option = "--source" if key == "location" else "--licence"
+            message = f"recipe {file} merges {', '.join(parts)}: {option} does not say which is meant"
+            raise UsageError(message, f"Write --set sources.{parts[0]}.{key}=...")
+    if "limit" in told:
+        changes = merge(changes, {"sources": {name: {"limit": told["limit"]} for name in parts}})
+    return changes
+
+
 def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
     """Give whatever names another place or model the main revision and, a source, no licence: the recipe's are not its.
 
@@ -305,8 +350,9 @@ def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
     own = {key: _own_revisions(value) if isinstance(value, dict) else value for key, value in changes.items()}
     if isinstance(own.get("location") or own.get("model"), str):
         own.setdefault("revision", "main")
-    if isinstance(own.get("source"), dict) and isinstance(own["source"].get("location"), str):
-        own["source"].setdefault("licence", "")
+    for one in (own.get("source"), *(own["sources"].values() if isinstance(own.get("sources"), dict) else ())):
+        if isinstance(one, dict) and isinstance(one.get("location"), str):
+            one.setdefault("licence", "")
     return own
 
 
@@ -323,8 +369,18 @@ def _settled(settings: Any) -> Any:
 
 
 def _check(settings: Any, file: str) -> None:
-    source: SourceSettings = settings.source
     set_folder(settings.prompts)
+    if settings.source is not None and settings.sources:
+        message = f"recipe {file} has both [source] and [sources.NAME]"
+        raise UsageError(message, "Name one source, or several as [sources.NAME]")
+    for name in settings.sources:
+        checked_name(name)
+    for source in [settings.source] if settings.source is not None else settings.sources.values():
+        _check_source(source, file)
+    _check_steps(settings, file)
+
+
+def _check_source(source: SourceSettings, file: str) -> None:
     _check_reader(source, file)
     if source.reader == "benchmark" and not source.benchmark:
         raise UsageError(f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(BENCHMARKS)}")
@@ -336,6 +392,9 @@ def _check(settings: Any, file: str) -> None:
         )
     if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in BENCHMARKS:
         raise UsageError(f"recipe {file}: no mini set stands for {source.benchmark}", "Name a file with --source")
+
+
+def _check_steps(settings: Any, file: str) -> None:
     for name, benchmark in settings.benchmarks.items():
         if benchmark.location == "mini" and name not in BENCHMARKS:
             raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, BENCHMARKS))

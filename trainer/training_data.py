@@ -86,9 +86,10 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
         )
     from trainer.evaluation.tasks import task_names
 
-    source = manifest.recipe.get("source")
-    reader = source.get("reader") if isinstance(source, dict) else None
-    tested = reader == "benchmark" or (reader is None and manifest.name in task_names())
+    merged = manifest.recipe.get("sources")
+    sources = [manifest.recipe.get("source"), *(merged.values() if isinstance(merged, dict) else ())]
+    readers = {source["reader"] for source in sources if isinstance(source, dict) and source.get("reader")}
+    tested = "benchmark" in readers or (not readers and manifest.name in task_names())
     if tested and not phase.data.allow_test_set:
         raise InfiMmrError(
             f"dataset {manifest.label} is a benchmark, for testing only: a policy trained on it can no longer be "

@@ -132,9 +132,10 @@ def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
     if isinstance(item, SourceRow):
         for name, texts in (("question", (item.question,)), ("answer", (item.answer,)), ("options", item.choices)):
             if found := broken_characters("".join(texts)):
-                item = Rejection(item.source_id, "unreadable", f"{name}: {found}", item.question, item.answer_raw)
+                item = _rejected(item, "unreadable", f"{name}: {found}")
                 break
-    return dataclasses.replace(item, **{field.name: carried_value(getattr(item, field.name)) for field in fields(item)})
+    carried_fields = [field.name for field in fields(item) if field.name != "origin"]
+    return dataclasses.replace(item, **{name: carried_value(getattr(item, name)) for name in carried_fields})
 
 
 def limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[SourceRow | Rejection]:
@@ -206,7 +207,11 @@ def _pictures(item: SourceRow | Rejection, files: Mapping[Path, str]) -> list[_P
 
 
 def _reject(row: SourceRow, reason: str, detail: str) -> Rejection:
-    return Rejection(row.source_id, reason, carried(detail), row.question, row.answer_raw)
+    return _rejected(row, reason, carried(detail))
+
+
+def _rejected(row: SourceRow, reason: str, detail: str) -> Rejection:
+    return Rejection(row.source_id, reason, detail, row.question, row.answer_raw, row.origin)
 
 
 def _inspect(pictures: list[_Picture] | Rejection, memory: Inspections) -> tuple[str, str] | None:
@@ -283,12 +288,13 @@ class Inspections:
 
 def row_of(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str, Any]:
     """A row of the schema, without the pictures' bytes, and `image_names`."""
+    origin = row.origin or source
     hashes = [picture.sha256 for picture in pictures]
     digest = row_hash(row.question, row.answer, row.choices, hashes)
     known = row.pass_rate_large is not None or row.pass_rate_small is not None
     rates = {"pass_rate_large": row.pass_rate_large, "pass_rate_small": row.pass_rate_small}
     return {
-        "id": row_id(source.name, row.source_id, digest),
+        "id": row_id(origin.name, row.source_id, digest),
         "question": row.question,
         "answer": row.answer,
         "answer_kind": "",
@@ -300,10 +306,10 @@ def row_of(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str
         "difficulty": rates if known else None,
         "answer_raw": row.answer_raw,
         "extra": json.dumps(row.extra, ensure_ascii=False, sort_keys=True, default=str) if row.extra else None,
-        "source_name": source.name,
+        "source_name": origin.name,
         "source_id": row.source_id,
-        "source_location": source.location,
-        "source_revision": source.revision,
+        "source_location": origin.location,
+        "source_revision": origin.revision,
         "row_hash": digest,
         "image_hashes": hashes,
         "image_names": [picture.name for picture in pictures],
@@ -314,7 +320,7 @@ def ledger_entry(source: Source, rejection: Rejection) -> dict[str, Any]:
     """Ledger entry of a record that cannot be a row."""
     digest = fingerprint([rejection.question, rejection.answer, rejection.reason, rejection.detail])
     return _entry(
-        row_id(source.name, rejection.source_id, digest),
+        row_id((rejection.origin or source).name, rejection.source_id, digest),
         rejection.source_id,
         rejection.reason,
         {"detail": rejection.detail[:2000], "question": rejection.question[:2000], "answer": rejection.answer[:500]},

@@ -67,6 +67,15 @@ class BytesImage:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which of several merged sources a record is from: the recipe's name for it, its place and revision."""
+
+    name: str
+    location: str
+    revision: str
+
+
+@dataclass(frozen=True)
 class SourceRow:
     """One record in the schema's terms. `question` has exactly one `<image>` per image."""
 
@@ -81,6 +90,8 @@ class SourceRow:
     pass_rate_large: float | None = None
     pass_rate_small: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    """Set where sources are merged."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,7 @@ class Rejection:
     detail: str
     question: str = ""
     answer: str = ""
+    origin: Origin | None = None
 
 
 def notes_of(source: Source) -> Sequence[str]:

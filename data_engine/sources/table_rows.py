@@ -107,6 +107,7 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
         return Rejection(source_id, "tag_image_mismatch", str(error), text, raw)
     if tokens := model_tokens(f"{text} {given.answer}"):
         return Rejection(source_id, "model_tokens", ", ".join(tokens), text, raw)
+    rates = _rates(record, columns.get("difficulty", ()))
     return SourceRow(
         source_id=source_id,
         question=mend_text(text),
@@ -117,7 +118,8 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
         category=_word(record, columns.get("category", ())),
         source=_word(record, _ORIGIN),
         extra=_extra(record, reading, [*notes, *given.notes, *([mend] if mend else [])]),
-        **_rates(record, columns.get("difficulty", ())),
+        pass_rate_large=rates[0],
+        pass_rate_small=rates[1],
     )
 
 
@@ -227,9 +229,9 @@ def _word(record: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((str(v) for v in found if isinstance(v, str | int | float) and str(v).strip()), None)
 
 
-def _rates(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
-    rates = [pass_rate(_number(value_at(record, name))) for name in names[:2]]
-    return {"pass_rate_large": rates[0] if rates else None, "pass_rate_small": rates[1] if len(rates) > 1 else None}
+def _rates(record: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
+    """Pass rates of the large and the small model."""
+    return [*(pass_rate(_number(value_at(record, name))) for name in names[:2]), None, None][:2]
 
 
 def _number(value: Any) -> Any:
