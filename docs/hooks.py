@@ -20,6 +20,7 @@ COPIED = {
     "architecture": "ARCHITECTURE.md",
     "contributing": "CONTRIBUTING.md",
     "changelog": "CHANGELOG.md",
+    "examples": "examples/README.md",
 }
 _DATA_ROOMS = {
     "data_engine/recipes": "One TOML file per dataset.",
