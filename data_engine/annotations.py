@@ -6,7 +6,12 @@ another context, so it re-asks only what that prompt asks.
 
 On the store: `annotations/<step>/<context>/<sha256 of the file>.parquet`, small immutable segments written with
 create-if-absent (so many builders append at once without locks), and `about.json` saying in words what was asked.
-Columns of a segment: `key` (string) and the step's own value columns.
+Columns of a segment: `key` (string) and the step's own value columns. Once a table is large, merging moves its cells
+into 256 partitions, folders named by the first byte of the key (`<context>/3f/<sha256>.parquet`); who asks for few
+keys then reads their partitions only. Older tables are read as they are and moved over when they are merged.
+
+A segment that cannot be read, or whose bytes are not those that its name promises, is never believed: it is moved to
+`<context>/damaged/`, named (`set_aside`), and its cells are asked again.
 
 The same key in two segments (two builders asked at once and a model answered differently) is settled the same way by
 every reader, whatever the order or compaction: the value whose canonical JSON has the smallest sha256 wins.
@@ -22,14 +27,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from shared.errors import InfiMmrError
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -45,9 +55,73 @@ _MAKER = b"made_by"
 MERGED_BYTES = 64 * 2**20
 """Segments are merged up to about this size."""
 
+PARTITIONED_BYTES = 64 * 2**20
+"""Size from which merging moves a table's cells into partitions: below it all of them are read as quickly as a few."""
+
+MANY_IN_PARTITION = 32
+"""Small segments of one partition above which it is merged when it is opened."""
+
+_SEGMENT = re.compile(r"(?:([0-9a-f]{2})/)?([0-9a-f]{64})\.parquet")
+_ASIDE: list[str] = []
+
+
+class SegmentSetAsideError(InfiMmrError):
+    """A segment turned out damaged while its values were read. It was moved away: the same work done again asks."""
+
+
+def set_aside() -> list[str]:
+    """Sentences about damaged segments that this process moved away since it was last asked."""
+    told = list(dict.fromkeys(_ASIDE))
+    _ASIDE.clear()
+    return told
+
+
+def tell_aside(told: Iterable[str]) -> None:
+    """Take over what another process moved away."""
+    _ASIDE.extend(told)
+
+
+def verified(store: Store, folder: str, name: str) -> bytes | None:
+    """Bytes of a segment; None where they are not what its name promises, and it was set aside.
+
+    Raises:
+        NotInStoreError: another builder merged it meanwhile.
+
+    """
+    data = store.get(f"{folder}/{name}")
+    if f"{hashlib.sha256(data).hexdigest()}.parquet" == name.rsplit("/", 1)[-1]:
+        return data
+    move_aside(store, folder, name, data)
+    return None
+
+
+def move_aside(store: Store, folder: str, name: str, data: bytes) -> None:
+    """Move a damaged segment to where no reader looks, and note it."""
+    kept = f"{folder}/damaged/{name.replace('/', '-')}.{len(data)}"
+    store.put_new(kept, data)
+    store.delete(f"{folder}/{name}")
+    _ASIDE.append(f"annotation segment {folder}/{name} was damaged; it lies in {kept}, and its cells were asked again")
+
+
+def partitions_of(keys: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """First byte of each key, uint8 [keys]; the last byte of its CRC where a key does not begin with two hex digits."""
+    import polars as pl
+
+    series = pl.Series("key", pl.from_arrow(keys), dtype=pl.String)
+    head = series.str.slice(0, 2)
+    byte = pl.select(
+        pl.when(head.str.contains(r"^[0-9a-f]{2}$")).then(head).otherwise(pl.lit(None)).str.to_integer(base=16)
+    ).to_series()
+    odd = byte.is_null()
+    if odd.any():
+        found = [zlib.crc32(key.encode()) & 255 for key in series.filter(odd).to_list()]
+        byte = byte.cast(pl.Int64).scatter(odd.arg_true(), found)
+    whole: np.ndarray = byte.to_numpy().astype(np.uint8)
+    return whole
+
 
 class AnnotationTable:
-    """The known cells of one step in one context.
+    """The known cells of one step in one context; of a partitioned table only what was asked for is read.
 
     Args:
         store: The store that holds annotations.
@@ -59,6 +133,9 @@ class AnnotationTable:
         made_by: What makes the cells that are appended; empty where it is not told.
 
     """
+
+    partitioned = True
+    """Whether merging moves cells into partitions."""
 
     def __init__(
         self,
@@ -91,8 +168,8 @@ class AnnotationTable:
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Distinct keys that have no cell yet, in the order given."""
-        self._load()
         wanted = list(dict.fromkeys(keys))
+        self._load(wanted)
         return [key for key, known in zip(wanted, self._known(wanted), strict=True) if not known]
 
     def columns(self, keys: Sequence[str]) -> pa.Table | None:
@@ -100,7 +177,7 @@ class AnnotationTable:
 
         None where the table is empty and its value columns are not known.
         """
-        self._load()
+        self._load(keys)
         if self._table is None:
             return None if self._values is None else self._schema().empty_table()
         import pyarrow as pa
@@ -111,7 +188,7 @@ class AnnotationTable:
 
     def rows(self, keys: Sequence[str]) -> pa.Table | None:
         """As `columns`, in no promised order, and without copying where every known cell is asked for."""
-        self._load()
+        self._load(keys)
         if self._table is None:
             return self.columns(keys)
         import pyarrow as pa
@@ -152,8 +229,9 @@ class AnnotationTable:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        self._load()
-        wanted = pa.array(dict.fromkeys(keys), pa.string())
+        asked = list(dict.fromkeys(keys))
+        self._load(asked)
+        wanted = pa.array(asked, pa.string())
         found: dict[str, int] = {}
         for maker, column in self._foreign:
             count = int(pc.sum(pc.is_in(wanted, value_set=column)).as_py() or 0)
@@ -164,43 +242,56 @@ class AnnotationTable:
     def compact(self, *, at_least: int = 2) -> int:
         """Merge small segments, `MERGED_BYTES` at a time so that memory stays bounded; returns how many were merged.
 
-        Readers see every cell at every moment.
+        The cells of a table that is large, and not yet in partitions, are moved there. Readers see every cell at every
+        moment, and a merge that is killed leaves some cells twice, which is as good.
         """
-        entries = [entry for entry in self._list() if entry[1] < SMALL_SEGMENT_BYTES]
-        if len(entries) < at_least:
-            return 0
-        group: list[str] = []
-        groups, total = [group], 0
-        for name, size in entries:
-            if group and total + size > MERGED_BYTES:
-                group, total = [], 0
-                groups.append(group)
-            group.append(name)
-            total += size
+        by_folder: dict[str, list[tuple[str, int]]] = {}
+        for name, size in self._list():
+            by_folder.setdefault(name[:-_NAME], []).append((name, size))
+        merged = 0
         try:
-            for names in groups:
-                self._merge(names)
+            for folder, entries in by_folder.items():
+                spread = self.partitioned and not folder and sum(size for _, size in entries) >= PARTITIONED_BYTES
+                some = [entry for entry in entries if spread or entry[1] < SMALL_SEGMENT_BYTES]
+                if len(some) < at_least and not spread:
+                    continue
+                for names in _groups(some):
+                    self._merge(names, folder, spread=spread)
+                merged += len(some)
         except NotInStoreError:  # another builder is merging the same segments: leave it to them
             return 0
-        self.refresh()
-        return len(entries)
+        if merged:
+            self.refresh()
+        return merged
 
-    def _merge(self, names: Sequence[str]) -> None:
+    def _merge(self, names: Sequence[str], folder: str, *, spread: bool) -> None:
         by_maker: dict[str, list[tuple[str, pa.Table]]] = {}
         for name in names:
-            maker, table = self._read(name)
-            by_maker.setdefault(maker, []).append((name, table))
+            read = self._read(name)
+            if read is not None:
+                by_maker.setdefault(read[0], []).append((name, read[1]))
         for maker, some in by_maker.items():
-            if len(some) < 2:
+            if len(some) < 2 and not spread:
                 continue
-            kept = self._put(_settle([table for _, table in some]), maker)
+            whole = _settle([table for _, table in some])
+            if spread:
+                byte = partitions_of(whole.column("key"))
+                kept = [
+                    self._put(whole.take(rows), maker, f"{number:02x}/")
+                    for number in np.unique(byte).tolist()
+                    if len(rows := np.flatnonzero(byte == number))
+                ]
+            else:
+                kept = [self._put(whole, maker, folder)]
             for name, _ in some:
-                if name != kept:
+                if name not in kept:
                     self.store.delete(f"{self.folder}/{name}")
 
     def refresh(self) -> None:
         """Forget what was read, so that cells which others stored meanwhile are seen."""
         self._loaded = False
+        self._waiting: dict[str, list[str]] = {}
+        """Segments of partitions that were not asked for yet."""
         self._table: pa.Table | None = None
         self._fresh: list[pa.Table] = []
         self._foreign: list[tuple[str, pa.ChunkedArray]] = []
@@ -219,29 +310,47 @@ class AnnotationTable:
         return pa.schema([pa.field("key", pa.string(), nullable=False), *self._values])
 
     def _list(self) -> list[tuple[str, int]]:
-        entries = self.store.list(self.folder)
-        return sorted(
-            (entry.path.rsplit("/", 1)[-1], entry.size) for entry in entries if entry.path.endswith(".parquet")
-        )
+        """Name below the table's folder and size of each segment."""
+        start = len(self.folder) + 1
+        entries = ((entry.path[start:], entry.size) for entry in self.store.list(self.folder))
+        return sorted((name, size) for name, size in entries if _SEGMENT.fullmatch(name))
 
-    def _load(self) -> None:
-        """Read what is stored, where this was not done yet, and take in what was appended since."""
-        if not self._loaded:
-            entries = self._list()
-            if not self._opened and sum(size < SMALL_SEGMENT_BYTES for _, size in entries) > MANY_SEGMENTS:
-                self._opened = True  # before: merging refreshes
-                self.compact()
-                entries = self._list()
-            self._opened = True
-            try:
-                self._read_all([name for name, _ in entries])
-            except NotInStoreError:  # another builder merged it between our listing and our reading
-                self.refresh()
-                self._load()
-            self._loaded = True
+    def _load(self, keys: Sequence[str] | None = None) -> None:
+        """Read what is stored, where this was not done yet, and take in what was appended since.
+
+        Of a partitioned table the partitions of `keys` are read; None: all.
+        """
+        try:
+            self._load_listed()
+            if self._waiting:
+                import pyarrow as pa
+
+                byte = None if keys is None else np.unique(partitions_of(pa.array(keys, pa.string()))).tolist()
+                wanted = list(self._waiting) if byte is None else [f"{number:02x}/" for number in byte]
+                names = [name for part in wanted for name in self._waiting.pop(part, ())]
+                if names:
+                    self._read_all(names)
+        except NotInStoreError:  # another builder merged it between our listing and our reading
+            self.refresh()  # what was appended lies on the store, too
+            self._load(keys)
         if self._fresh:
             self._table = _distinct([self._table, *self._fresh] if self._table else self._fresh)
             self._fresh = []
+
+    def _load_listed(self) -> None:
+        """List what is stored, merge what lies in too many pieces, and read what is in no partition."""
+        if self._loaded:
+            return
+        entries = self._list()
+        if not self._opened and _is_scattered(entries):
+            self._opened = True  # before: merging refreshes
+            self.compact()
+            entries = self._list()
+        self._opened = True
+        for name, _ in entries:
+            self._waiting.setdefault(name[:-_NAME], []).append(name)
+        self._read_all(self._waiting.pop("", []))
+        self._loaded = True
 
     def _known(self, keys: Sequence[str]) -> list[bool]:
         """Whether each key has a cell; the table is loaded."""
@@ -254,33 +363,37 @@ class AnnotationTable:
         return known
 
     def _read_all(self, names: Sequence[str]) -> None:
-        """Read the segments that are there."""
+        """Read more segments that are there."""
         with ThreadPoolExecutor(max_workers=8) as readers:  # an object store answers many small reads at once
-            read = list(readers.map(self._read, names))
-        self._foreign = [(by, table.column("key")) for by, table in read if self.made_by and by != self.made_by]
-        self._table = _distinct([table for _, table in read]) if read else None
+            read = [one for one in readers.map(self._read, names) if one is not None]
+        self._foreign += [(by, table.column("key")) for by, table in read if self.made_by and by != self.made_by]
+        tables = [table for _, table in read]
+        if tables:
+            self._table = _distinct(tables if self._table is None else [self._table, *tables])
 
     def _take_up(self, table: pa.Table, name: str) -> None:
         """Remember a table that was appended after loading and lies in segment `name`."""
         del name
         self._fresh.append(table)
 
-    def _read(self, name: str) -> tuple[str, pa.Table]:
-        """What made a segment's cells, and the cells."""
+    def _read(self, name: str) -> tuple[str, pa.Table] | None:
+        """What made a segment's cells, and the cells; None where it is damaged."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = f"{self.folder}/{name}"
+        data = verified(self.store, self.folder, name)
+        if data is None:
+            return None
         try:
-            table = pq.read_table(pa.BufferReader(self.store.get(path)))
-        except pa.ArrowInvalid as error:
-            message = f"annotation segment {path} is damaged ({error})"
-            raise InfiMmrError(message, "Delete this file; its cells are computed again.") from error
+            table = pq.read_table(pa.BufferReader(data))
+        except (pa.ArrowInvalid, OSError):
+            move_aside(self.store, self.folder, name, data)
+            return None
         if self._values is None:
             self._values = table.drop_columns(["key"]).schema.remove_metadata()
         return maker_of(table.schema), table.select(self._schema().names).cast(self._schema())
 
-    def _put(self, table: pa.Table, made_by: str) -> str:
+    def _put(self, table: pa.Table, made_by: str, folder: str = "") -> str:
         import pyarrow.parquet as pq
 
         if made_by:
@@ -288,9 +401,32 @@ class AnnotationTable:
         out = io.BytesIO()
         pq.write_table(table, out, compression="zstd", use_dictionary=False, write_statistics=False)
         data = out.getvalue()
-        name = f"{hashlib.sha256(data).hexdigest()}.parquet"
+        name = f"{folder}{hashlib.sha256(data).hexdigest()}.parquet"
         self.store.put_new(f"{self.folder}/{name}", data)
         return name
+
+
+_NAME = 64 + len(".parquet")
+
+
+def _groups(entries: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
+    """Names in groups of about `MERGED_BYTES`."""
+    group: list[str] = []
+    total = 0
+    for name, size in entries:
+        if group and total + size > MERGED_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(name)
+        total += size
+    if group:
+        yield group
+
+
+def _is_scattered(entries: Sequence[tuple[str, int]]) -> bool:
+    """Whether a table lies in so many small segments that merging them is worth it."""
+    small = Counter(name[:-_NAME] for name, size in entries if size < SMALL_SEGMENT_BYTES)
+    return small.pop("", 0) > MANY_SEGMENTS or any(count > MANY_IN_PARTITION for count in small.values())
 
 
 def maker_of(schema: pa.Schema) -> str:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from data_engine.annotations import SegmentSetAsideError, set_aside, tell_aside
 from data_engine.stored_cells import Ranges
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from data_engine.runners.protocol import Runner
     from shared.progress import Task
     from shared.store import Store
+
+Answer = TypeVar("Answer")
 
 BLOCK_ROWS = 2**15
 """Rows of a block at most, about: 30 MB of text, and some seconds of work in a step without a model."""
@@ -184,6 +187,7 @@ def over(
     tables = (pa.table({"number": pa.array([number], pa.int64())}) for number in numbers)
     for told in runner.map_batches(_Numbered(function), tables, broadcast=job):
         found = json.loads(told.column("told")[0].as_py())
+        tell_aside(found.pop("aside"))
         if task is not None:
             task.advance(int(found.get("rows", 0)))
         yield found
@@ -198,7 +202,17 @@ class _Numbered:
     def __call__(self, table: pa.Table, job: Any) -> pa.Table:
         import pyarrow as pa
 
-        return pa.table({"told": [json.dumps(self.function(table.column("number")[0].as_py(), job))]})
+        found = again_where_damaged(self.function, table.column("number")[0].as_py(), job)
+        return pa.table({"told": [json.dumps({**found, "aside": set_aside()})]})
+
+
+def again_where_damaged(function: Callable[..., Answer], *given: Any) -> Answer:
+    """`function(*given)`, again where it meets a damaged segment: that is set aside then, and its cells are asked."""
+    while True:
+        try:
+            return function(*given)
+        except SegmentSetAsideError:
+            continue
 
 
 def without_runner(context: Any) -> Any:

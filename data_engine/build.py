@@ -415,6 +415,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     assembled: AssembledBlocks,
     counts: list[StepCount],
 ) -> ManifestDraft:
+    from data_engine.annotations import set_aside
     from data_engine.captioning import unfit_captions
     from data_engine.pins import unpinned
     from data_engine.sources.base import notes_of
@@ -441,6 +442,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     ]
     warnings += [f"source {work.inputs.source.name}: {count} mended: {mend}" for mend, count in read.mends.items()]
     warnings += [text for result in results.values() for text in result.warnings]
+    warnings += set_aside()
     if assembled.kept == 0:
         warnings.append("no row was kept")
     models = [dict(model) for record in records for model in record.get("models", [])]

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from data_engine.blocks import Parts, RowBlocks, block_of, over, without_runner
+from data_engine.blocks import Parts, RowBlocks, again_where_damaged, block_of, over, without_runner
 from data_engine.recipe import step_module
 from data_engine.step import StepContext, StepResult
 
@@ -46,7 +46,7 @@ def run_step(name: str, settings: Any, context: StepContext, blocks: RowBlocks) 
         return _run_by_block(_Job(without_runner(context), name, settings, blocks), context)
     rows = blocks.frame([one for one in _columns(blocks) if one != "image_names"])
     whole = {other: replace(result, annotations=_whole(result, blocks)) for other, result in context.results.items()}
-    found = module.run(replace(context, rows=rows, results=whole), settings)
+    found = again_where_damaged(module.run, replace(context, rows=rows, results=whole), settings)
     return _lay_beside(name, found, blocks)
 
 

@@ -12,7 +12,16 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from data_engine.annotations import AnnotationTable, maker_of, smallest_value
+import numpy as np
+
+from data_engine.annotations import (
+    AnnotationTable,
+    SegmentSetAsideError,
+    maker_of,
+    move_aside,
+    smallest_value,
+    verified,
+)
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
@@ -24,71 +33,150 @@ if TYPE_CHECKING:
 
 
 class StoredCells(AnnotationTable):
-    """As `AnnotationTable`; about 200 bytes of memory per cell, whatever its value."""
+    """As `AnnotationTable`; 12 bytes of memory per cell, whatever its key and value.
+
+    Cells stay together as they were written: who reads values wants those of rows that were judged together.
+    """
+
+    partitioned = False
 
     def places(self, keys: Iterable[str]) -> list[str]:
         """File (its name in the table's folder) of each key; empty for an unknown one."""
         self._load()
-        return [self._names[self._file_of[key]] if key in self._file_of else "" for key in keys]
+        place, known = self._find(list(keys))
+        names = self._names
+        return [names[file] if here else "" for file, here in zip(place.tolist(), known.tolist(), strict=True)]
 
     def columns(self, keys: Sequence[str]) -> pa.Table | None:
         """One row per distinct known key, in the order given, read from the store; None where nothing is known."""
-        self._load()
-        known = [key for key in dict.fromkeys(keys) if key in self._file_of]
+        distinct = list(dict.fromkeys(keys))
+        files = self.places(distinct)
+        known = [key for key, file in zip(distinct, files, strict=True) if file]
         if not known:
             return None if self._values is None else self._schema().empty_table()
-        return read_cells((self.store, self.step, self.context), known, self.places(known))
+        return read_cells((self.store, self.step, self.context), known, [file for file in files if file])
+
+    def rows(self, keys: Sequence[str]) -> pa.Table | None:
+        """As `columns`."""
+        return self.columns(keys)
 
     def refresh(self) -> None:
         """Forget what was read, so that cells which others stored meanwhile are seen."""
         super().refresh()
         self._names: list[str] = []
-        self._file_of: dict[str, int] = {}
+        self._hashes = np.empty(0, np.uint64)
+        """Of all keys, sorted."""
+        self._files = np.empty(0, np.int32)
+        """File of each key, in the same order."""
+        self._new: list[tuple[int, pa.ChunkedArray]] = []
+        """Keys of files that are not among these yet."""
 
     def __len__(self) -> int:
         """Number of known cells."""
         self._load()
-        return len(self._file_of)
+        return len(self._hashes)
+
+    def _load(self, keys: Sequence[str] | None = None) -> None:
+        del keys  # keys are small: all of them are read
+        super()._load()
+        if self._new:
+            self._sort_in()
 
     def _known(self, keys: Sequence[str]) -> list[bool]:
-        return [key in self._file_of for key in keys]
+        known: list[bool] = self._find(keys)[1].tolist()
+        return known
+
+    def _find(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Number of the file of each key, and whether there is one."""
+        import pyarrow as pa
+
+        if len(self._hashes) == 0 or len(keys) == 0:
+            return np.zeros(len(keys), np.int32), np.zeros(len(keys), bool)
+        wanted = _hashes_of(pa.array(keys, pa.string()))
+        place = np.searchsorted(self._hashes, wanted).clip(max=len(self._hashes) - 1)
+        return self._files[place], self._hashes[place] == wanted
 
     def _read_all(self, names: Sequence[str]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        def keys_of(name: str) -> tuple[pa.Schema, pa.ChunkedArray]:
+        def keys_of(name: str) -> tuple[pa.Schema, pa.ChunkedArray] | None:
             source = pa.PythonFile(Ranges(self.store, f"{self.folder}/{name}"), mode="r")
-            with pq.ParquetFile(source) as file:
-                return file.schema_arrow, file.read(columns=["key"]).column("key")
+            try:
+                with pq.ParquetFile(source) as file:
+                    return file.schema_arrow, file.read(columns=["key"]).column("key")
+            except NotInStoreError:
+                raise
+            except (pa.ArrowException, OSError):
+                move_aside(self.store, self.folder, name, self.store.get(f"{self.folder}/{name}"))
+                return None
 
         with ThreadPoolExecutor(max_workers=8) as readers:
             found = list(readers.map(keys_of, names))
-        if self._values is None and found:
-            schema = found[0][0].remove_metadata()
-            self._values = schema.remove(schema.get_field_index("key"))
-        for name, (schema, keys) in zip(names, found, strict=True):
+        for name, read in zip(names, found, strict=True):
+            if read is None:
+                continue
+            schema, keys = read
+            if self._values is None:
+                plain = schema.remove_metadata()
+                self._values = plain.remove(plain.get_field_index("key"))
             if self.made_by and maker_of(schema) != self.made_by:
                 self._foreign.append((maker_of(schema), keys))
-            self._place(name, keys.to_pylist())
+            self._place(name, keys)
 
     def _take_up(self, table: pa.Table, name: str) -> None:
         if name not in self._names:
-            self._place(name, table.column("key").to_pylist())
+            self._place(name, table.column("key"))
 
-    def _place(self, name: str, keys: Sequence[str]) -> None:
-        number = len(self._names)
+    def _place(self, name: str, keys: pa.ChunkedArray) -> None:
+        self._new.append((len(self._names), keys))
         self._names.append(name)
-        twice = [key for key in keys if self._file_of.get(key, number) != number]
-        before = {key: self._names[self._file_of[key]] for key in twice}
-        self._file_of.update(dict.fromkeys(keys, number))
-        if twice:
-            here = (self.store, self.step, self.context)
-            old = read_cells(here, twice, [before[key] for key in twice]).to_pylist()
-            new = read_cells(here, twice, [name] * len(twice)).to_pylist()
-            for key, *values in zip(twice, old, new, strict=True):
-                if smallest_value(values) == 0:
-                    self._file_of[key] = self._names.index(before[key])
+
+    def _sort_in(self) -> None:
+        """Put new keys among those known; of several files that hold a key, the settled one is kept."""
+        import pyarrow as pa
+
+        fresh = pa.chunked_array([chunk for _, keys in self._new for chunk in keys.chunks], pa.string())
+        hashes = np.concatenate([self._hashes, _hashes_of(fresh)])
+        numbers = [np.full(len(keys), number, np.int32) for number, keys in self._new]
+        files = np.concatenate([self._files, *numbers])
+        order = np.argsort(hashes, kind="stable")
+        hashes, files = hashes[order], files[order]
+        first = np.append(True, hashes[1:] != hashes[:-1]) if len(hashes) else np.empty(0, bool)
+        begin = np.flatnonzero(first)
+        sizes = np.diff(np.append(begin, len(hashes)))
+        several: dict[str, tuple[int, list[int]]] = {}
+        for start, size in zip(begin[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+            holders = list(dict.fromkeys(files[start : start + size].tolist()))
+            # The last one is new: it stands behind those known.
+            key = fresh[int(order[start + size - 1]) - len(self._hashes)].as_py()
+            if len(holders) > 1:
+                several[key] = (start, holders)
+        self._new = []
+        for key, file in self._settled({key: holders for key, (_, holders) in several.items()}).items():
+            files[several[key][0]] = file
+        self._hashes, self._files = hashes[begin], files[begin]
+
+    def _settled(self, several: dict[str, list[int]]) -> dict[str, int]:
+        """Which of the files that hold a key has the value that every reader takes."""
+        here = (self.store, self.step, self.context)
+        best = {key: files[0] for key, files in several.items()}
+        for place in range(1, max((len(files) for files in several.values()), default=0)):
+            keys = [key for key, files in several.items() if len(files) > place]
+            old = read_cells(here, keys, [self._names[best[key]] for key in keys]).to_pylist()
+            new = read_cells(here, keys, [self._names[several[key][place]] for key in keys]).to_pylist()
+            for key, *values in zip(keys, old, new, strict=True):
+                if values[0] != values[1] and smallest_value(values) == 1:
+                    best[key] = several[key][place]
+        return best
+
+
+def _hashes_of(keys: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """64 bits of each key: two of ten million keys are taken for each other with a chance of 3 in a million."""
+    import polars as pl
+
+    found: np.ndarray = pl.Series("key", pl.from_arrow(keys), dtype=pl.String).hash(seed=0).to_numpy()
+    return found
 
 
 def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequence[str]) -> pa.Table:
@@ -101,6 +189,7 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
 
     Raises:
         NotInStoreError: A file went away and no other holds its cells.
+        SegmentSetAsideError: A file was damaged; the same work done again finds its cells missing.
 
     """
     import pyarrow as pa
@@ -115,15 +204,19 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
     parts = []
     for file, wanted in by_file.items():
         try:
-            read = pq.read_table(pa.BufferReader(store.get(f"{folder}/{file}")))
+            data = verified(store, folder, file)
         except NotInStoreError:  # another builder merged it with others meanwhile
             now = StoredCells(store, step, context).places(wanted)
             if "" in now or file in now:
                 raise
             parts.append(read_cells(table, wanted, now))
-        else:
-            rows = pc.index_in(pa.array(wanted, pa.string()), value_set=read.column("key").combine_chunks())
-            parts.append(read.take(rows))
+            continue
+        if data is None:
+            message = f"annotation segment {folder}/{file} is damaged and was set aside"
+            raise SegmentSetAsideError(message, "Run the same command: its cells are asked again.")
+        read = pq.read_table(pa.BufferReader(data))
+        rows = pc.index_in(pa.array(wanted, pa.string()), value_set=read.column("key").combine_chunks())
+        parts.append(read.take(rows))
     order = {key: row for row, key in enumerate(key for wanted in by_file.values() for key in wanted)}
     return pa.concat_tables(parts).take(pa.array([order[key] for key in keys], pa.int64()))
 

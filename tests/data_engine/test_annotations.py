@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
-from data_engine.annotations import MANY_SEGMENTS, AnnotationTable
+from data_engine import annotations
+from data_engine.annotations import MANY_SEGMENTS, AnnotationTable, SegmentSetAsideError, set_aside
 from data_engine.stored_cells import StoredCells
 from shared.errors import InfiMmrError
 from shared.store import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = ("caption_images", "c" * 64)
 
 VALUES = pa.schema([("caption", pa.string()), ("tokens", pa.int32())])
 
@@ -127,14 +136,56 @@ def test_what_was_asked_is_told_in_words_beside_the_cells(tmp_path: Path) -> Non
     assert json.loads(store.get(f"{cells.folder}/about.json")) == {"prompt": "Describe"}
 
 
-def test_a_damaged_segment_is_named_with_what_to_do(tmp_path: Path) -> None:
+DAMAGES = {
+    "no Parquet": lambda data: b"PAR1 nothing",
+    "one bit": lambda data: data[:20] + bytes([data[20] ^ 1]) + data[21:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("kind", [AnnotationTable, StoredCells])
+def test_a_damaged_segment_is_named_set_aside_and_its_cells_are_asked_again(
+    tmp_path: Path, kind: type[AnnotationTable], damage: Callable[[bytes], bytes]
+) -> None:
     store = open_store(tmp_path)
-    cells = table(store)
-    cells.append([cell("a")])
-    path = next(entry.path for entry in store.list(cells.folder) if entry.path.endswith(".parquet"))
-    store.put(path, b"PAR1 nothing")
-    with pytest.raises(InfiMmrError, match=r"damaged.*Delete this file"):
-        table(store).lookup(["a"])
+    table(store).append([cell("a"), cell("b")])
+    path = next(entry.path for entry in store.list("annotations") if entry.path.endswith(".parquet"))
+    table(store).append([cell("c")])
+    good = store.get(path)
+    store.put(path, damage(good))
+    set_aside()
+    again = kind(store, "caption_images", "c" * 64, VALUES)
+    with contextlib.suppress(SegmentSetAsideError):  # where its keys could be read and its values not
+        again.columns(["a", "c"])
+    again.refresh()
+    assert again.missing(["a", "b", "c"]) == ["a", "b"]
+    assert [path in told for told in set_aside()] == [True]
+    again.append([cell("a"), cell("b")])
+    assert store.get(path) == good
+    assert again.lookup(["a"])["a"]["caption"] == "a chart"
+
+
+def test_a_large_table_is_moved_into_partitions_and_few_keys_read_few_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotations, "PARTITIONED_BYTES", 1)
+    keys = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(400)]
+    store = open_store(tmp_path)
+    for start in range(0, 400, 100):
+        table(store).append([cell(key, key[:9]) for key in keys[start : start + 100]])
+    assert table(store).compact() == 4
+    names = [entry.path.split("/")[3:] for entry in store.list("annotations") if entry.path.endswith(".parquet")]
+    assert {folder for folder, _ in names} == {key[:2] for key in keys}
+    table(store).append([cell("a key of another form"), cell(keys[0], keys[0][:9])])
+    few = table(store)
+    assert few.lookup([keys[7]])[keys[7]]["caption"] == keys[7][:9]
+    assert few._table is not None
+    assert few._table.num_rows < 20
+    assert few.missing([*keys, "z"]) == ["z"]
+    assert len(few) == len(table(store)) == 401
+    assert table(store).compact(at_least=1) > 0
+    assert len(StoredCells(store, "caption_images", "c" * 64, VALUES)) == 401
+    assert table(store).missing(["a key of another form"]) == []
 
 
 def test_nothing_appended_writes_nothing(tmp_path: Path) -> None:
@@ -174,6 +225,43 @@ def test_four_processes_appending_and_merging_at_once_lose_no_cell(tmp_path: Pat
     first, second = table(open_store(tmp_path)), table(open_store(tmp_path))
     assert first.missing(sorted(written)) == []
     assert first.lookup(sorted(written)) == second.lookup(sorted(written))
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where several builders write: a folder, and S3 on this machine."""
+    if request.param == "folder":
+        yield str(tmp_path)
+        return
+    pytest.importorskip("moto")
+    from benchmarks.s3_server import s3_server
+
+    with s3_server() as url:
+        yield f"{url}/annotations-of-many"
+
+
+def test_sixteen_builders_appending_merging_and_moving_at_once_lose_no_cell(
+    shared_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotations, "PARTITIONED_BYTES", 4096)
+    keys = [hashlib.sha256(str(number % 7).encode() + bytes([number % 40])).hexdigest() for number in range(96)]
+
+    def build(number: int) -> None:
+        own = open_store(shared_store)
+        for key in keys[number * 6 : number * 6 + 6]:
+            kind = StoredCells if number % 4 == 3 else AnnotationTable
+            kind(own, "caption_images", "c" * 64, VALUES).append([cell(key, f"{key} by {number}")])
+        if number % 5 == 0:
+            table(own).compact()
+        assert table(own).missing(keys[number * 6 : number * 6 + 6]) == []
+
+    with ThreadPoolExecutor(16) as builders:
+        list(builders.map(build, range(16)))
+    first, second = table(open_store(shared_store)), StoredCells(open_store(shared_store), *HERE, VALUES)
+    assert first.missing(keys) == []
+    assert first.lookup(keys) == second.lookup(keys)
+    first.compact()
+    assert table(open_store(shared_store)).lookup(keys) == second.lookup(keys)
 
 
 def test_rows_are_those_of_columns_in_any_order_and_uncopied_where_all_are_asked_for(tmp_path: Path) -> None:

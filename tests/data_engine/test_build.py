@@ -73,6 +73,19 @@ def test_rows_in_many_blocks_and_buckets_give_the_same_bytes(recipe, tmp_path, m
         assert getattr(one.version.manifest, part) == getattr(many.version.manifest, part)
 
 
+def test_damaged_annotations_are_named_and_made_again(recipe, tmp_path):
+    first = run(recipe, tmp_path / "store")
+    segments = [file for file in (tmp_path / "store" / "annotations").rglob("*.parquet") if "findings" not in str(file)]
+    for file in segments:
+        data = file.read_bytes()
+        file.write_bytes(data[: len(data) // 2] + b"?" + data[len(data) // 2 + 1 :])
+    second = run(recipe, tmp_path / "store", overrides=["assemble.cosine_near=0.91"])
+    assert not second.found
+    assert hashes(second) == hashes(first)
+    told = [warning for warning in second.version.manifest.warnings if "was damaged" in warning]
+    assert 4 <= len(told) <= len(segments)
+
+
 def test_a_second_build_finds_the_version_and_reads_no_row(recipe, tmp_path, monkeypatch):
     first = run(recipe, tmp_path / "store")
     monkeypatch.setattr("data_engine.intake.ingest.ingest", lambda *_, **__: pytest.fail("nothing is read again"))
