@@ -8,15 +8,14 @@ visible; what models said is stored as it is said, so that the same command cont
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.errors import InfiMmrError, UsageError
+from shared.errors import InfiMmrError, UsageError, system_error
+from shared.provenance import code_commit, package_versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -461,8 +460,8 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
         name=work.recipe.name,
         profile=work.recipe.profile,
         build_key=build_key,
-        code_commit=_code_commit(),
-        packages=_package_versions(),
+        code_commit=code_commit(),
+        packages=package_versions(_PACKAGES),
         recipe=work.inputs.identity(),
         inputs=[
             *(
@@ -505,31 +504,6 @@ def _merged(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _code_commit() -> str:
-    """Commit of this checkout; empty where it is none (an installed wheel, no git)."""
-    import subprocess
-    from pathlib import Path
-
-    folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _package_versions() -> dict[str, str]:
-    versions = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
 @contextlib.contextmanager
 def _timed(work: _Work, name: str) -> Iterator[None]:
     started = time.monotonic()
@@ -552,9 +526,6 @@ def _told(recipe: str, step: str) -> Iterator[None]:
     except MemoryError as error:
         raise InfiMmrError(f"recipe {recipe}, {step}: out of memory", "Use a smaller --limit or batch_size") from error
     except OSError as error:
-        step_now = {errno.ENOSPC: "Free some space and run the same command: it continues", errno.EDQUOT: "Free quota"}
-        where = f": {error.filename}" if error.filename else ""
-        raise InfiMmrError(
-            f"recipe {recipe}, {step}: {error.strerror or error}{where}",
-            step_now.get(error.errno or 0, "Check the path and its permissions, then run the same command"),
-        ) from error
+        next_step = "Check the path and its permissions, then use the same command"
+        told = system_error(error) or InfiMmrError(str(error.strerror or error), next_step)
+        raise InfiMmrError(f"recipe {recipe}, {step}: {told.message}", told.next_step) from error

@@ -8,13 +8,13 @@ right one and the file it stands in. This module imports no heavy library; choos
 from __future__ import annotations
 
 import os
-import shutil
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pydantic
 
+from shared.devices import cuda_device
 from shared.errors import InfiMmrError, UsageError, nearest
 from shared.fingerprint import canonical_json
 
@@ -53,7 +53,8 @@ def pick_profile(name: str) -> Profile:
         close = nearest(name, ("auto", *PROFILES))
         hint = f"Did you mean {close}?" if close else "Known: auto, full, local"
         raise UsageError(f"unknown profile {name!r}", hint)
-    seen = _cuda_seen()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
+    seen = cuda_device() or (f"CUDA_VISIBLE_DEVICES={visible}" if visible not in {"", "-1"} else "")
     if seen:
         return Profile(name="full", why=f"profile full: {seen} (--profile local takes the small sets and tiny-vl)")
     return Profile(
@@ -61,27 +62,6 @@ def pick_profile(name: str) -> Profile:
         why="profile local: no CUDA device seen, so the project's own small sets and tiny-vl "
         "(--profile full takes the hub's datasets and the full models)",
     )
-
-
-def _cuda_seen() -> str:
-    """Return what shows a CUDA device, or an empty string."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in {"", "-1"}:
-        return ""
-    if Path("/dev/nvidia0").exists():
-        return "a CUDA device is here (/dev/nvidia0)"
-    if visible:
-        return f"CUDA_VISIBLE_DEVICES={visible}"
-    if shutil.which("nvidia-smi"):
-        import subprocess
-
-        try:
-            found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        if found.returncode == 0 and found.stdout.strip():
-            return f"nvidia-smi lists {found.stdout.strip().splitlines()[0].split(' (UUID')[0]}"
-    return ""
 
 
 def load_toml(

@@ -102,35 +102,12 @@ class ModelSettings(Strict):
     freeze_vision: bool = Field(default=False, description="Train the language model only (not in the paper).")
 
 
-class RewardSettings(Strict):
-    """R = format_weight * format + accuracy_weight * accuracy (paper, sections 3.2 and 5.1)."""
+class RewardSettings(RewardWeights):
+    """The weights of the paper's reward, or a function of one's own."""
 
-    format_weight: float = Field(default=0.1, ge=0, le=1, description="w_f.")
-    accuracy_weight: float = Field(default=0.9, ge=0, le=1, description="w_a.")
-    type_weight: float = Field(default=0.2, ge=0, le=1, description="w_t, share of the type match in the accuracy.")
-    exact_weight: float = Field(default=0.8, ge=0, le=1, description="w_p, share of the exact match.")
-    accuracy_mode: Literal["type_exact", "binary"] = Field(
-        default="type_exact", description="type_exact as in the paper's text, or 0/1 (InfiGUI-R1 for mathematics)."
-    )
     function: str = Field(
         default="", description="FILE.py:FUNCTION of your own (gold, output, row) in place of R; empty: none."
     )
-
-    @model_validator(mode="after")
-    def _weights_are_allowed(self) -> RewardSettings:
-        """Refuse now what every rollout actor would refuse after minutes of start-up."""
-        RewardWeights(**self.weights())
-        return self
-
-    def weights(self) -> dict[str, Any]:
-        """Arguments of `trainer.rewards.RewardWeights`."""
-        return {
-            "format": self.format_weight,
-            "accuracy": self.accuracy_weight,
-            "type": self.type_weight,
-            "exact": self.exact_weight,
-            "accuracy_mode": self.accuracy_mode,
-        }
 
 
 class RolloutSettings(Strict):

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 from shared.errors import InfiMmrError, UsageError, system_error
 from shared.installation import check_vllm
+from shared.provenance import code_commit, package_versions
 from shared.vlm.checkpoint import foreign_prompts
 from shared.whole_file import made_folder
 from trainer import preflight
@@ -36,13 +37,12 @@ from trainer.rewards import RewardWeights
 from trainer.rollouts import PARTS, RunWriter, read_metrics
 from trainer.run_record import (
     FILE,
+    PACKAGES,
     Attempt,
     RunRecord,
-    code_commit,
     identity,
     machine,
     now,
-    packages,
     read_record,
     write_record,
 )
@@ -236,7 +236,7 @@ def check_data(request: PhaseRequest) -> None:
 
 
 def _own_reward(phase: Phase, label: dict[str, Any]) -> OwnReward:
-    return checked_reward(phase.reward.function, phase.name, label, RewardWeights(**phase.reward.weights()))
+    return checked_reward(phase.reward.function, phase.name, label, phase.reward)
 
 
 def _reward(request: PhaseRequest, output: Path, before: RunRecord | None) -> dict[str, Any]:
@@ -309,8 +309,8 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         reward=_reward(request, output, None),
         prompts={**summary.to_json(), "sha256": file_hash(output / "prompts.jsonl")},
         parent=parent_record,
-        code_commit=code_commit(),
-        packages=packages(),
+        code_commit=code_commit("shared", "trainer"),
+        packages=package_versions(PACKAGES),
         machine=machine(),
         steps=summary.rows // phase.rows_per_step,
     )
@@ -482,7 +482,7 @@ def launch_spec(  # noqa: PLR0917 - the run's seven parts
     agent = AgentSettings(
         rollouts=str(parts),
         first_step=resumed_from + 1,
-        weights=phase.reward.weights(),
+        weights=RewardWeights.model_validate(phase.reward.model_dump(exclude={"function"})),
         reward=for_workers(record.reward, output),
         dtype=record.dtype,
         engine=engine_arguments(phase, prompts.max_images, request.device),

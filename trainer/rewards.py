@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from shared.answers import Extracted, Grade, Verdict, extract_answer, final_answer, grade_output, options_of
 from shared.code_points import carried
+from shared.config import Strict
 
 MAX_OUTPUT_CHARACTERS = 1_000_000
 """An output beyond this many characters has no valid format: no policy of this project generates that much."""
@@ -28,26 +31,26 @@ MAX_OUTPUT_CHARACTERS = 1_000_000
 SEVERAL = "several_final_answers"
 
 
-@dataclass(frozen=True, slots=True)
-class RewardWeights:
-    """Weights of the reward parts (paper, section 5.1). `format + accuracy` and `type + exact` must each be 1."""
+class RewardWeights(Strict):
+    """R = format_weight * format + accuracy_weight * accuracy (paper, sections 3.2 and 5.1)."""
 
-    format: float = 0.1
-    accuracy: float = 0.9
-    type: float = 0.2
-    exact: float = 0.8
-    accuracy_mode: Literal["type_exact", "binary"] = "type_exact"
+    format_weight: float = Field(default=0.1, ge=0, le=1, description="w_f.")
+    accuracy_weight: float = Field(default=0.9, ge=0, le=1, description="w_a.")
+    type_weight: float = Field(default=0.2, ge=0, le=1, description="w_t, share of the type match in the accuracy.")
+    exact_weight: float = Field(default=0.8, ge=0, le=1, description="w_p, share of the exact match.")
+    accuracy_mode: Literal["type_exact", "binary"] = Field(
+        default="type_exact", description="type_exact as in the paper's text, or 0/1 (InfiGUI-R1 for mathematics)."
+    )
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _sums_are_one(self) -> Self:
         """Refuse weights that the paper's formula does not allow."""
-        for first, second in (("format", "accuracy"), ("type", "exact")):
+        for first, second in (("format_weight", "accuracy_weight"), ("type_weight", "exact_weight")):
             a, b = getattr(self, first), getattr(self, second)
-            if a < 0 or b < 0 or abs(a + b - 1) > 1e-9:
-                raise ValueError(
-                    f"reward weights {first}={a} and {second}={b} must be non-negative and sum to 1 (paper, equation 3)"
-                )
-        if self.accuracy_mode not in ("type_exact", "binary"):
-            raise ValueError(f"accuracy_mode {self.accuracy_mode!r} is unknown: use 'type_exact' or 'binary'")
+            if abs(a + b - 1) > 1e-9:
+                message = f"reward weights {first}={a} and {second}={b} must sum to 1 (paper, equation 3)"
+                raise ValueError(message)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +124,9 @@ def reward_of_grade(graded: Grade, weights: RewardWeights | None = None) -> Rewa
     weights = weights or RewardWeights()
     type_match, exact = float(graded.type_match), float(graded.exact)
     binary = weights.accuracy_mode == "binary"
-    accuracy = exact if binary else weights.type * type_match + weights.exact * exact
+    accuracy = exact if binary else weights.type_weight * type_match + weights.exact_weight * exact
     return RewardParts(
-        total=weights.format + weights.accuracy * accuracy,
+        total=weights.format_weight + weights.accuracy_weight * accuracy,
         format=1.0,
         accuracy=accuracy,
         type_match=type_match,

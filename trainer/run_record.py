@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,35 +89,6 @@ def identity(phase: Phase, dataset_fingerprint: str, parent_sha256: str) -> str:
 def now() -> str:
     """UTC time to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def code_commit() -> str:
-    """Commit of this project's working tree, `+changes` when files of the packages differ from it; empty if unknown."""
-    root = Path(__file__).parents[1]
-
-    def git(*words: str) -> str:
-        ran = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=False)
-        return ran.stdout.strip() if ran.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD")
-        if not commit:
-            return ""
-        dirty = git("status", "--porcelain", "--", "shared", "trainer")
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return f"{commit}+changes" if dirty else commit
-
-
-def packages() -> dict[str, str]:
-    """Versions of the installed packages that decide a run's numbers."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def machine() -> dict[str, Any]:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from data_engine.runners.protocol import Cell
 from shared.errors import InfiMmrError
 from shared.vlm.conversation import build_conversation
-from shared.vlm.failures import AskRefusedError, EngineDiedError, EngineOutOfMemoryError
+from shared.vlm.failures import (
+    AskRefusedError,
+    BatchFailedError,
+    EngineDiedError,
+    EngineOutOfMemoryError,
+    in_halves,
+)
 from shared.vlm.room import restart_engine, start_engine
 
 if TYPE_CHECKING:
@@ -81,16 +87,15 @@ class Worker:
                 ready.append((ask, [reading[sha256].result() for sha256 in ask.images]))
             except Exception as error:  # noqa: BLE001 - a row whose picture cannot be read must not sink the build
                 cells[ask.key] = Cell(ask.key, None, _reason(error))
-        cells |= {cell.key: cell for cell in self._answer(ready)}
+        cells |= {cell.key: cell for cell in in_halves(ready, self._answer, _failed)}
         return [cells[ask.key] for ask in asks]
 
     def close(self) -> None:
         """End the readers; the engine stays in the room for the next step."""
         self._readers.shutdown(cancel_futures=True)
 
-    def _answer(self, asks: list[tuple[Ask, list[bytes]]]) -> list[Cell]:
-        if not asks:
-            return []
+    def _answer(self, asks: Sequence[tuple[Ask, list[bytes]]]) -> list[Cell]:
+        """Ask one batch as often as it may be tried."""
         alone = len(asks) == 1
         failure: Exception | None = None
         for _ in range(self._tries(len(asks))):
@@ -98,9 +103,7 @@ class Worker:
             try:
                 return self._ask(engine, asks)
             except AskRefusedError as error:
-                if alone:
-                    return [Cell(asks[0][0].key, None, _reason(error))]
-                break
+                raise BatchFailedError(_reason(error)) from error
             except (EngineOutOfMemoryError, EngineDiedError) as error:
                 failure = error
                 self._restart(error, alone=alone)
@@ -108,10 +111,7 @@ class Worker:
                 raise
             except Exception as error:  # noqa: BLE001 - unknown errors of an engine are isolated, then reported
                 failure = error
-        if alone:
-            return [Cell(asks[0][0].key, None, f"{ATTEMPTS} attempts: {_reason(failure)}")]
-        middle = len(asks) // 2
-        return self._answer(asks[:middle]) + self._answer(asks[middle:])
+        raise BatchFailedError(f"{ATTEMPTS} attempts: {_reason(failure)}") from failure
 
     def _engine(self) -> VisionLanguageEngine:
         if self._waits is None:
@@ -128,7 +128,7 @@ class Worker:
             return 0
         return ATTEMPTS if size == 1 else 1
 
-    def _ask(self, engine: VisionLanguageEngine, asks: list[tuple[Ask, list[bytes]]]) -> list[Cell]:
+    def _ask(self, engine: VisionLanguageEngine, asks: Sequence[tuple[Ask, list[bytes]]]) -> list[Cell]:
         if self.sampling is None:
             vectors = engine.embed([(images, ask.text) for ask, images in asks])
             return [Cell(ask.key, {"vector": vector}) for (ask, _), vector in zip(asks, vectors, strict=True)]
@@ -161,6 +161,10 @@ class Worker:
         self.warnings.append(f"{error.message}; started again with batch_size {smaller.batch_size}")
         restart_engine(self.spec, smaller)
         self.spec = smaller
+
+
+def _failed(asked: tuple[Ask, list[bytes]], why: str) -> Cell:
+    return Cell(asked[0].key, None, why)
 
 
 def _reason(error: BaseException | None) -> str:

@@ -36,6 +36,7 @@ from data_engine.sources.virl39k import mend_text
 from shared.benchmark_files import EXTRA_FIELDS
 from shared.benchmark_golds import LETTERS
 from shared.placeholders import IMAGE_TAG, harmless, model_tokens
+from shared.question_text import format_choices, without_letters
 
 _ORIGIN = ("source", "data_source", "dataset", "origin")
 UNKNOWN_RATE = -1
@@ -44,7 +45,6 @@ _SOLUTIONS = ("solution", "rationale", "explanation", "lecture", "hint")
 MAY_LIST = re.compile(r"(?<![A-Za-z0-9])[(（]?[Aa]\s*[).:：、．）]")
 """Where a question may list its options: whatever finds options finds this (and takes ten times as long)."""
 _MARK = re.compile(r"(?<![A-Za-z0-9])\(?([A-H])\s*[).:：、．]")
-_OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 
 
 _EXTRA = frozenset(EXTRA_FIELDS)
@@ -88,9 +88,7 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
         return Rejection(source_id, "wrong_type", str(error), text, raw)
     shown = [plain_tags(option)[0] for option in options]
     if options and not _shows(text, len(options)):
-        text = f"{text.rstrip()}\nChoices: " + " ".join(
-            f"({LETTERS[place]}) {option}" for place, option in enumerate(shown)
-        )
+        text = f"{text.rstrip()}\n{format_choices(shown)}"
     choices = tuple(
         harmless(option.replace(IMAGE_TAG, "").strip()) or LETTERS[place] for place, option in enumerate(shown)
     )
@@ -163,11 +161,7 @@ def choices_of(values: Sequence[Any]) -> list[str]:
     for option in options:
         if not isinstance(option, str | int | float):
             raise TypeError(f"an option is {type(option).__name__}, text is expected")
-    texts = [plain_answer(option).strip() for option in options]
-    heads = [_OPTION_HEAD.match(text) for text in texts]
-    if texts and all(head is not None and head[1].upper() == LETTERS[place] for place, head in enumerate(heads)):
-        return [head[2].strip() for head in heads if head is not None]
-    return texts
+    return without_letters([plain_answer(option).strip() for option in options])
 
 
 def _options(value: Any) -> list[Any]:

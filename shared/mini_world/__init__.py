@@ -4,7 +4,7 @@
 the mini evaluation tasks; `splits.py` says why their problems never mix.
 """
 
-from shared.mini_world.problem import IMAGE_TYPES, Grade, Mark, Problem, format_choices
+from shared.mini_world.problem import IMAGE_TYPES, Grade, Mark, Problem
 from shared.mini_world.splits import SPLITS
 from shared.mini_world.world import KINDS, PICTURE_KINDS, contents, draw, draw_family
 
@@ -19,5 +19,4 @@ __all__ = [
     "contents",
     "draw",
     "draw_family",
-    "format_choices",
 ]

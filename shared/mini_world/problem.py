@@ -76,13 +76,3 @@ class Asked:
     thinking: str
     options: tuple[str, ...] = ()
     """Wrong but plausible values, for the multiple choice form; empty where that form makes no sense."""
-
-
-def format_choices(choices: tuple[str, ...]) -> str:
-    """Options as they are written into a question: `Choices: (A) 3 (B) 5`."""
-    return f"Choices: {list_options(choices)}"
-
-
-def list_options(choices: tuple[str, ...]) -> str:
-    """Options in a row: `(A) 3 (B) 5`."""
-    return " ".join(f"({letter}) {value}" for letter, value in zip("ABCDEFGH", choices, strict=False))

@@ -18,12 +18,13 @@ from shared.mini_world.graph import GRAPH
 from shared.mini_world.interface import INTERFACE
 from shared.mini_world.kinds import Content, Form, Kind
 from shared.mini_world.landscape import LANDSCAPE
-from shared.mini_world.problem import Asked, Problem, format_choices, list_options
+from shared.mini_world.problem import Asked, Problem
 from shared.mini_world.receipt import RECEIPT
 from shared.mini_world.scene import SCENE
 from shared.mini_world.splits import Split, split_of
 from shared.mini_world.table import TABLE
 from shared.mini_world.text import TEXT_KINDS
+from shared.question_text import format_choices, list_options
 
 PICTURE_KINDS: tuple[Kind, ...] = (
     BAR, LINE, TABLE, TRIANGLE, RECTANGLE, ANGLES, GRAPH, EQUATION, INTERFACE, RECEIPT, SCENE, LANDSCAPE,

@@ -18,7 +18,13 @@ from shared.images import ImageRefused, decode_rgb
 from shared.installation import check_vllm, mend_wheel_tag
 from shared.vlm.chat_template import PromptRenderer, opened_thinking
 from shared.vlm.checkpoint import checkpoint_folder
-from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError, is_out_of_memory
+from shared.vlm.failures import (
+    BatchFailedError,
+    EngineDiedError,
+    EngineOutOfMemoryError,
+    in_halves,
+    is_out_of_memory,
+)
 from shared.vlm.spec import Answer, Sampling, pixel_limits
 from shared.vlm.surroundings import (
     CPU_GATED_DELTA,
@@ -90,7 +96,7 @@ class VllmEngine:
                 ready.append((index, _with_pictures(conversation), one))
             except ImageRefused as error:
                 answers[index] = Answer.refusal(str(error))
-        for index, answer in self._ask(ready):
+        for index, answer in in_halves(ready, self._ask, lambda ask, why: (ask[0], Answer.refusal(why))):
             answers[index] = answer
         return [answer for answer in answers if answer is not None]
 
@@ -169,13 +175,8 @@ class VllmEngine:
 
                 torch.cuda.empty_cache()
 
-    def _ask(self, asks: list[tuple[int, Conversation, Sampling]]) -> list[tuple[int, Answer]]:
-        """Ask one batch; a batch that the engine refuses is halved until the refused ask stands alone."""
-        if not asks:
-            return []
-        # A choice leaves no room to think: the template is told to close what it would open.
-        chosen = bool(self._opens) and all(sampling.choice for _, _, sampling in asks)
-        opens = "" if chosen else self._opens
+    def _ask(self, asks: Sequence[tuple[int, Conversation, Sampling]]) -> list[tuple[int, Answer]]:
+        """Ask one batch."""
         try:
             with quiet():
                 outputs = self._llm.chat(
@@ -183,17 +184,13 @@ class VllmEngine:
                     [self._parameters(sampling) for _, _, sampling in asks],
                     use_tqdm=False,
                     chat_template_content_format="auto",  # text-only templates join strings and refuse parts
-                    chat_template_kwargs={"enable_thinking": False} if chosen else None,
                     mm_processor_kwargs=pixel_limits(self.spec) or None,
                 )
         except Exception as error:
             if ended := self._ended_by(error, len(asks)):
                 raise ended from error
-            if len(asks) == 1:
-                return [(asks[0][0], Answer.refusal(f"{type(error).__name__}: {error}"))]
-            middle = len(asks) // 2
-            return self._ask(asks[:middle]) + self._ask(asks[middle:])
-        return [(index, _answer(output, opens)) for (index, _, _), output in zip(asks, outputs, strict=True)]
+            raise BatchFailedError(f"{type(error).__name__}: {error}") from error
+        return [(index, _answer(output)) for (index, _, _), output in zip(asks, outputs, strict=True)]
 
     def _ended_by(self, error: Exception, asks: int) -> EngineOutOfMemoryError | EngineDiedError | None:
         """What to raise where `error` ended the engine; None where only an ask failed."""

@@ -6,7 +6,15 @@ the engine, and so every ask.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
 
 
 class EngineOutOfMemoryError(InfiMmrError):
@@ -23,6 +31,27 @@ class EndpointError(InfiMmrError):
 
 class AskRefusedError(InfiMmrError):
     """One pair cannot be embedded (its image is refused, its prompt is too long)."""
+
+
+class BatchFailedError(Exception):
+    """A batch failed because of some ask in it; its text says why."""
+
+
+def in_halves(
+    asks: Sequence[Asked],
+    ask: Callable[[Sequence[Asked]], list[Answered]],
+    refused: Callable[[Asked, str], Answered],
+) -> list[Answered]:
+    """Answers in order; a batch that raises `BatchFailedError` is halved until the ask that fails stands alone."""
+    if not asks:
+        return []
+    try:
+        return ask(asks)
+    except BatchFailedError as error:
+        if len(asks) == 1:
+            return [refused(asks[0], str(error))]
+    middle = len(asks) // 2
+    return in_halves(asks[:middle], ask, refused) + in_halves(asks[middle:], ask, refused)
 
 
 _MEMORY_WORDS = ("out of memory", "outofmemory", "can't allocate memory", "cannot allocate memory", "bad_alloc")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.devices import cuda_device
 from shared.processor import has_bfloat16_units, kernel_cache
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ _depth = 0
 
 
 def cuda_seen() -> bool:
-    """Whether an NVIDIA GPU may be used by this process; imports nothing."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible not in {"", "-1"} and any(Path("/dev").glob("nvidia[0-9]*"))
+    """Whether an NVIDIA GPU may be used by this process."""
+    return bool(cuda_device())
 
 
 def number_type(dtype: str) -> str:

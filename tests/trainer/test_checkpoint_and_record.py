@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from shared.errors import InfiMmrError
+from shared.provenance import code_commit, package_versions
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.openrlhf_bridge.launch import Ending
@@ -17,7 +18,7 @@ from trainer.openrlhf_bridge.progress import Step
 from trainer.phase import load_phase
 from trainer.phase_run import PhaseRequest, run_phase
 from trainer.preflight import count_weights, safetensors_header
-from trainer.run_record import Attempt, RunRecord, code_commit, identity, machine, packages, read_record, write_record
+from trainer.run_record import PACKAGES, Attempt, RunRecord, identity, machine, read_record, write_record
 
 
 @pytest.fixture
@@ -124,12 +125,12 @@ def test_identity_is_of_data_and_policy_not_of_places(record):
 
 
 def test_machine_and_packages_name_no_host_and_no_path():
-    text = json.dumps([machine(), packages(), code_commit()])
+    text = json.dumps([machine(), package_versions(PACKAGES), code_commit("shared")])
     import platform
 
     assert platform.node() not in text
-    assert "/" not in json.dumps([machine(), packages()])
-    assert packages()["openrlhf"] == "0.11.2"
+    assert "/" not in json.dumps([machine(), package_versions(PACKAGES)])
+    assert package_versions(PACKAGES)["openrlhf"] == "0.11.2"
     assert machine()["cores"] >= 1
 
 

@@ -5,6 +5,7 @@ import pytest
 from trainer.rewards import RewardWeights, reward
 
 THINK = "<think>two and three make five</think>"
+HALVES = dict.fromkeys(("format_weight", "accuracy_weight", "type_weight", "exact_weight"), 0.5)
 LABEL = {"gold": "5", "kind": "integer"}
 
 
@@ -25,10 +26,10 @@ def test_binary_accuracy_gives_nothing_for_the_type():
 
 
 def test_weights_come_from_the_phase_file_and_are_checked():
-    assert total(THINK + r"\boxed{5}", format=0.5, accuracy=0.5, type=0.5, exact=0.5) == 1.0
-    assert total(THINK + r"\boxed{6}", format=0.5, accuracy=0.5, type=0.5, exact=0.5) == 0.75
+    assert total(THINK + r"\boxed{5}", **HALVES) == 1.0
+    assert total(THINK + r"\boxed{6}", **HALVES) == 0.75
     with pytest.raises(ValueError, match="sum to 1"):
-        RewardWeights(format=0.5)
+        RewardWeights(format_weight=0.5)
     with pytest.raises(ValueError, match="accuracy_mode"):
         RewardWeights(accuracy_mode="shaped")
 

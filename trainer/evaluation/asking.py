@@ -121,7 +121,8 @@ def ask_items(
     if pending:
         _start_engine(spec, told.waits)
     for start in range(0, len(pending), settings.batch_size):
-        fresh = _ask_batch(spec, system, pending[start : start + settings.batch_size])
+        batch = pending[start : start + settings.batch_size]
+        fresh = dict(zip([ask.key for ask in batch], _ask_batch(spec, system, batch), strict=True))
         cache.keep(fresh)
         answers |= fresh
         told.advance(len(fresh), tokens=sum(answer.tokens for answer in fresh.values()))
@@ -186,25 +187,21 @@ def _start_engine(spec: EngineSpec, waits: Callable[[str], None]) -> None:
     waits("")
 
 
-def _ask_batch(spec: EngineSpec, system: str, batch: Sequence[_Ask]) -> dict[str, StoredAnswer]:
-    """Answers of one batch by key. An engine that dies is started again on halves until the deadly ask is alone."""
+def _ask_batch(spec: EngineSpec, system: str, batch: Sequence[_Ask]) -> list[StoredAnswer]:
+    """Answers of one batch. An engine that dies is started again on halves until the deadly ask is alone."""
     from shared.vlm import build_conversation, close_engines, open_engine
-    from shared.vlm.failures import EngineDiedError, EngineOutOfMemoryError
+    from shared.vlm.failures import BatchFailedError, EngineDiedError, EngineOutOfMemoryError, in_halves
 
-    try:
-        with open_engine(spec) as engine:
-            replies = engine.chat(
-                [build_conversation(system, ask.text, ask.item.images) for ask in batch],
-                [ask.sampling for ask in batch],
-            )
-    except (EngineDiedError, EngineOutOfMemoryError) as error:
-        close_engines()
-        if len(batch) == 1:
-            failure = f"engine_failed:{type(error).__name__}"
-            return {batch[0].key: StoredAnswer("", 0, 0, truncated=False, failure=failure)}
-        middle = len(batch) // 2
-        return _ask_batch(spec, system, batch[:middle]) | _ask_batch(spec, system, batch[middle:])
-    return {ask.key: _stored(reply) for ask, reply in zip(batch, replies, strict=True)}
+    def answers(some: Sequence[_Ask]) -> list[StoredAnswer]:
+        try:
+            with open_engine(spec) as engine:
+                conversations = [build_conversation(system, ask.text, ask.item.images) for ask in some]
+                return [_stored(reply) for reply in engine.chat(conversations, [ask.sampling for ask in some])]
+        except (EngineDiedError, EngineOutOfMemoryError) as error:
+            close_engines()
+            raise BatchFailedError(f"engine_failed:{type(error).__name__}") from error
+
+    return in_halves(batch, answers, lambda _, why: StoredAnswer("", 0, 0, truncated=False, failure=why))
 
 
 def _stored(reply: Answer) -> StoredAnswer:

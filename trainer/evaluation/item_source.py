@@ -16,12 +16,11 @@ from typing import Any
 from pydantic import Field
 
 from shared.benchmark_files import ANSWER_FIELDS, ID_FIELDS, QUESTION_FIELDS, literal_list
-from shared.benchmark_golds import LETTERS
 from shared.config import Strict
 from shared.errors import InfiMmrError, did_you_mean
 from shared.images import PathRefused, safe_join
+from shared.question_text import without_letters
 
-_OPTION_HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 Names = str | tuple[str, ...]
 
 
@@ -153,7 +152,7 @@ class ItemReader:
             kept |= {name: found[1]} if found is not None and found.groups() else {}
         names = self.told.columns.get("category", ())
         category = next((record[n] for n in ((names,) if isinstance(names, str) else names) if record.get(n)), None)
-        choices = _without_heads(row["choices"]) if "choices" in self.told.columns else row["choices"]
+        choices = without_letters(row["choices"]) if "choices" in self.told.columns else row["choices"]
         return {
             **row,
             "extra": {**row["extra"], **kept},
@@ -171,14 +170,6 @@ def _lies(folder: Path, name: str) -> bool:
         return safe_join(folder, name).is_file()
     except PathRefused:
         return False
-
-
-def _without_heads(choices: Sequence[str]) -> list[str]:
-    """Options without the letters in front of them, where each has its own (We-Math writes `A. 3; B. 5`)."""
-    heads = [_OPTION_HEAD.match(choice) for choice in choices]
-    if choices and all(head is not None and head[1].upper() == LETTERS[n] for n, head in enumerate(heads)):
-        return [head[2].strip() for head in heads if head is not None]
-    return list(choices)
 
 
 def _listed(gold: Any) -> list[str]:

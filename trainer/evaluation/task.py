@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from shared.answers import Grade, Verdict, label_of
+from shared.question_text import format_choices
 
 if TYPE_CHECKING:
     from trainer.evaluation.item_source import ItemReader
@@ -83,8 +84,6 @@ def plain_question(item: Item) -> str:
     """The question as the row has it, its options appended where it does not tell them itself."""
     if not item.choices or _CHOICES_INSIDE.search(item.question):
         return item.question
-    from shared.mini_world.problem import format_choices  # the one spelling of options, the bundled checkpoint's too
-
     shown = tuple(
         "" if choice == "ABCDEFGHIJ"[place : place + 1] else choice for place, choice in enumerate(item.choices)
     )

@@ -18,11 +18,11 @@ from typing import Any
 
 from pydantic import Field
 
-from shared.benchmark_golds import LETTERS
 from shared.config import Strict, load_toml
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
 from shared.own_code import load_function
+from shared.question_text import list_options
 from trainer.evaluation import official
 from trainer.evaluation.item_source import ROLES, ItemReader, ItemSource, Names
 from trainer.evaluation.task import Item, Outcome, Status, Task, plain_question
@@ -308,7 +308,7 @@ def _question(template: str) -> Callable[[Item], str]:
     """Fill a template; braces around anything that is no field of the item stay, as mathematics is full of them."""
 
     def ask(item: Item) -> str:
-        known = {"question": item.question, "options": _options(item)}
+        known = {"question": item.question, "options": list_options(item.choices, "\n")}
 
         def fill(found: re.Match[str]) -> str:
             if found[1] in known:
@@ -321,7 +321,3 @@ def _question(template: str) -> Callable[[Item], str]:
         return "<image>\n" * max(missing, 0) + text.strip()
 
     return ask
-
-
-def _options(item: Item) -> str:
-    return "\n".join(f"({LETTERS[place]}) {choice}" for place, choice in enumerate(item.choices))

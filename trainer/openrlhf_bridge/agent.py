@@ -29,7 +29,6 @@ from trainer.openrlhf_bridge.problem import Problems, Request
 from trainer.openrlhf_bridge.reward_entry import Outcome, is_held_out, judge
 from trainer.openrlhf_bridge.step_profile import StepProfile
 from trainer.own_reward import FAILED, SECONDS, loaded_by_worker
-from trainer.rewards import RewardWeights
 
 
 class StepCounter:
@@ -80,7 +79,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
     def __init__(self) -> None:
         super().__init__(None)
         settings = AgentSettings.from_environment()
-        self._weights = RewardWeights(**settings.weights)
+        self._weights = settings.weights
         self._own = loaded_by_worker(settings.reward)
         self._counter = StepCounter(settings.first_step, self._end_step)
         self._problems = Problems(settings.dtype)

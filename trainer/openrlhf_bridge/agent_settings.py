@@ -10,6 +10,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from trainer.rewards import RewardWeights
+
 SETTINGS = "INFI_MMR_AGENT"
 """Environment variable that holds `AgentSettings` as JSON."""
 
@@ -22,8 +24,7 @@ class AgentSettings:
     """Folder for the actors' rollout files."""
     first_step: int = 1
     """Step that the first rollouts belong to (more than 1 after a resume)."""
-    weights: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `RewardWeights`; the paper's where empty."""
+    weights: RewardWeights = field(default_factory=RewardWeights)
     reward: dict[str, Any] = field(default_factory=dict)
     """The user's own function (`trainer.own_reward`); empty where there is none."""
     dtype: str = "float32"
@@ -33,7 +34,7 @@ class AgentSettings:
 
     def to_json(self) -> str:
         """Text for the environment variable."""
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "weights": self.weights.model_dump()})
 
     @classmethod
     def from_environment(cls) -> AgentSettings:
@@ -43,4 +44,5 @@ class AgentSettings:
             KeyError: the process was not started by the launcher.
 
         """
-        return cls(**json.loads(os.environ[SETTINGS]))
+        told = json.loads(os.environ[SETTINGS])
+        return cls(**{**told, "weights": RewardWeights(**told["weights"])})

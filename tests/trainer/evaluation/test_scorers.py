@@ -156,6 +156,8 @@ def test_options_are_put_into_the_question_once():
     assert plain_question(inside) == inside.question
     outside = item("mathvision", "A", ("1 cm", "2 cm"))
     assert plain_question(outside) == "How much?\nChoices: (A) 1 cm (B) 2 cm"
+    many = item("mathvision", "J", (*"3456789", "10", "11", "12"))
+    assert plain_question(many).endswith("(H) 10 (I) 11 (J) 12"), "no option is left out"
     drawn = item("mathvision", "A", ("A", "B", "C"))
     assert plain_question(drawn) == "How much?\nChoices: (A) (B) (C)"
 
