@@ -34,8 +34,9 @@ from shared.placeholders import IMAGE_TAG
 if TYPE_CHECKING:
     import polars as pl
 
+    from data_engine.sources.records import Record
     from data_engine.sources.table import Table
-    from data_engine.sources.table_files import Batch, Record
+    from data_engine.sources.table_files import Batch
 
 MOST_DECODED = 1_000
 GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 2_000, 1_000

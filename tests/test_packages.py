@@ -55,3 +55,17 @@ def test_the_lock_is_a_link_that_uv_completes_where_git_does_not_look():
     assert (ROOT / "uv.lock").readlink() == Path(".ci/uv.lock")
     ignored = subprocess.run(["git", "check-ignore", ".ci/uv.lock"], cwd=ROOT, check=False, capture_output=True)
     assert ignored.returncode == 0
+
+
+def test_no_circle_of_files_is_imported():
+    """Not at the top of files, not inside functions, not for types."""
+    from graphlib import CycleError, TopologicalSorter
+
+    import grimp
+
+    graph = grimp.build_graph("data_engine", "trainer", "shared")
+    imported = {name: graph.find_modules_directly_imported_by(name) - {name} for name in graph.modules}
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))

@@ -22,7 +22,7 @@ from shared.processor import cpu_dtype
 from shared.prompts import SET_OF_PROFILE, SETS, load_prompt
 from shared.vlm.spec import Temperature
 from trainer.rewards import RewardWeights
-from trainer.supervised import check_supervised
+from trainer.supervised_settings import check_supervised
 
 PHASES = Path(__file__).parent / "phases"
 QUESTION_FIELD, CAPTION_FIELD = "{question}", "{caption}"

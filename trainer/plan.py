@@ -20,8 +20,7 @@ from trainer.own_reward import load_reward
 from trainer.phase import Phase
 from trainer.picture_memory import picture_text, plan_pictures
 from trainer.row_rates import filters, range_text, rows_in_range
-from trainer.supervised import count_traces
-from trainer.training_data import check_dataset, check_purpose, reason_text
+from trainer.training_data import check_dataset, check_purpose, count_traces, reason_text
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion

@@ -1,4 +1,4 @@
-r"""Supervised phases (`method = "sft"`): what of a phase applies to them, and which traces are fit to be learnt.
+r"""Traces of supervised phases (`method = "sft"`): which are fit to be learnt.
 
 A trace is a whole answer to a row's problem. It trains where it earns the reward of a right rollout: the format that
 the reasoning prompt asks for (`<think>`, then one final answer) and the gold. A worked solution without `<think>` is
@@ -9,63 +9,14 @@ row the first that is fit is taken. What is left out is counted by reason (rejec
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError, did_you_mean
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from shared.dataset_version import DatasetVersion
     from trainer.phase import Phase
-
-APPLIES: dict[str, tuple[str, ...]] = {
-    "reward": (),
-    "rollout": ("max_new_tokens", "max_length"),
-    "train": (
-        "batch_size",
-        "micro_batch_size",
-        "learning_rate",
-        "schedule",
-        "warmup_ratio",
-        "max_grad_norm",
-        "weight_decay",
-        "epochs",
-        "max_steps",
-        "dtype",
-        "gradient_checkpointing",
-        "seed",
-    ),
-    "cluster": ("nodes", "gpus_per_node", "zero_stage", "adam_offload", "attention"),
-}
-"""Settings of these sections that a supervised phase reads; the others are refused where they are set."""
-
-
-def check_supervised(phase: Phase) -> None:
-    """Refuse by its name what a supervised phase would not heed.
-
-    Raises:
-        ValueError: with the setting and the reason.
-
-    """
-    for section, applies in APPLIES.items():
-        values: BaseModel = getattr(phase, section)
-        for name, field in type(values).model_fields.items():
-            if name not in applies and getattr(values, name) != field.default:
-                raise ValueError(f"{section}.{name} has no effect in a supervised phase: it samples no rollouts")
-    refused = {
-        'data.images must be "none": OpenRLHF\'s SFT entry reads texts only': phase.data.images != "none",
-        "data.captions tell of pictures, which a supervised phase leaves out": phase.data.captions,
-        "data.trace_column must name the column of the traces": not phase.data.trace_column,
-        "model.freeze_vision has no effect: texts leave the vision tower as it is": phase.model.freeze_vision,
-        "evaluation.every needs rollouts: a curriculum or `trainer evaluate` measures it": phase.evaluation.every > 0,
-        "cluster.nodes must be 1: OpenRLHF's SFT entry is started on one machine": phase.cluster.nodes > 1,
-    }
-    for reason, holds in refused.items():
-        if holds:
-            raise ValueError(reason)
 
 
 def traces_of(row: Mapping[str, Any], column: str) -> list[str]:
@@ -133,16 +84,3 @@ def check_traces(version: DatasetVersion, phase: Phase) -> None:
         "learns",
         "Name a dataset with traces, e.g. --dataset reasoning-traces, or their column with --set data.trace_column=...",
     )
-
-
-def count_traces(version: DatasetVersion, phase: Phase) -> Counter[str]:
-    """Rows of a version by what becomes of them in the phase: "" trains, else a reason of `WHY_LEFT_OUT`.
-
-    Lengths are not looked at: they need the checkpoint's tokenizer.
-    """
-    from trainer.training_data import read_rows, unsuited
-
-    counted: Counter[str] = Counter()
-    for row in read_rows(version.files(), phase, pictures=False):
-        counted[unsuited(row, phase) or fit_trace(row, phase.data.trace_column)[1]] += 1
-    return counted

@@ -266,6 +266,17 @@ def unsuited(row: dict[str, Any], phase: Phase) -> str:
     return "" if row["answer"].strip() else "no_gold"
 
 
+def count_traces(version: DatasetVersion, phase: Phase) -> Counter[str]:
+    """Rows of a version by what becomes of them in the phase: "" trains, else a reason of `WHY_LEFT_OUT`.
+
+    Lengths are not looked at: they need the checkpoint's tokenizer.
+    """
+    counted: Counter[str] = Counter()
+    for row in read_rows(version.files(), phase, pictures=False):
+        counted[unsuited(row, phase) or fit_trace(row, phase.data.trace_column)[1]] += 1
+    return counted
+
+
 def row_label(row: dict[str, Any], phase: Phase) -> dict[str, Any]:
     """What the reward is told of a row; a function of the user's own is told more of it."""
     extra = carried_value(json.loads(row["extra"] or "{}"))  # escapes in it may spell half a character

@@ -31,6 +31,15 @@ _SHORT_TEXT = 200
 _BATCH_ROWS = 256
 
 
+class Unreadable(str):
+    """Stands for one record that cannot be read; its text says why."""
+
+    __slots__ = ()
+
+
+Record = Mapping[str, Any] | Unreadable
+
+
 class Columns:
     """Which column of a file serves which role, and what becomes of the others.
 

@@ -20,9 +20,10 @@ from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.places import files_revision, unpacked
+from data_engine.sources.records import Record
 from data_engine.sources.table_choice import Chosen, kind_of
 from data_engine.sources.table_columns import column_batches, column_types
-from data_engine.sources.table_files import Batch, Record, column_names, count_rows, read_batches
+from data_engine.sources.table_files import Batch, column_names, count_rows, read_batches
 from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, choices_of, table_row
 from shared.caches import cache_folder

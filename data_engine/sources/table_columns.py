@@ -18,8 +18,8 @@ from typing import IO, Any
 import numpy as np
 
 from data_engine.sources.conversations import message_keys
-from data_engine.sources.records import records_of
-from data_engine.sources.table_files import Batch, Record, batched, telling
+from data_engine.sources.records import Record, records_of
+from data_engine.sources.table_files import Batch, batched, telling
 from data_engine.sources.table_texts import CsvRows, JsonLines, opened_bytes
 
 CHUNK_BYTES = 8 << 20

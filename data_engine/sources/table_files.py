@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_engine.sources.records import records_of
+from data_engine.sources.records import Record, records_of
+from data_engine.sources.table_shards import shard_records
+from data_engine.sources.table_texts import text_records
 from shared.code_points import broken_characters
 from shared.errors import InfiMmrError
 
@@ -25,15 +27,6 @@ BATCH_ROWS = 32_768
 BATCH_BYTES = 16 << 20
 """A batch ends at whichever comes first: a row may be a number or a picture of megabytes."""
 _BUFFER = 1 << 20
-
-
-class Unreadable(str):
-    """Stands for one record that cannot be read; its text says why."""
-
-    __slots__ = ()
-
-
-Record = Mapping[str, Any] | Unreadable
 
 
 class Batch:
@@ -132,12 +125,8 @@ def read_batches(
         elif kind == "arrow":
             yield from _arrow(file, columns, rows)
         elif kind == "tar":
-            from data_engine.sources.table_shards import shard_records
-
             yield from batched(shard_records(file), rows)
         else:
-            from data_engine.sources.table_texts import text_records
-
             yield from batched(text_records(file, kind), rows)
 
 

@@ -29,8 +29,7 @@ from data_engine.sources.conversations import first_exchange, given_trace
 from data_engine.sources.given_answers import Form, given_answer
 from data_engine.sources.image_tags import place_tags, plain_tags
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
-from data_engine.sources.records import OTHER_COLUMNS, is_short
-from data_engine.sources.table_files import Record
+from data_engine.sources.records import OTHER_COLUMNS, Record, is_short
 from data_engine.sources.table_shards import KEY
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_files import EXTRA_FIELDS

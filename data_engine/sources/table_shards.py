@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_engine.sources.table_files import Record, Unreadable
+from data_engine.sources.records import Record, Unreadable
 
 IMAGES = "__images__"
 KEY = "__key__"

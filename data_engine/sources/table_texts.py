@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from data_engine.sources.table_files import Record, Unreadable
+from data_engine.sources.records import Record, Unreadable
 from shared.errors import InfiMmrError
 
 _CHUNK = 1 << 20

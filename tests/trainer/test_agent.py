@@ -61,7 +61,7 @@ def test_it_answers_in_a_thread_and_for_many_at_once():
 
 
 def test_settings_survive_the_environment(monkeypatch):
-    settings = AgentSettings("folder", 7, {"format": 0.2, "accuracy": 0.8})
+    settings = AgentSettings("folder", 7, RewardWeights(format_weight=0.2, accuracy_weight=0.8))
     monkeypatch.setenv(SETTINGS, settings.to_json())
     assert AgentSettings.from_environment() == settings
 
