@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from data_engine.inputs import open_source
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import ingest
+from data_engine.recipe import load_recipe
 from data_engine.sources.base import Rejection, SourceRow, choices_in_question, fit_image_tags, pass_rate, unbox
 from data_engine.sources.benchmarks import Benchmark
 from data_engine.sources.deepscaler import DeepScaler
@@ -332,6 +334,28 @@ def test_a_worked_solution_is_kept_as_trace_only_where_a_recipe_names_its_column
     assert trace({"trace": "solution"}) == "So 1."
     assert trace({"trace": "messages"}) == talk[1]["content"]
     assert trace({"trace": "generations"}) == ["x 1", "y 1"]
+
+
+def test_the_recipe_of_traces_reads_openr1s_layout(tmp_path):
+    talk = [
+        {"role": "user", "content": "What is 3 + 4?"},
+        {"role": "assistant", "content": "<think>So.</think>\\boxed{7}"},
+    ]
+    record = {
+        "problem": "What is 3 + 4?", "solution": "It is 7.", "answer": "7", "problem_type": "Algebra", "source": "amc",
+        "uuid": "u-1", "is_reasoning_complete": [True, False], "generations": ["<think>", ""], "messages": talk,
+        "correctness_math_verify": [True, False], "correctness_count": 1,
+    }  # fmt: skip
+    (tmp_path / "data").mkdir()
+    pl.DataFrame([record, {**record, "uuid": "u-2", "messages": None}]).write_parquet(
+        tmp_path / "data" / "train-00000-of-00001.parquet"
+    )
+    recipe = load_recipe("reasoning-traces", "full", source=str(tmp_path))
+    first, second = open_source(recipe.name, recipe.source).rows()
+    assert (first.source_id, first.answer, first.source) == ("u-1", "7", "amc")
+    assert first.extra["trace"] == trace
+    assert first.extra["columns"] == {"problem_type": "Algebra", "correctness_count": 1}
+    assert "trace" not in second.extra
 
 
 def test_mini_has_a_set_for_every_benchmark():
