@@ -337,10 +337,8 @@ def test_a_worked_solution_is_kept_as_trace_only_where_a_recipe_names_its_column
 
 
 def test_the_recipe_of_traces_reads_openr1s_layout(tmp_path):
-    talk = [
-        {"role": "user", "content": "What is 3 + 4?"},
-        {"role": "assistant", "content": "<think>So.</think>\\boxed{7}"},
-    ]
+    trace = "<think>So.</think>\\boxed{7}"
+    talk = [{"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": trace}]
     record = {
         "problem": "What is 3 + 4?", "solution": "It is 7.", "answer": "7", "problem_type": "Algebra", "source": "amc",
         "uuid": "u-1", "is_reasoning_complete": [True, False], "generations": ["<think>", ""], "messages": talk,
