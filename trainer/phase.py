@@ -194,6 +194,17 @@ class TrainSettings(Strict):
     seed: int = Field(default=42, ge=0, description="Seed of the row order, the rollouts and the update.")
 
 
+class LoraSettings(Strict):
+    """Low-rank adapters in place of all weights (Hu et al. 2021; not in the paper). A checkpoint has them merged."""
+
+    rank: int = Field(default=0, ge=0, description="Rank of the adapters; 0 trains all weights.")
+    alpha: int = Field(default=16, gt=0, description="An adapter counts alpha / rank times.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of an adapter's inputs left out in an update.")
+    targets: tuple[str, ...] = Field(
+        default=(), description="Last names of the layers to adapt, e.g. q_proj; empty: all linear ones but the last."
+    )
+
+
 class CheckpointSettings(Strict):
     """What is kept."""
 
@@ -274,6 +285,7 @@ class Phase(Strict):
     reward: RewardSettings = RewardSettings()
     rollout: RolloutSettings = RolloutSettings()
     train: TrainSettings = TrainSettings()
+    lora: LoraSettings = LoraSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     cluster: ClusterSettings = ClusterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -323,6 +335,12 @@ class Phase(Strict):
             raise ValueError(message)
         if self.rollout.max_new_tokens >= self.rollout.max_length:
             message = "rollout.max_new_tokens must leave room for a prompt within rollout.max_length"
+            raise ValueError(message)
+        if self.lora.rank and self.cluster.zero_stage == 3:
+            message = (
+                "lora.rank needs cluster.zero_stage 1 or 2: with 3 no GPU holds a layer's whole weight, which vLLM is "
+                "pushed with its adapter merged"
+            )
             raise ValueError(message)
         if self.data.min_pass_rate > self.data.max_pass_rate:
             message = "data.min_pass_rate is above data.max_pass_rate: no row can pass"

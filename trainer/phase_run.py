@@ -147,6 +147,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
             check_data(request)
         parent = _parent(phase)
         preflight.check_architecture(parent, phase)
+        preflight.check_lora(parent, phase)
         dtype = record.dtype if record else phase.dtype_on(request.device)
         check_linear_attention(parent.name, preflight.read_config(parent), request.device, dtype)
         preflight.check_memory(parent, request.device, dtype=dtype, method=phase.method)

@@ -123,10 +123,14 @@ def memory_per_gpu(phase: Phase, weights: int, config: dict[str, Any], gpus: int
     micro, hidden, layers = phase.train.micro_batch_size, config["hidden_size"], config["num_hidden_layers"]
     tokens = micro * longest
     kept = layers if phase.train.gradient_checkpointing else 14 * layers
+    trained = weights
+    if phase.lora.rank:  # seven products a layer, each with rank x (inputs + outputs)
+        inner = config.get("intermediate_size", 5.4 * hidden)
+        trained = min(weights, round(phase.lora.rank * layers * (11 * hidden + 3 * inner)))
     parts = {
         "policy_weights": 2 * weights / share,
-        "gradients": 2 * weights / (gpus if stage >= 2 else 1),
-        "optimizer": 0.0 if phase.cluster.adam_offload else 12 * weights / gpus,
+        "gradients": 2 * trained / (gpus if stage >= 2 else 1),
+        "optimizer": 0.0 if phase.cluster.adam_offload else 12 * trained / gpus,
         "reference": 2 * weights / share if phase.train.kl_coefficient > 0 and phase.method == "grpo" else 0.0,
         "activations": 2 * tokens * hidden * (kept + 34),
         "logits": 10 * tokens * config["vocab_size"],

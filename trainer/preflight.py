@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from shared.errors import InfiMmrError
+from shared.errors import InfiMmrError, UsageError, did_you_mean
 from trainer.families import check_family, check_reads_pictures
 from trainer.phase import Phase
 
@@ -144,6 +144,30 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
         )
     if phase.data.images != "none":
         check_reads_pictures(checkpoint.name, config, phase.name)
+
+
+def check_lora(checkpoint: Path, phase: Phase) -> None:
+    """Refuse adapters for layers that the checkpoint does not have, which peft finds out after minutes.
+
+    Raises:
+        UsageError: names the nearest layer.
+
+    """
+    if not (phase.lora.rank and phase.lora.targets):
+        return
+    headers = [safetensors_header(file) for file in checkpoint.glob("*.safetensors")]
+    layers = {
+        name.removesuffix(".weight").rpartition(".")[2]
+        for header in headers
+        for name, entry in header.items()
+        if name.endswith(".weight") and len(entry["shape"]) == 2
+    }
+    for target in phase.lora.targets:
+        if target not in layers:
+            raise UsageError(
+                f"phase {phase.name}: lora.targets has {target!r}, which {checkpoint.name} has no layer of",
+                did_you_mean(target, layers),
+            )
 
 
 def _check_files(checkpoint: Path, config: Mapping[str, Any]) -> None:

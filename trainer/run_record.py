@@ -81,6 +81,8 @@ def identity(phase: Phase, dataset_fingerprint: str, parent_sha256: str) -> str:
     """Fingerprint of phase (without places and hardware), dataset and parent checkpoint."""
     values = phase.model_dump(mode="json", exclude=set(NOT_IDENTITY))
     values["model"].pop("start")
+    if not phase.lora.rank:
+        values.pop("lora")
     if own := values["reward"].pop("function"):  # its hash is recorded: a mended function may go on with its run
         values["reward"]["function"] = Path(own).name
     return fingerprint([values, dataset_fingerprint, parent_sha256])

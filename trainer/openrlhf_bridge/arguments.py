@@ -117,6 +117,10 @@ def openrlhf_arguments(
         "ds.adam_offload": phase.cluster.adam_offload,
         "ds.attn_implementation": phase.cluster.attention,
         "ds.param_dtype": "bf16",
+        "ds.lora.rank": phase.lora.rank or None,
+        "ds.lora.alpha": phase.lora.alpha if phase.lora.rank else None,
+        "ds.lora.dropout": phase.lora.dropout if phase.lora.rank else None,
+        "ds.lora.target_modules": phase.lora.targets if phase.lora.rank and phase.lora.targets else None,
         "actor.gradient_checkpointing_enable": train.gradient_checkpointing,
         "actor.freeze_visual_encoder": phase.model.freeze_vision,
         # data: prompts are rendered already, with the checkpoint's own chat template

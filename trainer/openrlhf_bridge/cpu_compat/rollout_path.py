@@ -1,4 +1,4 @@
-"""Adaptations of every run, with CUDA and without: what makes a step longer that no argument of OpenRLHF changes."""
+"""Adaptations of every run, with CUDA and without: what no argument of OpenRLHF changes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from trainer.openrlhf_bridge.cpu_compat.adaptations import ActorClass, Adaptation
+from trainer.openrlhf_bridge.merged_lora import adapt_what_trains, push_merged, save_merged
 
 
 def _engine(module: Any) -> None:
@@ -36,5 +37,26 @@ ROLLOUT_PATH = (
         ("get_tokenizer",),
         "the processor with its vocabulary is pickled for every problem (kept_processor.py)",
         _processor,
+    ),
+    Adaptation(
+        "LoRA push",
+        "openrlhf.trainer.ray.ppo_actor",
+        ("ActorPPOTrainer.broadcast_to_vllm",),
+        "adapters are pushed under names that vLLM's model does not have (merged_lora.py)",
+        push_merged,
+    ),
+    Adaptation(
+        "LoRA save",
+        "openrlhf.utils.deepspeed.deepspeed",
+        ("DeepspeedStrategy.save_model", "DeepspeedStrategy._unwrap_model"),
+        "an adapter alone is saved, which no other tool takes for a checkpoint (merged_lora.py)",
+        save_merged,
+    ),
+    Adaptation(
+        "LoRA freeze",
+        "openrlhf.models.actor",
+        ("get_peft_model",),
+        "adapters of a frozen vision tower would be trained (merged_lora.py)",
+        adapt_what_trains,
     ),
 )
