@@ -117,10 +117,6 @@ def openrlhf_arguments(
         "ds.adam_offload": phase.cluster.adam_offload,
         "ds.attn_implementation": phase.cluster.attention,
         "ds.param_dtype": "bf16",
-        "ds.lora.rank": phase.lora.rank or None,
-        "ds.lora.alpha": phase.lora.alpha if phase.lora.rank else None,
-        "ds.lora.dropout": phase.lora.dropout if phase.lora.rank else None,
-        "ds.lora.target_modules": phase.lora.targets if phase.lora.rank and phase.lora.targets else None,
         "actor.gradient_checkpointing_enable": train.gradient_checkpointing,
         "actor.freeze_visual_encoder": phase.model.freeze_vision,
         # data: prompts are rendered already, with the checkpoint's own chat template
@@ -178,7 +174,14 @@ def openrlhf_arguments(
             "eval.temperature": 0.0,  # greedy, one answer: what `trainer evaluate` reports first
             "eval.n_samples_per_prompt": 1,
         }
-    return _flags(values | _wandb(phase))
+    return _flags(values | _lora(phase) | _wandb(phase))
+
+
+def _lora(phase: Phase) -> dict[str, Any]:
+    """Adapters, whose flags both entries share; without targets OpenRLHF's default, every linear layer, holds."""
+    lora = phase.lora
+    values = {"ds.lora.rank": lora.rank, "ds.lora.alpha": lora.alpha, "ds.lora.dropout": lora.dropout}
+    return {**values, "ds.lora.target_modules": lora.targets or None} if lora.rank else {}
 
 
 def _wandb(phase: Phase) -> dict[str, Any]:
@@ -222,7 +225,7 @@ def _supervised_values(phase: Phase, paths: RunPaths, prompts: PromptFacts, *, r
         "logger.tensorboard_dir": paths.tensorboard,
         "logger.wandb.run_name": phase.name,
     }
-    return values | _wandb(phase)
+    return values | _lora(phase) | _wandb(phase)
 
 
 def _config_module(package: Path) -> ModuleType:
