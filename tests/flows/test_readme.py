@@ -81,6 +81,17 @@ def test_every_file_and_page_that_the_documents_name_is_there():
     assert gone == []
 
 
+def test_every_name_that_the_documents_place_in_a_file_is_in_it():
+    placed = re.compile(r"`(\w+)` (?:in|of) `([\w/]+\.py)`")
+    found = [
+        (document.name, name, file)
+        for document in documents()
+        for name, file in placed.findall(document.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 5
+    assert [one for one in found if not re.search(rf"\b{one[1]}\b", (ROOT / one[2]).read_text(encoding="utf-8"))] == []
+
+
 def test_the_list_of_files_says_of_every_file_of_the_three_packages_what_it_is(site):
     lines = site.files_page().splitlines()
     for package in ("shared", "data_engine", "trainer"):
