@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,6 +122,14 @@ def repository_names(hub_id: str, kind: Kind, commit: str) -> list[str]:
     return sorted(file.path for file in get_cached_repo_tree(hub_id, repo_type=kind, revision=commit))
 
 
+def spoken_name(folder: Path) -> str:
+    """What a checkpoint's folder is called: its hub id where it lies in the hub's cache (`models--ORG--NAME`)."""
+    kept = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and kept.startswith("models--"):
+        return kept.removeprefix("models--").replace("--", "/", 1)
+    return folder.name
+
+
 @contextmanager
 def hub_told(hub_id: str, kind: Kind, revision: str, what: str = "") -> Iterator[None]:
     """Turn what the hub's client raises into one line, with `what` in front; keep signed addresses out of its log.
@@ -134,7 +143,8 @@ def hub_told(hub_id: str, kind: Kind, revision: str, what: str = "") -> Iterator
         handler.addFilter(_without_query)
     front = f"{what}: " if what else ""
     try:
-        yield
+        with bars_for_people():
+            yield
     except InfiMmrError as error:
         raise type(error)(f"{front}{error.message}", error.next_step) from error
     except Exception as error:  # noqa: BLE001  (the client lets errors of several HTTP libraries through)
@@ -144,6 +154,21 @@ def hub_told(hub_id: str, kind: Kind, revision: str, what: str = "") -> Iterator
     finally:
         for handler in handlers:
             handler.removeFilter(_without_query)
+
+
+@contextmanager
+def bars_for_people() -> Iterator[None]:
+    """Hide the client's bars where nobody looks: in a file they are one long line."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            enable_progress_bars()
 
 
 def _without_query(record: logging.LogRecord) -> bool:

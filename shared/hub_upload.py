@@ -10,7 +10,6 @@ Not covered: pull requests, and the protocol of the upload, which is huggingface
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from shared.errors import InfiMmrError, UsageError
+from shared.hub_download import bars_for_people
 
 _REFUSED = {
     401: "Log in again: hf auth login, or set HF_TOKEN",
@@ -154,15 +154,12 @@ def _refusal(hub_id: str, error: Exception, token: str) -> InfiMmrError:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the client's warnings off the screen (they hold signed addresses), and its bars where nobody looks."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+    from huggingface_hub.utils import logging
 
-    verbosity, hidden = logging.get_verbosity(), are_progress_bars_disabled()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    if not sys.stderr.isatty() and not hidden:
-        disable_progress_bars()
     try:
-        yield
+        with bars_for_people():
+            yield
     finally:
         logging.set_verbosity(verbosity)
-        if not sys.stderr.isatty() and not hidden:
-            enable_progress_bars()

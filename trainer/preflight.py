@@ -19,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.hub_download import spoken_name
 from trainer.families import check_family, check_reads_pictures
 from trainer.phase import Phase
 
@@ -124,26 +125,26 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InfiMmrError(
-            f"{checkpoint.name}/config.json cannot be read ({type(error).__name__})", "name another checkpoint"
+            f"{spoken_name(checkpoint)}/config.json cannot be read ({type(error).__name__})", "name another checkpoint"
         ) from error
     if not isinstance(config, dict):
-        raise InfiMmrError(f"{checkpoint.name}/config.json is no object", "name another checkpoint")
+        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is no object", "name another checkpoint")
     return config
 
 
 def check_architecture(checkpoint: Path, phase: Phase) -> None:
     """Refuse a checkpoint that cannot take the phase's pictures, or that lacks files a trained one needs."""
     config = read_config(checkpoint)
-    check_family(checkpoint.name, config)
+    check_family(spoken_name(checkpoint), config)
     _check_files(checkpoint, config)
     if "vision_config" in config and phase.method == "sft" and phase.train.weight_decay > 0:
         raise InfiMmrError(
-            f"phase {phase.name}: train.weight_decay would shrink the vision tower of {checkpoint.name}, which no text "
-            "trains",
+            f"phase {phase.name}: train.weight_decay would shrink the vision tower of {spoken_name(checkpoint)}, "
+            "which no text trains",
             "Leave it at 0",
         )
     if phase.data.images != "none":
-        check_reads_pictures(checkpoint.name, config, phase.name)
+        check_reads_pictures(spoken_name(checkpoint), config, phase.name)
 
 
 def check_lora(checkpoint: Path, phase: Phase) -> None:
@@ -165,7 +166,7 @@ def check_lora(checkpoint: Path, phase: Phase) -> None:
     for target in phase.lora.targets:
         if target not in layers:
             raise UsageError(
-                f"phase {phase.name}: lora.targets has {target!r}, which {checkpoint.name} has no layer of",
+                f"phase {phase.name}: lora.targets has {target!r}, which {spoken_name(checkpoint)} has no layer of",
                 did_you_mean(target, layers),
             )
 
@@ -182,7 +183,7 @@ def _check_files(checkpoint: Path, config: Mapping[str, Any]) -> None:
     for name in needed:
         if not (checkpoint / name).is_file():
             raise InfiMmrError(
-                f"checkpoint {checkpoint.name} lacks {name}",
+                f"checkpoint {spoken_name(checkpoint)} lacks {name}",
                 "copy the tokenizer and processor files of its base model into it",
             )
     PromptRenderer(checkpoint)
@@ -213,7 +214,7 @@ def count_weights(checkpoint: Path, without: tuple[str, ...] = ()) -> int:
         ]
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise InfiMmrError(
-            f"the safetensors of {checkpoint.name} cannot be read ({type(error).__name__})", "fetch them again"
+            f"the safetensors of {spoken_name(checkpoint)} cannot be read ({type(error).__name__})", "fetch them again"
         ) from error
     return sum(math.prod(shape) for shape in shapes)
 
@@ -240,6 +241,7 @@ def check_memory(
     needed = cpu_memory_needed_gib(count_weights(checkpoint), dtype, method)
     if needed > free:
         raise InfiMmrError(
-            f"training {checkpoint.name} on the CPU takes about {needed:.1f} GiB of memory, {free:.1f} GiB are free",
+            f"training {spoken_name(checkpoint)} on the CPU takes about {needed:.1f} GiB of memory, "
+            f"{free:.1f} GiB are free",
             "free memory or name a smaller checkpoint",
         )

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
+from shared.hub_download import spoken_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -140,17 +141,22 @@ class PromptRenderer:
         self.processor = {**self.processor, **(limits or {})}
         """Values of the image processor."""
         if not (checkpoint / "tokenizer.json").is_file():
-            raise InfiMmrError(f"checkpoint {checkpoint.name} has no tokenizer.json", "name a complete checkpoint")
+            raise InfiMmrError(
+                f"checkpoint {spoken_name(checkpoint)} has no tokenizer.json", "name a complete checkpoint"
+            )
         text = self._template_text()
         if not text:
-            raise InfiMmrError(f"checkpoint {checkpoint.name} has no chat template", "name an instruct checkpoint")
+            raise InfiMmrError(
+                f"checkpoint {spoken_name(checkpoint)} has no chat template", "name an instruct checkpoint"
+            )
         import jinja2
 
         try:
             self._template = _environment().from_string(text)
         except jinja2.exceptions.TemplateError as error:
             raise InfiMmrError(
-                f"the chat template of checkpoint {checkpoint.name} cannot be read: {error}", "fetch its files again"
+                f"the chat template of checkpoint {spoken_name(checkpoint)} cannot be read: {error}",
+                "fetch its files again",
             ) from error
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -159,7 +165,7 @@ class PromptRenderer:
             content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except (OSError, ValueError) as error:
             raise InfiMmrError(
-                f"{name} of checkpoint {self._folder.name} cannot be read ({type(error).__name__})",
+                f"{name} of checkpoint {spoken_name(self._folder)} cannot be read ({type(error).__name__})",
                 "fetch its files again",
             ) from error
         return content if isinstance(content, dict) else {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash, fingerprint
-from shared.hub_download import ASKING_SECONDS, HubUnansweredError, fetch_snapshot, hub_told, is_commit
+from shared.hub_download import ASKING_SECONDS, HubUnansweredError, fetch_snapshot, hub_told, is_commit, spoken_name
 from shared.vlm.spec import BUNDLED
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def foreign_prompts(prompts: str, model: str) -> str:
     own = prompt_set_for(model)
     if prompts not in SETS or prompts == own:
         return ""
-    name = Path(model).name if Path(model).is_dir() else model
+    name = spoken_name(Path(model)) if Path(model).is_dir() else model
     return f"{name} is asked with the prompt set {prompts}, which is for other models: prompts = {own!r} is its own"
 
 

@@ -43,21 +43,21 @@ def hub():
         files[f"charts/{split}.jsonl"] = written(pl.DataFrame(items).write_ndjson)
     with _stand_in.serving() as server:
         server.place("acme/rows", files, commit=COMMIT)
-        yield server.url, server.asked
+        yield server
         assert not server.unknown
 
 
-def build(tmp_path, endpoint, location="acme/rows"):
+def build(tmp_path, endpoint, location="acme/rows", told=(), **environment):
     recipe = tmp_path / "hubbed.toml"
     recipe.write_text(RECIPE)
     command = [sys.executable, "-c", "from data_engine.cli import main; main()", "build", str(recipe)]
     words = ["--profile", "full", "--store", str(tmp_path / "store"), "--source", location, "--json"]
-    environment = _stand_in.environment(endpoint, tmp_path / "home")
-    return subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)
+    surroundings = {**_stand_in.environment(endpoint, tmp_path / "home"), **environment}
+    return subprocess.run([*command, *words, *told], capture_output=True, text=True, check=False, env=surroundings)
 
 
 def test_a_hub_dataset_is_read_at_the_commit_that_its_branch_names(hub, tmp_path):
-    endpoint, asked = hub
+    endpoint, asked = hub.url, hub.asked
     done = build(tmp_path, endpoint)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -77,7 +77,7 @@ def test_a_hub_dataset_is_read_at_the_commit_that_its_branch_names(hub, tmp_path
 
 
 def test_an_unknown_dataset_and_a_hub_that_is_down_are_one_line_each(hub, tmp_path):
-    endpoint, _ = hub
+    endpoint = hub.url
     unknown = build(tmp_path, endpoint, "acme/nothing")
     down = build(tmp_path, "http://127.0.0.1:9", "acme/rows")
     for done, words in ((unknown, "acme/nothing"), (down, "acme/rows")):
@@ -89,8 +89,35 @@ def test_an_unknown_dataset_and_a_hub_that_is_down_are_one_line_each(hub, tmp_pa
         assert "Traceback" not in done.stderr
 
 
+WRONG = "hf_" + "wrongwrong" * 3
+FAULTS = {
+    "gated": (lambda hub: hub.gated.add("acme/rows"), (), {}, "dataset acme/rows is gated", "Accept its terms at http"),
+    "wrong token": (lambda _: None, (), {"HF_TOKEN": WRONG}, "does not accept this machine's token (401)", "HF_TOKEN"),
+    "no such file": (lambda _: None, ("--set", 'source.files=["train-*"]'), {}, "has no file train-*", "39Krelease"),
+    "no such revision": (lambda _: None, ("--set", "source.revision=v3"), {}, "has no revision v3", "or main itself"),
+    "told to stay offline": (lambda _: None, (), {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE", "hf download acme/rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_build_whose_rows_the_hub_keeps_away_ends_in_one_line_and_leaves_no_version(hub, tmp_path, fault):
+    happens, told, surroundings, said, following = FAULTS[fault]
+    happens(hub)
+    done = build(tmp_path, hub.url, told=told, **surroundings)
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: recipe hubbed, source: ")
+    assert said in error
+    assert following in error.partition(said)[2]
+    assert "Traceback" not in done.stderr
+    for secret in (WRONG, "Signature"):
+        assert secret not in done.stderr + done.stdout
+    assert json.loads(done.stdout)["next"] in error
+    assert not list((tmp_path / "store").rglob("manifest.json"))
+
+
 def test_a_table_on_the_hub_fetches_one_configuration_and_split_and_the_pictures_that_it_names(hub, tmp_path):
-    endpoint, asked = hub
+    endpoint, asked = hub.url, hub.asked
     recipe = tmp_path / "tables.toml"
     environment = _stand_in.environment(endpoint, tmp_path / "home")
 

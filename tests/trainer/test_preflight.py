@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -13,11 +14,17 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InfiMmrError
-from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder
-from shared.vlm.spec import EngineSpec
+from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer import preflight
 from trainer.phase import load_phase
 from trainer.phase_run import PhaseRequest, run_phase, saved_step
+
+_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
+assert _spec is not None
+assert _spec.loader is not None
+_stand_in = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_stand_in)
+hub = _stand_in.hub
 
 
 @pytest.fixture
@@ -164,16 +171,36 @@ def test_a_place_that_takes_no_folders_is_told_in_one_line(tmp_path):
         run_curriculum(CurriculumRequest(load_phases(("fra",), "local"), Path("/proc/x")))
 
 
-def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path, monkeypatch):
-    import huggingface_hub.constants
+def test_a_policy_that_the_hub_keeps_away_ends_a_phase_in_one_line_before_a_run_is_recorded(
+    hub, mini_store, tmp_path, monkeypatch
+):
+    hub.place("our/gated", {"config.json": b"{}"}, "model")
+    hub.gated.add("our/gated")
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # the client's pauses between its tries
+    weights = {"config.json": b"{}", "model.safetensors": b"w" * 100_000}
+    hub.place("our/cut", {**weights, "more.safetensors": b"m" * 100_000}, "model")
+    hub.cuts["more.safetensors"] = [0] * 50
+    hub.place("our/half", weights, "model")
 
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(
-        InfiMmrError, match=r"Qwen/Nope at revision main is not on this machine, and the hub does not"
-    ) as error:
-        checkpoint_folder(EngineSpec(model="Qwen/Nope"))
-    assert "\n" not in str(error.value)
+    def refused(model, said, beginning="phase fra: "):
+        phase = load_phase("fra", "local", [f"model.start={model}"])
+        with pytest.raises(InfiMmrError, match=said) as error:
+            run_phase(PhaseRequest(phase, tmp_path / "run", store=mini_store))
+        assert str(error.value).startswith(beginning)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "run" / "run.json").exists()
+
+    refused("our/cut", "the connection was cut 3 times while model our/cut.*same command again")
+    refused("our/half", "lacks tokenizer.json", "checkpoint our/half ")
+    refused("our/nope", "the hub has no model our/nope at revision main.*Check the id")
+    monkeypatch.setenv("HF_TOKEN", "")
+    refused("our/gated", "model our/gated is gated.*Accept its terms at http.*HF_TOKEN")
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 6)
+    refused("our/nope", "does not accept this machine's token")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    refused("our/nope", "our/nope at revision main is not on this machine, and the hub does not answer")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    refused("our/nope", "HF_HUB_OFFLINE keeps it from the hub.*hf download our/nope")
 
 
 def test_a_disk_that_fills_while_training_is_told_and_recorded(mini_store, tmp_path, monkeypatch):

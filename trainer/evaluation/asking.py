@@ -18,6 +18,7 @@ from pydantic import Field
 from shared.config import Strict
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
+from shared.hub_download import spoken_name
 from shared.placeholders import harmless_question
 from shared.progress import Progress
 from shared.vlm.identity import engine_identity, engine_record, without_hub_revision
@@ -258,13 +259,13 @@ def check_checkpoint(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        message = f"checkpoint {folder.name}: config.json cannot be read ({error})"
+        message = f"checkpoint {spoken_name(folder)}: config.json cannot be read ({error})"
         raise InfiMmrError(message, "Name the folder that save_pretrained wrote") from error
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
-        message = f"checkpoint {folder.name} has no tokenizer files"
+        message = f"checkpoint {spoken_name(folder)} has no tokenizer files"
         raise InfiMmrError(message, "Save the tokenizer beside the weights (AutoProcessor.save_pretrained)")
     processor = ("preprocessor_config.json", "processor_config.json")
     if "vision_config" in config and not any((folder / name).is_file() for name in processor):
-        message = f"checkpoint {folder.name} reads images but has no {processor[0]}"
+        message = f"checkpoint {spoken_name(folder)} reads images but has no {processor[0]}"
         raise InfiMmrError(message, "Copy the processor files of the model it was trained from beside the weights")
     return dict(config)
