@@ -86,6 +86,17 @@ def engine_of(phase: Any, job: dict[str, Any]) -> dict[str, Any]:
     return {**arguments, "max_num_seqs": job["at_once"]}
 
 
+@ray.remote(num_cpus=0)
+def size_of(references: list[Any]) -> int:
+    """Bytes of the tensors that lie in Ray's shared memory, looked at in a process of its own."""
+    return sum(int(tensor.nbytes) for tensors in ray.get(references) for tensor in tensors.values())
+
+
+def shown(results: list[dict[str, Any]]) -> list[Any]:
+    """What the results of a problem hold of its pictures."""
+    return [result["mm_train_inputs"] for result in results]
+
+
 def collector_class() -> Any:
     """The process that collects, as a Ray actor."""
     from openrlhf.trainer.ppo_trainer import get_tokenizer
@@ -111,15 +122,15 @@ def collector_class() -> Any:
         def step(self) -> dict[str, Any]:
             """One step as PPOTrainer makes it, up to the update."""
             sizes: list[int] = []
+            apart: dict[int, Any] = {}
+            """Pictures that results refer to."""
             get = ray.get
 
             def weighed(refs: Any, **values: Any) -> Any:
                 result = get(refs, **values)
                 if isinstance(result, list) and result and isinstance(result[0], dict) and "action_ranges" in result[0]:
-                    apart = {id(one): getattr(one, "reference", None) for one in (r["mm_train_inputs"] for r in result)}
-                    held = [refs, *(reference for reference in apart.values() if reference is not None)]
-                    facts = ray.experimental.get_object_locations(held)
-                    sizes.extend(facts[reference].get("object_size") or 0 for reference in held)
+                    sizes.append(ray.experimental.get_object_locations([refs])[refs].get("object_size") or 0)
+                    apart.update({id(one): one.reference for one in shown(result) if hasattr(one, "reference")})
                 return result
 
             ray.get = weighed
@@ -134,6 +145,7 @@ def collector_class() -> Any:
                 ray.get(self.policy.async_run_method_batch(method_name="append", experience=experiences))
                 ray.get(self.policy.async_run_method("fit"))
             ray.get = get
+            sizes.extend(get([size_of.remote([reference]) for reference in apart.values()]))
             for number in range(2):
                 get([e.update_weight.remote("w", torch.bfloat16, (1,), empty_cache=number == 1) for e in self.engines])
             return {
