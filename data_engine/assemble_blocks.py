@@ -20,6 +20,7 @@ from data_engine.blocks import Parts, RowBlocks, over
 from data_engine.findings import keep_findings, shown_entries
 from data_engine.intake.ingest import ledger_frame
 from data_engine.shards import shard_count, shard_file, shard_numbers, write_ledger, write_shard
+from data_engine.split_rows import contents_of, links_of, split_of_rows
 from data_engine.step_blocks import results_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class AssembledBlocks:
     shown: list[dict[str, Any]]
     """Ledger entries that a page shows."""
     job: Assembling
+    splits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Rows and bytes of pictures by split; empty where the recipe has none."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Assembling:
         build_key: Of the findings.
         groups: Groups of shards that kept rows are written in: at least as many as there are shards.
         stands: For duplicates of a row that leaves: which row stays in its place.
+        splits: Fraction by split; empty where rows are not split.
 
     """
 
@@ -76,6 +80,7 @@ class Assembling:
     build_key: str
     groups: int = 1
     stands: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, float] = field(default_factory=dict)
 
     def at(self, name: str) -> Parts:
         """Parts of one kind."""
@@ -95,7 +100,33 @@ def assemble_blocks(runner: Runner, job: Assembling, shard_bytes: int) -> Assemb
         removed.update(one["removed"])
         kept, near, pictures = kept + one["kept"], near + one["near"], pictures + one["bytes"]
         shown = list(shown_entries(ledger_frame(shown + one["shown"])))
-    return AssembledBlocks(kept, dict(removed), near, pictures, shown, job)
+    splits = _split(job) if job.splits else {}
+    return AssembledBlocks(kept, dict(removed), near, pictures, shown, job, splits)
+
+
+def _split(job: Assembling) -> dict[str, tuple[int, int]]:
+    """Decide about all kept rows together, from hashes, and lay their splits beside them; see `split_rows`."""
+    import polars as pl
+
+    numbers = job.blocks.numbers
+    rows = [job.at("to_split").read(block) for block in numbers]
+    links = [job.at("links").read(block) for block in numbers]
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum([one.height for one in rows], dtype=np.int64)))
+    chosen = split_of_rows(
+        np.concatenate([one["content"].to_numpy() for one in rows]),
+        np.concatenate([one["row"].to_numpy() + start for one, start in zip(links, starts, strict=False)]),
+        np.concatenate([one["key"].to_numpy() for one in links]),
+        list(job.splits.values()),
+    )
+    names = pl.Series(list(job.splits), dtype=pl.String)
+    for block, one, start in zip(numbers, rows, starts, strict=False):
+        split = names.gather(pl.Series(chosen[start : start + one.height]))
+        # Grouped as the rows are: a reader of a group finds both in one order.
+        job.at("split").write_grouped(block, pl.DataFrame({"split": split}), one["group"].to_numpy(), job.groups)
+    sizes = np.concatenate([one["bytes"].to_numpy() for one in rows])
+    return {
+        name: (int((chosen == place).sum()), int(sizes[chosen == place].sum())) for place, name in enumerate(job.splits)
+    }
 
 
 def whole_ledger(job: Assembling) -> pl.DataFrame:
@@ -148,19 +179,26 @@ def _picture_bytes(block: int, job: Assembling) -> dict[str, Any]:
 
 
 def _assemble_block(block: int, job: Assembling) -> dict[str, Any]:
+    import polars as pl
+
     rows, results = job.blocks.read(block), results_of(job.results, block)
     rejections = job.rejections.read(block)
     done = assemble(rows, results, job.settings, job.names, job.stands)
     keep_findings(job.store, job.build_key, rows, rejections, results, done)
     ledger = rejections.vstack(done.ledger)
     job.at("ledger").write(block, ledger)
-    job.at("kept").write_grouped(block, done.rows, shard_numbers(done.rows["id"], job.groups), job.groups)
-    sizes = (job.images.size(sha256) for some in done.rows["image_hashes"] for sha256 in some)
+    groups = shard_numbers(done.rows["id"], job.groups)
+    job.at("kept").write_grouped(block, done.rows, groups, job.groups)
+    sizes = [sum(map(job.images.size, some)) if len(job.images) else 0 for some in done.rows["image_hashes"]]
+    if job.splits:
+        told = [contents_of(done.rows), pl.Series("group", groups), pl.Series("bytes", sizes, dtype=pl.Int64)]
+        job.at("to_split").write(block, pl.DataFrame(told))
+        job.at("links").write(block, links_of(done.rows, results))
     return {
         "kept": done.rows.height,
         "removed": dict(done.removed),
         "near": done.near_misses,
-        "bytes": sum(sizes) if len(job.images) else 0,
+        "bytes": sum(sizes),
         "shown": list(shown_entries(done.ledger)),
     }
 
@@ -174,28 +212,42 @@ class _ShardJob:
     folder: Path
     name: str
     row_group_bytes: int
+    split: str = ""
+
+    @property
+    def files(self) -> list[Path]:
+        """The shards that it writes; a split's name stands in those of its rows."""
+        name = f"{self.name}-{self.split}" if self.split else self.name
+        return [self.folder / shard_file(name, number, self.count) for number in range(self.count)]
 
 
 def write_blocks(  # noqa: PLR0917 - what is written, where and how
     runner: Runner, done: AssembledBlocks, folder: Path, name: str, settings: ShardSettings, task: Task | None
 ) -> tuple[list[Path], Path]:
     """Write shards and ledger from what lies ready; returns the shards in order, and the ledger."""
-    count = shard_count(done.kept, done.picture_bytes, settings.shard_megabytes * 10**6)
-    job = _ShardJob(done.job, count, folder, name, settings.row_group_megabytes * 10**6)
-    for _ in over(runner, _write_shard, range(count), job, task=task):
+    sizes = done.splits or {"": (done.kept, done.picture_bytes)}
+    group_bytes = settings.row_group_megabytes * 10**6
+    files: list[Path] = []
+    for split, (rows, picture_bytes) in sizes.items():
+        count = shard_count(rows, picture_bytes, settings.shard_megabytes * 10**6)
+        job = _ShardJob(done.job, count, folder, name, group_bytes, split)
+        for _ in over(runner, _write_shard, range(count), job, task=task):
+            pass
+        files += job.files
+    for _ in over(runner, _write_ledger, [0], _ShardJob(done.job, 1, folder, name, group_bytes)):
         pass
-    for _ in over(runner, _write_ledger, [0], job):
-        pass
-    return [folder / shard_file(name, number, count) for number in range(count)], folder / "ledger.parquet"
+    return files, folder / "ledger.parquet"
 
 
 def _write_shard(number: int, job: _ShardJob) -> dict[str, Any]:
     import polars as pl
 
-    kept, blocks = job.job.at("kept"), job.job.blocks.numbers
-    rows = pl.concat([kept.read_group(blocks, group) for group in range(number, job.job.groups, job.count)])
-    file = job.folder / shard_file(job.name, number, job.count)
-    write_shard(rows.sort("id"), job.job.images, file, job.row_group_bytes)
+    blocks, groups = job.job.blocks.numbers, range(number, job.job.groups, job.count)
+    rows = pl.concat([job.job.at("kept").read_group(blocks, group) for group in groups])
+    if job.split:
+        splits = pl.concat([job.job.at("split").read_group(blocks, group) for group in groups])
+        rows = rows.hstack(splits).filter(pl.col("split") == job.split)
+    write_shard(rows.sort("id"), job.job.images, job.files[number], job.row_group_bytes)
     return {"rows": rows.height}
 
 

@@ -325,6 +325,7 @@ def _assembling(
         rejections=read.rejections,
         results={name: dataclasses.replace(one, annotations=pl.DataFrame()) for name, one in results.items()},
         settings=work.recipe.assemble,
+        splits=work.recipe.splits,
         names={
             (items.name, identity): source_id
             for items in benchmarks

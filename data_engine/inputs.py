@@ -69,7 +69,8 @@ class Inputs:
             "assemble": without_places(self.recipe.assemble),
             "shards": without_places(self.recipe.shards),
         }
-        return resolved
+        # What few recipes have is no part of the others' identity.
+        return resolved | ({"splits": dict(self.recipe.splits)} if self.recipe.splits else {})
 
     def _sources(self) -> dict[str, Any]:
         if self.recipe.source is not None:

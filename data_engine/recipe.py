@@ -10,6 +10,7 @@ Not covered: opening sources and models (build).
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,7 @@ STEP_ORDER = (
     "dedup_minhash",
     "rate_difficulty",
 )
+_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _FOLDER = Path(__file__).parent / "recipes"
 _READERS = ("virl39k", "deepscaler", "benchmark", "table")
 
@@ -164,6 +166,11 @@ class _RecipeBase(Strict):
     sources: dict[str, PartSettings] = Field(
         default={}, description="In place of source: several, merged; their names begin the rows' ids."
     )
+    splits: dict[str, float] = Field(
+        default={},
+        description="Share of each split, e.g. train = 0.95, validation = 0.05; rows of one picture, repeats and equal"
+        " words stay together. Empty: the version is not split.",
+    )
     benchmarks: dict[str, BenchmarkSettings] = Field(default={}, description="Benchmarks to compare with, by name.")
     assemble: AssembleSettings = Field(default=AssembleSettings(), description="What removes a row.")
     shards: ShardSettings = Field(default=ShardSettings(), description="How rows are laid into files.")
@@ -191,6 +198,11 @@ class Recipe(Strict):
     def merged(self) -> dict[str, PartSettings]:
         """Sources that are merged, by name; empty where there is one."""
         return self.settings.sources  # type: ignore[no-any-return]
+
+    @property
+    def splits(self) -> dict[str, float]:
+        """Share of each split; empty where rows are not split."""
+        return self.settings.splits  # type: ignore[no-any-return]
 
     @property
     def limit(self) -> int:
@@ -375,9 +387,20 @@ def _check(settings: Any, file: str) -> None:
         raise UsageError(message, "Name one source, or several as [sources.NAME]")
     for name in settings.sources:
         checked_name(name)
+    _check_splits(settings.splits, file)
     for source in [settings.source] if settings.source is not None else settings.sources.values():
         _check_source(source, file)
     _check_steps(settings, file)
+
+
+def _check_splits(splits: Mapping[str, float], file: str) -> None:
+    for name, share in splits.items():
+        if not _SPLIT_NAME.fullmatch(name) or name == "all":
+            raise UsageError(f"recipe {file}: {name!r} cannot name a split", "Use letters, digits and _, e.g. train")
+        if share <= 0:
+            raise UsageError(f"recipe {file}: splits.{name} is {share}", "Give it a share above 0, or leave it out")
+    if splits and abs(sum(splits.values()) - 1) > 1e-6:
+        raise UsageError(f"recipe {file}: the splits add up to {sum(splits.values()):g}", "Let them add up to 1")
 
 
 def _check_source(source: SourceSettings, file: str) -> None:

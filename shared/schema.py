@@ -79,6 +79,9 @@ RATING = Column(
 )
 """Last column of a version whose recipe has the step rate_difficulty; other versions do without it."""
 
+SPLIT = Column("split", _TEXT, False, "The split that the recipe gave the row to: train, validation and so on.")
+"""Last column of a version whose recipe names splits."""
+
 LEDGER_COLUMNS = (
     Column("id", _TEXT, False, "The row's id; a rejected source row has the id it would have had."),
     Column("source_id", _TEXT, False, "The row's key in the source."),
@@ -119,7 +122,6 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 ROW_SCHEMA = _schema(COLUMNS)
-RATED_ROW_SCHEMA = _schema((*COLUMNS, RATING))
 LEDGER_SCHEMA = pa.schema([column.field() for column in LEDGER_COLUMNS])
 COLUMN_NAMES = tuple(column.name for column in COLUMNS)
 ROW_SCHEMA_WITHOUT_IMAGES = pa.schema([column.field() for column in COLUMNS if column.name != "images"])
@@ -127,5 +129,6 @@ ROW_SCHEMA_WITHOUT_IMAGES = pa.schema([column.field() for column in COLUMNS if c
 
 
 def row_schema(names: Sequence[str]) -> pa.Schema:
-    """Schema of rows with these columns: with `rating` where it is among them."""
-    return RATED_ROW_SCHEMA if RATING.name in names else ROW_SCHEMA
+    """Schema of rows with these columns: with `rating` and `split` where they are among them."""
+    more = tuple(column for column in (RATING, SPLIT) if column.name in names)
+    return _schema((*COLUMNS, *more)) if more else ROW_SCHEMA

@@ -37,6 +37,10 @@ class DataSettings(Strict):
     """Which rows train."""
 
     dataset: str = Field(description="Dataset version to train on, `name[@vN|@tag]`.")
+    split: str = Field(
+        default="",
+        description="Split that trains, where the version has splits: one must be named there; 'all' takes every row.",
+    )
     captions: bool = Field(
         default=False, description="Put the picture's caption into the prompt (paper, section 4.2: CMRA only)."
     )

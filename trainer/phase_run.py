@@ -51,6 +51,7 @@ from trainer.training_data import (
     first_label,
     left_out_text,
     read_prompt_file,
+    training_split,
     write_prompts,
     written_label,
 )
@@ -214,13 +215,14 @@ def _open(request: PhaseRequest) -> Any:
     from shared.dataset_version import open_dataset
 
     try:
-        return open_dataset(request.phase.data.dataset, request.store)
+        version = open_dataset(request.phase.data.dataset, request.store)
     except UsageError as error:
         store = f" --store {request.store}" if request.store else ""
         name = request.phase.data.dataset.split("@")[0]
         raise InfiMmrError(
             error.message, f"build it with `data-engine build {name} --profile {request.phase.profile_name}{store}`"
         ) from error
+    return training_split(version, request.phase)
 
 
 def check_data(request: PhaseRequest) -> None:
@@ -299,7 +301,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         "profile": manifest.profile,
         "fingerprint": manifest.fingerprint,
         "manifest_sha256": manifest_hash(manifest),
-        "rows": manifest.rows,
+        "rows": version.rows,
     }
     record = RunRecord(
         phase=phase,

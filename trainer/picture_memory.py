@@ -119,11 +119,12 @@ def _local_version(phase: Phase, store: str | None) -> DatasetVersion | None:
     """The dataset version where its files lie on this machine: a plan fetches nothing."""
     from shared.dataset_version import open_dataset
     from shared.dataset_version.names import version_folder
+    from trainer.training_data import training_split
 
     with suppress(InfiMmrError):
         version = open_dataset(phase.data.dataset, store)
         if version.store.local_path(version_folder(version.name, version.version)) is not None:
-            return version
+            return training_split(version, phase)
     return None
 
 

@@ -20,7 +20,7 @@ from trainer.own_reward import load_reward
 from trainer.phase import Phase
 from trainer.picture_memory import picture_text, plan_pictures
 from trainer.row_rates import filters, range_text, rows_in_range
-from trainer.training_data import check_dataset, check_purpose, count_traces, reason_text
+from trainer.training_data import check_dataset, check_purpose, count_traces, reason_text, training_split
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -339,7 +339,7 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
     if version is not None:
         check_purpose(version.manifest, phase)
         if version.manifest.profile == phase.profile_name:
-            return _rows_of(version, phase)
+            return _rows_of(training_split(version, phase), phase)
     if phase.profile_name == "full" and name in ROWS:
         return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
     if phase.train.max_steps:
@@ -349,7 +349,8 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
 
 def _rows_of(version: DatasetVersion, phase: Phase) -> tuple[int, str]:
     """Rows of a version that is there, those within the bounds of the pass rate where some are set."""
-    rows, label = version.manifest.rows, version.manifest.label
+    rows = version.rows
+    label = version.manifest.label if rows == version.manifest.rows else f"{version.label}, split {phase.data.split}"
     if not version.store.is_folder:  # its rows would have to be brought first
         more = f", not counted: how many have {range_text(phase.data)}" if filters(phase.data) else ""
         return rows, f"dataset version {label}{more}"

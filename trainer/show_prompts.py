@@ -17,7 +17,7 @@ from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 from trainer.row_rates import rate_column
 from trainer.supervised import fit_trace, trace_column
-from trainer.training_data import COLUMNS, unsuited
+from trainer.training_data import COLUMNS, training_split, unsuited
 
 if TYPE_CHECKING:
     from shared.vlm.chat_template import PromptRenderer, Sent
@@ -52,7 +52,7 @@ def prompts_of(phase: Phase, words: str | None, store: str | None) -> dict[str, 
     from shared.dataset_version import open_dataset
 
     try:
-        files = open_dataset(phase.data.dataset, store).files()
+        files = training_split(open_dataset(phase.data.dataset, store), phase).files()
     except InfiMmrError as error:
         if words is not None:
             raise

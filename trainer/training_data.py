@@ -98,6 +98,24 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
         )
 
 
+def training_split(version: DatasetVersion, phase: Phase) -> DatasetVersion:
+    """The version narrowed to the split that trains in the phase.
+
+    Raises:
+        InfiMmrError: it has splits and the phase names none, or it has no such split.
+
+    """
+    splits = version.manifest.splits
+    if phase.data.split not in {"", "all"}:
+        return version.of_split(phase.data.split)
+    if splits and not phase.data.split:
+        raise InfiMmrError(
+            f"dataset {version.label} has splits ({', '.join(splits)}); phase {phase.name} does not say which trains",
+            f"name one with --set data.split={next(iter(splits))}, or take every row with --set data.split=all",
+        )
+    return version
+
+
 def check_dataset(version: DatasetVersion, phase: Phase) -> None:
     """Refuse a dataset that cannot serve the phase, before anything is started.
 

@@ -20,7 +20,7 @@ from shared.dataset_version.blobs import has_blob
 from shared.dataset_version.manifest import manifest_bytes
 from shared.dataset_version.names import blob_path
 from shared.errors import InfiMmrError
-from shared.schema import COLUMNS
+from shared.schema import COLUMNS, SPLIT
 from shared.store.folder import copy_file
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def exported_name(manifest: Manifest, shard: Shard) -> str:
     """Return a shard's place in the export; the split's name is what `datasets` reads from ``train-00000-of-00002``."""
     if manifest.ledger is not None and shard == manifest.ledger:
         return "ledger/ledger.parquet"
-    return f"data/train-{manifest.shards.index(shard):05d}-of-{len(manifest.shards):05d}.parquet"
+    split = manifest.split_of(shard)
+    beside = [other for other in manifest.shards if manifest.split_of(other) == split]
+    return f"data/{split or 'train'}-{beside.index(shard):05d}-of-{len(beside):05d}.parquet"
 
 
 def card(manifest: Manifest) -> str:
@@ -95,7 +97,9 @@ def card(manifest: Manifest) -> str:
             {
                 "config_name": "default",
                 "default": True,
-                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+                "data_files": [
+                    {"split": split["name"], "path": f"data/{split['name']}-*.parquet"} for split in _splits(manifest)
+                ],
             },
             *(
                 [{"config_name": "ledger", "data_files": [{"split": "train", "path": "ledger/ledger.parquet"}]}]
@@ -112,7 +116,7 @@ def card(manifest: Manifest) -> str:
         "",
         "```python",
         "import datasets",
-        'rows = datasets.load_dataset("path/to/this/folder", split="train")',
+        f'rows = datasets.load_dataset("path/to/this/folder", split="{_splits(manifest)[0]["name"]}")',
         "```",
         "",
         "## How it came about",
@@ -137,7 +141,13 @@ def card(manifest: Manifest) -> str:
         lines += _table(["where", "kind", "found", "planted"], list(canary_rows(manifest.canaries)))
     if manifest.warnings:
         lines += ["## Notes", "", *[f"- {_cell(warning)}" for warning in manifest.warnings], ""]
-    lines += ["## Columns", "", *_table(["column", "meaning"], [[c.name, c.meaning] for c in COLUMNS])]
+    lines += [
+        "## Columns",
+        "",
+        *_table(
+            ["column", "meaning"], [[c.name, c.meaning] for c in [*COLUMNS, *([SPLIT] if manifest.splits else [])]]
+        ),
+    ]
     return "\n".join([*lines, "## Citation", "", "```bibtex", _CITATION, "```", ""])
 
 
@@ -188,7 +198,7 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
         "@id": "shards",
         "name": "shards",
         "encodingFormat": "application/x-parquet",
-        "includes": "data/train-*.parquet",
+        "includes": "data/*.parquet" if manifest.splits else "data/train-*.parquet",
     }
     fields = [
         {
@@ -246,7 +256,14 @@ def _licences(manifest: Manifest) -> dict[str, str]:
 
 
 def _splits(manifest: Manifest) -> list[dict[str, Any]]:
-    return [{"name": "train", "num_bytes": sum(s.bytes for s in manifest.shards), "num_examples": manifest.rows}]
+    return [
+        {
+            "name": split or "train",
+            "num_bytes": sum(shard.bytes for shard in manifest.shards if manifest.split_of(shard) == split),
+            "num_examples": rows,
+        }
+        for split, rows in (manifest.splits or {"": manifest.rows}).items()
+    ]
 
 
 def _size_category(rows: int) -> str:
@@ -262,7 +279,8 @@ def _card_features(manifest: Manifest) -> list[dict[str, Any]]:
     from shared.schema import RATING, row_schema
 
     rated = "rate_difficulty" in manifest.recipe.get("steps", {})
-    features = Features.from_arrow_schema(row_schema([RATING.name] if rated else []))
+    more = [*([RATING.name] if rated else []), *([SPLIT.name] if manifest.splits else [])]
+    features = Features.from_arrow_schema(row_schema(more))
     return list(features._to_yaml_list())  # noqa: SLF001  (the only way to the card's form of features)
 
 

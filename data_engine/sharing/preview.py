@@ -133,6 +133,7 @@ def charts(version: DatasetVersion) -> list[Chart]:
         "category",
         "source",
         "difficulty",
+        *(["split"] if version.manifest.splits else []),
     ]
     frame = version.scan().select(*columns, pl.col("image_hashes").list.len().alias("pictures")).collect()
     if frame.height == 0:
@@ -144,6 +145,7 @@ def charts(version: DatasetVersion) -> list[Chart]:
         counted("Image types", "pictures", frame["image_types"].explode()),
         counted("Categories", "rows", frame["category"]),
         counted("Sources", "rows", frame["source"]),
+        *([counted("Splits", "rows", frame["split"])] if "split" in frame.columns else []),
         histogram("Question length", "characters", frame["question"].str.len_chars().to_list()),
         histogram("Caption length", "characters", captions.str.len_chars().to_list()),
         leak_chart(frame),

@@ -121,6 +121,20 @@ class Manifest(ManifestDraft):
         """Return the shards and, where there is one, the ledger."""
         return [*self.shards, *([self.ledger] if self.ledger else [])]
 
+    @property
+    def splits(self) -> dict[str, int]:
+        """Rows by split, in the recipe's order; empty where the recipe names none."""
+        told = self.recipe.get("splits")
+        return {
+            name: sum(shard.rows for shard in self.shards if self.split_of(shard) == name)
+            for name in (told if isinstance(told, dict) else ())
+        }
+
+    def split_of(self, shard: Shard) -> str:
+        """The split of a shard's rows, from its name (`NAME-SPLIT-00000-of-00001.parquet`); empty for none."""
+        words = shard.file.removeprefix(f"{self.name}-").split("-")
+        return words[0] if len(words) > 1 and words[0] in (self.recipe.get("splits") or ()) else ""
+
     def with_version(self, version: str) -> Manifest:
         """Return the same content under another number."""
         label = f"{self.name}@{version} ({self.profile})"

@@ -46,6 +46,7 @@ class DatasetVersion(StoredVersion):
         """Take a checked manifest; the files are not touched."""
         super().__init__(store, manifest)
         self._local: DatasetVersion | None = self if store.is_folder else None
+        self._split = ""
 
     def local(self) -> DatasetVersion:
         """This version in a folder: itself, or its verified copy in the cache, brought there the first time."""
@@ -60,7 +61,30 @@ class DatasetVersion(StoredVersion):
     def files(self) -> list[Path]:
         """Return the local Parquet files of the rows, in order."""
         folder = self.local().path
-        return [folder / shard.file for shard in self.manifest.shards]
+        return [
+            folder / shard.file for shard in self.manifest.shards if self._split in ("", self.manifest.split_of(shard))
+        ]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the version, or of the split that it was narrowed to."""
+        return self.manifest.splits[self._split] if self._split else self.manifest.rows
+
+    def of_split(self, split: str) -> DatasetVersion:
+        """This version with the rows of one split alone; its manifest tells of all.
+
+        Raises:
+            UsageError: it has no such split; names those that it has.
+
+        """
+        known = list(self.manifest.splits)
+        if split not in known:
+            there = f"it has {', '.join(known)}" if known else "its recipe names none"
+            hint = did_you_mean(split, known) if known else "Add [splits] to the recipe and build it again"
+            raise UsageError(f"dataset {self.label} has no split {split!r} ({there})", hint)
+        narrowed = DatasetVersion(self.store, self.manifest)
+        narrowed._split = split
+        return narrowed
 
     def scan(self) -> pl.LazyFrame:
         """Return all rows lazily, columns as in `shared.schema.COLUMNS`."""

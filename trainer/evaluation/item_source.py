@@ -37,6 +37,7 @@ class ItemSource(Strict):
     location: str = Field(
         default="", description="File or folder, from the task file's folder; or a dataset; empty: named like the task."
     )
+    split: str = Field(default="", description="Split of a dataset that has splits; empty takes every row.")
     columns: dict[str, Names] = Field(
         default={},
         description="Role = column, or columns of which the first that is there counts; an empty id counts the items.",

@@ -156,6 +156,9 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
         if name not in PAPER:
             step = f"Name its published file or folder with --source {name}=PATH, or [source] location in a task file"
         raise InfiMmrError(message, step) from error
+    own = task(name).items
+    if own is not None and own.told.split:
+        version = version.of_split(own.told.split)
     columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]
     # Shards order rows by hash: results read best in the benchmark's own order, and its first items are meant by limit.
     keys = sorted((row["source_id"] for row in _version_rows(version.files(), ["source_id"])), key=_own_order)
