@@ -25,10 +25,10 @@ import numpy as np
 from machine import machine
 from PIL import Image
 
-from shared.assets import tiny_vl_path
 from shared.mini_world import IMAGE_TYPES, PICTURE_KINDS, Problem, draw, draw_family
 from shared.prompts import prompt
 from shared.vlm import EngineSpec, Sampling, build_conversation, open_engine
+from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.tiny_vl.evaluate import SPLIT, Ask, asks, by_kind, facts_right, score, share
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _small(path: Path) -> bytes | None:
 def main() -> None:
     """Measure all lines and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=tiny_vl_path())
+    parser.add_argument("--checkpoint", type=Path, default=BUNDLED_FOLDER)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all sample sizes")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--only", default="", help="lines to measure again, separated by semicolons; the others stay")

@@ -177,5 +177,6 @@ def _code_hash() -> str:
     import shared.mini_world
 
     folder = Path(shared.mini_world.__file__).parent
-    files = [*sorted(folder.glob("*.py")), Path(__file__), Path(__file__).with_name("mini_benchmarks.py")]
+    files = [*sorted(folder.glob("*.py")), folder.parent / "question_text.py"]
+    files += [Path(__file__), Path(__file__).with_name("mini_benchmarks.py")]
     return fingerprint([[file.name, bytes_hash(file.read_bytes())] for file in files])

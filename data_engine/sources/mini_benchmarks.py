@@ -121,8 +121,7 @@ def _in_version(problem: Problem, version: str) -> Problem:
 
 def _reworded(problem: Problem) -> str:
     """The same question in the other wording that the split's benchmarks have for it; unchanged where none fits."""
-    from shared.mini_world import KINDS
-    from shared.mini_world.splits import split_of
+    from shared.mini_world import KINDS, split_of
 
     name = problem.form.partition("/")[2].removesuffix("-choice")
     form = next(form for form in KINDS[problem.kind].forms if form.name == name)

@@ -72,11 +72,11 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Score a checkpoint on problems it has never seen: types, captions, questions, arithmetic."""
-    from shared.assets import tiny_vl_path
+    from shared.vlm.checkpoint import BUNDLED_FOLDER
     from trainer.tiny_vl.evaluate import evaluate as measure
     from trainer.tiny_vl.report import table_text
 
-    folder = checkpoint or tiny_vl_path()
+    folder = checkpoint or BUNDLED_FOLDER
     if not (folder / "config.json").is_file():
         _say(f"error: {folder} holds no checkpoint (no config.json). Name a Hugging Face folder with --checkpoint.")
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shared.mini_world.canvas import Rgb
+    from shared.mini_world import Rgb
 
 # left, top, right, bottom in pixels
 Box: TypeAlias = tuple[int, int, int, int]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from shared.assets import tiny_vl_path
+from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.tiny_vl.evaluate import asks
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,12 +26,12 @@ from shared.vlm.surroundings import prepare_environment
 prepare_environment()
 from PIL import Image
 from vllm import LLM, SamplingParams
-from shared.assets import tiny_vl_path
+from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.tiny_vl.evaluate import asks
 
 if __name__ == "__main__":
     dtype, target = sys.argv[1:]
-    engine = LLM(str(tiny_vl_path()), dtype=dtype, max_model_len=1024, enforce_eager=True, seed=0,
+    engine = LLM(str(BUNDLED_FOLDER), dtype=dtype, max_model_len=1024, enforce_eager=True, seed=0,
                  limit_mm_per_prompt={"image": 1}, kv_cache_memory_bytes=1 << 28)
     asked = asks("picture", 12) + asks("text-hard", 4) + asks("caption", 12)
     chats = []
@@ -80,8 +80,8 @@ def test_vllm_and_transformers_agree_on_the_same_rollouts(
     dtype: str, mean_bound: float, worst_bound: float, tmp_path: Path
 ) -> None:
     rows = _rollouts(dtype, tmp_path)
-    processor = AutoProcessor.from_pretrained(tiny_vl_path())
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_vl_path(), dtype=getattr(torch, dtype)).eval()
+    processor = AutoProcessor.from_pretrained(BUNDLED_FOLDER)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(BUNDLED_FOLDER, dtype=getattr(torch, dtype)).eval()
     asked = asks("picture", 12) + asks("text-hard", 4) + asks("caption", 12)
     differences = []
     for ask, row in zip(asked, rows, strict=True):

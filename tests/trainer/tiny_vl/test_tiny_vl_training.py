@@ -14,8 +14,8 @@ from PIL import Image
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
-from shared.assets import tiny_vl_path
 from shared.mini_world import IMAGE_TYPES, draw, draw_family
+from shared.vlm.checkpoint import BUNDLED_FOLDER
 from shared.vlm.conversation import embedding_prompt
 from trainer.tiny_vl.architecture import build_config
 from trainer.tiny_vl.batches import BatchMaker, Packer, augment, decode, fit, mark_array, smart_size
@@ -33,7 +33,7 @@ from trainer.tiny_vl.trees import Tree, TreeMaker
 
 @pytest.fixture(scope="module")
 def processor():
-    return AutoProcessor.from_pretrained(tiny_vl_path())
+    return AutoProcessor.from_pretrained(BUNDLED_FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def test_the_command_refuses_a_folder_without_a_checkpoint(tmp_path: Path) -> No
 
 
 def test_the_shipped_folder_is_whole_and_small() -> None:
-    folder = tiny_vl_path()
+    folder = BUNDLED_FOLDER
     weights = folder / "model.safetensors"
     assert weights.stat().st_size <= 20_000_000
     config = json.loads((folder / "config.json").read_text())
