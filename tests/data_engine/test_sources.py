@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from data_engine.inputs import open_source
+from data_engine.inputs import open_sources
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import ingest
 from data_engine.recipe import load_recipe
@@ -349,7 +349,7 @@ def test_the_recipe_of_traces_reads_openr1s_layout(tmp_path):
         tmp_path / "data" / "train-00000-of-00001.parquet"
     )
     recipe = load_recipe("reasoning-traces", "full", source=str(tmp_path))
-    first, second = open_source(recipe.name, recipe.source).rows()
+    first, second = open_sources(recipe).rows()
     assert (first.source_id, first.answer, first.source) == ("u-1", "7", "amc")
     assert first.extra["trace"] == trace
     assert first.extra["columns"] == {"problem_type": "Algebra", "correctness_count": 1}
