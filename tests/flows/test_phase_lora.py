@@ -50,7 +50,7 @@ def test_vllm_follows_the_adapters_and_the_checkpoint_is_whole_with_the_rest_unt
     checkpoint = tmp_path / "run" / "checkpoint"
     assert sorted(path.name for path in checkpoint.glob("*.safetensors")) == ["model.safetensors"]
     old, new = load_file(BUNDLED_FOLDER / "model.safetensors"), load_file(checkpoint / "model.safetensors")
-    assert set(old) == set(new)
+    assert set(new) - set(old) <= {"lm_head.weight"}  # tied to the embeddings, saved as in any phase
     changed = {name for name in old if not old[name].float().equal(new[name].float())}
     assert changed
     assert not [name for name in changed if "visual" in name or "embed" in name or "norm" in name]

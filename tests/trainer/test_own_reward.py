@@ -54,6 +54,7 @@ def test_named_numbers_are_logged_and_one_called_accuracy_counts_as_such(tmp_pat
     assert found.rewards == pytest.approx(1 + brief)
     assert found.scores == found.extra_logs["accuracy"] == 0.5
     assert found.record["parts"] == {"brief": brief, "accuracy": 0.5}
+    assert found.extra_logs["reward_brief"] == brief
 
 
 def test_it_is_told_of_row_and_answer(tmp_path):
@@ -168,6 +169,6 @@ def test_a_failure_on_a_worker_is_told_once(tmp_path):
 def test_runs_without_a_function_are_the_runs_they_were(tmp_path):
     plain, mine = load_phase("fra", "local"), phase_with(tmp_path, PARTS)
     values = plain.model_dump(mode="json", exclude=set(NOT_IDENTITY))
-    del values["reward"]["function"], values["model"]["start"]
+    del values["reward"]["function"], values["model"]["start"], values["lora"]
     assert identity(plain, "d", "p") == fingerprint([values, "d", "p"])
     assert identity(mine, "d", "p") != identity(plain, "d", "p")

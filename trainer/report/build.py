@@ -19,7 +19,7 @@ from trainer.evaluation.results import other_items
 from trainer.evaluation.tasks import shown_task as task
 from trainer.report import paper
 from trainer.report.charts import Series, interval_bar, line_chart, share_bar
-from trainer.report.collect import CURVES, Run, differences, starts
+from trainer.report.collect import Run, curves, differences, starts
 from trainer.report.pictures import data_url
 from trainer.report.step_seconds import step_seconds
 
@@ -127,7 +127,7 @@ def _deltas(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, An
 def _charts(runs: Sequence[Run]) -> list[dict[str, str]]:
     charts = []
     before = starts(runs)
-    for key, (_, title) in CURVES.items():
+    for key, (_, title) in curves(runs).items():
         series = [
             Series(run.name, place % COLOURS, [
                 (int(line["step"]), float(line[key])) for line in run.metrics if isinstance(line.get(key), int | float)

@@ -215,6 +215,13 @@ def _pictures(path: Path, wanted: set[str]) -> dict[str, Path]:
     return found
 
 
+def curves(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
+    """`CURVES`, and what rewards of the user's own name beside the reward."""
+    named = {key for run in runs for line in run.metrics for key in line if key.startswith("reward_")}
+    own = {key: key.removeprefix("reward_") for key in sorted(named - {"reward_failed"})}
+    return CURVES | {key: (name, f"Reward of one's own: {name}") for key, name in own.items()}
+
+
 def differences(first: Run, second: Run) -> dict[str, dict[str, Any]]:
     """Second minus first per benchmark, in percent: paired where both outputs are at hand, else from the two errors.
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from trainer.evaluation.tasks import shown_task
 from trainer.report.build import Report
 from trainer.report.charts import sparkline
-from trainer.report.collect import CURVES, Run
+from trainer.report.collect import Run, curves
 from trainer.report.paper import SHORT
 
 
@@ -28,7 +28,7 @@ def print_report(report: Report, runs: Sequence[Run], console: Console | None = 
             table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
         console.print(table)
     widest = max((len(run.name) for run in runs), default=0) + 1
-    for key, (name, _) in CURVES.items():
+    for key, (name, _) in curves(runs).items():
         for run in runs:
             values = [float(line[key]) for line in run.metrics if isinstance(line.get(key), int | float)]
             if values:

@@ -164,7 +164,8 @@ def test_a_run_that_goes_on_from_another_is_drawn_behind_it(curriculum, tmp_path
 def test_kl_gradient_norm_and_time_are_shown_where_a_run_has_them(tmp_path):
     runs = collect([a_run(tmp_path / "run")], 0)
     report = build(runs)
-    assert [chart["title"] for chart in report.charts] == [title for _, title in CURVES.values()]
+    drawn = [title for name, (_, title) in CURVES.items() if name != "loss"]  # that of a cold start alone
+    assert [chart["title"] for chart in report.charts] == drawn
     facts = dict(report.runs[0]["facts"])
     assert (facts["last KL"], facts["last gradient norm"], facts["training"]) == ("0.0012", "1.5", "1 min 48 s")
     console = Console(width=100, record=True, file=io.StringIO())
@@ -173,6 +174,16 @@ def test_kl_gradient_norm_and_time_are_shown_where_a_run_has_them(tmp_path):
     assert "KL" in text
     assert "gradient" in text
     assert "s/step" in text
+
+
+def test_what_a_reward_of_ones_own_names_is_drawn(tmp_path):
+    folder = a_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [line | {"reward_brevity": 0.1 * place, "reward_failed": 0.0} for place, line in enumerate(lines)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    titles = [chart["title"] for chart in build(collect([folder], 0)).charts]
+    assert "Reward of one's own: brevity" in titles
+    assert not [title for title in titles if "failed" in title]
 
 
 def test_the_page_shows_where_the_seconds_of_a_step_went(tmp_path):
