@@ -52,6 +52,18 @@ def test_only_processes_with_the_runs_tag_are_ended_also_stubborn_ones():
         other.kill()
 
 
+def test_a_supervised_run_has_no_agents_no_fork_server_and_every_core(tmp_path):
+    rolled = run_environment(spec(tmp_path), "t", tmp_path)
+    supervised = run_environment(LaunchSpec(["--x"], tmp_path, None, "cpu"), "t", tmp_path)
+    assert rolled.keys() - supervised.keys() == {
+        "INFI_MMR_AGENT",
+        "INFI_MMR_FORK_SERVER",
+        "RAY_worker_register_timeout_seconds",
+    }
+    assert supervised["OMP_NUM_THREADS"] == str(len(os.sched_getaffinity(0)))
+    assert supervised["TORCH_EXTENSIONS_DIR"] == rolled["TORCH_EXTENSIONS_DIR"]
+
+
 def test_without_cuda_a_run_gets_every_adaptation_and_with_it_the_stand_in_for_flash_attn_alone(tmp_path):
     cpu = run_environment(spec(tmp_path), "t", tmp_path)
     cuda = run_environment(spec(tmp_path, "cuda"), "t", tmp_path)
