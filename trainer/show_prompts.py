@@ -17,7 +17,7 @@ from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 from trainer.row_rates import rate_column
 from trainer.supervised import fit_trace, trace_column
-from trainer.training_data import COLUMNS, training_split, unsuited
+from trainer.training_data import COLUMNS, row_label, training_split, unsuited
 
 if TYPE_CHECKING:
     from shared.vlm.chat_template import PromptRenderer, Sent
@@ -91,7 +91,9 @@ def _find(phase: Phase, files: list[Path], words: str | None) -> dict[str, Any]:
 
 def _trace(row: dict[str, Any], phase: Phase) -> tuple[str, str]:
     """What a supervised phase learns of a row, or why nothing; two empty texts in other phases and for the example."""
-    return fit_trace(row, phase.data.trace_column) if phase.method == "sft" and "extra" in row else ("", "")
+    if phase.method != "sft" or "extra" not in row:
+        return "", ""
+    return fit_trace(row, phase.data.trace_column, row_label(row, phase))
 
 
 def _sent(phase: Phase, row: dict[str, Any], note: str) -> Sent:

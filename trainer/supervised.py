@@ -33,14 +33,15 @@ def traces_of(row: Mapping[str, Any], column: str) -> list[str]:
     return [trace for trace in found if isinstance(trace, str) and trace.strip()]
 
 
-def fit_trace(row: Mapping[str, Any], column: str) -> tuple[str, str]:
-    """(Trace in the form that trains, "") or ("", why none of the row's traces does, as one word)."""
-    from shared.answers import grade_output, label_of, options_of
+def fit_trace(row: Mapping[str, Any], column: str, label: Mapping[str, Any]) -> tuple[str, str]:
+    """(Trace in the form that trains, "") or ("", why none of the row's traces does, as one word).
+
+    `label` is what the reward is told of the row.
+    """
+    from shared.answers import grade_output, options_of
     from shared.code_points import carried_value
     from trainer.rewards import reward
 
-    extra = carried_value(json.loads(row["extra"] or "{}"))
-    label = label_of(row["answer"], row["answer_kind"], row["choices"] or (), extra)
     reasons = ["no_trace"]
     for given in traces_of(row, column):
         trace = str(carried_value(given)).strip()

@@ -291,7 +291,8 @@ def count_traces(version: DatasetVersion, phase: Phase) -> Counter[str]:
     """
     counted: Counter[str] = Counter()
     for row in read_rows(version.files(), phase, pictures=False):
-        counted[unsuited(row, phase) or fit_trace(row, phase.data.trace_column)[1]] += 1
+        without = unsuited(row, phase) or fit_trace(row, phase.data.trace_column, row_label(row, phase))[1]
+        counted[without] += 1
     return counted
 
 
@@ -340,9 +341,9 @@ def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, ca
     tokens = renderer.tokens(text, [size for _, size in pictures])
     if tokens > phase.rollout.max_length - phase.rollout.max_new_tokens:
         return "too_long"
-    answer: dict[str, str] = {}
+    label, answer = row_label(row, phase), {}
     if phase.method == "sft":
-        trace, reason = fit_trace(row, phase.data.trace_column)
+        trace, reason = fit_trace(row, phase.data.trace_column, label)
         if not reason and renderer.special_token([{"content": trace}]):
             reason = "special_token"
         if not reason and renderer.tokens(trace) >= phase.rollout.max_new_tokens:  # the end of the turn is one more
@@ -353,7 +354,7 @@ def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, ca
     line = {
         "prompt": text,
         **answer,
-        "label": json.dumps(row_label(row, phase), ensure_ascii=False),
+        "label": json.dumps(label, ensure_ascii=False),
         "images": [str(path) for path, _ in pictures],
         "question": row["question"],
         "image_hashes": row["image_hashes"],

@@ -8,6 +8,7 @@ import math
 import polars as pl
 import pytest
 
+from shared.answers import answer_kind, label_of
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer import preflight
@@ -29,6 +30,10 @@ def phase_of(*overrides):
     return load_phase("cold-start", "local", ["train.batch_size=4", "train.micro_batch_size=4", *overrides])
 
 
+def fit(row):
+    return fit_trace(row, COLUMN, label_of(row["answer"], row["answer_kind"], row["choices"]))
+
+
 def row_with(trace, answer="17", kind="integer", choices=()):
     extra = json.dumps({"trace": trace})
     return {"answer": answer, "answer_kind": kind, "choices": list(choices), "extra": extra}
@@ -36,14 +41,14 @@ def row_with(trace, answer="17", kind="integer", choices=()):
 
 def test_a_trace_in_the_rewards_form_that_ends_in_the_gold_trains_as_it_is():
     trace = "<think>8 + 9 = 17.</think>\nThe answer is \\boxed{17}."
-    assert fit_trace(row_with(trace), COLUMN) == (trace, "")
+    assert fit(row_with(trace)) == (trace, "")
 
 
 @pytest.mark.parametrize(
     "solution", ["8 + 9 = <<8+9=17>>17\n#### 17", r"We add: $8 + 9 = \boxed{17}$.", "8 + 9 = 17. The answer is 17."]
 )
 def test_a_worked_solution_is_put_into_the_form_that_the_reward_wants(solution):
-    trace, reason = fit_trace(row_with(solution), COLUMN)
+    trace, reason = fit(row_with(solution))
     assert not reason
     assert trace == f"<think>\n{solution}\n</think>\n\n\\boxed{{17}}"
     assert reward(trace, {"gold": "17", "kind": "integer"}).total == 1
@@ -62,13 +67,13 @@ def test_a_worked_solution_is_put_into_the_form_that_the_reward_wants(solution):
     ],
 )
 def test_a_trace_that_no_reward_would_praise_is_left_out_with_its_reason(trace, reason):
-    assert fit_trace(row_with(trace), COLUMN) == ("", reason)
+    assert fit(row_with(trace)) == ("", reason)
 
 
 def test_of_several_traces_the_first_that_is_fit_is_taken():
     right = "<think>8 + 9.</think>\n\\boxed{17}"
-    assert fit_trace(row_with(["<think>x</think>\\boxed{1}", right, right + " "]), COLUMN) == (right, "")
-    assert fit_trace(row_with(["<think>x</think>\\boxed{1}", "<think>x"]), COLUMN) == ("", "trace_form")
+    assert fit(row_with(["<think>x</think>\\boxed{1}", right, right + " "])) == (right, "")
+    assert fit(row_with(["<think>x</think>\\boxed{1}", "<think>x"])) == ("", "trace_form")
 
 
 def test_a_trace_is_found_in_a_column_in_json_and_in_a_struct():
@@ -201,13 +206,11 @@ def test_the_papers_first_phase_follows_a_cold_start():
 
 
 def test_solutions_of_real_sets_become_traces_or_are_left_out(real_data):
-    from shared.answers import answer_kind
-
     rows = pl.read_parquet(real_data / "text" / "math500.parquet").to_dicts()
     reasons = []
     for given in rows[:150]:
         kind = answer_kind(given["answer"], [])
-        trace, reason = fit_trace(row_with(given["solution"], given["answer"], kind), COLUMN)
+        trace, reason = fit(row_with(given["solution"], given["answer"], kind))
         reasons.append(reason)
         assert bool(trace) != bool(reason)
         if trace:
