@@ -13,7 +13,7 @@ import importlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -46,6 +46,7 @@ from trainer.run_record import (
     read_record,
     write_record,
 )
+from trainer.sample_tables import SampleTables
 from trainer.training_data import (
     check_dataset,
     first_label,
@@ -374,8 +375,22 @@ def _finished(output: Path, parent: Path, record: RunRecord) -> RunRecord:
     return record
 
 
+def _heard(spec: Any, hear: Callable[[Any], None], close: Callable[..., Any]) -> Any:
+    """Run OpenRLHF to its end; an interruption and a disk that refuses are recorded before they are told."""
+    from trainer.openrlhf_bridge.launch import run
+
+    try:
+        return run(spec, hear)
+    except KeyboardInterrupt:
+        close("interrupted")
+        raise
+    except OSError as error:
+        with suppress(OSError):  # the disk that refused a step's files may refuse the record, too
+            close("failed", str(error))
+        raise
+
+
 def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord, watcher: Watcher) -> RunRecord:
-    from trainer.openrlhf_bridge.launch import Ending, run
     from trainer.openrlhf_bridge.progress import Evaluated, Event, Step
 
     states = output / STATES
@@ -383,6 +398,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
     if resumed_from:
         watcher.resumed(resumed_from, record.steps)
     writer = RunWriter(output, resumed_from=resumed_from, supervised=request.phase.method == "sft")
+    samples = SampleTables(output, request.phase.name, request.phase.logging.wandb_project, request.tell)
     failure(writer.parts)  # of an attempt that was killed before it could tell
     attempts = _settled(record.attempts, resumed_from)
     attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
@@ -402,6 +418,7 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
             line = writer.finish_step(event.step, event.values)
             attempt = attempt.model_copy(update={"last_step": event.step})
             watcher.step(line, record.steps)
+            samples.write(event.step)
         elif isinstance(event, Evaluated):
             found = writer.finish_evaluation(event.step)["accuracy"]
             shares = ", ".join(f"{name} {100 * one['accuracy']:.1f}%" for name, one in found.items())
@@ -416,15 +433,8 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
 
     ray = f"joining Ray at {request.ray_address}" if request.ray_address else "starting Ray"
     watcher.stage(Stage("starting OpenRLHF" if spec.agent is None else ray))
-    try:
-        ending: Ending = run(spec, hear)
-    except KeyboardInterrupt:
-        close("interrupted")
-        raise
-    except OSError as error:
-        with suppress(OSError):  # the disk that refused a step's files may refuse the record, too
-            close("failed", str(error))
-        raise
+    with closing(samples):
+        ending = _heard(spec, hear, close)
     if ending.returncode != 0 or (attempt.last_step < record.steps and not request.phase.rollout.dynamic_filtering):
         own = failure(writer.parts)
         reason = own or ending.trouble or f"OpenRLHF ended with status {ending.returncode}"

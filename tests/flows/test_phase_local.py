@@ -226,6 +226,7 @@ def test_rollouts_metrics_and_tensorboard_are_written(finished_run):
         assert table["reward"].is_between(0, 1).all()
         assert not table["output"].str.contains("<|image_pad|>", literal=True).any()
     assert list((output / "tensorboard").rglob("events.out.tfevents.*"))
+    assert list((output / "tensorboard/samples").glob("events.out.tfevents.*"))
     assert not (output / "ckpt").exists()  # states are only for resuming
 
 
