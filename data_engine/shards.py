@@ -1,6 +1,6 @@
 """Parquet shards: written by pyarrow, one row group in memory at a time, byte-identical for equal rows.
 
-Layout, with reasons (facts/data-engine, "Parquet with images"):
+Layout, with reasons:
 - A row's shard is its id's hash modulo a power of two, so that a removed row changes one shard and not all later ones.
 - Rows of a shard are sorted by id. A row group closes when its bytes pass the limit, whatever the number of rows.
 - Image bytes are PLAIN and uncompressed (they are compressed already; zstd saves nothing and makes one picture cost a

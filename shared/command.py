@@ -10,7 +10,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from shared.errors import InfiMmrError, system_error
 
@@ -60,8 +62,29 @@ def _told(error: InfiMmrError | OSError | ModuleNotFoundError, resume: str) -> I
     return missing_part(error)
 
 
-def show_version(asked: bool) -> None:
-    """Print the installed version and leave, where `--version` asks for it."""
+def open_program(name: str, about: str) -> typer.Typer:
+    """Return a program without commands yet; `--version` says the installed version."""
+    app = typer.Typer(
+        name=name,
+        help=about,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        ] = False,
+    ) -> None:
+        del version
+
+    return app
+
+
+def _show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 

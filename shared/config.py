@@ -1,7 +1,7 @@
 """Configuration: TOML written by people, one resolved JSON written by the program.
 
-A recipe or phase file holds the values of every profile and may overrule some in ``[profile.full]`` and
-``[profile.local]``; `--set KEY=VALUE` overrules both. Models are strict: a misspelt key is answered with the nearest
+A recipe or phase file holds the values of every profile and may override some in ``[profile.full]`` and
+``[profile.local]``; `--set KEY=VALUE` overrides both. Models are strict: a misspelt key is answered with the nearest
 right one and the file it stands in. This module imports no heavy library; choosing a profile does not import torch.
 """
 

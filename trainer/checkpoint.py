@@ -1,6 +1,6 @@
 """Weights that OpenRLHF saved -> a checkpoint that transformers and vLLM load at once.
 
-OpenRLHF saves weights, but neither the image processor's files nor the original configuration (facts). The finished
+OpenRLHF saves weights, but neither the image processor's files nor the original configuration. The finished
 folder holds the new weights (safetensors), every other file of the parent checkpoint, and the run record.
 """
 
@@ -30,7 +30,7 @@ def finish_checkpoint(saved: Path, parent: Path, target: Path, record: RunRecord
     """
     files = sorted(saved.glob("*.safetensors"))
     if not files:
-        raise InfiMmrError("OpenRLHF ended without saving weights", "look at openrlhf.log in the run folder")
+        raise InfiMmrError("OpenRLHF ended without saving weights", "Look at openrlhf.log in the run folder")
     check_same_weights(saved, parent)
     partial = target.with_name(f".{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -84,7 +84,7 @@ def check_same_weights(saved: Path, parent: Path) -> None:
     if new != old and abs(new - old) not in tied:
         raise InfiMmrError(
             f"OpenRLHF saved {new:,} weights, the parent checkpoint has {old:,}",
-            "look at openrlhf.log in the run folder",
+            "Look at openrlhf.log in the run folder",
         )
 
 

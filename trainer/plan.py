@@ -168,7 +168,7 @@ def make_plan(
     usable, source = _rows(phase, rows, store)
     steps = phase.steps(usable)
     if steps < 1:
-        raise InfiMmrError(f"{usable} rows make no step of {phase.rows_per_step} prompts", "name more --rows")
+        raise InfiMmrError(f"{usable} rows make no step of {phase.rows_per_step} prompts", "Name more --rows")
     weights, config, weights_source = _model(phase)
     counts = _counts(phase, usable, steps)
     tokens = counts["tokens"]
@@ -299,7 +299,7 @@ def check_gpu_memory(phase: Phase, gib: float | None = None) -> None:
     memory = memory_per_gpu(phase, weights, config, number, phase.rollout.max_length)
     warnings = memory_warnings(phase, memory, gib, "GPU of this machine")
     if warnings:
-        raise InfiMmrError(f"phase {phase.name} does not fit: {warnings[0]}", "change it with --set")
+        raise InfiMmrError(f"phase {phase.name} does not fit: {warnings[0]}", "Change it with --set")
 
 
 def _smallest_gpu_gib() -> float | None:
@@ -315,14 +315,14 @@ def _smallest_gpu_gib() -> float | None:
 def _on_cluster(phase: Phase, gpus: int) -> Phase:
     per_node = min(gpus, 8)
     if gpus % per_node:
-        raise UsageError(f"--gpus {gpus} is neither up to 8 nor a multiple of 8", "name whole nodes of 8")
+        raise UsageError(f"--gpus {gpus} is neither up to 8 nor a multiple of 8", "Name whole nodes of 8")
     values = phase.model_dump()
     values["cluster"] |= {"nodes": gpus // per_node, "gpus_per_node": per_node}
     try:
         return Phase.model_validate(values)
     except ValueError as error:
         reason = str(error).split("Value error, ")[-1].split(" [type")[0]
-        raise UsageError(f"phase {phase.name} on {gpus} GPUs: {reason}", "change it with --set") from error
+        raise UsageError(f"phase {phase.name} on {gpus} GPUs: {reason}", "Change it with --set") from error
 
 
 def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
@@ -344,7 +344,7 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
         return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
     if phase.train.max_steps:
         return phase.train.max_steps * phase.rows_per_step, "train.max_steps (dataset version not in the store)"
-    raise InfiMmrError(f"the rows of {name} are not known", f"build it (data-engine build {name}) or name --rows")
+    raise InfiMmrError(f"the rows of {name} are not known", f"Build it (data-engine build {name}) or name --rows")
 
 
 def _rows_of(version: DatasetVersion, phase: Phase) -> tuple[int, str]:
@@ -380,13 +380,13 @@ def _model(phase: Phase) -> tuple[int, dict[str, Any], str]:
         if lacking:
             raise InfiMmrError(
                 f"config.json of checkpoint {folder.name} does not say {', '.join(lacking)}",
-                "name a complete checkpoint",
+                "Name a complete checkpoint",
             )
         return preflight.count_weights(folder), {name: text[name] for name in QWEN_3B}, f"checkpoint {folder.name}"
     if phase.model.start == "Qwen/Qwen2.5-VL-3B-Instruct":
         return MEASURED_WEIGHTS, dict(QWEN_3B), "published configuration of Qwen2.5-VL-3B-Instruct"
     raise InfiMmrError(
-        f"checkpoint {phase.model.start} is not at hand to be planned with", "name a folder with its files with --from"
+        f"checkpoint {phase.model.start} is not at hand to be planned with", "Name a folder with its files with --from"
     )
 
 

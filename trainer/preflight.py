@@ -40,22 +40,22 @@ def check_packages() -> None:
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError as error:
-            raise InfiMmrError(f"{name} is not installed", "run uv sync") from error
+            raise InfiMmrError(f"{name} is not installed", "Run uv sync") from error
         if found != wanted:
-            raise InfiMmrError(f"{name} is {found}, but the trainer is written for {wanted}", "run uv sync")
+            raise InfiMmrError(f"{name} is {found}, but the trainer is written for {wanted}", "Run uv sync")
 
 
 def check_compiler(headers: str | None = None) -> None:
     """DeepSpeed compiles two small operations at first use: it needs g++, ninja and Python's own header files."""
     if not any(shutil.which(name) for name in ("g++", "c++")):
-        raise InfiMmrError("no C++ compiler found, which DeepSpeed needs at first use", "install g++ (build-essential)")
+        raise InfiMmrError("no C++ compiler found, which DeepSpeed needs at first use", "Install g++ (build-essential)")
     if not (shutil.which("ninja") or (Path(sys.executable).parent / "ninja").exists()):
-        raise InfiMmrError("ninja not found, which DeepSpeed needs at first use", "run uv sync, or install ninja-build")
+        raise InfiMmrError("ninja not found, which DeepSpeed needs at first use", "Run uv sync, or install ninja-build")
     if not (Path(headers or sysconfig.get_path("include")) / "Python.h").is_file():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise InfiMmrError(
             f"Python.h of Python {version} not found, which DeepSpeed needs at first use",
-            f"install python{version}-dev, or let uv bring a whole Python (uv sync --managed-python)",
+            f"Install python{version}-dev, or let uv bring a whole Python (uv sync --managed-python)",
         )
 
 
@@ -63,11 +63,11 @@ def check_attention(phase: Phase, device: Literal["cuda", "cpu"]) -> None:
     """Refuse attention of flash-attn where it is not installed, or without CUDA."""
     wanted = phase.cluster.attention
     if wanted == "flash_attention_2" and device == "cpu":
-        raise InfiMmrError(f"cluster.attention is {wanted}, which needs CUDA", "leave it at eager or sdpa")
+        raise InfiMmrError(f"cluster.attention is {wanted}, which needs CUDA", "Leave it at eager or sdpa")
     if wanted == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         raise InfiMmrError(
             f"cluster.attention is {wanted}, but flash_attn is not installed",
-            "leave it at sdpa, or install a flash-attn that was built for this torch",
+            "Leave it at sdpa, or install a flash-attn that was built for this torch",
         )
 
 
@@ -78,18 +78,18 @@ def check_ray(address: str) -> None:
     if address.startswith("ray://"):
         raise InfiMmrError(
             f"RAY_ADDRESS={address} is Ray Client, which OpenRLHF cannot run through",
-            "use the head's own address (host:6379 on a node of the cluster) or job submission (http://host:8265)",
+            "Use the head's own address (host:6379 on a node of the cluster) or job submission (http://host:8265)",
         )
     parts = urlsplit(address if "//" in address else f"//{address}")
     host, port = parts.hostname, parts.port or (8265 if address.startswith("http") else 6379)
     if not host:
-        raise InfiMmrError(f"RAY_ADDRESS={address} is no address", "use host:port, auto, or http://host:8265")
+        raise InfiMmrError(f"RAY_ADDRESS={address} is no address", "Use host:port, auto, or http://host:8265")
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
         raise InfiMmrError(
             f"no Ray cluster answers at {host}:{port} ({error.strerror or type(error).__name__})",
-            "start it (ray start --head), correct RAY_ADDRESS, or unset it for a private local instance",
+            "Start it (ray start --head), correct RAY_ADDRESS, or unset it for a private local instance",
         ) from error
 
 
@@ -115,7 +115,7 @@ def check_path(folder: Path) -> None:
         if sign in str(folder):
             raise InfiMmrError(
                 f"the run folder {folder} contains {sign!r}, which OpenRLHF reads as a separator",
-                "choose another --output",
+                "Choose another --output",
             )
 
 
@@ -125,10 +125,10 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InfiMmrError(
-            f"{spoken_name(checkpoint)}/config.json cannot be read ({type(error).__name__})", "name another checkpoint"
+            f"{spoken_name(checkpoint)}/config.json cannot be read ({type(error).__name__})", "Name another checkpoint"
         ) from error
     if not isinstance(config, dict):
-        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is no object", "name another checkpoint")
+        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is no object", "Name another checkpoint")
     return config
 
 
@@ -184,7 +184,7 @@ def _check_files(checkpoint: Path, config: Mapping[str, Any]) -> None:
         if not (checkpoint / name).is_file():
             raise InfiMmrError(
                 f"checkpoint {spoken_name(checkpoint)} lacks {name}",
-                "copy the tokenizer and processor files of its base model into it",
+                "Copy the tokenizer and processor files of its base model into it",
             )
     PromptRenderer(checkpoint)
 
@@ -214,7 +214,7 @@ def count_weights(checkpoint: Path, without: tuple[str, ...] = ()) -> int:
         ]
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise InfiMmrError(
-            f"the safetensors of {spoken_name(checkpoint)} cannot be read ({type(error).__name__})", "fetch them again"
+            f"the safetensors of {spoken_name(checkpoint)} cannot be read ({type(error).__name__})", "Fetch them again"
         ) from error
     return sum(math.prod(shape) for shape in shapes)
 
@@ -243,5 +243,5 @@ def check_memory(
         raise InfiMmrError(
             f"training {spoken_name(checkpoint)} on the CPU takes about {needed:.1f} GiB of memory, "
             f"{free:.1f} GiB are free",
-            "free memory or name a smaller checkpoint",
+            "Free memory or name a smaller checkpoint",
         )

@@ -6,7 +6,7 @@ Input: the model's whole output and a label `{"gold", "kind", "choices", ...}`. 
 own so that training can log them per kind. Pure and total: `reward` never raises, and anything unexpected ends as a
 reward of zero with the reason in `failure`. Imports only `shared`.
 
-Format rule (facts; the same laboratory's InfiGUI-R1): the output starts with `<think>`, has exactly one `<think>` and
+Format rule (that of the same laboratory's InfiGUI-R1): the output starts with `<think>`, has exactly one `<think>` and
 one `</think>`, the thinking and the text after it are not empty, and the text after it provides exactly one final
 answer
 (`\boxed{}` or `<answer>`; paper: "Final Answer Provision").
@@ -58,7 +58,7 @@ class RewardParts:
     """One rollout's reward and its parts, all in [0, 1].
 
     `total` is what the policy is trained on; `score` is 0/1 accuracy behind a valid format (what dynamic filtering
-    needs, see facts; a function of the user's own may give shares); `failure` is empty, or one word for why there is no
+    needs; a function of the user's own may give shares); `failure` is empty, or one word for why there is no
     accuracy.
     """
 
@@ -111,7 +111,7 @@ def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None 
         graded = grade_output(str(label.get("gold") or ""), final_answer(output, found), **options_of(label))
         if failure and not graded.correct:  # the boxes of the parts of one answer are one final answer
             return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
-    except Exception as error:  # noqa: BLE001  the trainer swallows exceptions and turns them into no reward at all (facts)
+    except Exception as error:  # noqa: BLE001  the trainer swallows exceptions and turns them into no reward at all
         return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.WRONG.value, f"error:{type(error).__name__}")
     return reward_of_grade(graded, weights)
 

@@ -136,4 +136,4 @@ def read_record(folder: Path) -> RunRecord | None:
     try:
         return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InfiMmrError(f"{path} is not a run record of this version", "choose another --output") from error
+        raise InfiMmrError(f"{path} is not a run record of this version", "Choose another --output") from error

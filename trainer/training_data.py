@@ -82,7 +82,7 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
     if unfit and phase.data.captions and not phase.data.allow_unfit_captions:
         raise InfiMmrError(
             f"phase {phase.name} puts captions into prompts, and of those of {manifest.label} the build says: {unfit}",
-            "build it with a captioner that knows such pictures, or allow it with --set data.allow_unfit_captions=true",
+            "Build it with a captioner that knows such pictures, or allow it with --set data.allow_unfit_captions=true",
         )
     from trainer.evaluation.tasks import task_names
 
@@ -94,7 +94,7 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
         raise InfiMmrError(
             f"dataset {manifest.label} is a benchmark, for testing only: a policy trained on it can no longer be "
             "measured by it",
-            "name a training set with --dataset, or allow it with --set data.allow_test_set=true",
+            "Name a training set with --dataset, or allow it with --set data.allow_test_set=true",
         )
 
 
@@ -111,7 +111,7 @@ def training_split(version: DatasetVersion, phase: Phase) -> DatasetVersion:
     if splits and not phase.data.split:
         raise InfiMmrError(
             f"dataset {version.label} has splits ({', '.join(splits)}); phase {phase.name} does not say which trains",
-            f"name one with --set data.split={next(iter(splits))}, or take every row with --set data.split=all",
+            f"Name one with --set data.split={next(iter(splits))}, or take every row with --set data.split=all",
         )
     return version
 
@@ -129,7 +129,7 @@ def check_dataset(version: DatasetVersion, phase: Phase) -> None:
         raise InfiMmrError(
             f"dataset {manifest.label} was built for profile {manifest.profile}, phase {phase.name} runs on profile "
             f"{phase.profile_name}",
-            f"build it with `data-engine build {version.name} --profile {phase.profile_name}`, or allow the mix with "
+            f"Build it with `data-engine build {version.name} --profile {phase.profile_name}`, or allow the mix with "
             "--set data.profile_check=false",
         )
     check_rate_column(version, phase.data)
@@ -144,7 +144,7 @@ def check_dataset(version: DatasetVersion, phase: Phase) -> None:
                 return
         raise InfiMmrError(
             f"dataset {manifest.label} has no captions, which phase {phase.name} puts into its prompts",
-            "name a captioned dataset, e.g. --dataset virl39k-captioned",
+            "Name a captioned dataset, e.g. --dataset virl39k-captioned",
         )
 
 
@@ -179,7 +179,7 @@ def write_prompts(
         raise InfiMmrError(
             f"phase {phase.name}: {len(lines)} usable rows of {version.manifest.label} make no step of "
             f"{phase.rows_per_step} prompts ({reasons})",
-            f"name a larger dataset or lower {'train' if phase.method == 'sft' else 'rollout'}.batch_size",
+            f"Name a larger dataset or lower {'train' if phase.method == 'sft' else 'rollout'}.batch_size",
         )
     wanted = steps * phase.rows_per_step
     chosen: list[_Line] = []
@@ -250,7 +250,7 @@ def read_prompt_file(folder: Path) -> PromptFile:
     try:
         return PromptFile(**json.loads((folder / "prompts.json").read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
-        raise InfiMmrError(f"run {folder} has no readable prompts.json", "start it anew in another --output") from error
+        raise InfiMmrError(f"run {folder} has no readable prompts.json", "Start it anew in another --output") from error
 
 
 def _shuffled(lines: list[_Line], phase: Phase, order: random.Random) -> list[_Line]:

@@ -61,7 +61,7 @@ def exported_shards(local: DatasetVersion) -> Iterator[tuple[str, Shard, Path]]:
     for shard in local.manifest.files():
         source = local.store.local_path(blob_path(shard.sha256))
         if source is None or not has_blob(local.store, shard.sha256, shard.bytes, check_bytes=False):
-            raise InfiMmrError(f"shard {shard.file} of {local.label} is missing", "data-engine verify says more")
+            raise InfiMmrError(f"shard {shard.file} of {local.label} is missing", "See what data-engine verify says")
         yield exported_name(local.manifest, shard), shard, source
 
 

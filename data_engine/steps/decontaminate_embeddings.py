@@ -47,7 +47,7 @@ NAME = "decontaminate_embeddings"
 CELL_VERSION = "nearest/2"
 
 DEFAULT_THRESHOLD = 0.95
-"""The paper's; a recipe's `assemble.cosine_threshold` overrules it for counting canaries."""
+"""The paper's; a recipe's `assemble.cosine_threshold` overrides it for counting canaries."""
 
 EXCERPT = 600
 """Characters of each text in the evidence."""

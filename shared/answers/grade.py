@@ -32,7 +32,7 @@ DEFAULT_TIMEOUT_SECONDS = 10.0
 """Deadline of one pair in the symbolic layer, waiting for a worker included."""
 
 PAIRS_PER_WORKER = 32
-"""Symbolic pairs for which another worker is loaded: loading takes the CPU time of some 700 pairs (facts), but a pair
+"""Symbolic pairs for which another worker is loaded: loading takes the CPU time of some 700 pairs, but a pair
 may also take all of its deadline, and then a second worker saves as much wall time."""
 
 

@@ -137,7 +137,7 @@ def load_manifest(store: Store, name: str, version: str) -> Manifest:
     try:
         data = store.get(manifest_path(name, version))
     except NotInStoreError:
-        raise NotInStoreError(f"{where} has no manifest", "data-engine list shows what is there") from None
+        raise NotInStoreError(f"{where} has no manifest", "See data-engine list") from None
     manifest = read_manifest(data, where)
     if (manifest.name, manifest.version) != (name, version):
         raise InfiMmrError(

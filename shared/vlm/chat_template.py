@@ -127,7 +127,7 @@ class PromptRenderer:
     """Chat template, tokenizer and picture sizes of one checkpoint folder."""
 
     def __init__(self, checkpoint: Path, limits: Mapping[str, int] | None = None) -> None:
-        """Read the checkpoint's small files; `limits` overrule the processor's `min_pixels` and `max_pixels`.
+        """Read the checkpoint's small files; `limits` override the processor's `min_pixels` and `max_pixels`.
 
         Raises:
             InfiMmrError: it has no tokenizer.json or no chat template, or one of its files cannot be read.
@@ -142,12 +142,12 @@ class PromptRenderer:
         """Values of the image processor."""
         if not (checkpoint / "tokenizer.json").is_file():
             raise InfiMmrError(
-                f"checkpoint {spoken_name(checkpoint)} has no tokenizer.json", "name a complete checkpoint"
+                f"checkpoint {spoken_name(checkpoint)} has no tokenizer.json", "Name a complete checkpoint"
             )
         text = self._template_text()
         if not text:
             raise InfiMmrError(
-                f"checkpoint {spoken_name(checkpoint)} has no chat template", "name an instruct checkpoint"
+                f"checkpoint {spoken_name(checkpoint)} has no chat template", "Name an instruct checkpoint"
             )
         import jinja2
 
@@ -156,7 +156,7 @@ class PromptRenderer:
         except jinja2.exceptions.TemplateError as error:
             raise InfiMmrError(
                 f"the chat template of checkpoint {spoken_name(checkpoint)} cannot be read: {error}",
-                "fetch its files again",
+                "Fetch its files again",
             ) from error
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class PromptRenderer:
         except (OSError, ValueError) as error:
             raise InfiMmrError(
                 f"{name} of checkpoint {spoken_name(self._folder)} cannot be read ({type(error).__name__})",
-                "fetch its files again",
+                "Fetch its files again",
             ) from error
         return content if isinstance(content, dict) else {}
 

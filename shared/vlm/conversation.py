@@ -44,7 +44,7 @@ def build_conversation(system: str, user: str, images: Sequence[bytes] = ()) -> 
 
 
 def embedding_prompt(text: str, images: int = 0) -> str:
-    """Text that is embedded by its last token: GME's chat template (facts of gme-Qwen2-VL), pictures first.
+    """Text that is embedded by its last token: GME's chat template (gme-Qwen2-VL), pictures first.
 
     `<image>` tags of the text are taken out: the pictures stand before it. The bundled checkpoint is trained on this.
     """

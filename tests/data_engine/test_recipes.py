@@ -83,7 +83,7 @@ def test_no_recipe_asks_a_real_model_with_tiny_vls_prompts_or_the_other_way_roun
                 assert load_prompt(prompt, recipe.prompts).file.parent == set_folder(prompts), (name, profile, prompt)
 
 
-def test_the_command_line_overrules_the_profile(tmp_path):
+def test_the_command_line_overrides_the_profile(tmp_path):
     recipe = load_recipe(
         "virl39k",
         "local",

@@ -152,7 +152,7 @@ def test_linear_attention_in_float32_on_a_cpu_is_refused_before_anything_starts(
     from shared.vlm.spec import EngineSpec
 
     config = config_of(miniature("qwen3_5"))
-    with pytest.raises(InfiMmrError, match=r"in bfloat16 alone, but this run is in float32\. allow bfloat16"):
+    with pytest.raises(InfiMmrError, match=r"in bfloat16 alone, but this run is in float32\. Allow bfloat16"):
         check_linear_attention("mini", config, "cpu", "float32")
     check_linear_attention("mini", config, "cpu", "bfloat16")
     check_linear_attention("mini", config, "cuda", "float32")

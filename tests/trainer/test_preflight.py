@@ -77,7 +77,7 @@ def test_a_text_model_trains_the_text_phase_only(checkpoint):
 def test_a_base_model_without_a_chat_template_is_refused_and_not_sent_to_another_phase(checkpoint):
     (checkpoint / "chat_template.jinja").unlink()
     for name in ("mre", "fra"):
-        with pytest.raises(InfiMmrError, match=r"has no chat template. name an instruct checkpoint"):
+        with pytest.raises(InfiMmrError, match=r"has no chat template. Name an instruct checkpoint"):
             preflight.check_architecture(checkpoint, load_phase(name, "local"))
     with_config(checkpoint, model_type="llama", vision_config=None)
     config = json.loads((checkpoint / "config.json").read_text())
@@ -112,18 +112,18 @@ def test_memory_of_the_weights_is_counted_by_hand():
 
 def test_no_compiler_for_deepspeed(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(InfiMmrError, match=r"install g\+\+"):
+    with pytest.raises(InfiMmrError, match=r"Install g\+\+"):
         preflight.check_compiler()
 
 
 def test_a_python_without_its_header_files(tmp_path):
-    with pytest.raises(InfiMmrError, match=r"Python\.h .* not found.*install python3\.\d+-dev"):
+    with pytest.raises(InfiMmrError, match=r"Python\.h .* not found.*Install python3\.\d+-dev"):
         preflight.check_compiler(str(tmp_path))
 
 
 def test_flash_attention_that_is_asked_for_and_absent(mini_store, tmp_path):
     phase = load_phase("mre", "full", ["cluster.attention=flash_attention_2"])
-    with pytest.raises(InfiMmrError, match=r"flash_attention_2, but flash_attn is not installed.*leave it at sdpa"):
+    with pytest.raises(InfiMmrError, match=r"flash_attention_2, but flash_attn is not installed.*Leave it at sdpa"):
         preflight.check_attention(phase, "cuda")
     with pytest.raises(InfiMmrError, match="needs CUDA"):
         preflight.check_attention(phase, "cpu")

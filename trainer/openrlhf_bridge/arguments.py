@@ -232,7 +232,7 @@ def _config_module(package: Path) -> ModuleType:
     """OpenRLHF's `utils/config.py` by its file: importing its package would load transformers."""
     spec = importlib.util.spec_from_file_location("openrlhf.utils.config", package / "utils" / "config.py")
     if spec is None or spec.loader is None:
-        raise InfiMmrError("openrlhf/utils/config.py is missing", "install the pinned openrlhf 0.11.2 (uv sync)")
+        raise InfiMmrError("openrlhf/utils/config.py is missing", "Install the pinned openrlhf 0.11.2 (uv sync)")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -249,14 +249,14 @@ def parse_with_openrlhf(arguments: list[str], method: str = "grpo") -> Any:
     """
     found = importlib.util.find_spec("openrlhf")
     if found is None or found.origin is None:
-        raise InfiMmrError("openrlhf is not installed", "run uv sync")
+        raise InfiMmrError("openrlhf is not installed", "Run uv sync")
     package = Path(found.origin).parent
     entry = ENTRIES[method]
     tree = ast.parse((package / "cli" / f"{entry.rsplit('.', 1)[-1]}.py").read_text(encoding="utf-8"))
     block = tree.body[-1]
     last = block.body[-1] if isinstance(block, ast.If) else None
     if not isinstance(block, ast.If) or last is None or ast.unparse(last) != "train(args)":
-        raise InfiMmrError("openrlhf's entry no longer ends in train(args)", "install the pinned openrlhf 0.11.2")
+        raise InfiMmrError("openrlhf's entry no longer ends in train(args)", "Install the pinned openrlhf 0.11.2")
     from datetime import datetime
 
     names: dict[str, Any] = {"argparse": argparse, "datetime": datetime}
@@ -272,7 +272,7 @@ def parse_with_openrlhf(arguments: list[str], method: str = "grpo") -> Any:
         said = messages.getvalue().strip().splitlines()
         raise InfiMmrError(
             f"OpenRLHF refuses the arguments: {str(error) if isinstance(error, AssertionError) else said[-1]}",
-            "change the phase's values that it names",
+            "Change the phase's values that it names",
         ) from error
     finally:
         sys.argv = argv

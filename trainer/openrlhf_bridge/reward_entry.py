@@ -3,7 +3,7 @@
 Input: the model's output text and the label (JSON). Output: `Outcome` with the shaped reward (what trains), the 0/1
 score (what dynamic filtering reads), numbers for the logs, and the record for the rollout files.
 Never raises and always returns a value: OpenRLHF swallows exceptions here and later fails with a misleading error
-(facts; verl#5635, Math-Verify#50). Failures of our own are counted in `reward_failed`. A function of the user's own
+(verl#5635, Math-Verify#50). Failures of our own are counted in `reward_failed`. A function of the user's own
 that fails does raise, with the row: it ends the run.
 """
 

@@ -161,5 +161,5 @@ def _layer(gold: Reading, pred: Reading) -> str:
 
 
 def _same_type(gold: Reading, pred: Reading) -> bool:
-    """Whether the answer is of the gold's family; units do not count, a fraction is a decimal's family (facts)."""
+    """Whether the answer is of the gold's family; units do not count, a fraction is a decimal's family."""
     return kind_family(reading_kind(replace(gold, unit=None))) == kind_family(reading_kind(replace(pred, unit=None)))

@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 NUMERIC_DIGITS = 50
-"""Digits to which math-verify compares values. Its default of 15 calls 1/2004! and 1/2006! equal (facts)."""
+"""Digits to which math-verify compares values. Its default of 15 calls 1/2004! and 1/2006! equal."""
 
 MIN_DIGITS_FOR_EXACT_GOLD = 6
 """As in `compare`: a decimal of fewer significant digits does not stand for an exact gold."""
