@@ -12,14 +12,16 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from shared.errors import InfiMmrError, system_error
 
 Kind = Literal["dataset", "model"]
+_Fetched = TypeVar("_Fetched")
 ASKING_SECONDS = 10.0
 """What the hub gets to answer a question."""
 ATTEMPTS = 3
@@ -29,6 +31,7 @@ _RACES = (RuntimeError, AttributeError)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _QUERY = re.compile(r"\?[^\s\"')]*")
 _SHOWN_NAMES = 8
+_FETCHERS = 8
 _UNAUTHORISED, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
 _AGAIN = "Use the same command again: fetched files stay, none of them in part"
 _resolved: dict[tuple[str, Kind, str, str], str] = {}
@@ -82,7 +85,7 @@ def _commit(hub_id: str, kind: Kind, revision: str) -> str:
 
 def _snapshot(hub_id: str, kind: Kind, commit: str, patterns: list[str] | None) -> Path:
     """`snapshot_download`: from this machine where it has all, else tried again where a connection is cut in a file."""
-    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub import errors, snapshot_download
 
     def fetch(*, local: bool) -> Path:
         return Path(
@@ -96,23 +99,55 @@ def _snapshot(hub_id: str, kind: Kind, commit: str, patterns: list[str] | None) 
         missing = absent
     except errors.CachedRepoTreeNotFoundError:
         missing = None
+    try:
+        return _insisting(hub_id, kind, commit, lambda: fetch(local=False))
+    except Exception as error:
+        if not _unanswered(error):
+            raise
+        if missing is not None:
+            raise missing from error
+        return fetch(local=True)  # fetched by an older client, or file by file
+
+
+def _insisting(hub_id: str, kind: Kind, commit: str, fetch: Callable[[], _Fetched]) -> _Fetched:
+    """What `fetch` returns, tried again where a connection is cut in the midst of a file."""
+    from huggingface_hub import HfApi
+
     for attempt in range(1, ATTEMPTS + 1):
+        # One question first: where nothing answers, the client's threads would ask six times each, for half a minute,
+        # and close each other's connections, which then fails as something else (`_RACES`).
+        HfApi().repo_info(hub_id, repo_type=kind, revision=commit, timeout=ASKING_SECONDS)
         try:
-            # One question first: where nothing answers, the client's threads would ask six times each, for half a
-            # minute, and close each other's connections, which then fails as something else (`_RACES`).
-            HfApi().repo_info(hub_id, repo_type=kind, revision=commit, timeout=ASKING_SECONDS)
-        except Exception as error:
-            if not _unanswered(error):
-                raise
-            if missing is not None:
-                raise missing from error
-            return fetch(local=True)  # fetched by an older client, or file by file
-        try:
-            return fetch(local=False)
+            return fetch()
         except Exception as error:
             if attempt == ATTEMPTS or not (_was_cut(error) or isinstance(error, _RACES)):
                 raise
     raise AssertionError
+
+
+def fetch_files(hub_id: str, kind: Kind, commit: str, names: Sequence[str], *, what: str = "") -> Path:
+    """Fetch files of a commit by their names, those that this machine lacks; its folder in the hub's cache.
+
+    Raises:
+        InfiMmrError: the hub has no such thing, refuses, or cannot be reached.
+
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder: Path = (
+        Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type=kind) / "snapshots" / commit
+    )
+
+    def fetch() -> None:
+        lacking = [name for name in names if not (folder / name).is_file()]
+        with ThreadPoolExecutor(_FETCHERS) as pool:
+            list(pool.map(lambda name: hf_hub_download(hub_id, name, repo_type=kind, revision=commit), lacking))
+
+    if not all((folder / name).is_file() for name in names):
+        with hub_told(hub_id, kind, commit, what):
+            _insisting(hub_id, kind, commit, fetch)
+    return folder
 
 
 def repository_names(hub_id: str, kind: Kind, commit: str) -> list[str]:

@@ -14,14 +14,13 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.code_points import carried
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
-from shared.hub_download import fetch_snapshot, hub_told, repository_names
+from shared.hub_download import fetch_files, fetch_snapshot, repository_names
 from shared.images import PathRefused, safe_join
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
@@ -82,17 +81,8 @@ def hub_files(hub_id: str, commit: str, names: Sequence[str], *, what: str) -> t
         InfiMmrError: the hub cannot be reached or refuses.
 
     """
-    with hub_told(hub_id, "dataset", commit, what):
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.constants import HF_HUB_CACHE
-        from huggingface_hub.file_download import repo_folder_name
-
-        home = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="dataset")
-        with ThreadPoolExecutor(8) as pool:
-            fetched = pool.map(lambda name: hf_hub_download(hub_id, name, repo_type="dataset", revision=commit), names)
-            for _ in fetched:
-                pass
-    return home / "snapshots" / commit, home / "blobs"
+    folder = fetch_files(hub_id, "dataset", commit, names, what=what)
+    return folder, folder.parent.parent / "blobs"
 
 
 def unpacked(archive: Path, digest: str, cache: Path) -> Path:

@@ -74,6 +74,10 @@ def test_a_hub_dataset_is_read_at_the_commit_that_its_branch_names(hub, tmp_path
     assert json.loads(again.stdout)["fingerprint"] == report["fingerprint"]
     fetched = [path for path in asked[before:] if "/resolve/" in path]
     assert not fetched, "a second build asks the hub for the commit only"
+    before = len(asked)
+    elsewhere = build(tmp_path, endpoint, told=("--store", str(tmp_path / "other")), HF_HUB_OFFLINE="1")
+    assert json.loads(elsewhere.stdout)["fingerprint"] == report["fingerprint"], "what was fetched serves offline"
+    assert asked[before:] == []
 
 
 def test_an_unknown_dataset_and_a_hub_that_is_down_are_one_line_each(hub, tmp_path):

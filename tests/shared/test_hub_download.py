@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 
 from shared.errors import InfiMmrError
-from shared.hub_download import HubUnansweredError, fetch_snapshot
+from shared.hub_download import HubUnansweredError, fetch_files, fetch_snapshot
 from shared.vlm.checkpoint import checkpoint_folder, template_folder
 from shared.vlm.spec import EngineSpec
 
@@ -191,6 +191,21 @@ def test_without_a_network_what_was_fetched_serves_and_anything_else_is_one_line
     assert f"{kind} acme/other at revision {COMMIT} is not on this machine" in lines_of(error)
     command = f"hf download acme/other{' --repo-type dataset' if kind == 'dataset' else ''} --revision {COMMIT}"
     assert (command in lines_of(error)) is offline
+
+
+def test_files_by_their_names_are_fetched_where_they_lack_and_as_insistently(hub, no_waiting, monkeypatch):
+    hub.place("acme/rows", FILES, "dataset", COMMIT)
+    hub.cuts["part/data.parquet"] = [70_000, 1000]
+    names = ["part/data.parquet", "config.json"]
+    folder = fetch_files("acme/rows", "dataset", COMMIT, names)
+    assert [(folder / name).read_bytes() for name in names] == [FILES[name] for name in names]
+    hub.cuts["README.md"] = [0] * 50
+    with pytest.raises(HubUnansweredError, match="was cut 3 times"):
+        fetch_files("acme/rows", "dataset", COMMIT, ["README.md"])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = len(hub.asked)
+    assert fetch_files("acme/rows", "dataset", COMMIT, names) == folder
+    assert hub.asked[before:] == []
 
 
 def test_files_of_an_older_client_without_a_list_of_its_commit_serve_offline(hub, monkeypatch, tmp_path):
