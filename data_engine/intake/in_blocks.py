@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.runners.protocol import Runner
-    from data_engine.sources.base import SourceRow
+    from data_engine.sources.base import SourceRow, Split
     from shared.progress import Task
     from shared.store import Store
 
@@ -79,8 +79,9 @@ class _Job:
     Attributes:
         store: Annotations.
         scratch: Where parts lie.
-        source: What is read; its `splits` where workers read it.
+        source: What is read.
         blocks: Number of blocks.
+        splits: Parts of the source that workers read; empty where it is read here.
         parts: Number of parts.
         buckets: Number of buckets.
         conflicts: Whether problems with several answers are removed.
@@ -94,6 +95,7 @@ class _Job:
     scratch: Store
     source: Source
     blocks: int
+    splits: tuple[Split, ...] = ()
     parts: int = 0
     buckets: int = 0
     conflicts: bool = True
@@ -120,9 +122,9 @@ def ingest_blocks(
 ) -> IngestedBlocks:
     """Read all records of `source` (at most `limit`, 0 for all; about `expected`) into blocks on `scratch`."""
     job = _Job(store, scratch, source, blocks_for(expected or 0), conflicts=check_conflicts)
-    splits = splits_of(source) if runner.name == "ray" and not limit else []
+    splits = splits_of(source) if runner.name == "ray" and not limit else ()
     if len(splits) > 1:
-        told = list(_read_splits(job, runner, len(splits), task))
+        told = list(_read_splits(_with(job, splits=tuple(splits)), runner, task))
     else:
         memory = Inspections(store, DEFAULT_LIMITS)
         items = checked_records(map(carried_row, limited(source.rows(), limit)), places, memory, task)
@@ -165,19 +167,27 @@ def _with(job: _Job, **changes: Any) -> _Job:
     return dataclasses.replace(job, **changes)
 
 
-def _read_splits(job: _Job, runner: Runner, count: int, task: Task | None) -> Iterator[dict[str, Any]]:
+def _read_splits(job: _Job, runner: Runner, task: Task | None) -> Iterator[dict[str, Any]]:
     """Let workers read the parts that the source is split into."""
-    for one in over(runner, _read_split, range(count), job):
-        if task is not None:
-            task.advance(one["records"])
-        yield one
+    for one in over(runner, _read_split, range(len(job.splits)), job, task=task):
+        yield from ({"records": records} for records in one["parts"])
 
 
 def _read_split(number: int, job: _Job) -> dict[str, Any]:
-    """Read one part where it lies; only sources without pictures have such."""
-    rows = splits_of(job.source)[number].rows()
-    items = checked_records(map(carried_row, rows), ImagePlaces(Path()), Inspections(None, DEFAULT_LIMITS), None)
-    return _write_part(number, list(items), job)
+    """Read one split where it lies, part by part; only sources without pictures have such."""
+    first = sum(_parts_in(split) for split in job.splits[:number])
+    split = job.splits[number]
+    items = map(carried_row, split.rows())
+    checked = checked_records(items, ImagePlaces(Path()), Inspections(None, DEFAULT_LIMITS), None)
+    told = [
+        _write_part(first + part, list(itertools.islice(checked, PART_ROWS)), job)["records"]
+        for part in range(_parts_in(split))
+    ]
+    return {"rows": sum(told), "parts": told}
+
+
+def _parts_in(split: Split) -> int:
+    return -(-split.height // PART_ROWS)
 
 
 def _write_part(number: int, part: Sequence[Rejection | tuple[SourceRow, list[Any]]], job: _Job) -> dict[str, Any]:

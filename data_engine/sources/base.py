@@ -113,14 +113,26 @@ def notes_of(source: Source) -> Sequence[str]:
 
 
 class Split(Protocol):
-    """Consecutive records of a source that can be read alone; small to pickle."""
+    """Consecutive records of a source that can be read alone; small to pickle.
+
+    Attributes:
+        height: How many they are.
+
+    """
+
+    @property
+    def height(self) -> int:
+        """See above."""
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per record, in the source's order."""
 
 
 def splits_of(source: Source) -> Sequence[Split]:
-    """Parts of a source that workers can read where its files lie, in order; none where it is read as a whole."""
+    """Parts of a source that workers can read where its files lie, in order; none where it is read as a whole.
+
+    Such a source names no pictures.
+    """
     find: Callable[[], Sequence[Split]] | None = getattr(source, "splits", None)
     return find() if find is not None else ()
 

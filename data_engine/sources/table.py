@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,14 @@ from data_engine.sources.places import files_revision, unpacked
 from data_engine.sources.records import Record
 from data_engine.sources.table_choice import Chosen, kind_of
 from data_engine.sources.table_columns import column_batches, column_types
-from data_engine.sources.table_files import Batch, column_names, count_rows, read_batches
+from data_engine.sources.table_files import (
+    Batch,
+    column_names,
+    count_rows,
+    parquet_pieces,
+    read_batches,
+    read_piece,
+)
 from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, choices_of, table_row
 from shared.caches import cache_folder
@@ -132,6 +140,18 @@ class Table:
             for record in batch.records():
                 yield table_row(record, position, self.reading)
                 position += 1
+
+    def splits(self) -> list[TableSplit]:
+        """Parts for `splits_of`: pieces of Parquet files, where no record names pictures; else none."""
+        files = self._place.files()
+        if self.columns.get("images") or self._inside or any(kind_of(file.name) != "parquet" for file in files):
+            return []
+        found, first = [], 0
+        for file in files:
+            for piece in parquet_pieces(file):
+                found.append(TableSplit(self._what, self.reading, file, piece, first))
+                first += piece[2]
+        return found
 
     def batches(self, columns: Sequence[str] | None = None, *, looked_at: Sequence[str] = ()) -> Iterator[Batch]:
         """Batches of records in file order; the pictures that they name are within reach when they come.
@@ -327,6 +347,31 @@ class Table:
         for batch in self.batches(wanted):
             for record in batch.records():
                 yield from self._names_of(record)
+
+
+@dataclass(frozen=True)
+class TableSplit:
+    """Some consecutive records of a Parquet file (see `data_engine.sources.base.Split`)."""
+
+    what: str
+    reading: Reading
+    file: Path
+    piece: tuple[int, int, int]
+    first: int
+    """Position of the first of them among all records."""
+
+    @property
+    def height(self) -> int:
+        """Records."""
+        return self.piece[2]
+
+    def rows(self) -> Iterator[SourceRow | Rejection]:
+        """One item per record."""
+        position = self.first
+        for batch in read_piece(self.file, self.piece, self.what):
+            for record in batch.records():
+                yield table_row(record, position, self.reading)
+                position += 1
 
 
 def _has(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bool:

@@ -192,6 +192,35 @@ def _parquet(file: Path, columns: Sequence[str] | None, most: int) -> Iterator[B
             yield Batch(table=_named(batch, labels))
 
 
+SPLIT_ROWS = 2**16
+"""Rows of a Parquet file that one worker reads at most: some seconds of work."""
+
+
+def parquet_pieces(file: Path) -> list[tuple[int, int, int]]:
+    """(Row group, first row in it, rows) of consecutive pieces of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as table:
+        about = table.metadata
+        heights = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+    return [
+        (group, start, min(SPLIT_ROWS, height - start))
+        for group, height in enumerate(heights)
+        for start in range(0, height, SPLIT_ROWS)
+    ]
+
+
+def read_piece(file: Path, piece: tuple[int, int, int], what: str) -> Iterator[Batch]:
+    """Batches of one of `parquet_pieces`."""
+    import pyarrow.parquet as pq
+
+    group, start, height = piece
+    with telling(file, what), pq.ParquetFile(file) as table:
+        labels = _class_labels(table.schema_arrow)
+        for batch in table.read_row_group(group).slice(start, height).to_batches(max_chunksize=BATCH_ROWS):
+            yield Batch(table=_named(batch, labels))
+
+
 def _arrow(file: Path, columns: Sequence[str] | None, most: int) -> Iterator[Batch]:
     import pyarrow as pa
 

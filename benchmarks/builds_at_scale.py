@@ -1,0 +1,209 @@
+"""What a whole build of text rows costs its driver and one machine, against the build of an earlier checkout.
+
+Data: drawn texts of 69 words, 15% near copies, in one Parquet file; source, answers, n-grams, duplicates, assemble,
+shards and publish, with a benchmark of 500 drawn items. Each build in a process of its own. Processor time and memory
+of the driver are those of that process alone, counted after Ray is up and a small build has run; memory is private
+memory above what it was then.
+
+    git worktree add ../before 08fd0b1
+    python benchmarks/builds_at_scale.py --before ../before [--rows 10000,100000] [--local 10000,100000,1000000]
+
+Versions of both must have the same fingerprint, on Ray and here. Writes results/builds_at_scale.json; sizes that are
+not asked for keep what stands there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from drawn_texts import RESULTS, draw
+from machine import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = """
+[source]
+reader = "table"
+location = "mini"
+[steps.verify_answers]
+[steps.decontaminate_ngrams]
+[steps.dedup_minhash]
+[benchmarks.math500]
+location = "mini"
+rows = 500
+"""
+OBJECT_STORE_BYTES = 512 * 2**20
+
+
+def write_rows(count: int, file: Path) -> None:
+    """Draw a source."""
+    import polars as pl
+
+    texts = draw(count).cast(pl.String)
+    answers = [str(number % 1000) for number in range(count)]
+    pl.DataFrame({"id": [f"k{n}" for n in range(count)], "question": texts, "answer": answers}).write_parquet(file)
+
+
+def private_bytes() -> int:
+    """Private memory of this process, without what lies in Ray's shared memory."""
+    import psutil
+
+    areas = psutil.Process().memory_maps(grouped=True)
+    return sum(int(a.private_clean + a.private_dirty) for a in areas if not a.path.startswith("/dev/shm"))
+
+
+@contextlib.contextmanager
+def watched(found: dict[str, Any]) -> Iterator[None]:
+    """Note processor time, time and highest private memory above the start."""
+    start, over = private_bytes(), threading.Event()
+    peak = [start]
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            peak[0] = max(peak[0], private_bytes())
+
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    yield
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    found["cpu_seconds"] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
+    found["wall_seconds"] = round(time.monotonic() - began, 1)
+    over.set()
+    watcher.join()
+    found["above_start_mb"] = round((max(peak[0], private_bytes()) - start) / 2**20, 1)
+    found["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -> dict[str, Any]:
+    """Build once, or twice under two names of a threshold; see the module."""
+    from data_engine.allocators import give_back_freed_memory
+
+    give_back_freed_memory()  # as the command does
+    from data_engine.build import BuildRequest, build
+    from shared.progress import Progress
+
+    recipe = Path(folder) / "text.toml"
+    recipe.write_text(RECIPE)
+    if runner == "ray":
+        import ray
+
+        os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES)
+
+    def run(rows: str, store: str, *overrides: str) -> Any:
+        request = BuildRequest(
+            recipe=str(recipe),
+            profile="local",
+            store=str(Path(folder) / store),
+            source=rows,
+            runner=runner,  # type: ignore[arg-type]
+            licence="MIT",
+            overrides=overrides,
+        )
+        return build(request, Progress())
+
+    run(small, "warm")
+    found: dict[str, Any] = {}
+    with watched(found):
+        made = run(source, "store")
+    manifest = made.version.manifest
+    steps = {step.name: step.seconds for step in made.steps}
+    found |= {"fingerprint": manifest.fingerprint, "kept": manifest.rows, "seconds_of": steps}
+    if again:
+        for name, overrides in (("same_command", ()), ("stored_cells", ("assemble.cosine_near=0.91",))):
+            found[name] = {}
+            with watched(found[name]):
+                run(source, "store", *overrides)
+    return found
+
+
+def main() -> None:
+    """Measure every size and runner, for both checkouts."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--before")
+    parser.add_argument("--rows", default="10000,100000")
+    parser.add_argument("--local", default="10000,100000")
+    parser.add_argument("--one", nargs=4, metavar=("RUNNER", "SOURCE", "SMALL", "FOLDER"))
+    parser.add_argument("--again", action="store_true")
+    options = parser.parse_args()
+    if options.one:
+        runner, source, small, folder = options.one
+        print(json.dumps(measure(runner, source, small, folder, again=options.again)))
+        return
+    file = RESULTS / "builds_at_scale.json"
+    runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
+    trees = {"now": str(ROOT), **({"before": str(Path(options.before).resolve())} if options.before else {})}
+    for runner, sizes in (("ray", options.rows), ("local", options.local)):
+        for rows in (int(size) for size in sizes.split(",") if size):
+            for tree, place in trees.items():
+                if tree == "before" and rows > 100_000:
+                    continue
+                runs[f"{runner} {rows} {tree}"] = run_in(place, runner, rows, again=tree == "now" and runner == "local")
+                print(f"{runner} {rows} {tree}", runs[f"{runner} {rows} {tree}"], file=sys.stderr, flush=True)
+                file.write_text(json.dumps(summary(runs), indent=1) + "\n")
+
+
+def run_in(place: str, runner: str, rows: int, *, again: bool) -> dict[str, Any]:
+    """Measure one build with the code of one checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, small = Path(folder) / "rows.parquet", Path(folder) / "small.parquet"
+        write_rows(rows, source)
+        write_rows(5000, small)
+        command = [sys.executable, __file__, "--one", runner, str(source), str(small), folder]
+        done = subprocess.run(
+            [*command, *(["--again"] if again else [])],
+            env={**os.environ, "PYTHONPATH": place, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def summary(runs: dict[str, Any]) -> dict[str, Any]:
+    """What the runs say."""
+
+    def sizes(runner: str, tree: str = "now") -> Sequence[int]:
+        return sorted(int(name.split()[1]) for name in runs if name.startswith(runner) and name.endswith(tree))
+
+    prints: dict[int, set[str]] = {}
+    for name, run in runs.items():
+        prints.setdefault(int(name.split()[1]), set()).add(run["fingerprint"])
+    told: dict[str, Any] = {
+        "machine": machine(),
+        "what": "whole builds of drawn text rows; processor time and memory of the driver's process alone",
+        "same_fingerprint": {str(rows): len(found) == 1 for rows, found in sorted(prints.items())},
+        "driver_microseconds_per_row": {
+            name: round(run["cpu_seconds"] / int(name.split()[1]) * 1e6, 1) for name, run in sorted(runs.items())
+        },
+    }
+    both = [rows for rows in sizes("ray") if rows in sizes("ray", "before")]
+    told["driver_time_before_over_now"] = {
+        str(rows): round(runs[f"ray {rows} before"]["cpu_seconds"] / runs[f"ray {rows} now"]["cpu_seconds"], 2)
+        for rows in both
+    }
+    if len(sizes("ray")) > 1:
+        first, *_, last = sizes("ray")
+        grown = runs[f"ray {last} now"]["above_start_mb"] - runs[f"ray {first} now"]["above_start_mb"]
+        told["driver_growth_mb"] = {f"{first} to {last}": round(grown, 1)}
+    return {**told, "runs": runs}
+
+
+if __name__ == "__main__":
+    main()
