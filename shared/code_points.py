@@ -36,6 +36,8 @@ def carried_value(value: Any) -> Any:
     """Return a JSON value with `carried` text throughout, and null in place of numbers that JSON does not have."""
     if isinstance(value, str):
         return carried(value)
+    if value is None or value == ():
+        return value
     if isinstance(value, Mapping):
         return {carried(str(key)): carried_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -127,6 +127,11 @@ def noted(rows: pl.DataFrame) -> tuple[int, dict[str, int]]:
     return absent, dict(mends)
 
 
+_CARRIED = {
+    kind: tuple(field.name for field in fields(kind) if field.name != "origin") for kind in (SourceRow, Rejection)
+}
+
+
 def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
     """Refuse a record whose words cannot be written as UTF-8; replace such characters everywhere else."""
     if isinstance(item, SourceRow):
@@ -134,8 +139,10 @@ def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
             if found := broken_characters("".join(texts)):
                 item = _rejected(item, "unreadable", f"{name}: {found}")
                 break
-    carried_fields = [field.name for field in fields(item) if field.name != "origin"]
-    return dataclasses.replace(item, **{name: carried_value(getattr(item, name)) for name in carried_fields})
+    values = ((name, getattr(item, name)) for name in _CARRIED[type(item)])
+    # Most records hold nothing that must change: they pass as they are. NaN is no number equal to itself.
+    changed = {name: new for name, value in values if (new := carried_value(value)) is not value and new != value}
+    return dataclasses.replace(item, **changed) if changed else item
 
 
 def limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[SourceRow | Rejection]:
@@ -149,6 +156,11 @@ def checked_records(
     """Read, hash and inspect pictures, a window of records at a time; decoders let go of Python's lock."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         while window := list(itertools.islice(items, _WINDOW)):
+            if not any(isinstance(item, SourceRow) and item.images for item in window):
+                yield from (item if isinstance(item, Rejection) else (item, []) for item in window)
+                if task is not None:
+                    task.advance(len(window))
+                continue
             files = _hash_files(window)
             found = list(pool.map(_pictures, window, itertools.repeat(files)))
             memory.recall({p.sha256 for pictures in found if isinstance(pictures, list) for p in pictures})
