@@ -47,11 +47,6 @@ def file_hash(path: Path | str) -> str:
 
 
 def _plain(value: object, where: str) -> object:
-    kind = type(value)
-    if kind is str or kind is int:
-        return value
-    if kind is list and all(type(item) is str for item in value):  # type: ignore[attr-defined]
-        return value
     if isinstance(value, enum.Enum):
         return _plain(value.value, where)
     if value is None or isinstance(value, bool | int | str):

@@ -156,32 +156,36 @@ def checked_records(
     """Read, hash and inspect pictures, a window of records at a time; decoders let go of Python's lock."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         while window := list(itertools.islice(items, _WINDOW)):
-            if not any(isinstance(item, SourceRow) and item.images for item in window):
+            if any(isinstance(item, SourceRow) and item.images for item in window):
+                yield from _checked_window(window, pool, places, memory)
+            else:
                 yield from (item if isinstance(item, Rejection) else (item, []) for item in window)
-                if task is not None:
-                    task.advance(len(window))
-                continue
-            files = _hash_files(window)
-            found = list(pool.map(_pictures, window, itertools.repeat(files)))
-            memory.recall({p.sha256 for pictures in found if isinstance(pictures, list) for p in pictures})
-            checks = pool.map(_inspect, found, itertools.repeat(memory))
-            for item, pictures, refused in zip(window, found, checks, strict=True):
-                if isinstance(item, Rejection):
-                    yield item
-                elif isinstance(pictures, Rejection):
-                    yield pictures
-                elif refused is not None:
-                    yield _reject(item, refused[0], refused[1])
-                else:
-                    for picture in pictures:
-                        if picture.path is not None:
-                            places.add_file(picture.sha256, picture.path, picture.size)
-                        elif picture.data is not None:
-                            places.add_bytes(picture.sha256, picture.data)
-                    yield item, pictures
-            memory.store_new()
             if task is not None:
                 task.advance(len(window))
+
+
+def _checked_window(
+    window: list[SourceRow | Rejection], pool: ThreadPoolExecutor, places: ImagePlaces, memory: Inspections
+) -> Iterator[Rejection | tuple[SourceRow, list[_Picture]]]:
+    files = _hash_files(window)
+    found = list(pool.map(_pictures, window, itertools.repeat(files)))
+    memory.recall({p.sha256 for pictures in found if isinstance(pictures, list) for p in pictures})
+    checks = pool.map(_inspect, found, itertools.repeat(memory))
+    for item, pictures, refused in zip(window, found, checks, strict=True):
+        if isinstance(item, Rejection):
+            yield item
+        elif isinstance(pictures, Rejection):
+            yield pictures
+        elif refused is not None:
+            yield _reject(item, refused[0], refused[1])
+        else:
+            for picture in pictures:
+                if picture.path is not None:
+                    places.add_file(picture.sha256, picture.path, picture.size)
+                elif picture.data is not None:
+                    places.add_bytes(picture.sha256, picture.data)
+            yield item, pictures
+    memory.store_new()
 
 
 def _hash_files(window: Iterable[SourceRow | Rejection]) -> dict[Path, str]:
