@@ -167,6 +167,7 @@ def run_in(place: str, runner: str, rows: int, *, again: bool) -> dict[str, Any]
         command = [sys.executable, __file__, "--one", runner, str(source), str(small), folder]
         done = subprocess.run(
             [*command, *(["--again"] if again else [])],
+            cwd=place,  # Ray's workers look for packages where their driver runs, before they look elsewhere
             env={**os.environ, "PYTHONPATH": place, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
             stdout=subprocess.PIPE,
             text=True,

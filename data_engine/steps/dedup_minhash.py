@@ -259,7 +259,7 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
     """Find the duplicates among the rows of a bucket; write them by block."""
     import polars as pl
 
-    frame = job.at("linked").read_group(job.blocks.numbers, bucket).sort("row")
+    frame = job.at("linked").read_group(job.blocks.numbers, bucket).sort("id")
     shingling, bands, rules = job.how
     keys = np.stack([frame[f"k{band}"].to_numpy() for band in range(bands.count)])
     answers = [answer or "" for answer in frame["answer"].to_list()]
@@ -311,7 +311,7 @@ def _plant_in_blocks(job: _Job, draws: Sequence[Mapping[str, Sequence[tuple[str,
     ]
     if not frames:
         return []
-    rows = pl.concat(frames)
+    rows = pl.concat(frames).sort("id")
     context = replace(job.context, rows=rows)
     pictures = [tuple(row or ()) for row in rows["image_hashes"].to_list()]
     texts = _texts(rows)
