@@ -165,15 +165,15 @@ SMALL_PIXELS = 320
 _SMALL_QUALITY = 80
 
 
-def small_jpeg(data: bytes | None) -> bytes | None:
-    """Return a copy of at most 320 pixels a side for people to look at; None where the picture cannot be decoded."""
+def small_jpeg(data: bytes | None, pixels: int = SMALL_PIXELS) -> bytes | None:
+    """Return a copy of at most `pixels` a side for people to look at; None where the picture cannot be decoded."""
     from PIL import Image
 
     try:
         picture = decode_rgb(data or b"")
     except ImageRefused:
         return None
-    picture.thumbnail((SMALL_PIXELS, SMALL_PIXELS), Image.Resampling.LANCZOS)
+    picture.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_SMALL_QUALITY)
     return out.getvalue()

@@ -42,6 +42,10 @@ _MOST_JUDGED = 2000
 _MOST_GROUPS = 24
 """Row groups that are read for sampled rows: at 100 MB each a page never reads more than 2.4 GB."""
 THIS_ROW, REPEATED = "this row", "what it repeats"
+FILTERS = ("category", "source", "split")
+"""Columns that rows can be filtered by, beside the kinds of answers and pictures."""
+_PICTURE_PIXELS = 640
+"""Longer side of a sampled row's picture, so that a chart can be read where it is opened large."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -109,6 +113,7 @@ def render(version: DatasetVersion, *, rows: int = 200) -> tuple[str, dict[str, 
         rules=sorted(rules),
         rows=samples,
         kinds=sorted({row["answer_kind"] for row in samples}),
+        filters={name: sorted({row["filters"][name] for row in samples} - {""}) for name in FILTERS},
         types=sorted({kind for row in samples for kind in row["image_types"] if kind}),
         recipe=json.dumps(manifest.recipe, indent=2, ensure_ascii=False, sort_keys=True),
         models=[json.dumps(model, ensure_ascii=False, sort_keys=True) for model in manifest.models],
@@ -345,19 +350,23 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     for place, image in enumerate(row["images"]):
         pictures.append(
             {
-                "small": thumbnail(image["bytes"]),
+                "small": thumbnail(image["bytes"], _PICTURE_PIXELS),
                 "type": types[place] if place < len(types) else None,
                 "caption": captions[place] if place < len(captions) else None,
             }
         )
     words = [row["id"], row["source_id"], row["question"], row["answer"], row["category"], row["source"], *captions]
     text = " ".join(word for word in words if word).lower()
-    return {**{name: value for name, value in row.items() if name != "images"}, "pictures": pictures, "text": text}
+    # A bar stands between the values of one entry where the page's script filters.
+    filters = {name: (row.get(name) or "").replace("|", "/") for name in FILTERS}
+    filters["source"] = filters["source"] or row["source_name"]
+    shown = {name: value for name, value in row.items() if name != "images"}
+    return {**shown, "pictures": pictures, "text": text, "filters": filters}
 
 
-def thumbnail(data: bytes | None) -> Thumbnail | None:
-    """Return a small JPEG copy of a picture; None where it cannot be decoded."""
-    small = small_jpeg(data)
+def thumbnail(data: bytes | None, pixels: int) -> Thumbnail | None:
+    """Return a JPEG copy of a picture of at most `pixels` a side; None where it cannot be decoded."""
+    small = small_jpeg(data, pixels)
     return None if small is None else shown_jpeg(small)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -164,10 +165,14 @@ def chromium() -> str:
     return found
 
 
-def dumped(page: Path, profile: Path) -> str:
+def dumped(page: Path, profile: Path, *words: str) -> str:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", f"--user-data-dir={profile}"]
     done = subprocess.run(
-        [chromium(), *flags, "--dump-dom", page.as_uri()], capture_output=True, text=True, check=True, timeout=120
+        [chromium(), *flags, *words, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return done.stdout
 
@@ -190,6 +195,82 @@ def test_in_a_browser_the_script_runs_filters_and_no_text_runs(tmp_path: Path) -
     hostile = dumped(tmp_path / "hostile.html", tmp_path / "profile")
     assert "<title>sample@v1 (local)</title>" in hostile
     assert ">3 of 3</output>" in hostile
+
+
+DRIVE = """
+<script>
+const out = {}, rows = document.querySelector('.tools[data-list=".row"]');
+const press = (key, at) => at.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+const place = () => document.querySelectorAll(".pager span").item(1).textContent;
+const count = () => rows.querySelector("output").textContent;
+const choose = (name, value) => {
+  const select = rows.querySelector(`[name=${name}]`);
+  select.value = value;
+  select.dispatchEvent(new Event("input", {bubbles: true}));
+  return count();
+};
+out.all = count();
+out.selects = [...rows.querySelectorAll("select")].map(select => select.name);
+out.category = choose("category", "odd");
+out.both = choose("source", "b");
+choose("category", "");
+out.source = count();
+choose("source", "");
+rows.scrollIntoView({behavior: "instant"});
+out.first = place();
+press("ArrowRight", document.body);
+out.second = place();
+press("ArrowRight", rows.querySelector("input"));
+out.typed = place();
+press("ArrowLeft", document.body);
+out.back = place();
+press("ArrowLeft", document.body);
+out.start = place();
+const picture = document.querySelector(".row:not([hidden]) figure img"), dialog = document.querySelector("dialog");
+picture.focus();
+out.focus = document.activeElement === picture;
+press("Enter", picture);
+out.open = dialog.open && dialog.firstChild.src === picture.src;
+dialog.click();
+out.closed = !dialog.open;
+picture.click();
+out.clicked = dialog.open;
+dialog.close();
+out.wide = document.documentElement.scrollWidth;
+out.window = window.innerWidth;
+const pre = document.createElement("pre");
+pre.id = "driven";
+pre.textContent = JSON.stringify(out);
+document.body.append(pre);
+</script>
+"""
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("width", [1300, 500])
+def test_a_browser_filters_by_category_and_source_turns_pages_by_keys_and_enlarges_on_a_desk_and_a_phone(
+    tmp_path: Path, width: int
+) -> None:
+    kinds = [("odd" if n % 2 else "even | other", "a" if n < 20 else "b") for n in range(30)]
+    rows = [row(n, category=category, source=source) for n, (category, source) in enumerate(kinds)]
+    ledger = write_ledger(tmp_path / "ledger", [ledger_row(9)])
+    version = publish(tmp_path / "store", draft(), write_rows(tmp_path / "rows", rows, 1), ledger)
+    write_preview(version, tmp_path / "page.html", rows=60)
+    text = (tmp_path / "page.html").read_text()
+    text = re.sub(r"script-src 'sha256-[^']*'", "script-src 'unsafe-inline'", text)
+    (tmp_path / "page.html").write_text(text.replace("</body>", DRIVE + "</body>"))
+    shown = dumped(tmp_path / "page.html", tmp_path / "profile", f"--window-size={width},900")
+    found = re.search(r'<pre id="driven">(.*?)</pre>', shown, re.DOTALL)
+    assert found is not None, shown[-2000:]
+    out = json.loads(found[1])
+    assert out["selects"] == ["kind", "category", "source", "types"]
+    assert [out[name] for name in ("all", "category", "both", "source")] == [
+        "30 of 30", "15 of 30", "5 of 30", "10 of 30"
+    ]  # fmt: skip
+    pages = [out[name] for name in ("first", "second", "typed", "back", "start")]
+    assert pages == ["1 to 12 of 30", "13 to 24 of 30", "13 to 24 of 30", "1 to 12 of 30", "1 to 12 of 30"]
+    assert [out[name] for name in ("focus", "open", "closed", "clicked")] == [True] * 4
+    assert out["wide"] <= out["window"]
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

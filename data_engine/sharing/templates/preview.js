@@ -1,6 +1,7 @@
 "use strict";
 // Search, filter and pages of one list: every word must occur in an entry's text, every chosen value must be one of its
 // own. Of what fits one page is shown, so that the page stays short and its links land where they point to.
+const lists = [];
 for (const tools of document.querySelectorAll(".tools")) {
   const entries = [...document.querySelectorAll(tools.dataset.list)];
   const length = Number(tools.dataset.page);
@@ -47,4 +48,34 @@ for (const tools of document.querySelectorAll(".tools")) {
     update();
   });
   update();
+  lists.push({ tools, turn: (by) => (by < 0 ? back : on).disabled || turn(by) });
 }
+
+// A picture opens large by a click, Enter or the space bar; Escape or a click closes it. The arrow keys turn the pages
+// of the list that is in sight.
+const large = document.createElement("dialog");
+large.append(new Image());
+document.body.append(large);
+const enlarge = (picture) => {
+  large.firstChild.src = picture.src;
+  large.firstChild.alt = picture.alt;
+  large.showModal();
+};
+large.addEventListener("click", () => large.close());
+for (const picture of document.querySelectorAll("figure img")) {
+  picture.tabIndex = 0;
+  picture.setAttribute("role", "button");
+  picture.setAttribute("aria-label", `${picture.alt}, enlarge`);
+  picture.addEventListener("click", () => enlarge(picture));
+}
+document.addEventListener("keydown", (event) => {
+  const at = event.target;
+  if (large.open || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (at.matches?.("figure img") && (event.key === "Enter" || event.key === " ")) {
+    event.preventDefault();
+    enlarge(at);
+  } else if (!at.matches?.("input, select") && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
+    const begun = lists.filter(({ tools }) => tools.getBoundingClientRect().top < innerHeight / 2);
+    (begun.at(-1) ?? lists[0])?.turn(event.key === "ArrowLeft" ? -1 : 1);
+  }
+});
