@@ -56,6 +56,14 @@ def check_reads_pictures(name: str, config: Mapping[str, Any], phase: str) -> No
         )
 
 
+def engine_number_bytes(config: Mapping[str, Any], number: int) -> int:
+    """Bytes of a picture's number as vLLM is sent and keeps it: one where its vision tower normalises, else `number`.
+
+    `number` is what the policy gets. No configuration means Qwen2.5-VL's.
+    """
+    return 1 if config.get("model_type", "qwen2_5_vl") in {"qwen2_vl", "qwen2_5_vl"} else number
+
+
 def check_linear_attention(name: str, config: Mapping[str, Any], device: Literal["cuda", "cpu"], dtype: str) -> None:
     """Refuse numbers that vLLM's linear attention on a CPU does not compute with.
 

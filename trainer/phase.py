@@ -105,6 +105,14 @@ class ModelSettings(Strict):
     )
     freeze_vision: bool = Field(default=False, description="Train the language model only (not in the paper).")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_revision_is_of_its_model(cls, values: Any) -> Any:
+        """Another model than the default one has no commit unless one is named with it."""
+        if isinstance(values, dict) and values.get("start", (own := cls.model_fields["start"].default)) != own:
+            return {"revision": "", **values}
+        return values
+
 
 class RewardSettings(RewardWeights):
     """The weights of the paper's reward, or a function of one's own."""

@@ -17,15 +17,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
+from trainer.families import engine_number_bytes
 from trainer.phase import Phase
+from trainer.preflight import read_config
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
 
 GIB = 1024**3
 NUMBER_BYTES = {"bfloat16": 2, "float32": 4}
-ENGINE_BYTES = 1
-"""Of the same number as the engine is sent it and keeps it during the step."""
 TYPICAL_TOKENS = 200
 """Of a picture where no dataset is at hand: 3.8 MB in float32, the mean of 3,699 pictures like ViRL39K's."""
 SAMPLED_GROUPS, SAMPLED_ROWS = 16, 64
@@ -58,6 +58,7 @@ def picture_memory(
     if phase.data.images == "none":
         return None
     processor = PromptRenderer(checkpoint).processor if checkpoint is not None else {}
+    sent = engine_number_bytes(read_config(checkpoint) if checkpoint is not None else {}, NUMBER_BYTES[dtype])
     per_problem, source = float(TYPICAL_TOKENS), "assumed: pictures like ViRL39K's"
     version = _local_version(phase, store)
     if version is not None:
@@ -66,7 +67,7 @@ def picture_memory(
             per_problem, source = fmean(tokens), f"{len(tokens)} rows of {version.label}"
     step = phase.rollout.batch_size * per_problem * token_numbers(processor) * NUMBER_BYTES[dtype] / GIB
     share = -(-phase.rollout.batch_size // engines) / phase.rollout.batch_size
-    actor = step * share * (1 + ENGINE_BYTES / NUMBER_BYTES[dtype])
+    actor = step * share * (1 + sent / NUMBER_BYTES[dtype])
     return PictureMemory(round(step, 3), round(actor, 3), round(step, 3), source)
 
 

@@ -49,6 +49,29 @@ def test_a_family_is_taken_by_phases_of_text_and_of_pictures(family, miniature):
 
 
 @families
+def test_a_plan_is_made_of_the_familys_own_sizes(family, miniature, mini_store):
+    from trainer.picture_memory import picture_memory
+    from trainer.plan import make_plan
+
+    phase = load_phase("mre", "local", [f"model.start={json.dumps(str(miniature(family)))}"])
+    plan = make_plan(phase, store=mini_store)
+    assert plan["weights"] == preflight.count_weights(miniature(family))
+    memory, other = (
+        picture_memory(phase, 1, "float32", None, folder) for folder in (miniature(family), BUNDLED_FOLDER)
+    )
+    side = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32, "qwen3_5": 32}[family]
+    assert memory.step == pytest.approx(other.step * side**2 / 28**2, rel=0.02)
+    assert memory.actor == pytest.approx(memory.step * (1.25 if side == 28 else 2), rel=0.02)
+
+
+def test_another_model_than_the_default_one_is_not_asked_for_at_its_commit():
+    assert load_phase("mre", "full").model.revision
+    asked = 'model.start="Qwen/Qwen3-VL-4B-Instruct"'
+    assert not load_phase("mre", "full", [asked]).model.revision
+    assert load_phase("mre", "full", [asked, 'model.revision="abc"']).model.revision == "abc"
+
+
+@families
 def test_the_prompt_is_what_the_familys_own_chat_template_makes_of_it(family, miniature):
     theirs = processor_of(miniature(family)).apply_chat_template(
         CONVERSATION, add_generation_prompt=True, tokenize=False
