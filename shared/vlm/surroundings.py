@@ -33,23 +33,29 @@ def cuda_seen() -> bool:
     return bool(cuda_device())
 
 
-def number_type(dtype: str) -> str:
-    """`dtype`, or float32 for "auto" on a CPU without bfloat16 units, where a checkpoint's own bfloat16 crawls."""
-    return "float32" if dtype == "auto" and not cuda_seen() and not has_bfloat16_units() else dtype
-
-
-PLAIN_ATTENTION = {"VLLM_MLA_DISABLE": "1"}
-"""vLLM 0.29 asks, on a CPU alone, whether a model has DeepSeek's latent attention, and the question fails for the
-language model inside a Qwen3-VL, which names no architecture. Where it is switched off nothing is asked."""
-
-
-CPU_GATED_DELTA = "vLLM 0.29 computes those on a CPU in bfloat16 alone"
+CPU_GATED_DELTA = "vLLM 0.29 computes that on a CPU in bfloat16 alone"
 
 
 def has_linear_attention(config: Mapping[str, Any]) -> bool:
     """Whether a model (its config.json) has layers of linear attention, as Qwen3.5 has."""
     text = config.get("text_config") or config
     return "linear_attention" in (text.get("layer_types") or ())
+
+
+def number_type(dtype: str, config: Mapping[str, Any] | None = None) -> str:
+    """`dtype`, or float32 for "auto" on a CPU without bfloat16 units, where a checkpoint's own bfloat16 crawls.
+
+    `config` is the checkpoint's: one with linear attention runs in its own numbers also there, or not at all.
+    """
+    if dtype != "auto" or cuda_seen() or has_bfloat16_units() or has_linear_attention(config or {}):
+        return dtype
+    return "float32"
+
+
+PLAIN_ATTENTION = {"VLLM_MLA_DISABLE": "1"}
+"""vLLM 0.29 asks, on a CPU alone, whether a model has DeepSeek's latent attention, and the question fails for the
+language model inside a Qwen3-VL, which names no architecture (findings/vllm_cpu_qwen3_vl.sh). Switched off, nothing is
+asked."""
 
 
 def prepare_environment(*, tensor_parallel_size: int = 1) -> None:

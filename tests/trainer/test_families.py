@@ -184,6 +184,18 @@ def test_linear_attention_in_float32_on_a_cpu_is_refused_before_anything_starts(
         VllmEngine(EngineSpec(model=str(miniature("qwen3_5")), dtype="float32"))
 
 
+def test_without_a_stated_number_type_linear_attention_keeps_the_checkpoints_own_on_a_slow_processor(
+    miniature, monkeypatch
+):
+    from shared.vlm import surroundings
+
+    monkeypatch.setattr(surroundings, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(surroundings, "cuda_seen", lambda: False)
+    assert surroundings.number_type("auto", config_of(miniature("qwen3_5"))) == "auto"
+    assert surroundings.number_type("auto", config_of(miniature("qwen3_vl"))) == "float32"
+    assert surroundings.number_type("float32", config_of(miniature("qwen3_5"))) == "float32"
+
+
 def test_thinking_that_a_chat_template_opens_is_part_of_the_answer(miniature):
     prompt = PromptRenderer(miniature("qwen3_5")).text(CONVERSATION)
     label = json.dumps({"id": "1", "gold": "4", "kind": "integer"})

@@ -226,7 +226,7 @@ def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> t
     from shared.vlm.spec import EngineSpec
     from shared.vlm.surroundings import number_type
 
-    longest, reads_images = LONGEST_CONTEXT, True
+    longest, reads_images, config = LONGEST_CONTEXT, True, None
     if settings.endpoint is None and is_folder(checkpoint):
         folder = checkpoint_folder(EngineSpec.model_validate({"model": checkpoint}))
         config = check_checkpoint(folder)
@@ -238,7 +238,7 @@ def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> t
         {
             "model": checkpoint,
             "revision": settings.revision,
-            "dtype": settings.dtype if settings.endpoint else number_type(settings.dtype),
+            "dtype": settings.dtype if settings.endpoint else number_type(settings.dtype, config),
             "max_pixels": settings.max_pixels,
             "max_model_len": settings.max_model_len or longest,
             "max_images": max((len(item.images) for item in items), default=0) or 1,
