@@ -211,12 +211,3 @@ def test_numbers_follow_the_processor_unless_somebody_chose(monkeypatch):
     assert load_phase("mre", "full").dtype_on("cuda") == "bfloat16"
     with pytest.raises(UsageError, match="CUDA"):
         load_phase("mre", "full", ["train.dtype=float32"]).dtype_on("cuda")
-
-
-def test_reward_weights_that_do_not_sum_to_one_are_refused_before_anything_starts():
-    with pytest.raises(UsageError, match=r"format_weight=0\.5 and accuracy_weight=0\.9 must sum to 1"):
-        load_phase("mre", "local", ["reward.format_weight=0.5"])
-    with pytest.raises(UsageError, match=r"reward\.accuracy_mode"):
-        load_phase("mre", "local", ["reward.accuracy_mode=shaped"])
-    halves = ["reward.format_weight=0.5", "reward.accuracy_weight=0.5"]
-    assert load_phase("mre", "local", halves).reward.accuracy_weight == 0.5
