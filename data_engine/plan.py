@@ -12,7 +12,7 @@ profile, else from `ASSUMED`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from shared.fingerprint import fingerprint
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from data_engine.build import BuildRequest
     from data_engine.inputs import Inputs
     from data_engine.intake.ingest import Ingested
-    from data_engine.runners import Ask, Cell, RunnerName
+    from data_engine.runners import Ask, RunnerName
     from data_engine.step import StepContext, StepResult
-    from shared.images import ImageSource
-    from shared.progress import Progress, Task
+    from shared.progress import Progress
     from shared.store import Store
     from shared.vlm.spec import EngineSpec, Sampling
 
@@ -67,17 +66,9 @@ class CountingRunner:
         self.engines: set[str] = set()
 
     def ask(
-        self,
-        engine: EngineSpec,
-        asks: Iterable[Ask],
-        sink: Callable[[list[Cell]], None],
-        *,
-        images: ImageSource,
-        sampling: Sampling | None = None,
-        task: Task | None = None,
+        self, engine: EngineSpec, asks: Iterable[Ask], *_: Any, sampling: Sampling | None = None, **__: Any
     ) -> list[str]:
-        """Note the keys; `sink` is never called, so that nothing is stored."""
-        del sink, images, task
+        """Note the keys; nothing is answered, so that nothing is stored."""
         prefix = fingerprint([engine_identity(engine), sampling.model_dump(mode="json") if sampling else None])
         before = len(self.asked)
         self.asked |= {(prefix, f"{ask.system}{ask.key}") for ask in asks}
@@ -85,30 +76,11 @@ class CountingRunner:
             self.engines.add(f"{engine.model} {engine.runner}")
         return []
 
-    def map_batches(
-        self,
-        function: Callable[..., pa.Table],
-        tables: Iterable[pa.Table],
-        *,
-        broadcast: Any = None,
-        task: Task | None = None,
-    ) -> Iterator[pa.Table]:
+    def map_batches(self, *_: Any, **__: Any) -> Iterator[pa.Table]:
         """Give nothing."""
-        del function, tables, broadcast, task
         return iter(())
 
-    def map_groups(
-        self,
-        function: Callable[[pa.Table], pa.Table],
-        tables: Iterable[pa.Table],
-        *,
-        by: str,
-        partitions: int | None = None,
-        task: Task | None = None,
-    ) -> Iterator[pa.Table]:
-        """Give nothing."""
-        del function, tables, by, partitions, task
-        return iter(())
+    map_groups = map_batches
 
     def close(self) -> None:
         """Nothing was started."""

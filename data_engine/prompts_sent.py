@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from data_engine.build import BuildRequest
     from data_engine.intake.image_places import ImagePlaces
-    from data_engine.runners import Ask, Cell
+    from data_engine.runners import Ask
     from data_engine.sources.base import Rejection, Source, SourceRow
     from data_engine.step import StepContext, StepResult
-    from shared.images import ImageSource
-    from shared.progress import Progress, Task
+    from shared.progress import Progress
     from shared.store import Store
     from shared.vlm.chat_template import PromptRenderer, Sent
     from shared.vlm.spec import EngineSpec, Sampling
@@ -42,16 +41,8 @@ class _Noting(CountingRunner):
         self.noted: list[tuple[EngineSpec, Ask, Sampling | None]] = []
 
     def ask(
-        self,
-        engine: EngineSpec,
-        asks: Iterable[Ask],
-        sink: Callable[[list[Cell]], None],
-        *,
-        images: ImageSource,
-        sampling: Sampling | None = None,
-        task: Task | None = None,
+        self, engine: EngineSpec, asks: Iterable[Ask], *_: Any, sampling: Sampling | None = None, **__: Any
     ) -> list[str]:
-        del sink, images, task
         self.noted += [(engine, ask, sampling) for ask in asks]
         return []
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shared.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -75,6 +77,18 @@ class StepContext:
     results: Mapping[str, StepResult] = field(default_factory=dict)
     prompts: str = "bundled"
     plugin: Mapping[str, str] = field(default_factory=dict)
+
+    def result_of(self, earlier: str, step: str, what: str) -> StepResult:
+        """The result of an earlier step, which `step` needs for `what`.
+
+        Raises:
+            UsageError: the recipe has no such step before it.
+
+        """
+        if earlier not in self.results:
+            message = f"step {step} needs {what}, and {earlier} did not run before it"
+            raise UsageError(message, f"Put {earlier} before {step} in the recipe.")
+        return self.results[earlier]
 
 
 @dataclass(frozen=True)

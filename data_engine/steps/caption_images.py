@@ -17,7 +17,6 @@ import time
 from data_engine.asking import Group, ask_about_images
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.step import StepContext, StepResult
-from shared.errors import UsageError
 from shared.language import LANGUAGES, language_of
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
@@ -39,9 +38,6 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
 
     started = time.monotonic()
-    if TYPES_FROM not in context.results:
-        message = f"step {NAME} needs the image types, and {TYPES_FROM} did not run before it"
-        raise UsageError(message, f"Put {TYPES_FROM} before {NAME} in the recipe.")
     kinds, groups = _groups(context, settings)
     asked = ask_about_images(
         context,
@@ -97,7 +93,11 @@ def run(context: StepContext, settings: Settings) -> StepResult:
 
 def _groups(context: StepContext, settings: Settings) -> tuple[list[tuple[str, str]], list[Group]]:
     """(image type, language) and the images to ask, per prompt; images in the order of their hashes."""
-    types = dict(context.results[TYPES_FROM].annotations.select("image_hash", "image_type").iter_rows())
+    types = dict(
+        context.result_of(TYPES_FROM, NAME, "the image types")
+        .annotations.select("image_hash", "image_type")
+        .iter_rows()
+    )
     spoken: dict[str, set[str]] = {language: set() for language in LANGUAGES}
     for question, choices, hashes in context.rows.select("question", "choices", "image_hashes").iter_rows():
         spoken[language_of(question, choices)].update(hashes)

@@ -24,7 +24,6 @@ from data_engine.asking import Group, ask_about_images
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.step import StepContext, StepResult, by_image
 from shared.config import Strict
-from shared.errors import UsageError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.language import language_of
 from shared.prompts import Prompt, load_prompt
@@ -73,11 +72,8 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
 
     started = time.monotonic()
-    if CAPTIONS_FROM not in context.results:
-        message = f"step {NAME} needs captions, and {CAPTIONS_FROM} did not run before it"
-        raise UsageError(message, f"Put {CAPTIONS_FROM} before {NAME} in the recipe.")
     rows = context.rows.select("id", "question", "choices", "answer", "image_hashes")
-    first = _captions(rows, by_image(context.results[CAPTIONS_FROM].annotations))
+    first = _captions(rows, by_image(context.result_of(CAPTIONS_FROM, NAME, "captions").annotations))
     before, computed, reused = _judge(context, rows, first)
     last, after = first, before
     leaking = rows.filter(pl.col("id").is_in([identity for identity, leaks in before.items() if _leak(leaks)]))
