@@ -181,7 +181,7 @@ def test_models_count_by_content_and_not_by_place():
 
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-NOT_PINNED = {"MathLLMs/MathVision", "U4R/OmniCaptioner"}
+NOT_PINNED = {"U4R/OmniCaptioner"}
 """Whose commit no source states that a comment could name; everything else of the shipped recipes is pinned."""
 
 
