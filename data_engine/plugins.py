@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -73,7 +74,8 @@ def load_plugin(group: str, name: str) -> Plugin:
     entry, owner = entries[0], entries[0].dist
     package, version = (owner.name, owner.version) if owner is not None else ("?", "?")
     try:
-        value = entry.load()
+        with redirect_stdout(sys.stderr):
+            value = entry.load()
     except (Exception, SystemExit) as error:
         raise InfiMmrError(
             f"{what} of package {package} {version} cannot be loaded ({type(error).__name__}: {error})",
@@ -168,7 +170,8 @@ class _PluginSource:
 
 def _told(what: str, work: Callable[[], Any]) -> Any:
     try:
-        return work()
+        with redirect_stdout(sys.stderr):  # stdout belongs to results
+            return work()
     except InfiMmrError:
         raise
     except Exception as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +61,8 @@ def load_function(words: str, arguments: str, what: str, folder: Path = Path()) 
         module = ModuleType(f"own_{place.stem}_{bytes_hash(source)[:12]}")
         module.__file__ = str(place)
         sys.modules[module.__name__] = module  # dataclasses and pickle look for it there
-        exec(compile(source, str(place), "exec"), module.__dict__)  # noqa: S102 - the user's code, which she named
+        with redirect_stdout(sys.stderr):  # stdout belongs to results
+            exec(compile(source, str(place), "exec"), module.__dict__)  # noqa: S102 - the user's code, which she named
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InfiMmrError(f"{what} {words} cannot be loaded ({reason})", advice) from error

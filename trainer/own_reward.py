@@ -11,8 +11,10 @@ file that was checked lies in the run folder, from where the workers load it. A 
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +110,9 @@ def checked_reward(words: str, phase: str, label: Mapping[str, Any], weights: Re
             failures.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
+    with redirect_stdout(sys.stderr):
+        thread.start()
+        thread.join(SECONDS)
     if thread.is_alive():
         failures.append(InfiMmrError(f"reward {own.function.name} has no result after {SECONDS:.0f} s"))
     elif not failures and len({tuple(sorted(names)) for names in parts}) > 1:

@@ -235,8 +235,8 @@ def check_data(request: PhaseRequest) -> None:
     """
     version = _open(request)
     check_dataset(version, request.phase)
-    if request.phase.reward.function:
-        _own_reward(request.phase, first_label(version, request.phase))
+    if request.phase.reward.function and (label := first_label(version, request.phase)):
+        _own_reward(request.phase, label)
 
 
 def _own_reward(phase: Phase, label: dict[str, Any]) -> OwnReward:

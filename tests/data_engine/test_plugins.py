@@ -34,6 +34,7 @@ def open_source(settings, what):
 """
 STEP = '''
 """Counts the words of questions."""
+print("loaded")
 from pydantic import Field
 from data_engine.step import judge_rows
 from shared.config import Strict

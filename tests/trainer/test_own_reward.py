@@ -172,3 +172,10 @@ def test_runs_without_a_function_are_the_runs_they_were(tmp_path):
     del values["reward"]["function"], values["model"]["start"], values["lora"]
     assert identity(plain, "d", "p") == fingerprint([values, "d", "p"])
     assert identity(mine, "d", "p") != identity(plain, "d", "p")
+
+
+def test_what_the_function_prints_does_not_end_up_among_results(tmp_path, capsys):
+    checked(own(tmp_path, "print('loaded')\ndef score(g, o, r):\n    print('asked')\n    return 1"))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.split() == ["loaded", "asked", "asked", "asked"]
