@@ -42,10 +42,8 @@ location = "mini"
 [steps.verify_answers]
 [steps.decontaminate_ngrams]
 [steps.dedup_minhash]
-[benchmarks.math500]
-location = "mini"
-rows = 500
 """
+ITEMS = 500
 OBJECT_STORE_BYTES = 512 * 2**20
 
 
@@ -114,6 +112,7 @@ def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -
             runner=runner,  # type: ignore[arg-type]
             licence="MIT",
             overrides=overrides,
+            benchmarks=[f"drawn={Path(folder) / 'items.jsonl'}"],
         )
         return build(request, Progress())
 
@@ -164,6 +163,8 @@ def run_in(place: str, runner: str, rows: int, *, again: bool) -> dict[str, Any]
         source, small = Path(folder) / "rows.parquet", Path(folder) / "small.parquet"
         write_rows(rows, source)
         write_rows(5000, small)
+        items = [{"id": f"i{n}", "question": text, "answer": "1"} for n, text in enumerate(draw(ITEMS, seed=3))]
+        (Path(folder) / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
         command = [sys.executable, __file__, "--one", runner, str(source), str(small), folder]
         done = subprocess.run(
             [*command, *(["--again"] if again else [])],

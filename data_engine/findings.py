@@ -14,13 +14,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from data_engine.annotations import AnnotationTable
 from data_engine.step import by_image
+from data_engine.stored_cells import StoredCells
 from shared.images import small_jpeg
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from data_engine.annotations import AnnotationTable
     from data_engine.assemble import Assembled
     from data_engine.step import BenchmarkItems, StepResult
     from shared.images import ImageSource
@@ -67,8 +68,6 @@ def pictures_table(store: Store, build_key: str) -> AnnotationTable:
     """Return the table of small pictures: key a row's id, or `BENCHMARK/ITEM`; `pictures` are JPEG files."""
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
-
     return AnnotationTable(store, PICTURES, build_key, values=pa.schema([("pictures", pa.list_(pa.binary()))]))
 
 
@@ -104,13 +103,11 @@ def keep_pictures(  # noqa: PLR0917 - where pictures of rows and items are found
     table.append(cells)
 
 
-def findings_table(store: Store, build_key: str) -> AnnotationTable:
-    """Return the table of a build's findings."""
+def findings_table(store: Store, build_key: str, kind: type[AnnotationTable] = AnnotationTable) -> AnnotationTable:
+    """Return the table of a build's findings; who writes many takes `StoredCells`, which leaves them on the store."""
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
-
-    return AnnotationTable(store, STEP, build_key, values=pa.schema([pa.field("story", pa.string(), nullable=False)]))
+    return kind(store, STEP, build_key, values=pa.schema([pa.field("story", pa.string(), nullable=False)]))
 
 
 def keep_findings(  # noqa: PLR0917 - all that a story is made of
@@ -122,7 +119,7 @@ def keep_findings(  # noqa: PLR0917 - all that a story is made of
     assembled: Assembled,
 ) -> None:
     """Store the story of every row and of every rejected record that is not stored yet."""
-    table = findings_table(store, build_key)
+    table = findings_table(store, build_key, StoredCells)
     if table.missing([*rows["id"].to_list(), *rejections["id"].to_list()]) == []:
         return
     by_id = {
