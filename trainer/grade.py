@@ -72,10 +72,8 @@ def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, An
     """Grade a pairs file.
 
     Returns `{"n", "accepted", "seconds", "verdicts": [{"verdict", "kind", "reward", "type_match", "exact"}]}`, and,
-    where every line has
-    `expected`, also `correct` (pairs judged as expected), `false_accepts` and `false_rejects`. `reward` of a bare
-    answer is that of an
-    output whose format holds. Raises PairsFileError for an unreadable file.
+    where every line has `expected`, also `correct` (pairs judged as expected), `false_accepts` and `false_rejects`.
+    `reward` of a bare answer is that of an output whose format holds. Raises PairsFileError for an unreadable file.
     """
     weights = weights or RewardWeights()
     rows = list(read_pairs(Path(path)))

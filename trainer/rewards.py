@@ -8,8 +8,7 @@ reward of zero with the reason in `failure`. Imports only `shared`.
 
 Format rule (that of the same laboratory's InfiGUI-R1): the output starts with `<think>`, has exactly one `<think>` and
 one `</think>`, the thinking and the text after it are not empty, and the text after it provides exactly one final
-answer
-(`\boxed{}` or `<answer>`; paper: "Final Answer Provision").
+answer (`\boxed{}` or `<answer>`; paper: "Final Answer Provision").
 """
 
 from __future__ import annotations

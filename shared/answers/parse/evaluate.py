@@ -1,11 +1,10 @@
 r"""Value of an expression: exact (a `Fraction`) wherever arithmetic allows it, else 60 significant digits (mpmath).
 
 Two expressions are equal when they agree at several fixed generic points (Schwartz, 1980: a non-zero polynomial of
-degree d
-vanishes at a random point of a set S with probability at most d/|S|; here three points of more than 10^4 values per
-variable).
-Every operation checks the size of its operands first, so no input can run away: `TooHardError` is raised instead.
-mpmath is imported at the first irrational number, in its own context per thread (its precision is context state).
+degree d vanishes at a random point of a set S with probability at most d/|S|; here three points of more than 10^4
+values per variable). Every operation checks the size of its operands first, so no input can run away: `TooHardError` is
+raised instead. mpmath is imported at the first irrational number, in its own context per thread (its precision is
+context state).
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 r"""Syntax trees of one mathematical expression in LaTeX or plain notation.
 
-`parse_expression` builds a tree of tuples, e.g. `("+", ("n", Fraction(1)), ("v", "x"))`.
-Covered: numbers, mixed numbers, letters, Greek letters, + - * / ^, implicit products, roots, fractions, factorials,
-absolute
-values, floor and ceiling, binomials, elementary functions, logarithms to a base, degrees, plus-minus. Anything else
-(integrals,
-sums, limits, matrices inside expressions) raises `NotMathError` and is left to the symbolic layer. Length, depth and
-size are bounded.
+`parse_expression` builds a tree of tuples, e.g. `("+", ("n", Fraction(1)), ("v", "x"))`. Covered: numbers, mixed
+numbers, letters, Greek letters, + - * / ^, implicit products, roots, fractions, factorials, absolute values, floor and
+ceiling, binomials, elementary functions, logarithms to a base, degrees, plus-minus. Anything else (integrals, sums,
+limits, matrices inside expressions) raises `NotMathError` and is left to the symbolic layer. Length, depth and size are
+bounded.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@ r"""Reads one answer as mathematics.
 What form it has (number, equation, interval, set, tuple, matrix, ratio, time...) and its parts.
 
 `read` takes any text and returns a `Reading`, or None where the text is no mathematics that this grader covers. A
-reading says
-nothing about equality; `compare` does. Everything is bounded (`MAX_CHARACTERS`, `MAX_ITEMS`) and cached.
+reading says nothing about equality; `compare` does. Everything is bounded (`MAX_CHARACTERS`, `MAX_ITEMS`) and cached.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Answers that are words: yes and no, plain text, sentences around a number, and option letters.
 
 All functions are pure, linear and total. A choice is read from its usual written forms only; where two letters are
-named,
-nothing is chosen.
+named, nothing is chosen.
 """
 
 from __future__ import annotations

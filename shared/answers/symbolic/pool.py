@@ -1,12 +1,10 @@
 """Worker processes for the symbolic layer, with a hard deadline per pair.
 
 math-verify keeps its own time limits by SIGALRM, which only works in a main thread, and without them `9^{9^{9^9}}`
-never
-returns. So each worker is a process of its own that the parent kills when the deadline has passed; a new one is
+never returns. So each worker is a process of its own that the parent kills when the deadline has passed; a new one is
 started at once and only that pair is lost. Workers are started as `python -m shared.answers.symbolic.worker`, not
-forked and not
-through multiprocessing, so they work from threads, asyncio (`asyncio.to_thread`), Ray actors and daemonic processes
-alike.
+forked and not through multiprocessing, so they work from threads, asyncio (`asyncio.to_thread`), Ray actors and
+daemonic processes alike.
 """
 
 from __future__ import annotations
