@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -378,3 +379,23 @@ def test_a_change_that_draws_nothing_otherwise_leaves_the_small_sets_their_revis
 
     revisions = {name: Mini(name, MiniSettings(rows=240)).revision for name in ("virl39k", "deepscaler")}
     assert revisions == {"virl39k": "sha256:427c5c8ea1f9fabd", "deepscaler": "sha256:491f06acc58246f3"}
+
+
+def test_what_the_small_sets_draw_moves_with_their_revision():
+    """Where this fails with intent, `DRAWN_BY` gets another value, and these hashes the new ones."""
+    from data_engine.sources.mini import Mini, MiniSettings
+
+    def drawn(name):
+        told = hashlib.sha256()
+        for row in Mini(name, MiniSettings(rows=40)).rows():
+            pictures = [(image.name, hashlib.sha256(image.data).hexdigest()) for image in row.images]
+            words = [row.source_id, row.question, row.answer, row.answer_raw, row.choices]
+            told.update(repr([*words, row.category, row.source, row.extra, pictures]).encode())
+        return told.hexdigest()[:16]
+
+    assert {name: drawn(name) for name in ("virl39k", "deepscaler", "math500", "mathvista")} == {
+        "virl39k": "57b0f063840f4b43",
+        "deepscaler": "c4489005f7af6924",
+        "math500": "a08a2ae725cafa4b",
+        "mathvista": "1585e54d91156676",
+    }
