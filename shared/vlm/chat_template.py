@@ -87,6 +87,9 @@ def with_template(sent: Sent, text: Callable[[PromptRenderer], str], renderer: P
     if renderer is None:
         return sent
     sizes = [(image["height"], image["width"]) for image in sent.images]
+    if sizes and not renderer.counts_pictures:
+        note = " ".join([sent.note, f"How many tokens {sent.model} makes of a picture is not known here."]).strip()
+        return replace(sent, text=text(renderer), note=note)
     images = [
         {**image, "tokens": renderer.picture_tokens(size)} for image, size in zip(sent.images, sizes, strict=True)
     ]
@@ -219,6 +222,11 @@ class PromptRenderer:
         """Tokens of a prompt whose pictures have these (height, width); each placeholder counts as its picture."""
         count = len(self._tokenizer.encode(text, add_special_tokens=False).ids)
         return count - len(sizes) + sum(self.picture_tokens(size) for size in sizes)
+
+    @property
+    def counts_pictures(self) -> bool:
+        """Whether pictures become tokens by Qwen's arithmetic, as the processor's own words tell."""
+        return not self.processor or "merge_size" in self.processor
 
     def picture_tokens(self, size: tuple[int, int]) -> int:
         """Tokens of a picture of this (height, width)."""

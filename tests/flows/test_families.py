@@ -71,7 +71,7 @@ def test_its_checkpoint_has_the_familys_files_and_is_evaluated(trained, mini_sto
     import polars as pl
     from safetensors import safe_open
 
-    _, parent, output = trained
+    family, parent, output = trained
     checkpoint = output / "checkpoint"
     own = {file.name for file in parent.iterdir()}
     for name in own - {"model.safetensors"}:
@@ -83,7 +83,10 @@ def test_its_checkpoint_has_the_familys_files_and_is_evaluated(trained, mini_sto
     words += ["--dtype", "bfloat16", "--max-tokens", "16", "--max-model-len", "1024", "--prompts", "bundled"]
     result = ran("trainer.cli", "evaluate", "--checkpoint", checkpoint, *words)["benchmarks"]["mathverse"]
     assert result["n"] == 4
-    assert pl.read_parquet(tmp_path / "outputs.parquet")["tokens"].min() > 0
+    rows = pl.read_parquet(tmp_path / "outputs.parquet")
+    assert rows["tokens"].min() > 0
+    opened = family == "qwen3_5"  # by its chat template, within the prompt
+    assert rows["output"].str.starts_with("<think>").to_list() == [opened] * 4
 
 
 @pytest.mark.parametrize("family", TRAINED)
@@ -102,3 +105,31 @@ def test_its_rollouts_and_tensors_are_those_of_openrlhfs_executor_and_vllms_rend
     found = json.loads(done.stdout.split("RESULT")[1].splitlines()[0])
     assert found["differing"] == []
     assert found["engine"] == dict.fromkeys(("tokens", "places", "fields", "tensors"), True)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
+def test_it_types_and_captions_pictures_within_the_recipes_pixels(family, miniature, tmp_path):
+    import polars as pl
+
+    from shared.schema import IMAGE_TYPES
+
+    settings = [
+        f"steps.{step}.engine.{key}" for step in ("type_images", "caption_images") for key in ("model", "dtype")
+    ]
+    values = [str(miniature(family)), "bfloat16"] * 2
+    settings = [f"{name}={value}" for name, value in zip(settings, values, strict=True)]
+    settings += ["steps.caption_images.sampling.max_tokens=16", "steps.caption_images.engine.max_pixels=6000"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    result = ran(
+        "data_engine.cli", "build", "virl39k-captioned", "--profile", "local", "--limit", "8", "--store", tmp_path,
+        "--json", *words,
+    )  # fmt: skip
+    assert result["rows"] == 8
+    rows = pl.read_parquet(next(Path(result["path"]).rglob("*.parquet")))
+    types = {name for names in rows["image_types"].to_list() for name in names}
+    assert types
+    assert types <= set(IMAGE_TYPES)
+    captions = [text or "" for texts in rows["captions"].to_list() for text in texts]
+    # 16 tokens are not enough to end the thinking that the template opens: nothing is said yet.
+    assert any(captions) == (family != "qwen3_5")
+    assert not any("think>" in text for text in captions)

@@ -196,6 +196,23 @@ def test_without_a_stated_number_type_linear_attention_keeps_the_checkpoints_own
     assert surroundings.number_type("float32", config_of(miniature("qwen3_5"))) == "float32"
 
 
+def test_picture_tokens_of_a_processor_of_another_arithmetic_are_said_to_be_unknown(tmp_path):
+    from shared.vlm.chat_template import Sent, with_template
+
+    folder = shutil.copytree(BUNDLED_FOLDER, tmp_path / "other")
+    (folder / "processor_config.json").unlink()
+    processor = {"patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": 280}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    asked = Sent("caption_images", "other", "", "", [{"sha256": "", "width": 40, "height": 30}])
+    other = with_template(asked, lambda renderer: renderer.text(CONVERSATION), PromptRenderer(folder))
+    assert other.text
+    assert other.tokens is None
+    assert other.note == "How many tokens other makes of a picture is not known here."
+    known = with_template(asked, lambda renderer: renderer.text(CONVERSATION), PromptRenderer(BUNDLED_FOLDER))
+    assert known.images[0]["tokens"]
+    assert not known.note
+
+
 def test_thinking_that_a_chat_template_opens_is_part_of_the_answer(miniature):
     prompt = PromptRenderer(miniature("qwen3_5")).text(CONVERSATION)
     label = json.dumps({"id": "1", "gold": "4", "kind": "integer"})
