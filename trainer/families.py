@@ -20,7 +20,7 @@ NOT_TRAINED = {
     "qwen3_vl_moe": "transformers 5.15 turns its experts' weights when it loads them, and OpenRLHF 0.11.2 pushes them "
     "so, where vLLM 0.29 takes them as they are published: rollouts would come from other weights",
 }
-"""Model types that the pinned libraries know and cannot train together, and why."""
+"""Model types that the pinned libraries know and cannot train together, and why (findings/ shows Gemma 4's)."""
 _OTHER = f"name a checkpoint of {', '.join(TRAINED.values())} with --from"
 UNLOADED = ("mtp.",)
 """Beginnings of the names of weights that are published beside a model and that transformers does not load: Qwen3.5's
