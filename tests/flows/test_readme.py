@@ -8,6 +8,7 @@ after two steps, and `uv run` is left out because the environment is already the
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -22,6 +23,20 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 FENCE = re.compile(r"^ *```bash\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 THIS_SUITE = "uv run pytest"
 OURS = re.compile(r"`((?:data_engine|trainer|shared|tests|benchmarks|docs|examples|findings)/[\w./-]*)`")
+OPTIONS = """
+import json
+from typer.main import get_command
+import data_engine.cli, trainer.cli
+trainer.cli._mount_rooms([])
+print(json.dumps({
+    name: {
+        command: ["--help", *(one for p in found.params for one in (*p.opts, *p.secondary_opts))]
+        for command, found in get_command(program.app).commands.items()
+    }
+    for name, program in (("data-engine", data_engine.cli), ("trainer", trainer.cli))
+}))
+"""
+"""Prints the options of every command of both programs."""
 LINK = re.compile(r"\]\(([\w./-]+)(?:#[\w-]*)?\)")
 
 
@@ -61,6 +76,23 @@ def test_the_readme_leads_with_the_two_commands():
 
 def test_every_command_of_readme_and_docs_can_be_pasted():
     assert [c for c in commands(*documents()) if not c.startswith("uv run ")] == []
+
+
+def test_every_option_that_the_documents_show_is_one_of_its_command():
+    """Also in blocks that are not run here, and within a sentence."""
+    done = subprocess.run([sys.executable, "-c", OPTIONS], capture_output=True, text=True, check=True)
+    options = json.loads(done.stdout)
+    shown = re.compile(r"(?:^ *|`)(?:uv run )?(data-engine|trainer) ([a-z-]+)([^`\n]*)", re.MULTILINE)
+    wrong, seen = [], 0
+    for document in documents():
+        for program, name, rest in shown.findall(document.read_text(encoding="utf-8")):
+            known = options[program].get(name)
+            given = {word.split("=")[0] for word in rest.split("#")[0].split() if word.startswith("--")}
+            wrong += [f"{document.name}: {program} {name} {word}" for word in sorted(given - set(known or given))]
+            wrong += [f"{document.name}: {program} has no command {name}"] if known is None else []
+            seen += 1
+    assert seen > 60
+    assert wrong == []
 
 
 def test_every_page_is_in_the_navigation_and_in_reach_of_the_readme():
