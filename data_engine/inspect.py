@@ -133,6 +133,8 @@ def recipe_text(settings: SourceSettings, table: Table, census: Census) -> str:
     lines.append("[source.columns]")
     for role, names in table.columns.items():
         lines.append(f"{role} = {_toml(names[0] if len(names) == 1 else list(names))}")
+    # A role that was switched off stays off.
+    lines += [f'{role} = ""' for role, names in settings.columns.items() if not any(names)]
     return "\n".join([*lines, "[steps.verify_answers]", "[steps.dedup_minhash]"]) + "\n"
 
 
