@@ -115,34 +115,11 @@ def _squeezed(text: str) -> str:
 
 # --- numbers
 
-_WORDS = {
-    word: number
-    for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-}
+_UP_TO_TWENTY = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+eighteen nineteen twenty
+"""
+_WORDS = {word: number for number, word in enumerate(_UP_TO_TWENTY.split())}
 _HAN = {"零": 0, "两": 2, **{character: number for number, character in enumerate("一二三四五六七八九十", start=1)}}
 _COUNTED = "个条只张根名位辆朵本块颗件种边面层行列组份道枚片人次步岁度倍"
 _NUMBER = re.compile(

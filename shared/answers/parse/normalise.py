@@ -83,29 +83,11 @@ _SIGNS: dict[str, str] = {
     "㎠": "cm^2",
     "㎥": "m^3",
 }
+_GREEK = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi rho sigma tau phi chi psi omega
+"""
 for _name, _sign in zip(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-    ],
+    _GREEK.split(),
     "αβγδεζηθικλνξρστφχψω",
     strict=True,
 ):

@@ -34,89 +34,21 @@ _TOKEN = re.compile(
     r"|(?P<word>[A-Za-z]+)|(?P<text>[^\x00-\x7f]+)|(?P<op>.)",
     re.DOTALL,
 )
-_TEXT_COMMANDS = frozenset(
-    [
-        "text",
-        "mbox",
-        "textrm",
-        "textnormal",
-        "textit",
-        "textbf",
-        "textsf",
-        "mathrm",
-        "mathit",
-        "mathbf",
-        "mathsf",
-        "mathcal",
-        "operatorname",
-        "hbox",
-        "bm",
-        "boldsymbol",
-    ]
-)
+_TEXT_COMMANDS_WORDS = """
+text mbox textrm textnormal textit textbf textsf mathrm mathit mathbf mathsf mathcal operatorname hbox bm boldsymbol
+"""
+_TEXT_COMMANDS = frozenset(_TEXT_COMMANDS_WORDS.split())
 _LETTER_COMMANDS = frozenset(("boldsymbol", "bm", "mathbf", "mathit", "mathcal", "mathsf"))
 """Commands that set a letter in another face: a vector, never a unit."""
-FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "asin",
-        "acos",
-        "atan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "arsinh",
-        "arcosh",
-        "artanh",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "sqrt",
-        "arccot",
-    ]
-)
-TWO_LETTER_WORDS = frozenset(
-    [
-        "no",
-        "is",
-        "in",
-        "or",
-        "an",
-        "at",
-        "to",
-        "if",
-        "we",
-        "it",
-        "of",
-        "on",
-        "by",
-        "as",
-        "so",
-        "us",
-        "be",
-        "do",
-        "go",
-        "he",
-        "me",
-        "my",
-        "up",
-        "am",
-        "ok",
-        "hi",
-        "ie",
-        "eg",
-        "vs",
-    ]
-)
+_FUNCTIONS_WORDS = """
+sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh arsinh arcosh artanh ln log lg exp sqrt
+arccot
+"""
+FUNCTIONS = frozenset(_FUNCTIONS_WORDS.split())
+_TWO_LETTER_WORDS_WORDS = """
+no is in or an at to if we it of on by as so us be do go he me my up am ok hi ie eg vs
+"""
+TWO_LETTER_WORDS = frozenset(_TWO_LETTER_WORDS_WORDS.split())
 _BRACED_WORD = re.compile(r"^[A-Za-z][A-Za-z ]{2,40}$")
 
 

@@ -130,35 +130,11 @@ _PREFIX_WORDS = {
     "pico": -12,
 }
 _PREFIXED = ["m", "g", "s", "L", "l", "N", "J", "W", "V", "A", "Pa", "Hz", "eV", "cal", "mol", "C", "F", "T"]
-_PREFIXED_WORDS = [
-    "meter",
-    "meters",
-    "metre",
-    "metres",
-    "gram",
-    "grams",
-    "second",
-    "seconds",
-    "liter",
-    "liters",
-    "litre",
-    "litres",
-    "newton",
-    "newtons",
-    "joule",
-    "joules",
-    "watt",
-    "watts",
-    "volt",
-    "volts",
-    "amp",
-    "amps",
-    "pascal",
-    "pascals",
-    "hertz",
-    "calorie",
-    "calories",
-]
+_PREFIXED_NAMES = """
+meter meters metre metres gram grams second seconds liter liters litre litres newton newtons joule joules watt watts
+volt volts amp amps pascal pascals hertz calorie calories
+"""
+_PREFIXED_WORDS = _PREFIXED_NAMES.split()
 for _prefixes, _names in ((_PREFIXES, _PREFIXED), (_PREFIX_WORDS, _PREFIXED_WORDS)):
     for _prefix, _power in _prefixes.items():
         for _name in _names:
@@ -176,117 +152,15 @@ AMBIGUOUS = frozenset(name for name in _BASE if len(name) == 1 and name.isascii(
 
 _PARTS = "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth millionth".split()  # noqa: SIM905, E501
 
-NOT_NOUNS = frozenset(
-    [
-        "and",
-        "or",
-        "not",
-        "no",
-        "to",
-        "by",
-        "times",
-        "plus",
-        "minus",
-        "over",
-        "divided",
-        "squared",
-        "cubed",
-        "root",
-        "square",
-        "cubic",
-        "pi",
-        "sum",
-        "than",
-        "less",
-        "more",
-        "least",
-        "most",
-        "between",
-        "except",
-        "is",
-        "are",
-        "if",
-        "then",
-        "when",
-        "where",
-        "for",
-        "all",
-        "any",
-        "each",
-        "every",
-        "of",
-        "in",
-        "the",
-        "infinity",
-        "undefined",
-        "none",
-        "either",
-        "both",
-        "approximately",
-        "about",
-        "million",
-        "billion",
-        "thousand",
-        "hundred",
-        "half",
-        "quarter",
-        "third",
-        "sqrt",
-        "sin",
-        "cos",
-        "tan",
-        "log",
-        "ln",
-        "exp",
-        "wrong",
-        "incorrect",
-        "false",
-        "negative",
-        "positive",
-        "half-life",
-        "remainder",
-        "equals",
-        "exceeds",
-        "above",
-        "below",
-        "under",
-        "beyond",
-        "outside",
-        "inside",
-        "greater",
-        "smaller",
-        "fewer",
-        "lower",
-        "higher",
-        "nor",
-        "neither",
-        "isn't",
-        "unless",
-        "without",
-        "equal",
-        "solution",
-        "solutions",
-        "mod",
-        "choice",
-        "option",
-        "answer",
-        "plusminus",
-        "percentagepoints",
-        "real",
-        "imaginary",
-        "factorial",
-        "doubled",
-        "tripled",
-        "halved",
-        "dozens",
-        "permille",
-        "mille",
-        "basis",
-        "halves",
-        "quarters",
-        *(f"{part}{s}" for part in _PARTS for s in ("", "s")),
-    ]
-)
+_NOT_NOUNS_WORDS = """
+and or not no to by times plus minus over divided squared cubed root square cubic pi sum than less more least most
+between except is are if then when where for all any each every of in the infinity undefined none either both
+approximately about million billion thousand hundred half quarter third sqrt sin cos tan log ln exp wrong incorrect
+false negative positive half-life remainder equals exceeds above below under beyond outside inside greater smaller
+fewer lower higher nor neither isn't unless without equal solution solutions mod choice option answer plusminus
+percentagepoints real imaginary factorial doubled tripled halved dozens permille mille basis halves quarters
+"""
+NOT_NOUNS = frozenset([*_NOT_NOUNS_WORDS.split(), *(f"{part}{s}" for part in _PARTS for s in ("", "s"))])
 _NOUN_FILLERS = frozenset(["the", "a", "an", "of", "in", "per", "total", "more", "different", "such", "possible"])
 
 _SPLIT = re.compile(r"\s*(?:\*|·|\\cdot|\\times)\s*|\s+")
