@@ -120,6 +120,18 @@ def test_a_build_whose_rows_the_hub_keeps_away_ends_in_one_line_and_leaves_no_ve
     assert not list((tmp_path / "store").rglob("manifest.json"))
 
 
+def test_a_model_that_the_hub_keeps_away_ends_a_build_before_a_row_is_fetched(hub, tmp_path):
+    hub.place("acme/model", {"config.json": b"{}"}, "model")
+    hub.gated.add("acme/model")
+    model = ("--set", 'steps.type_images.prompt="type_images"', "--set", "steps.type_images.engine.model=acme/model")
+    done = build(tmp_path, hub.url, told=model)
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: recipe hubbed, looking for its models: model acme/model is gated")
+    assert f"Accept its terms at {hub.url}/acme/model, then set HF_TOKEN" in error
+    assert not [path for path in hub.asked if "/datasets/" in path]
+
+
 def test_a_table_on_the_hub_fetches_one_configuration_and_split_and_the_pictures_that_it_names(hub, tmp_path):
     endpoint, asked = hub.url, hub.asked
     recipe = tmp_path / "tables.toml"

@@ -20,7 +20,7 @@ from typing import Any
 
 from shared.errors import InfiMmrError
 from shared.installation import check_vllm
-from shared.vlm.checkpoint import is_folder
+from shared.vlm.checkpoint import checkpoint_folder, is_folder
 from shared.vlm.engine import engine_arguments
 from shared.vlm.spec import pixel_limits
 from shared.vlm.surroundings import cuda_seen, prepare_environment
@@ -50,11 +50,14 @@ class Server:
         return " ".join([*words, shlex.join(self.command)])
 
 
-def server(checkpoint: str, port: int, settings: Settings | None = None) -> Server:
+def server(checkpoint: str, port: int, settings: Settings | None = None, *, fetch: bool = False) -> Server:
     """What starts the server of `checkpoint`.
 
+    With `fetch`, a checkpoint of the hub is brought here first, by this project's own way: what keeps it away is one
+    line, where the server would end in a traceback.
+
     Raises:
-        InfiMmrError: a folder that lacks files, no vLLM for this machine, or a port that is taken.
+        InfiMmrError: a folder that lacks files, no vLLM for this machine, a port that is taken, or the hub refuses.
 
     """
     meant = meant_checkpoint(checkpoint)
@@ -63,10 +66,13 @@ def server(checkpoint: str, port: int, settings: Settings | None = None) -> Serv
     spec, _ = engine_spec(meant, [item], settings or Settings.model_validate({}))
     check_vllm(cuda=cuda_seen())
     check_port(port)
+    revision = spec.revision
+    if fetch and not is_folder(meant):
+        folder, revision = str(checkpoint_folder(spec)), None
     names = list(dict.fromkeys([checkpoint, meant, Path(meant).name]))
     command = [sys.executable, "-m", MODULE, "--model", folder, "--host", HOST, "--port", str(port)]
     command += ["--served-model-name", *names]
-    command += ["--revision", spec.revision] if spec.revision else []
+    command += ["--revision", revision] if revision else []
     if limits := pixel_limits(spec):
         command += ["--mm-processor-kwargs", json.dumps(limits)]
     return Server([*command, *_words(engine_arguments(spec))], _environment(), f"http://{HOST}:{port}/v1")
@@ -113,7 +119,7 @@ def serve_command(checkpoint: str, port: int, options: dict[str, Any], *, dry_ru
     """`trainer serve`: say the command, then become it and never return; with `dry_run` only say it, on stdout."""
     from shared.config import build_model
 
-    found = server(checkpoint, port, build_model(options, Settings, what="serve", file="options"))
+    found = server(checkpoint, port, build_model(options, Settings, what="serve", file="options"), fetch=not dry_run)
     if not dry_run:
         asked = shlex.join(["trainer", "ask", checkpoint, "QUESTION", "--endpoint", found.url])
         sys.stderr.write(f"{found.line}\n\nserves {found.url} until Ctrl-C; ask it: {asked}\n")

@@ -1,6 +1,7 @@
 """`trainer serve`: the line that starts vLLM's server, and what stops it before vLLM is imported."""
 
 import http.client
+import importlib.util
 import itertools
 import json
 import shlex
@@ -8,15 +9,22 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 
+_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[2] / "hub_stand_in.py")
+assert _spec is not None
+assert _spec.loader is not None
+_stand_in = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_stand_in)
 
-def trainer(*words):
+
+def trainer(*words, env=None):
     return subprocess.run(
-        [sys.executable, "-m", "trainer.cli", *map(str, words)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "trainer.cli", *map(str, words)], capture_output=True, text=True, check=False, env=env
     )
 
 
@@ -73,6 +81,32 @@ def test_an_occupied_port_and_a_wrong_folder_are_one_line_before_anything_starts
     assert ran.returncode == 1
     assert "does not exist" in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_a_checkpoint_that_the_hub_keeps_away_is_one_line_before_a_server_is_started(tmp_path):
+    with _stand_in.serving() as hub:
+        hub.place("acme/gated", {"config.json": b"{}"}, "model")
+        hub.gated.add("acme/gated")
+        told = _stand_in.environment(hub.url, tmp_path)
+        for words, said in (
+            (("serve", "acme/nope"), "the hub has no model acme/nope at revision main"),
+            (("serve", "acme/gated"), "model acme/gated is gated"),
+            (("evaluate", "--checkpoint", "acme/gated", "--benchmarks", "math500"), "model acme/gated is gated"),
+            (("ask", "acme/nope", "What is 1 + 1?"), "the hub has no model acme/nope at revision main"),
+        ):
+            more = ("--output", tmp_path / "out", "--source", f"math500={sums(tmp_path)}") * (words[0] == "evaluate")
+            ran = trainer(*words, *more, env={**told, "INFI_MMR_PROGRESS": "0"})
+            assert ran.returncode == 1
+            (error,) = [line for line in ran.stderr.splitlines() if "error: " in line]
+            assert said in error
+            assert "Traceback" not in ran.stderr
+        assert not list((tmp_path / "out").glob("*"))
+
+
+def sums(folder):
+    file = folder / "sums.jsonl"
+    file.write_text(json.dumps({"id": "1", "problem": "What is 1 + 1?", "answer": "2"}))
+    return file
 
 
 @pytest.mark.nightly
