@@ -7,6 +7,7 @@ memory above what it was then.
 
     git worktree add ../before 08fd0b1
     python benchmarks/builds_at_scale.py --before ../before [--rows 10000,100000] [--local 10000,100000,1000000]
+        [--peer python-with-datatrove]
 
 Versions of both must have the same fingerprint, on Ray and here. Writes results/builds_at_scale.json; sizes that are
 not asked for keep what stands there.
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from drawn_texts import RESULTS, draw
+from drawn_texts import RESULTS, draw, measured
 from machine import machine
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ location = "mini"
 [steps.decontaminate_ngrams]
 [steps.dedup_minhash]
 """
-ITEMS = 500
+ITEMS, PEER_ROWS = 500, 5000
 OBJECT_STORE_BYTES = 512 * 2**20
 
 
@@ -131,6 +132,33 @@ def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -
     return found
 
 
+def peer(count: int) -> dict[str, Any]:
+    """Datatrove's MinHash stages (as in `minhash.py`) and n-gram filter on so many of the same rows, here."""
+    from datatrove.data import Document
+    from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontFilter
+    from datatrove.utils.text import ngrams, simplify_text
+    from drawn_texts import timed
+    from minhash import datatrove
+
+    texts = draw(count)
+
+    def run() -> int:
+        pairs = datatrove(texts)
+        config = NGramsDecontConfig(n_grams=32, find_query_ngrams=True)
+        found = NGramsDecontFilter("index", config=config)
+        # Its indexer wants lighteval, whatever is indexed: the same hashes are handed over here.
+        words = (found.tokenizer.word_tokenize(simplify_text(text, config.norm_config)) for text in known)
+        windows = (" ".join(window) for some in words for window in ngrams(some, config.n_grams))
+        found._index_hashes = dict.fromkeys(map(found.hash_func, windows), "drawn")  # noqa: SLF001
+        documents = (Document(text=text, id=str(number)) for number, text in enumerate(texts.to_list()))
+        kept = sum(found.filter(document) is True for document in documents)
+        return len(pairs) + kept
+
+    known = draw(ITEMS, seed=3).to_list()
+    _, cost = timed(run)
+    return {"rows": count, **cost}
+
+
 def main() -> None:
     """Measure every size and runner, for both checkouts."""
     parser = argparse.ArgumentParser()
@@ -139,13 +167,22 @@ def main() -> None:
     parser.add_argument("--local", default="10000,100000")
     parser.add_argument("--one", nargs=4, metavar=("RUNNER", "SOURCE", "SMALL", "FOLDER"))
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--peer", metavar="PYTHON", help="a Python that has datatrove: measured on 5,000 rows")
+    parser.add_argument("--peer-one", action="store_true")
     options = parser.parse_args()
+    if options.peer_one:
+        print(json.dumps(peer(PEER_ROWS)))
+        return
     if options.one:
         runner, source, small, folder = options.one
         print(json.dumps(measure(runner, source, small, folder, again=options.again)))
         return
     file = RESULTS / "builds_at_scale.json"
     runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
+    if options.peer:
+        runs[f"datatrove {PEER_ROWS} now"] = measured(__file__, "--peer-one", python=options.peer)
+        print(runs[f"datatrove {PEER_ROWS} now"], file=sys.stderr, flush=True)
+        file.write_text(json.dumps(summary(runs), indent=1) + "\n")
     trees = {"now": str(ROOT), **({"before": str(Path(options.before).resolve())} if options.before else {})}
     for runner, sizes in (("ray", options.rows), ("local", options.local)):
         for rows in (int(size) for size in sizes.split(",") if size):
@@ -186,7 +223,8 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
 
     prints: dict[int, set[str]] = {}
     for name, run in runs.items():
-        prints.setdefault(int(name.split()[1]), set()).add(run["fingerprint"])
+        if "fingerprint" in run:
+            prints.setdefault(int(name.split()[1]), set()).add(run["fingerprint"])
     told: dict[str, Any] = {
         "machine": machine(),
         "what": "whole builds of drawn text rows; processor time and memory of the driver's process alone",
@@ -204,6 +242,11 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
         first, *_, last = sizes("ray")
         grown = runs[f"ray {last} now"]["above_start_mb"] - runs[f"ray {first} now"]["above_start_mb"]
         told["driver_growth_mb"] = {f"{first} to {last}": round(grown, 1)}
+    rates = {name: int(name.split()[1]) / run["cpu_seconds"] for name, run in runs.items() if "cpu_seconds" in run}
+    told["rows_per_cpu_second"] = {name: round(rate) for name, rate in sorted(rates.items())}
+    theirs, ours = rates.get(f"datatrove {PEER_ROWS} now"), rates.get(f"local {max([0, *sizes('local')])} now")
+    if theirs and ours:
+        told["times_datatrove"] = round(ours / theirs, 1)
     return {**told, "runs": runs}
 
 
