@@ -100,24 +100,23 @@ BREAKS = {
     ),
     "1 million": (
         (
-            "The source: unpacking and hashing 130 GB of pictures on one machine takes hours. Change: ingest per file "
-            "with map_batches."
+            "The source: unpacking and hashing 130 GB of pictures on one machine takes hours. Texts in Parquet files "
+            "are read by the workers where they lie; pictures are not yet. Change: splits of sources with pictures."
         ),
         (
-            "Then the driver's memory, a few GB: the rows without pictures, and beside them what a step keeps per row "
-            "(keys, asks, answers); vectors, signatures and n-gram hashes stay on the store, where workers read them. "
-            "Change: hand rows to the steps in blocks, as the n-gram step does with texts."
+            "Then the driver's memory where models are asked: rows and asks without pictures are held by these steps, "
+            "about 2 KB a row. Steps without a model, assembling, shards and findings go by row blocks, which workers "
+            "read, judge and write. Change: asks by partition, answers stored by the worker that has them."
         ),
     ),
     "100 million": (
         (
-            "One driver that holds all rows and is the only writer of cells: hundreds of GB, tens of hours of "
-            "bookkeeping, and millions of small segments. Change: workers write their own segments (they are "
-            "content-addressed and need no lock) and report only counts; one segment per some thousand asks."
+            "The driver's asks and answers: it is the only writer of models' cells: hundreds of GB, tens of hours of "
+            "bookkeeping, and millions of small segments. Change: as above; one segment per some thousand asks."
         ),
         (
-            "Listing and loading a whole annotation table to know what is missing. Change: partition a "
-            "context's folder by the first byte of the key, and load one partition per worker."
+            "Knowing what is missing. Large tables lie in partitions by the first byte of the key, of which few are "
+            "read for few keys; a row block still looks at all keys of a table. Change: one partition per worker."
         ),
         (
             "Object storage's request rate per prefix (3,500 writes and 5,500 reads per second at S3): "

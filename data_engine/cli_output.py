@@ -56,6 +56,7 @@ def say_plan(plan: Mapping[str, Any]) -> None:
             _say(f"  note: {step['note']}")
         _say(f"  {step['name']:<26}{calls:<44}{human_seconds(step['seconds']):>12}")
     _say(f"{plan['model_calls']} model calls, about {human_seconds(plan['seconds'])} ({plan['formula']})")
+    _say("about {reads} reads and {writes} writes of the store".format(**plan["store_requests"]))
 
 
 def say_story(story: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from data_engine.blocks import blocks_for
 from shared.fingerprint import fingerprint
 from shared.vlm.identity import engine_identity
 
@@ -51,8 +52,11 @@ ASSUMED = {
 GPU (7B models, 300 and 700 tokens per picture), to be replaced by the store's own numbers after the first build."""
 SECONDS_PER_PICTURE = 0.006
 """Reading, hashing, checking and writing one picture of 130 KB on one busy core (benchmarks/build_memory.py)."""
-SECONDS_PER_ROW = 0.002
-"""The steps without a model, per row."""
+SECONDS_PER_ROW = 0.0004
+"""Reading, the steps without a model, assembling and writing a row of text on one core (benchmarks/builds_at_scale.py).
+"""
+READS_PER_BLOCK, WRITES_PER_BLOCK = 12, 10
+"""Files of the store that one row block reads and writes in all: cells of each step, findings, and parts on scratch."""
 FORMULA = "calls x seconds per call + engine starts x seconds per start + pictures x {picture} s + rows x {row} s"
 
 
@@ -253,5 +257,19 @@ def _told(inputs: Inputs, read: Ingested, pictures: int, steps: list[dict[str, A
         "model_calls": sum(step["model_calls"] for step in steps),
         "engine_starts": starts,
         "seconds": round(seconds, 1),
+        "store_requests": _requests(inputs, read.rows.height, pictures, steps),
         "formula": FORMULA.format(picture=SECONDS_PER_PICTURE, row=SECONDS_PER_ROW),
+    }
+
+
+def _requests(inputs: Inputs, rows: int, pictures: int, steps: list[dict[str, Any]]) -> dict[str, int]:
+    """Requests of a store that the build makes, about: pictures asked and written, cells by batch, row blocks."""
+    settings = dict(inputs.recipe.steps())
+    asked = [step for step in steps if step["model"]]
+    batches = sum(-(-step["model_calls"] // settings[step["name"]].engine.batch_size) for step in asked)
+    blocks = blocks_for(rows)
+    calls = sum(step["model_calls"] for step in asked)
+    return {
+        "reads": (calls if pictures else 0) + pictures + READS_PER_BLOCK * blocks,
+        "writes": batches + WRITES_PER_BLOCK * blocks,
     }

@@ -93,6 +93,8 @@ def test_plan_counts_model_calls_without_asking_a_model(tmp_path):
     assert (plan["rows"], plan["images"], plan["model_calls"], plan["engine_starts"]) == (4, 4, 4, 1)
     assert plan["seconds"] > 0
     assert "seconds per call" in plan["formula"]
+    assert plan["store_requests"]["reads"] >= 8, "each picture is read to be asked about and to be written"
+    assert plan["store_requests"]["writes"] > 1
     assert not (tmp_path / "s" / "datasets").exists()
 
 
