@@ -55,7 +55,9 @@ def summary(manifest: Manifest) -> dict[str, Any]:
 def describe(version: DatasetVersion) -> dict[str, Any]:
     """Return the whole manifest, with the tags that point to the version and the folder where it lies."""
     tags = [tag for tag, tagged in list_tags(version.store, version.name).items() if tagged == version.version]
-    return version.manifest.model_dump(mode="json") | {"dataset": version.name, "tags": tags, "path": version.place}
+    told = {"dataset": version.name, "tags": tags, "path": version.place}
+    splits = {"splits": version.manifest.splits} if version.manifest.splits else {}
+    return version.manifest.model_dump(mode="json") | told | splits
 
 
 def ledger_lines(version: DatasetVersion) -> Iterator[dict[str, Any]]:

@@ -60,6 +60,8 @@ def say_version(found: Mapping[str, Any]) -> None:
     console.print(f"[bold]{escape(found['label'])}[/]{escape(tags)}")
     console.print(f"{found['rows']} rows, {found['rejected']} rejected, {found['near_misses']} near misses, ", end="")
     console.print(f"{len(found['shards'])} shards, {human_bytes(found['bytes'])}")
+    if found.get("splits"):
+        console.print("splits: " + ", ".join(f"{name} {rows}" for name, rows in found["splits"].items()))
     console.print(f"fingerprint {found['fingerprint']}")
     console.print(f"built {found['created_at']} from commit {found['code_commit'] or 'unknown'}")
     console.print(escape(found["path"]), soft_wrap=True)

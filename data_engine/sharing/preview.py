@@ -324,19 +324,21 @@ def sampled_rows(version: DatasetVersion, wanted: int) -> list[dict[str, Any]]:
     groups = []
     for file in version.files():
         with pq.ParquetFile(file) as parquet:
-            groups += [(file, group) for group in range(parquet.metadata.num_row_groups)]
-    if not groups or wanted <= 0:
-        return []
+            about = parquet.metadata
+            groups += [(file, group, about.row_group(group).num_rows) for group in range(about.num_row_groups)]
     chosen = [groups[int(place)] for place in _evenly(len(groups), min(_MOST_GROUPS, len(groups)))]
+    total = sum(rows for *_, rows in chosen)
+    places = _evenly(total, max(0, min(wanted, total)))
     shown: list[dict[str, Any]] = []
-    for number, (file, group) in enumerate(chosen):
+    start = 0
+    for file, group, rows in chosen:
+        here = places[(places >= start) & (places < start + rows)] - start
+        start += rows
+        if not len(here):
+            continue
         with pq.ParquetFile(file) as parquet:
             table = parquet.read_row_group(group)
-        # What earlier groups could not give is asked of the later ones.
-        share = -(-(wanted - len(shown)) // (len(chosen) - number))
-        for place in _evenly(table.num_rows, min(share, table.num_rows)):
-            row = table.slice(int(place), 1).to_pylist()[0]
-            shown.append(_shown(row))
+        shown += [_shown(table.slice(int(place), 1).to_pylist()[0]) for place in here]
     return shown
 
 

@@ -255,7 +255,7 @@ def test_a_browser_filters_by_category_and_source_turns_pages_by_keys_and_enlarg
     rows = [row(n, category=category, source=source) for n, (category, source) in enumerate(kinds)]
     ledger = write_ledger(tmp_path / "ledger", [ledger_row(9)])
     version = publish(tmp_path / "store", draft(), write_rows(tmp_path / "rows", rows, 1), ledger)
-    write_preview(version, tmp_path / "page.html", rows=60)
+    write_preview(version, tmp_path / "page.html", rows=30)
     text = (tmp_path / "page.html").read_text()
     text = re.sub(r"script-src 'sha256-[^']*'", "script-src 'unsafe-inline'", text)
     (tmp_path / "page.html").write_text(text.replace("</body>", DRIVE + "</body>"))

@@ -14,6 +14,7 @@ from PIL import Image
 from data_engine import blocks
 from data_engine.build import BuildRequest, build
 from data_engine.recipe import load_recipe
+from data_engine.sharing.catalogue import describe
 from data_engine.sharing.export import export
 from data_engine.sharing.preview import render
 from data_engine.split_rows import split_of_rows
@@ -82,6 +83,7 @@ def test_rows_of_one_picture_and_equal_words_are_never_apart(made):
     assert names == ["halves-train-00000-of-00001.parquet", "halves-validation-00000-of-00001.parquet"]
     assert version.manifest.recipe["splits"] == {"train": 0.8, "validation": 0.2}
     assert version.verify().ok
+    assert describe(version)["splits"] == counts
 
 
 def test_a_second_build_splits_alike_in_one_block_or_in_many(made, monkeypatch):
