@@ -59,13 +59,8 @@ def fetch_snapshot(
         InfiMmrError: the hub has no such repository, revision or file, refuses, or cannot be reached.
 
     """
-    from huggingface_hub import constants
-
-    key = (constants.ENDPOINT, kind, hub_id, revision or "main")
     with hub_told(hub_id, kind, revision, what):
-        if key not in _resolved:
-            _resolved[key] = _commit(hub_id, kind, key[-1])
-        folder = _snapshot(hub_id, kind, _resolved[key], list(patterns) or None)
+        folder = _snapshot(hub_id, kind, commit_of(hub_id, kind, revision), list(patterns) or None)
         if needed and not folder.is_dir():  # the client makes no folder where it fetched no file
             names = repository_names(hub_id, kind, folder.name)
             more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
@@ -76,11 +71,22 @@ def fetch_snapshot(
     return folder
 
 
-def _commit(hub_id: str, kind: Kind, revision: str) -> str:
-    """The commit that a revision is now, or was when this machine last asked where the hub does not answer."""
-    from huggingface_hub import HfApi
+def commit_of(hub_id: str, kind: Kind, revision: str) -> str:
+    """The commit that a revision (empty: main) was when this process first asked for it.
 
-    return str(HfApi().resolve_revision(hub_id, repo_type=kind, revision=revision).resolved)
+    Where the hub does not answer, the one that it was when this machine last asked.
+
+    Raises:
+        InfiMmrError: the hub has no such repository or revision, or cannot be reached.
+
+    """
+    from huggingface_hub import HfApi, constants
+
+    key = (constants.ENDPOINT, kind, hub_id, revision or "main")
+    if key not in _resolved:
+        with hub_told(hub_id, kind, revision):
+            _resolved[key] = str(HfApi().resolve_revision(hub_id, repo_type=kind, revision=key[-1]).resolved)
+    return _resolved[key]
 
 
 def _snapshot(hub_id: str, kind: Kind, commit: str, patterns: list[str] | None) -> Path:

@@ -26,6 +26,7 @@ from data_engine.runners.protocol import Ask, Cell, answer_tokens
 from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
+from shared.vlm.checkpoint import at_commit
 from shared.vlm.surroundings import quiet
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class RayRunner:
             few = [ask for table in some for ask in asks_of(table)]
             return LocalRunner().ask(engine, few, sink, images=images, sampling=sampling, task=task)
         waiting = [_Batch.put(table) for table in chain(some, tables)]
-        setup = ray.put({"spec": engine, "images": images, "sampling": sampling})
+        setup = ray.put({"spec": at_commit(engine), "images": images, "sampling": sampling})
         asking = _Asking(engine, setup, sink, task)
         if task is not None:
             task.waits(f"starting {engine.model.rsplit('/', 1)[-1]} on the cluster")

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash, fingerprint
-from shared.hub_download import ASKING_SECONDS, HubUnansweredError, fetch_snapshot, hub_told, is_commit, spoken_name
+from shared.hub_download import (
+    ASKING_SECONDS,
+    HubUnansweredError,
+    commit_of,
+    fetch_snapshot,
+    hub_told,
+    is_commit,
+    spoken_name,
+)
 from shared.vlm.spec import BUNDLED
 
 if TYPE_CHECKING:
@@ -89,6 +97,19 @@ def checkpoint_folder(spec: EngineSpec) -> Path:
         return _checked(BUNDLED_FOLDER if spec.model == BUNDLED else Path(spec.model))
     patterns = [*_LOADED_FILES, "*.py"] if spec.trust_remote_code else _LOADED_FILES
     return _checked(fetch_snapshot(spec.model, "model", spec.revision or "", patterns), f"model {spec.model}")
+
+
+def at_commit(spec: EngineSpec) -> EngineSpec:
+    """`spec` with the commit that its branch is now: engines started elsewhere and later read the same weights.
+
+    Unchanged where it names a commit, a folder or an endpoint, or where this machine cannot know the commit.
+    """
+    if spec.endpoint or is_folder(spec.model) or is_commit(spec.revision or ""):
+        return spec
+    try:
+        return spec.model_copy(update={"revision": commit_of(spec.model, "model", spec.revision or "")})
+    except InfiMmrError:
+        return spec
 
 
 def template_folder(model: str, revision: str | None) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from shared.errors import InfiMmrError
 from shared.hub_download import HubUnansweredError, fetch_files, fetch_snapshot
-from shared.vlm.checkpoint import checkpoint_folder, template_folder
+from shared.vlm.checkpoint import at_commit, checkpoint_folder, template_folder
 from shared.vlm.spec import EngineSpec
 
 _spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
@@ -82,6 +82,21 @@ def test_weights_come_from_the_commit_of_the_chat_template_though_the_branch_mov
     first = template_folder("acme/rows", None)
     hub.place("acme/rows", {**files, "config.json": b'{"other": 1}'}, "model", "d" * 40)
     assert checkpoint_folder(EngineSpec(model="acme/rows")) == first
+
+
+def test_engines_of_a_cluster_are_told_the_commit_of_a_branch_and_nothing_else_of_them_changes(hub):
+    hub.place("acme/rows", FILES, "model", COMMIT)
+    branch = EngineSpec(model="acme/rows", max_model_len=77)
+    assert at_commit(branch) == branch.model_copy(update={"revision": COMMIT})
+    hub.place("acme/rows", FILES, "model", "d" * 40)
+    assert at_commit(branch).revision == COMMIT, "workers that start later read what the first ones read"
+    for spec in (
+        EngineSpec(model="acme/rows", revision="e" * 40),
+        EngineSpec(model="tiny-vl"),
+        EngineSpec(model="served", endpoint="http://127.0.0.1:1/v1"),
+        EngineSpec(model="acme/unknown"),
+    ):
+        assert at_commit(spec) is spec
 
 
 @pytest.mark.parametrize("kind", KINDS)
