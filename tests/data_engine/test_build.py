@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from data_engine.build import BuildRequest, build
-from data_engine.intake.ingest import ingest
 from data_engine.plan import plan_build
 from data_engine.runners.local import LocalRunner
 from shared.dataset_version import list_datasets, open_dataset
@@ -368,9 +367,15 @@ def test_the_published_version_opens_by_name(recipe, tmp_path):
     assert version.verify(images=True).ok
 
 
-def test_ingest_is_what_build_calls():
-    """The patch above must bite: the name is looked up when the build runs."""
-    assert ingest.__module__ == "data_engine.intake.ingest"
+def test_a_build_that_finds_nothing_reads_its_source(recipe, tmp_path, monkeypatch):
+    """Where a version is found nothing is read (above): that test must be able to fail."""
+
+    def refused(*_, **__):
+        raise InfiMmrError("the source is read")
+
+    monkeypatch.setattr("data_engine.intake.ingest.ingest", refused)
+    with pytest.raises(InfiMmrError, match="the source is read"):
+        run(recipe, tmp_path / "store")
 
 
 def test_a_change_that_draws_nothing_otherwise_leaves_the_small_sets_their_revision():

@@ -125,7 +125,8 @@ def test_the_matching_part_of_an_evidence_is_marked_at_its_place() -> None:
     "evidence", [{"row": {"text": "x", "span": [5, -3]}}, {"row": 7}, {"row": {"span": [1]}}, {}, {"row": []}]
 )
 def test_an_odd_evidence_is_shown_as_it_is(evidence: dict[str, object]) -> None:
-    read_evidence(evidence)
+    texts, facts = read_evidence(evidence)
+    assert all(isinstance(value, str) for _, value in facts), (texts, facts)
 
 
 def test_the_other_facts_of_an_evidence_are_words_and_no_json() -> None:

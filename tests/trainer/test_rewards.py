@@ -94,10 +94,9 @@ def test_listing_options_is_not_choosing(answer):
         {"gold": None},
         {"gold": ""},
         {"gold": "5", "choices": 3},
-        {"gold": "5", "tolerance": "much"},
         None,
     ],
 )
 def test_an_unusable_label_never_raises_and_never_pays(label):
     parts = reward(THINK + r"\boxed{5}", label)
-    assert parts.total <= 0.1 or label == {"gold": "5", "tolerance": "much"}
+    assert parts.total <= 0.1
