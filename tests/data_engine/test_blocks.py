@@ -1,0 +1,85 @@
+"""Rows in blocks: groups change hands through files, on a folder and in a bucket."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from data_engine.annotations import SegmentSetAsideError
+from data_engine.blocks import Parts, RowBlocks, again_where_damaged, block_of, blocks_for, over
+from data_engine.runners.local import LocalRunner
+from data_engine.scratch import scratch_store
+from shared.ids import row_id
+from shared.store import open_store
+
+
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
+def shared(request, tmp_path):
+    """A store that all workers reach, as a build on a cluster has it."""
+    if request.param == "folder":
+        yield open_store(tmp_path / "store")
+        return
+    from benchmarks.s3_server import s3_server
+
+    with s3_server() as url:
+        yield open_store(f"{url}/blocks")
+
+
+def test_groups_of_many_writers_are_read_one_by_one_and_nothing_stays_behind(shared, tmp_path):
+    (tmp_path / "build-x").mkdir()
+    with scratch_store(shared, tmp_path / "build-x", elsewhere=True) as reach:
+        parts = Parts(reach, "rows")
+        for writer in range(3):
+            numbers = np.arange(writer * 10, writer * 10 + 10)
+            frame = pl.DataFrame({"n": numbers, "text": [f"text {n}" for n in numbers], "list": [["a"]] * 10})
+            parts.write_grouped(writer, frame, numbers % 4, 5)
+        for group in range(5):
+            found = parts.read_group(range(3), group)
+            assert found["n"].to_list() == [
+                n for writer in range(3) for n in range(writer * 10, writer * 10 + 10) if n % 4 == group
+            ]
+            assert found.columns == ["n", "text", "list"]
+        assert parts.read_group([1], 2, ["text"]).to_dict(as_series=False) == {
+            "text": ["text 10", "text 14", "text 18"]
+        }
+        assert sorted(parts.read(2)["n"].to_list()) == list(range(20, 30))
+        parts.delete(range(3))
+        assert list(reach.list("rows")) == []
+        parts.write(0, frame)
+    if not shared.is_folder:
+        assert list(shared.list()) == []
+
+
+def test_blocks_one_after_the_other_are_the_rows_in_the_order_of_their_ids(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 100)
+    ids = pl.Series("id", [row_id("source", str(number), "") for number in range(1000)])
+    count = blocks_for(1000)
+    assert count == 16
+    block = block_of(ids, count)
+    assert np.bincount(block, minlength=count).min() > 20
+    rows = RowBlocks(open_store(tmp_path), "rows", tuple(np.bincount(block, minlength=count).tolist()))
+    for number in rows.numbers:
+        rows.write(number, ids.filter(pl.Series(block == number)).sort().to_frame())
+    assert rows.frame()["id"].to_list() == sorted(ids)
+    assert rows.starts[-1] == rows.height == 1000
+
+
+def _told(number, job):
+    return {"rows": number, "text": f"{job} {number}"}
+
+
+def test_workers_tell_a_few_values_in_order():
+    told = list(over(LocalRunner(), _told, range(3), "job"))
+    assert [one["text"] for one in told] == ["job 0", "job 1", "job 2"]
+
+
+def test_work_that_meets_damaged_segments_is_done_again_until_none_is_left():
+    damaged = ["a", "b"]
+
+    def work():
+        if damaged:
+            raise SegmentSetAsideError(damaged.pop(), "again")
+        return "done"
+
+    assert again_where_damaged(work) == "done"
