@@ -95,19 +95,20 @@ class Inputs:
         )
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
 @functools.cache
-def code_hash() -> str:
-    """Return the hash over the code that decides what a build writes.
+def code_hash(root: Path = ROOT) -> str:
+    """Return the hash over the code that decides what a build writes: the data engine's, and shared without `vlm`.
+
+    What a model is shown and how it is read is part of its cells' keys.
 
     It stands in the build key only, not in a version's fingerprint: after a change of code a build runs again (on
     stored annotations), and where it writes the same bytes it finds the same version.
     """
-    root = Path(__file__).resolve().parent.parent
-    files = [
-        *(root / "data_engine").rglob("*.py"),
-        *(root / "shared").glob("*.py"),
-        *(root / "shared/answers").glob("*.py"),
-    ]
+    files = [*(root / "data_engine").rglob("*.py"), *(root / "shared").rglob("*.py")]
+    files = [file for file in files if root / "shared" / "vlm" not in file.parents]
     return fingerprint([[str(file.relative_to(root)), bytes_hash(file.read_bytes())] for file in sorted(files)])
 
 

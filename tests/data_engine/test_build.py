@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 
 import polars as pl
 import pytest
 from PIL import Image
 
 from data_engine.build import BuildRequest, build
+from data_engine.inputs import ROOT, code_hash
 from data_engine.plan import plan_build
 from data_engine.runners.local import LocalRunner
 from shared.dataset_version import list_datasets, open_dataset
@@ -94,6 +96,25 @@ def test_a_second_build_finds_the_version_and_reads_no_row(recipe, tmp_path, mon
     assert second.version.manifest == first.version.manifest
     assert sum(step.computed for step in second.steps) == 0
     assert [step.name for step in second.steps] == [step.name for step in first.steps]
+
+
+@pytest.mark.parametrize(
+    ("file", "again"),
+    [
+        ("data_engine/steps/dedup_minhash.py", True),
+        ("shared/answers/parse/words.py", True),
+        ("shared/mini_world/charts.py", True),
+        ("shared/vlm/engine.py", False),  # its cells have keys of their own
+    ],
+)
+def test_a_version_made_by_other_code_is_not_taken_for_todays(tmp_path, file, again):
+    for package in ("data_engine", "shared"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("assets", "__pycache__"))
+    before = code_hash(tmp_path)
+    with (tmp_path / file).open("a") as code:
+        code.write("\n# another line\n")
+    code_hash.cache_clear()
+    assert (code_hash(tmp_path) != before) is again
 
 
 def test_the_json_of_build_has_exactly_the_agreed_keys(recipe, tmp_path):
