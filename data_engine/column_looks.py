@@ -164,35 +164,40 @@ def _golds(said: pl.Series, whole: pl.Series) -> tuple[pl.Series, Flags, Flags]:
             closing = raw.str.strip_prefix(_COMMON).str.strip_suffix(".")
         behind = pl.when(hashed).then(raw.str.extract(_HASHES)) if hashed.any() else pl.lit(None, pl.String)
         frame = pl.DataFrame({"raw": rest}).with_columns(behind=behind, marked=pl.coalesce(behind, closing))
-        frame = frame.with_columns(kind=_plain_kind(pl.col("marked")).fill_null(UNSURE).cast(pl.Int8))
-        sure = frame["kind"] != UNSURE
+        found = _plain_kinds(frame["marked"])
+        sure = pl.Series(found != UNSURE)
         picked, told = others.filter(sure), frame.filter(sure)
         places = picked.to_numpy()
         notes[places] = np.where(told["behind"].is_not_null().to_numpy(), 1, 2)
-        kinds[places] = told["kind"].to_numpy()
+        kinds[places] = found[sure.to_numpy()]
         said = told["marked"] if len(picked) == len(said) else said.clone().scatter(picked, told["marked"])
         others, rest = others.filter(~sure), rest.filter(~sure)
-    if len(others):
-        found = pl.DataFrame({"answer": rest}).select(_plain_kind(pl.col("answer")).fill_null(UNSURE).cast(pl.Int8))
-        kinds[others.to_numpy()] = found.to_series().to_numpy()
+    kinds[others.to_numpy()] = _plain_kinds(rest)
     return said, notes, kinds
 
 
-def _plain_kind(answer: pl.Expr) -> pl.Expr:
-    """Kind of a plain answer: a place in `ANSWER_KINDS`, `OPEN` or `UNSURE`."""
+def _plain_kinds(answers: pl.Series) -> Flags:
+    """Kinds of plain answers: places in `ANSWER_KINDS`, `OPEN` or `UNSURE`."""
     import polars as pl
 
-    simple = (
-        answer.str.contains(_SIMPLE)
-        & ~answer.str.contains(r"^\{|\\right|boxed")
-        & ~answer.str.replace_all(r"\\[A-Za-z]+", " ").str.contains(r"[A-Za-z]{4,}")
-        & (answer.str.len_chars() <= 60)
-        & (answer.str.strip_chars() == answer)
-    )
-    kind = pl.when(simple).then(pl.lit(OPEN)).otherwise(pl.lit(UNSURE))
+    answer = pl.col("answer")
+    kind = pl.lit(None, pl.Int8)
     for pattern, name in PLAIN_KINDS.items():
-        kind = pl.when(answer.str.contains(f"^(?:{pattern})$")).then(pl.lit(ANSWER_KINDS.index(name))).otherwise(kind)
-    return kind
+        kind = pl.when(answer.str.contains(f"^(?:{pattern})$")).then(ANSWER_KINDS.index(name)).otherwise(kind)
+    found = pl.DataFrame({"answer": answers}).select(kind).to_series()
+    kinds = found.fill_null(UNSURE).cast(pl.Int8).to_numpy(writable=True)
+    others = (found.is_null() & answers.is_not_null()).arg_true()
+    if len(others):
+        simple = (
+            answer.str.contains(_SIMPLE)
+            & ~answer.str.contains(r"^\{|\\right|boxed")
+            & ~answer.str.replace_all(r"\\[A-Za-z]+", " ").str.contains(r"[A-Za-z]{4,}")
+            & (answer.str.len_chars() <= 60)
+            & (answer.str.strip_chars() == answer)
+        )
+        as_told = pl.DataFrame({"answer": answers.gather(others)}).select(simple).to_series()
+        kinds[others.filter(as_told).to_numpy()] = OPEN
+    return kinds
 
 
 def _options(batch: Batch, name: str, looks: Looks, first: int | None) -> None:

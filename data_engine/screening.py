@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from data_engine.sources.table_files import Batch
 
 MOST_DECODED = 1_000
-GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 2_000, 1_000
+GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 2_000, 4_000
 """So many different golds have their kind read by the grader, and one more per so many records."""
 _EXAMPLES = 3
 _HEADED = re.compile(r"^\s*\(?[A-Ha-h]\s*[).:：、．]")
