@@ -91,17 +91,30 @@ def cells_of(table: pa.Table) -> tuple[list[Cell], list[str]]:
         InfiMmrError: the worker met an error that concerns every ask.
 
     """
+    columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "vector"}
+    for error, next_step in zip(columns["error"], columns["next_step"], strict=True):
+        if error:
+            raise InfiMmrError(error, next_step or "")
+    vectors = iter(_vectors(table.column("vector")))
+    has_vector = table.column("vector").is_valid().to_pylist()
     cells: list[Cell] = []
-    notes: list[str] = []
-    for row in table.to_pylist():
-        if row["error"]:
-            raise InfiMmrError(row["error"], row["next_step"] or "")
-        if row["note"]:
-            notes.append(row["note"])
-        if row["failed"]:
-            cells.append(Cell(row["key"], None, row["failed"]))
-        elif row["vector"] is not None:
-            cells.append(Cell(row["key"], {"vector": np.asarray(row["vector"], dtype=np.float32)}))
+    answers = zip(*(columns[name] for name in CHAT), strict=True)
+    for key, failed, vector, answer in zip(columns["key"], columns["failed"], has_vector, answers, strict=True):
+        found = next(vectors) if vector else None
+        if failed:
+            cells.append(Cell(key, None, failed))
+        elif found is not None:
+            cells.append(Cell(key, {"vector": found}))
         else:
-            cells.append(Cell(row["key"], {name: row[name] for name in CHAT}))
-    return cells, notes
+            cells.append(Cell(key, dict(zip(CHAT, answer, strict=True))))
+    return cells, [note for note in columns["note"] if note]
+
+
+def _vectors(column: pa.ChunkedArray) -> Iterator[np.ndarray]:
+    """The vectors that are there, without a Python number for each of theirs."""
+    for chunk in column.chunks:
+        values, offsets = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_pylist()
+        for start, stop, there in zip(offsets[:-1].tolist(), offsets[1:].tolist(), valid, strict=True):
+            if there:
+                yield values[start:stop].astype(np.float32)
