@@ -52,7 +52,7 @@ def steps_done(output):
 
 
 def is_called(name, process, output):
-    """Whether a process of a run has a name; a rollout actor, forked from the driver, is known by its file of rollouts."""
+    """Whether a process of a run has a name; a rollout actor, forked from the driver, is known by its file."""
     if name == "rollout actor":
         return any(output.rglob(f"actor-{process.pid}-*"))
     return any(name in word for word in process.cmdline())
