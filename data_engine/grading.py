@@ -27,7 +27,7 @@ STEP = "grade_answers"
 _BATCH_ROWS = 512
 _THREADS = 4
 """The slow layer runs in worker processes: threads only wait for them."""
-_OPTIONS = ("kind", "choices", "tolerance", "unit")
+ANSWERS = Path(__file__).resolve().parent.parent / "shared" / "answers"
 
 
 def verdicts_table(context: StepContext) -> AnnotationTable:
@@ -85,17 +85,14 @@ def grade_batch(batch: pa.Table) -> pa.Table:
 
 
 def _grade(row: dict[str, Any]) -> bool:
-    from shared.answers import grade_output
+    from shared.answers import grade_output, options_of
 
     label = json.loads(row["label"])
-    options = {name: label[name] for name in _OPTIONS if label.get(name) is not None}
-    return bool(grade_output(label["gold"], row["output"], **options).correct)
+    return bool(grade_output(label["gold"], row["output"], **options_of(label)).correct)
 
 
 @functools.cache
-def grader_hash() -> str:
+def grader_hash(folder: Path = ANSWERS) -> str:
     """Hash over the grader's source files."""
-    import shared.answers
-
-    folder = Path(shared.answers.__file__).parent
-    return fingerprint([[file.name, bytes_hash(file.read_bytes())] for file in sorted(folder.glob("*.py"))])
+    files = sorted(folder.rglob("*.py"))
+    return fingerprint([[str(file.relative_to(folder)), bytes_hash(file.read_bytes())] for file in files])

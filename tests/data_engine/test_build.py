@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from data_engine.build import BuildRequest, build
+from data_engine.grading import grader_hash
 from data_engine.inputs import ROOT, code_hash
 from data_engine.plan import plan_build
 from data_engine.runners.local import LocalRunner
@@ -110,11 +111,14 @@ def test_a_second_build_finds_the_version_and_reads_no_row(recipe, tmp_path, mon
 def test_a_version_made_by_other_code_is_not_taken_for_todays(tmp_path, file, again):
     for package in ("data_engine", "shared"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("assets", "__pycache__"))
-    before = code_hash(tmp_path)
+    answers = tmp_path / "shared" / "answers"
+    before, grader = code_hash(tmp_path), grader_hash(answers)
     with (tmp_path / file).open("a") as code:
         code.write("\n# another line\n")
     code_hash.cache_clear()
+    grader_hash.cache_clear()
     assert (code_hash(tmp_path) != before) is again
+    assert (grader_hash(answers) != grader) is (answers in (tmp_path / file).parents), "golds are judged again"
 
 
 def test_the_json_of_build_has_exactly_the_agreed_keys(recipe, tmp_path):
