@@ -99,3 +99,11 @@ def mini_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     for name in ("math500", "mathverse"):
         publish_rows(store, name, [mini_row(f"mini-{name}", index) for index in range(40)])
     return str(store)
+
+
+@pytest.fixture(autouse=True)
+def no_task_of_another_test(monkeypatch):
+    """A task file that one test names is known to the whole process: the next test starts without it."""
+    from trainer.evaluation import tasks
+
+    monkeypatch.setattr(tasks, "_OWN", {})
