@@ -226,15 +226,15 @@ def write_blocks(  # noqa: PLR0917 - what is written, where and how
 ) -> tuple[list[Path], Path]:
     """Write shards and ledger from what lies ready; returns the shards in order, and the ledger."""
     sizes = done.splits or {"": (done.kept, done.picture_bytes)}
-    group_bytes = settings.row_group_megabytes * 10**6
+    group_bytes, away = settings.row_group_megabytes * 10**6, len(done.job.blocks.heights) > 1
     files: list[Path] = []
     for split, (rows, picture_bytes) in sizes.items():
         count = shard_count(rows, picture_bytes, settings.shard_megabytes * 10**6)
         job = _ShardJob(done.job, count, folder, name, group_bytes, split)
-        for _ in over(runner, _write_shard, range(count), job, task=task):
+        for _ in over(runner, _write_shard, range(count), job, task=task, away=away):
             pass
         files += job.files
-    for _ in over(runner, _write_ledger, [0], _ShardJob(done.job, 1, folder, name, group_bytes)):
+    for _ in over(runner, _write_ledger, [0], _ShardJob(done.job, 1, folder, name, group_bytes), away=away):
         pass
     return files, folder / "ledger.parquet"
 

@@ -36,6 +36,8 @@ Answer = TypeVar("Answer")
 BLOCK_ROWS = 2**15
 """Rows of a block at most, about: 30 MB of text, and some seconds of work in a step without a model."""
 
+_NOTHING = -1
+
 GROUP_ROWS = 2**14
 """Rows of a group that are worked on at once where groups are free to choose."""
 
@@ -176,17 +178,22 @@ def over(
     job: Any,
     *,
     task: Task | None = None,
+    away: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """`function(number, job)` for each number on the runner's workers, in order; JSON values come back.
 
     What it computes, a worker leaves in parts and annotation tables. It may run twice where a worker is lost, so it
-    must write the same then.
+    must write the same then. A runner works on a single number by itself; `away` says that it is too large for that.
     """
     import pyarrow as pa
 
-    tables = (pa.table({"number": pa.array([number], pa.int64())}) for number in numbers)
+    # With a second number, at which nothing is done, the first one is sent away, too.
+    asked = [*numbers, _NOTHING] if away else numbers
+    tables = (pa.table({"number": pa.array([number], pa.int64())}) for number in asked)
     for told in runner.map_batches(_Numbered(function), tables, broadcast=job):
         found = json.loads(told.column("told")[0].as_py())
+        if found is None:
+            continue
         tell_aside(found.pop("aside"))
         if task is not None:
             task.advance(int(found.get("rows", 0)))
@@ -202,7 +209,10 @@ class _Numbered:
     def __call__(self, table: pa.Table, job: Any) -> pa.Table:
         import pyarrow as pa
 
-        found = again_where_damaged(self.function, table.column("number")[0].as_py(), job)
+        number = table.column("number")[0].as_py()
+        if number == _NOTHING:
+            return pa.table({"told": ["null"]})
+        found = again_where_damaged(self.function, number, job)
         return pa.table({"told": [json.dumps({**found, "aside": set_aside()})]})
 
 

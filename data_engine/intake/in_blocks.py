@@ -232,7 +232,7 @@ def _settled(job: _Job, runner: Runner) -> _Job:
     del problem, parts
     for _ in over(runner, _pick_twice, range(job.parts), job):
         pass
-    for _ in over(runner, _settle_bucket, range(job.buckets), job):
+    for _ in over(runner, _settle_bucket, range(job.buckets), job, away=job.blocks > 1):
         pass
     job.at("twice").delete(range(job.parts))
     found = [job.at("removed").read(bucket, ["position", "repeat"]) for bucket in range(job.buckets)]

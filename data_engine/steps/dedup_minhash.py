@@ -196,7 +196,7 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     for _ in over(runner, _pick_linked, blocks.numbers, job, task=task):
         pass
     slim = replace(job, bucket=None)
-    found = list(over(runner, _compare_bucket, range(buckets), slim))
+    found = list(over(runner, _compare_bucket, range(buckets), slim, away=len(blocks.heights) > 1))
     for _ in over(runner, _gather_block, blocks.numbers, slim, task=task):
         pass
     planted = _plant_in_blocks(slim, [one["draws"] for one in signed]) if settings.canaries else []

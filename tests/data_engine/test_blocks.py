@@ -72,6 +72,7 @@ def _told(number, job):
 def test_workers_tell_a_few_values_in_order():
     told = list(over(LocalRunner(), _told, range(3), "job"))
     assert [one["text"] for one in told] == ["job 0", "job 1", "job 2"]
+    assert list(over(LocalRunner(), _told, [7], "job", away=True)) == [{"rows": 7, "text": "job 7"}]
 
 
 def test_work_that_meets_damaged_segments_is_done_again_until_none_is_left():
