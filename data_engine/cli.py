@@ -33,7 +33,8 @@ NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name the dataset and, with --source, what ids begin with.")
 ]
 LicenceOption = Annotated[
-    str | None, typer.Option("--licence", metavar="TEXT", help="State the rows' licence (with --source: else none).")
+    str | None,
+    typer.Option("--license", "--licence", metavar="TEXT", help="State the rows' license (with --source: else none)."),
 ]
 EmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Publish a version even if no row is kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
