@@ -231,7 +231,9 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
         "what": "whole builds of drawn text rows; processor time and memory of the driver's process alone",
         "same_fingerprint": {str(rows): len(found) == 1 for rows, found in sorted(prints.items())},
         "driver_microseconds_per_row": {
-            name: round(run["cpu_seconds"] / int(name.split()[1]) * 1e6, 1) for name, run in sorted(runs.items())
+            name: round(run["cpu_seconds"] / int(name.split()[1]) * 1e6, 1)
+            for name, run in sorted(runs.items())
+            if name.startswith("ray")
         },
     }
     both = [rows for rows in sizes("ray") if rows in sizes("ray", "before")]
@@ -243,7 +245,7 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
         first, *_, last = sizes("ray")
         grown = runs[f"ray {last} now"]["above_start_mb"] - runs[f"ray {first} now"]["above_start_mb"]
         told["driver_growth_mb"] = {f"{first} to {last}": round(grown, 1)}
-    rates = {name: int(name.split()[1]) / run["cpu_seconds"] for name, run in runs.items() if "cpu_seconds" in run}
+    rates = {name: int(name.split()[1]) / run["cpu_seconds"] for name, run in runs.items() if name[:3] != "ray"}
     told["rows_per_cpu_second"] = {name: round(rate) for name, rate in sorted(rates.items())}
     theirs, ours = rates.get(f"datatrove {PEER_ROWS} now"), rates.get(f"local {max([0, *sizes('local')])} now")
     if theirs and ours:
