@@ -177,6 +177,9 @@ class VllmEngine:
 
     def _ask(self, asks: Sequence[tuple[int, Conversation, Sampling]]) -> list[tuple[int, Answer]]:
         """Ask one batch."""
+        # A choice leaves no room to think: the template is told to close what it would open.
+        chosen = bool(self._opens) and all(sampling.choice for _, _, sampling in asks)
+        opens = "" if chosen else self._opens
         try:
             with quiet():
                 outputs = self._llm.chat(
@@ -184,13 +187,14 @@ class VllmEngine:
                     [self._parameters(sampling) for _, _, sampling in asks],
                     use_tqdm=False,
                     chat_template_content_format="auto",  # text-only templates join strings and refuse parts
+                    chat_template_kwargs={"enable_thinking": False} if chosen else None,
                     mm_processor_kwargs=pixel_limits(self.spec) or None,
                 )
         except Exception as error:
             if ended := self._ended_by(error, len(asks)):
                 raise ended from error
             raise BatchFailedError(f"{type(error).__name__}: {error}") from error
-        return [(index, _answer(output)) for (index, _, _), output in zip(asks, outputs, strict=True)]
+        return [(index, _answer(output, opens)) for (index, _, _), output in zip(asks, outputs, strict=True)]
 
     def _ended_by(self, error: Exception, asks: int) -> EngineOutOfMemoryError | EngineDiedError | None:
         """What to raise where `error` ended the engine; None where only an ask failed."""
