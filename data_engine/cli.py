@@ -25,12 +25,13 @@ BenchmarkOption = Annotated[
     list[str] | None,
     typer.Option("--benchmark", metavar="NAME=PATH_OR_HUB_ID", help="Add or replace a benchmark to compare with."),
 ]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrule a recipe's value.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value.")]
 StoreOption = Annotated[
     str | None, typer.Option("--store", metavar="URL", help="Folder, s3://, gs://; else $INFI_MMR_STORE, ./store.")
 ]
 NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="Name the dataset and, with --source, what ids begin with.")
+    str | None,
+    typer.Option("--name", metavar="NAME", help="Name of the dataset; with --source also the prefix of the rows' ids."),
 ]
 LicenceOption = Annotated[
     str | None,
@@ -55,7 +56,7 @@ def build(  # noqa: PLR0917 - typer turns each parameter into an option
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Build a dataset version, or find the one that stands there."""
+    """Build a dataset version, or return the existing one."""
 
     def work() -> dict[str, Any]:
         from data_engine.allocators import give_back_freed_memory
@@ -146,7 +147,7 @@ def inspect(
     limit: LimitOption = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Overrule a guess: columns.answer=NAME, split=test, config=X."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a guess: columns.answer=NAME, split=test, config=X."),
     ] = None,
     json: JsonOption = False,
 ) -> None:

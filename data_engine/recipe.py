@@ -284,7 +284,13 @@ def load_recipe(
     tables = (table.get("steps"), changes.get("steps"), *(one.get("steps") for one in _tables(profiles)))
     steps = _steps_model(tuple(sorted({name for one in _tables(tables) for name in one} - set(STEP_ORDER))))
     model = pydantic.create_model("Recipe", __base__=_RecipeBase, steps=(steps, steps()))
-    settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
+    try:
+        settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
+    except UsageError as error:
+        if not re.search(r"unknown key steps\.[^.]+$", error.message):
+            raise
+        hint = error.next_step if error.next_step.endswith("?") else f"{error.next_step}."
+        raise UsageError(error.message, f"{hint} Or install the package that brings it") from None
     _check(settings, file.name)
     return Recipe(name=checked_name(name or file.stem), profile=profile, settings=settings)
 

@@ -21,7 +21,7 @@ NOT_TRAINED = {
     "so, where vLLM 0.29 takes them as they are published: rollouts would come from other weights",
 }
 """Model types that the pinned libraries know and cannot train together, and why (findings/ shows Gemma 4's)."""
-_OTHER = f"name a checkpoint of {', '.join(TRAINED.values())} with --from"
+_OTHER = f"Name a checkpoint of {', '.join(TRAINED.values())} with --from"
 UNLOADED = ("mtp.",)
 """Beginnings of the names of weights that are published beside a model and that transformers does not load: Qwen3.5's
 multi-token prediction, which serves speculative decoding alone."""

@@ -35,6 +35,8 @@ def read_pairs(path: Path) -> Iterator[dict[str, Any]]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # U+2028 and its like stand inside lines
+    except FileNotFoundError as error:
+        raise PairsFileError(f"{path} does not exist; pass a JSON Lines file of gold and pred") from error
     except (OSError, UnicodeDecodeError) as error:
         raise PairsFileError(
             f"{path}: cannot be read as UTF-8 text ({error}); pass a JSON Lines file of gold and pred"

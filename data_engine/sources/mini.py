@@ -1,4 +1,4 @@
-"""The project's own small sets, drawn by `shared.mini_world` in the very shape of the sources they stand for.
+"""The project's own small sets, drawn by `shared.mini_world` with the same columns as the sources they stand for.
 
 `mini` of ViRL39K and DeepScaleR plants what a data engine must find, and says in `extra.planted` what each is:
 - `duplicate_of:KEY exact`: the same words and the same picture under another key;

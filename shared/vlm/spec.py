@@ -68,7 +68,9 @@ class EngineSpec(Strict):
         description="Embedding: positions and resize as the architecture has them, or 'gme': positions 0, 1, 2... and "
         "two resizes, as GME's reference code does.",
     )
-    batch_size: int = Field(default=64, gt=0, description="Asks per call; halved when the engine runs out of memory.")
+    batch_size: int = Field(
+        default=64, gt=0, description="Requests per call; halved when the engine runs out of memory."
+    )
     tensor_parallel_size: int = Field(default=1, gt=0, description="GPUs per engine.")
     gpu_memory_utilization: float = Field(
         default=0.9, gt=0, le=1, description="Share of a GPU's memory the engine may take."
@@ -94,7 +96,7 @@ class EngineSpec(Strict):
 class Sampling(Strict):
     """How an answer is drawn. The default is greedy."""
 
-    max_tokens: int = Field(default=256, gt=0, description="Most tokens of one answer.")
+    max_tokens: int = Field(default=256, gt=0, description="Maximum tokens per answer.")
     temperature: Temperature = Field(default=0.0, ge=0, description="0 is greedy, else 0.01 to 2.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus; 1 switches it off.")
     top_k: int = Field(default=0, ge=0, description="Most likely tokens considered; 0 switches it off.")

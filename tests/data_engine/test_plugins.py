@@ -143,7 +143,11 @@ def test_other_settings_judge_anew_and_so_does_other_code_of_the_package(package
     ("old", "new", "said"),
     [
         ('reader = "sums"', 'reader = "sum"', "recipe sums.toml: no reader 'sum'. Did you mean sums?"),
-        ("count_words]", "count_word]", "unknown key steps.count_word. Did you mean steps.count_words?"),
+        (
+            "count_words]",
+            "count_word]",
+            "unknown key steps.count_word. Did you mean steps.count_words? Or install the package that brings it",
+        ),
         ("most = 5", "mots = 5", "unknown key steps.count_words.mots. Did you mean steps.count_words.most?"),
         (
             'reader = "sums"',

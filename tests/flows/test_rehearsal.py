@@ -3,7 +3,7 @@
 A stand-in on loopback serves the datasets in their published layouts, and checkpoints of the published forms under the
 real models' names, with tiny-vl's weights (`tests/hub_layouts.py`). Rows are real ones where they lie beside the
 checkout, else drawn: no line of the full path is first run on a cluster. What a CPU cannot do, or what would take it
-hours, is overruled by `--set`, each with its reason.
+hours, is overridden by `--set`, each with its reason.
 """
 
 from __future__ import annotations

@@ -61,6 +61,11 @@ def test_a_bad_line_is_named(tmp_path, line, capsys):
     assert "line 2" in capsys.readouterr().err
 
 
+def test_a_pairs_file_that_does_not_exist_is_said_so(tmp_path, capsys):
+    assert grade_command(tmp_path / "nothere.jsonl") == 2
+    assert "nothere.jsonl does not exist" in capsys.readouterr().err
+
+
 def test_pairs_that_fail_are_listed_for_people(pairs, capsys):
     assert grade_command(pairs) == 0
     shown = capsys.readouterr().err

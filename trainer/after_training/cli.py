@@ -23,15 +23,15 @@ def register(app: typer.Typer) -> None:
 def ask(  # noqa: PLR0917 - typer turns each parameter into an option
     checkpoint: CheckpointArgument,
     question: Annotated[str, typer.Argument(help="The question; <image> says where a picture stands.")],
-    image: Annotated[list[Path] | None, typer.Option("--image", help="A picture file; several may come.")] = None,
+    image: Annotated[list[Path] | None, typer.Option("--image", help="A picture file; may be repeated.")] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Answers to draw; without it one answer is given greedily.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Of drawn answers.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="Temperature for sampled answers.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Sample k is drawn with seed + k.")] = 0,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of one answer.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(help="Maximum tokens per answer.")] = 2048,
     max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Pixels to which pictures are reduced.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Downscale pictures to at most this many pixels.")] = None,
     prompt: Annotated[str, typer.Option(help="System prompt: a name in the prompt set, or a file.")] = "reason_system",
     prompts: Annotated[
         str, typer.Option(help="Prompt set: full, bundled, or a folder; default: tiny-vl's own, else full.")
@@ -63,7 +63,9 @@ def push(  # noqa: PLR0917 - likewise
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show files, bytes and the card; send nothing, need no token.")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Take over a repository of something else.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite a repository that holds something else.")
+    ] = False,
     results: Annotated[
         Path | None, typer.Option(help="Evaluation of this checkpoint (default: the one in its run folder).")
     ] = None,
@@ -83,9 +85,9 @@ def serve(  # noqa: PLR0917 - likewise
     checkpoint: CheckpointArgument,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
     max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Pixels to which pictures are reduced.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Downscale pictures to at most this many pixels.")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and leave.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and exit.")] = False,
 ) -> None:
     """Serve a checkpoint by vLLM's own server. OpenAI-compatible, on 127.0.0.1; prints its command, then becomes it."""
     options = {"max_model_len": max_model_len, "max_pixels": max_pixels, "revision": revision}

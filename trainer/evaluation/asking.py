@@ -44,7 +44,7 @@ class Settings(Strict):
     )
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus of the drawn answers; 1 switches it off.")
     seed: int = Field(default=0, description="Sample number k is drawn with seed + k.")
-    max_tokens: int = Field(default=2048, gt=0, description="Most tokens of one answer; at most half of the context.")
+    max_tokens: int = Field(default=2048, gt=0, description="Maximum tokens per answer; at most half of the context.")
     max_model_len: int | None = Field(
         None, gt=0, description="Tokens of prompt and answer; None: the checkpoint's, to 8192."
     )
@@ -52,7 +52,7 @@ class Settings(Strict):
         None, gt=0, description="Pixels to which pictures are reduced; None: the processor's."
     )
     limit: int | None = Field(default=None, gt=0, description="First items only, per benchmark; None: all.")
-    batch_size: int = Field(default=64, gt=0, description="Asks per call; each call's answers are stored at once.")
+    batch_size: int = Field(default=64, gt=0, description="Requests per call; each call's answers are stored at once.")
     system_prompt: str = Field(default="reason_system", description="A prompt of the set by name, or a text file.")
     prompts: str = Field(
         default="",

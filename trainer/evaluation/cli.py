@@ -40,14 +40,16 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
         Path | None, typer.Option(help="Folder of an earlier evaluation: adds a paired test against it.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Answers drawn per item for avg@k and pass@k.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Of drawn answers; the headline is greedy.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of drawn answers.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature for sampled answers (the main score is greedy).")
+    ] = 1.0,
+    top_p: Annotated[float, typer.Option(help="top-p for sampled answers.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Sample k is drawn with seed + k.")] = 0,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of one answer.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(help="Maximum tokens per answer.")] = 2048,
     max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Pixels to which pictures are reduced.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Downscale pictures to at most this many pixels.")] = None,
     limit: Annotated[int | None, typer.Option(help="First items only, per benchmark.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Asks per call; each call's answers are stored at once.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Requests per call; each call's answers are stored at once.")] = 64,
     prompt: Annotated[str, typer.Option(help="System prompt: a name in the prompt set, or a file.")] = "reason_system",
     prompts: Annotated[
         str, typer.Option(help="Prompt set: full, bundled, or a folder; default: tiny-vl's own, else full.")

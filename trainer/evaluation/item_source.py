@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class ItemSource(Strict):
 
 
 ROLES = ("id", "question", "answer", "choices", "images", "category")
+OF_EVERY_ITEM = ("key", "answer", "kind", "category", "level", "subset")
+"""Fields that an item has whatever its file says."""
 _CANONICAL = {"id": "pid", "question": "question", "answer": "answer", "choices": "options", "images": "images"}
 
 
@@ -61,6 +63,10 @@ class ItemReader:
 
     told: ItemSource
     folder: Path
+    groups: Mapping[str, Names] = field(default_factory=dict)
+    """Tables that a user's task file names: name -> fields."""
+    own: bool = False
+    """Whether the file is a user's; published files of one benchmark may differ in fields that ours keep."""
 
     def place(self) -> str | None:
         """File, folder or dataset reference that the items come from; None: the dataset named like the task."""
@@ -95,20 +101,25 @@ class ItemReader:
         """
         known = list(dict.fromkeys(name for record in records for name in record))
         for role, default in (("question", (*QUESTION_FIELDS, "Body")), ("answer", ANSWER_FIELDS)):
-            self._check(f"columns.{role}", self.told.columns.get(role, default), known, file, task)
+            self._check(f"source.columns.{role}", self.told.columns.get(role, default), known, file, task)
         for role in self.told.columns.keys() - {"id"}:
-            self._check(f"columns.{role}", self.told.columns[role], known, file, task)
+            self._check(f"source.columns.{role}", self.told.columns[role], known, file, task)
         for name in self.told.where:
-            self._check("where", name, known, file, task)
+            self._check("source.where", name, known, file, task)
+        for name in self.told.keep if self.own else ():
+            self._check("source.keep", name, known, file, task)
+        for group, names in self.groups.items():
+            if not {*self.told.derived, *OF_EVERY_ITEM} & set(_several(names)):
+                self._check(f"groups.{group}", names, known, file, task)
 
     @staticmethod
     def _check(key: str, names: Names, known: Sequence[str], file: Path, task: str) -> None:
-        wanted = (names,) if isinstance(names, str) else names
+        wanted = _several(names)
         if wanted and known and not set(wanted) & set(known):
             words = " or ".join(wanted)
             raise InfiMmrError(
-                f"task {task}: {file.name} has no field {words} for source.{key} (its fields: {', '.join(known[:30])})",
-                f"{did_you_mean(wanted[0], known)} Name it in the task file: [source.columns]",
+                f"task {task}: {file.name} has no field {words} for {key} (its fields: {', '.join(known[:30])})",
+                f"{did_you_mean(wanted[0], known).rstrip('.')}. Name it in the task file: {key}",
             )
 
     def prepare(self, record: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
@@ -145,7 +156,8 @@ class ItemReader:
 
     def complete(self, row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         """The row with what only the task file knows: kept fields, its category, further right answers."""
-        kept = {name: record[name] for name in self.told.keep if record.get(name) is not None}
+        grouped = (name for names in self.groups.values() for name in _several(names) if name not in OF_EVERY_ITEM)
+        kept = {name: record[name] for name in (*self.told.keep, *grouped) if record.get(name) is not None}
         if self.told.alternatives and (golds := _listed(record.get(self._gold_column(record)))):
             kept["alternatives"] = golds[1:]
         for name, part in self.told.derived.items():
@@ -164,6 +176,10 @@ class ItemReader:
     def _gold_column(self, record: Mapping[str, Any]) -> str:
         names = self.told.columns.get("answer", "answer")
         return next((n for n in ((names,) if isinstance(names, str) else names) if n in record), "answer")
+
+
+def _several(names: Names) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
 
 
 def _lies(folder: Path, name: str) -> bool:

@@ -151,7 +151,7 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
     try:
         version = open_dataset(reference, place)
     except InfiMmrError as error:
-        message = f"benchmark {name}: no items. {error.message}"
+        message = f"benchmark {name}: no items. {error.message[:1].upper()}{error.message[1:]}"
         step = f"Build them with `data-engine build {name}`, or name a file with --source {name}=PATH"
         if name not in PAPER:
             step = f"Name its published file or folder with --source {name}=PATH, or [source] location in a task file"

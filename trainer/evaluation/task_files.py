@@ -38,6 +38,39 @@ OFFICIAL = {
 """Published rules that stand beside a score."""
 
 
+RESERVED = frozenset(
+    {
+        "by_kind",
+        "n",
+        "accuracy",
+        "stderr",
+        "interval95",
+        "correct",
+        "unscored",
+        "unscored_reasons",
+        "no_answer",
+        "unreadable",
+        "unread_golds",
+        "subset",
+        "together",
+        "official",
+        "samples",
+        "source",
+        "asked",
+        "from_store",
+        "missing_outputs",
+        "unknown_items",
+        "mean_tokens",
+        "mean_characters",
+        "truncation_rate",
+        "task_version",
+        "task_file",
+        "protocol",
+    }
+)
+"""Entries of every result, which no group may be called."""
+
+
 class ScorerChoice(Strict):
     """A scorer by the value of one of the item's fields."""
 
@@ -193,6 +226,10 @@ def load_task_file(path: Path) -> Task:
     for role in told.source.columns:
         if role not in ROLES:
             raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
+    own = path.resolve().parent != Path(__file__).resolve().parent / "tasks"
+    for group in sorted(RESERVED & told.groups.keys()):
+        raise UsageError(f"task {path.name}: groups.{group} is a name that every result has", "Give it another name")
+    groups = told.groups if own and "groups" in told.model_fields_set else {}
     limits = Limits(told.tolerance, told.relative_tolerance, told.decimals, told.unit)
     named = _scorers(told.scorer, path)
     if told.official and told.official not in OFFICIAL:
@@ -213,7 +250,7 @@ def load_task_file(path: Path) -> Task:
         stratum=_getter(told.stratum) if told.stratum else None,
         cluster=_joined(told.cluster) if told.cluster else None,
         together={share: _joined(fields) for share, fields in told.together.items()},
-        items=ItemReader(told.source, path.parent),
+        items=ItemReader(told.source, path.parent, groups, own),
         origin=f"{path.name} sha256:{bytes_hash(path.read_bytes())[:16]}",
     )
 

@@ -240,6 +240,40 @@ def test_a_field_that_a_file_lacks_is_one_line_with_those_that_it_has(tmp_path):
         load_items("own", None, None, images=False)
 
 
+@pytest.mark.parametrize(
+    ("groups", "keep", "words"),
+    [
+        (
+            'by_chart = "tpe"',
+            "",
+            r"i\.jsonl has no field tpe for groups\.by_chart \(its fields: .*\)\. Did you mean type",
+        ),
+        ("", '"typ"', r"has no field typ for source\.keep"),
+        ('by_kind = "type"', "", r"task own\.toml: groups\.by_kind is a name that every result has"),
+    ],
+)
+def test_a_group_or_kept_field_that_cannot_be_shown_is_one_line_in_place_of_an_absent_table(
+    tmp_path, groups, keep, words
+):
+    jsonl([{"id": "a", "question": "q", "answer": "1", "type": "bar"}], tmp_path / "i.jsonl")
+    text = f'groups = {{ {groups} }}\n[source]\nlocation = "i.jsonl"\nkeep = [{keep}]\n'
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(InfiMmrError, match=words):
+        load_items(*benchmark_names(str(tmp_path / "own.toml")), None, None, images=False)
+
+
+def test_a_group_needs_no_second_mention_under_keep(tmp_path):
+    jsonl([{"id": "a", "question": "q", "answer": "1", "type": "bar"}], tmp_path / "i.jsonl")
+    (tmp_path / "own.toml").write_text('groups = { by_chart = "type" }\n[source]\nlocation = "i.jsonl"\n')
+    benchmark_names(str(tmp_path / "own.toml"))
+    assert scored(tmp_path, "own", [("a", "\\boxed{1}")])["by_chart"]["bar"]["n"] == 1
+
+
+def test_a_task_in_python_is_found_by_its_files_name(monkeypatch):
+    monkeypatch.setattr("trainer.evaluation.tasks.PAPER", ())
+    assert task("mathverse").name == "mathverse"
+
+
 def test_every_task_file_of_the_project_names_its_source_and_has_a_test():
     assert set(file_names()) - {*PAPER, *OTHERS} == set(SHAPES)
     for name in file_names():

@@ -33,9 +33,14 @@ def file_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
 
 
+def code_names() -> tuple[str, ...]:
+    """Names of the tasks of this folder that are written in Python."""
+    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__"))
+
+
 def task_names() -> tuple[str, ...]:
     """All names of tasks: the paper's, the others, the user's own."""
-    return tuple(dict.fromkeys((*PAPER, *OTHERS, *file_names(), *_OWN)))
+    return tuple(dict.fromkeys((*PAPER, *OTHERS, *file_names(), *code_names(), *_OWN)))
 
 
 def task(name: str) -> Task:
@@ -49,7 +54,7 @@ def task(name: str) -> Task:
         return _OWN[name]
     if name in file_names():
         return _from_file(Path(__file__).parent / f"{name}.toml")
-    if name not in PAPER:
+    if name not in code_names():
         near = nearest(name, task_names())
         hint = f"Did you mean {near}? " if near else ""
         message = f"unknown benchmark {name!r}"
@@ -85,7 +90,7 @@ def add_task_file(words: str) -> str:
     from trainer.evaluation.task_files import load_task_file
 
     found = load_task_file(Path(words).expanduser())
-    if found.name in {*PAPER, *OTHERS, *file_names()}:
+    if found.name in {*PAPER, *OTHERS, *file_names(), *code_names()}:
         raise UsageError(f"{words}: {found.name} is a benchmark of this project", "Give your file another name")
     _OWN[found.name] = found
     return found.name
