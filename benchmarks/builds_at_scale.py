@@ -85,7 +85,7 @@ def watched(found: dict[str, Any]) -> Iterator[None]:
     over.set()
     watcher.join()
     found["above_start_mb"] = round((max(peak[0], private_bytes()) - start) / 2**20, 1)
-    found["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    found["peak_mb"] = round((max(peak[0], private_bytes())) / 2**20, 1)
 
 
 def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -> dict[str, Any]:
@@ -222,14 +222,18 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
     def sizes(runner: str, tree: str = "now") -> Sequence[int]:
         return sorted(int(name.split()[1]) for name in runs if name.startswith(runner) and name.endswith(tree))
 
-    prints: dict[int, set[str]] = {}
+    prints: dict[int, list[str]] = {}
     for name, run in runs.items():
         if "fingerprint" in run:
-            prints.setdefault(int(name.split()[1]), set()).add(run["fingerprint"])
+            prints.setdefault(int(name.split()[1]), []).append(run["fingerprint"])
     told: dict[str, Any] = {
         "machine": machine(),
         "what": "whole builds of drawn text rows; processor time and memory of the driver's process alone",
-        "same_fingerprint": {str(rows): len(found) == 1 for rows, found in sorted(prints.items())},
+        "same_fingerprint": {
+            f"{rows} rows, {len(found)} builds": len(set(found)) == 1
+            for rows, found in sorted(prints.items())
+            if len(found) > 1
+        },
         "driver_microseconds_per_row": {
             name: round(run["cpu_seconds"] / int(name.split()[1]) * 1e6, 1)
             for name, run in sorted(runs.items())
