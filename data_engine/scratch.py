@@ -13,6 +13,8 @@ from pathlib import Path
 from shared.errors import InfiMmrError
 from shared.store import Store, open_store
 
+SCRATCH = "scratch"
+"""Folder of a store in which builds have their scratch."""
 _PREFIX = "build-"
 
 
@@ -26,7 +28,7 @@ def scratch_folder(near: Path | None) -> Iterator[Path]:
         InfiMmrError: the folder cannot be made.
 
     """
-    base = near / "scratch" if near is not None else Path(tempfile.gettempdir()) / f"infi-mmr-{os.getuid()}"
+    base = near / SCRATCH if near is not None else Path(tempfile.gettempdir()) / f"infi-mmr-{os.getuid()}"
     try:
         base.mkdir(parents=True, exist_ok=True)
         _sweep(base)
@@ -67,9 +69,11 @@ def scratch_store(store: Store, folder: Path, *, elsewhere: bool) -> Iterator[St
     if store.is_folder or not elsewhere:
         yield open_store(folder)
         return
-    reach = store.below(f"scratch/{folder.name}")
+    place = f"{SCRATCH}/{folder.name}"
     try:
-        yield reach
+        yield store.below(place)
     finally:
-        for entry in list(reach.list()):
-            reach.delete(entry.path)
+        # Listed by its prefix in the store itself: whatever `below` opened, nothing else can be removed.
+        for entry in list(store.list(place)):
+            if entry.path.startswith(f"{place}/"):
+                store.delete(entry.path)

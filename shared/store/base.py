@@ -106,8 +106,9 @@ class Store(ABC):
         return shown_url(self._address)
 
     def below(self, path: str) -> Store:
-        """A store of its own in the folder `path` of this one."""
-        return type(self)(f"{self._address.rstrip('/')}/{checked_path(path)}")
+        """A store of its own in the folder `path` of this one; a URL keeps its query and fragment behind the path."""
+        place = re.split("[?#]", self._address, maxsplit=1)[0] if is_url(self._address) else self._address
+        return type(self)(f"{place.rstrip('/')}/{checked_path(path)}{self._address[len(place) :]}")
 
     @property
     def is_folder(self) -> bool:

@@ -12,6 +12,7 @@ from data_engine.runners.local import LocalRunner
 from data_engine.scratch import scratch_store
 from shared.ids import row_id
 from shared.store import open_store
+from shared.store.bucket import BucketStore
 
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
@@ -24,6 +25,20 @@ def shared(request, tmp_path):
 
     with s3_server() as url:
         yield open_store(f"{url}/blocks")
+
+
+@pytest.mark.parametrize("words", ["?x=1", "#part", "/?x=1#part", ""])
+def test_a_build_whose_store_has_a_query_or_a_fragment_removes_its_own_scratch_and_nothing_else(tmp_path, words):
+    (tmp_path / "team/scratch/build-x").mkdir(parents=True)  # a folder behind obstore must be there
+    store = BucketStore(f"file://{tmp_path}/team{words}")
+    kept = ["annotations/a", "blobs/b", "scratch/build-y/other"]
+    for path in kept:
+        store.put(path, b"kept")
+    with scratch_store(store, tmp_path / "build-x", elsewhere=True) as reach:
+        reach.put("rows/0", b"scratch")
+        assert store.get("scratch/build-x/rows/0") == b"scratch"
+        assert [entry.path for entry in reach.list()] == ["rows/0"]
+    assert sorted(entry.path for entry in store.list()) == kept
 
 
 def test_groups_of_many_writers_are_read_one_by_one_and_nothing_stays_behind(shared, tmp_path):
