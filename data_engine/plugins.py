@@ -156,6 +156,8 @@ class _PluginSource:
         self._source, self._where = source, where
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for before there is a `_source`, where it is unpickled
+            raise AttributeError(name)
         return getattr(self._source, name)
 
     def rows(self) -> Iterator[Any]:

@@ -201,8 +201,8 @@ class Recipe(Strict):
 
     @property
     def splits(self) -> dict[str, float]:
-        """Share of each split; empty where rows are not split."""
-        return self.settings.splits  # type: ignore[no-any-return]
+        """Share of each split in the order of names, so that the table's decides nothing; empty: rows are not split."""
+        return dict(sorted(self.settings.splits.items()))
 
     @property
     def limit(self) -> int:
@@ -403,7 +403,7 @@ def _check_splits(splits: Mapping[str, float], file: str) -> None:
     for name, share in splits.items():
         if not _SPLIT_NAME.fullmatch(name) or name == "all":
             raise UsageError(f"recipe {file}: {name!r} cannot name a split", "Use letters, digits and _, e.g. train")
-        if share <= 0:
+        if not share > 0:  # nan is refused, too
             raise UsageError(f"recipe {file}: splits.{name} is {share}", "Give it a share above 0, or leave it out")
     if splits and abs(sum(splits.values()) - 1) > 1e-6:
         raise UsageError(f"recipe {file}: the splits add up to {sum(splits.values()):g}", "Let them add up to 1")

@@ -79,7 +79,7 @@ class _Job:
     Attributes:
         store: Annotations.
         scratch: Where parts lie.
-        source: What is read.
+        source: What is read; None where the job needs no source, so that none is sent.
         blocks: Number of blocks.
         splits: Parts of the source that workers read; empty where it is read here.
         parts: Number of parts.
@@ -93,7 +93,7 @@ class _Job:
 
     store: Store
     scratch: Store
-    source: Source
+    source: Any
     blocks: int
     splits: tuple[Split, ...] = ()
     parts: int = 0
@@ -138,7 +138,7 @@ def ingest_blocks(
     for one in told:
         count.update({name: one.get(name, 0) for name in ("records", "inspected", "remembered")})
     parts = sum("records" in one for one in told)
-    job = _settled(_with(job, parts=parts), runner)
+    job = _settled(_with(job, parts=parts, source=None, splits=()), runner)
     heights, rejected, absent, mends = [], 0, 0, Counter[str]()
     for one in over(runner, _sort_block, range(job.blocks), job):
         heights.append(one["height"])

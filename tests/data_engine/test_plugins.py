@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
+from data_engine.plugins import _PluginSource
+from data_engine.sources.mini import Mini, MiniSettings
 from shared.dataset_version import open_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +141,14 @@ def test_other_settings_judge_anew_and_so_does_other_code_of_the_package(package
         0,
         2,
     )
+
+
+@pytest.mark.parametrize("how", [pickle, cloudpickle])
+def test_the_source_of_another_package_reaches_workers_as_any_other(how):
+    source = _PluginSource(Mini("deepscaler", MiniSettings(rows=3)), "reader sums")
+    there = how.loads(how.dumps(source))
+    assert (there.name, there.fingerprint()) == (source.name, source.fingerprint())
+    assert [row.source_id for row in there.rows()] == [row.source_id for row in source.rows()]
 
 
 @pytest.mark.parametrize(

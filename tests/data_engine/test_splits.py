@@ -109,6 +109,18 @@ def test_a_row_more_moves_no_other_group(made, tmp_path):
     assert len(after) == len(before) + 1
 
 
+def test_the_order_in_which_a_recipe_names_its_splits_decides_nothing(made):
+    folder, version = made
+    turned = RECIPE.replace("train = 0.8\nvalidation = 0.2", "validation = 0.2\ntrain = 0.8")
+    (folder / "turned").mkdir()
+    (folder / "turned" / "halves.toml").write_text(turned.replace('"rows.jsonl"', f'"{folder / "rows.jsonl"}"'))
+    asked = BuildRequest(str(folder / "turned" / "halves.toml"), "local", str(folder / "turned" / "store"))
+    again = build(asked, Progress()).version
+    assert again.manifest.build_key == version.manifest.build_key
+    assert again.manifest.fingerprint == version.manifest.fingerprint
+    assert [shard.sha256 for shard in again.manifest.shards] == [shard.sha256 for shard in version.manifest.shards]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 9), min_size=1, max_size=3)), max_size=40))
 def test_whatever_ties_rows_together_they_stay_together(rows):
@@ -166,6 +178,7 @@ def test_wrong_splits_are_one_line(tmp_path):
     for splits, words in (
         ("train = 0.9", r"the splits add up to 0\.9\. Let them add up to 1"),
         ("train = 1.2\nvalidation = -0.2", r"splits\.validation is -0\.2"),
+        ("train = nan\nvalidation = 0.5", r"splits\.train is nan"),
         ("'my-split' = 1.0", r"'my-split' cannot name a split"),
     ):
         (tmp_path / "r.toml").write_text(RECIPE.replace("train = 0.8\nvalidation = 0.2", splits))
