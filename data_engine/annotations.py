@@ -66,7 +66,7 @@ _ASIDE: list[str] = []
 
 
 class SegmentSetAsideError(InfiMmrError):
-    """A segment turned out damaged while its values were read. It was moved away: the same work done again asks."""
+    """A segment turned out damaged or gone while its values were read: the same work done again asks its cells."""
 
 
 def set_aside() -> list[str]:
@@ -89,18 +89,34 @@ def verified(store: Store, folder: str, name: str) -> bytes | None:
 
     """
     data = store.get(f"{folder}/{name}")
-    if f"{hashlib.sha256(data).hexdigest()}.parquet" == name.rsplit("/", 1)[-1]:
-        return data
-    move_aside(store, folder, name, data)
-    return None
+    while not _is_promised(data, name):
+        if move_aside(store, folder, name, data):
+            return None
+        data = store.get(f"{folder}/{name}")
+    return data
 
 
-def move_aside(store: Store, folder: str, name: str, data: bytes) -> None:
-    """Move a damaged segment to where no reader looks, and note it."""
+def move_aside(store: Store, folder: str, name: str, data: bytes) -> bool:
+    """Move a damaged segment, read as `data`, to where no reader looks, and note it.
+
+    False, and nothing is moved, where good bytes lie there by now: another builder moved it and stored its cells anew.
+    """
     kept = f"{folder}/damaged/{name.replace('/', '-')}.{len(data)}"
     store.put_new(kept, data)
+    try:
+        now = store.get(f"{folder}/{name}")
+    except NotInStoreError:
+        now = data
+    if now != data and _is_promised(now, name):
+        return False
     store.delete(f"{folder}/{name}")
     _ASIDE.append(f"annotation segment {folder}/{name} was damaged; it lies in {kept}, and its cells were asked again")
+    return True
+
+
+def _is_promised(data: bytes, name: str) -> bool:
+    """Whether a segment's bytes are those that its name promises."""
+    return f"{hashlib.sha256(data).hexdigest()}.parquet" == name.rsplit("/", 1)[-1]
 
 
 def partitions_of(keys: pa.Array | pa.ChunkedArray) -> np.ndarray:

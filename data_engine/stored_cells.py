@@ -101,15 +101,21 @@ class StoredCells(AnnotationTable):
         import pyarrow.parquet as pq
 
         def keys_of(name: str) -> tuple[pa.Schema, pa.ChunkedArray] | None:
-            source = pa.PythonFile(Ranges(self.store, f"{self.folder}/{name}"), mode="r")
             try:
-                with pq.ParquetFile(source) as file:
-                    return file.schema_arrow, file.read(columns=["key"]).column("key")
-            except NotInStoreError:
-                raise
+                return keys_in(pa.PythonFile(Ranges(self.store, f"{self.folder}/{name}"), mode="r"))
             except (pa.ArrowException, OSError):
-                move_aside(self.store, self.folder, name, self.store.get(f"{self.folder}/{name}"))
+                data = verified(self.store, self.folder, name)
+            if data is None:
                 return None
+            try:
+                return keys_in(pa.BufferReader(data))
+            except (pa.ArrowException, OSError):
+                move_aside(self.store, self.folder, name, data)
+                return None
+
+        def keys_in(source: pa.NativeFile) -> tuple[pa.Schema, pa.ChunkedArray]:
+            with pq.ParquetFile(source) as file:
+                return file.schema_arrow, file.read(columns=["key"]).column("key")
 
         with ThreadPoolExecutor(max_workers=8) as readers:
             found = list(readers.map(keys_of, names))
@@ -188,8 +194,8 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
         files: From `StoredCells.places`, one per key.
 
     Raises:
-        NotInStoreError: A file went away and no other holds its cells.
-        SegmentSetAsideError: A file was damaged; the same work done again finds its cells missing.
+        SegmentSetAsideError: A file was damaged, or went away and no other holds its cells; the same work done again
+            finds its cells missing.
 
     """
     import pyarrow as pa
@@ -205,10 +211,11 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
     for file, wanted in by_file.items():
         try:
             data = verified(store, folder, file)
-        except NotInStoreError:  # another builder merged it with others meanwhile
+        except NotInStoreError as error:  # another builder merged it with others meanwhile, or set it aside
             now = StoredCells(store, step, context).places(wanted)
             if "" in now or file in now:
-                raise
+                message = f"annotation segment {folder}/{file} went away while it was needed"
+                raise SegmentSetAsideError(message, "Run the same command: its cells are asked again.") from error
             parts.append(read_cells(table, wanted, now))
             continue
         if data is None:

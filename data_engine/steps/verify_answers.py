@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.grading import grader_hash
 from data_engine.step import StepContext, StepResult
 from shared.config import Strict
+from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class Settings(Strict):
 
 
 def run(context: StepContext, settings: Settings) -> StepResult:
-    """Check the golds of `context.rows`."""
+    """Check the golds of `context.rows`.
+
+    Raises:
+        InfiMmrError: a judgement is not there when it is read back: no row passes without one.
+
+    """
     import polars as pl
     import pyarrow as pa
 
@@ -59,6 +65,12 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     assert isinstance(found, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
     joined = pl.DataFrame({"id": rows["id"], "key": keys}, schema={"id": pl.String, "key": pl.String})
     annotations = joined.join(found, on="key", how="left", maintain_order="left").drop("key")
+    if annotations["status"].null_count():
+        row = annotations.filter(pl.col("status").is_null())["id"][0]
+        raise InfiMmrError(
+            f"step {NAME}: the judgement of row {row} could not be read back from {table.folder}",
+            "Run the same command; if it stays, remove that folder: its answers are judged again",
+        )
     return StepResult(
         annotations=annotations,
         computed=len(missing),

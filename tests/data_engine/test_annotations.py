@@ -20,6 +20,7 @@ from data_engine.annotations import MANY_SEGMENTS, AnnotationTable, SegmentSetAs
 from data_engine.stored_cells import StoredCells
 from shared.errors import InfiMmrError
 from shared.store import Store, open_store
+from shared.store.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,6 +164,43 @@ def test_a_damaged_segment_is_named_set_aside_and_its_cells_are_asked_again(
     again.append([cell("a"), cell("b")])
     assert store.get(path) == good
     assert again.lookup(["a"])["a"]["caption"] == "a chart"
+
+
+class _SlowReader(FolderStore):
+    """Gets damaged bytes once; until it goes on, another reader set the file aside and stored its cells anew."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def get(self, path: str) -> bytes:
+        data = super().get(path)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return data
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("kind", [AnnotationTable, StoredCells])
+def test_a_slow_reader_of_damaged_bytes_removes_no_segment_that_was_stored_anew_meanwhile(
+    tmp_path: Path, kind: type[AnnotationTable], damage: Callable[[bytes], bytes]
+) -> None:
+    store = open_store(tmp_path)
+    table(store).append([cell("a"), cell("b")])
+    path = next(entry.path for entry in store.list("annotations") if entry.path.endswith(".parquet"))
+    good = store.get(path)
+    store.put(path, damage(good))
+
+    def another() -> None:
+        again = table(store)
+        again.append([cell(key) for key in again.missing(["a", "b"])])
+
+    slow = _SlowReader(tmp_path)
+    slow.meanwhile = another
+    reader = kind(slow, "caption_images", "c" * 64, VALUES)
+    assert reader.missing(["a", "b"]) == []
+    with contextlib.suppress(SegmentSetAsideError):
+        assert reader.lookup(["a"])["a"]["caption"] == "a chart"
+    assert store.get(path) == good
 
 
 def test_a_large_table_is_moved_into_partitions_and_few_keys_read_few_of_them(

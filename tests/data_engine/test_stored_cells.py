@@ -6,12 +6,14 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_engine import annotations, stored_cells
-from data_engine.annotations import AnnotationTable
+from data_engine.annotations import AnnotationTable, SegmentSetAsideError
+from data_engine.blocks import again_where_damaged
 from data_engine.stored_cells import StoredCells, read_cells
-from shared.store import NotInStoreError, open_store
+from shared.store import open_store
 
 HERE = ("embeddings", "c" * 64)
 
@@ -73,8 +75,29 @@ def test_a_file_that_is_gone_for_good_is_told(store):
     table = StoredCells(store, *HERE)
     table.append_table(vectors(["a"]))
     store.delete(f"{table.folder}/{table.places(['a'])[0]}")
-    with pytest.raises(NotInStoreError):
+    with pytest.raises(SegmentSetAsideError, match="went away"):
         read_cells((store, *HERE), ["a"], table.places(["a"]))
+
+
+def test_two_workers_that_need_one_damaged_segment_both_go_on(store):
+    StoredCells(store, *HERE).append_table(vectors(["a", "b"]))
+    path = next(entry.path for entry in store.list("annotations"))
+    good = store.get(path)
+    values = pq.ParquetFile(pa.BufferReader(good)).metadata.row_group(0).column(1).data_page_offset + 40
+    store.put(path, good[:values] + bytes([good[values] ^ 1]) + good[values + 1 :])
+    first, second = StoredCells(store, *HERE), StoredCells(store, *HERE)
+    assert first.missing(["a", "b"]) == second.missing(["a", "b"]) == []  # both took their places before
+
+    def work(tables):
+        table = tables.pop(0) if tables else StoredCells(store, *HERE)
+        if table.missing(["a", "b"]):
+            table.append_table(vectors(["a", "b"]))
+        return table.columns(["a", "b"])
+
+    with pytest.raises(SegmentSetAsideError):
+        work([first])
+    assert again_where_damaged(work, [second])["key"].to_pylist() == ["a", "b"]
+    assert store.get(path) == good
 
 
 def test_small_files_are_merged_in_groups(store, monkeypatch):
