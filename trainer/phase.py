@@ -27,6 +27,8 @@ from trainer.supervised_settings import check_supervised
 PHASES = Path(__file__).parent / "phases"
 QUESTION_FIELD, CAPTION_FIELD = "{question}", "{caption}"
 BUNDLED = "tiny-vl"
+NAMES_A_RUN = re.compile(r"\w[\w.-]*")
+"""What a phase may be called: its name is a part of paths and of tables."""
 
 
 SOURCE_RATE = "difficulty.pass_rate_large"
@@ -420,7 +422,7 @@ def phase_file(words: str) -> Path:
         path = Path(words).expanduser()
         if not path.is_file():
             raise UsageError(f"phase file {words} does not exist", f"Phases by name: {', '.join(phase_names())}")
-        if not re.fullmatch(r"\w[\w.-]*", path.stem):
+        if not NAMES_A_RUN.fullmatch(path.stem):
             raise UsageError(f"phase file {path.name}: its name cannot name a run", "Use letters, digits and ._-")
         return path
     path = PHASES / f"{words}.toml"
@@ -439,9 +441,9 @@ def _table(file: Path, profile: str) -> dict[str, Any]:
             raise UsageError(f"phase {file.name}: base {base!r} is no phase", did_you_mean(str(base), phase_names()))
         if base is not None:
             below = read_toml(PHASES / f"{base}.toml", "phase")
+            below.pop("name", None)  # a file over another is not that file
             table = merge(merge(below, below.pop("profile", {}).get(profile, {})), table)
-    table.setdefault("name", file.stem)
-    return table
+    return table | {"name": table.get("name") or file.stem}
 
 
 def _is_place(key: str, value: str) -> bool:
@@ -464,6 +466,8 @@ def load_phase(words: str, profile: Literal["full", "local"], overrides: list[st
     settings = [*(overrides or []), f"profile_name={profile}"]
     phase = build_model(_table(file, profile), Phase, settings, what="phase", profile=profile, file=file.name)
     name = phase.name
+    if not NAMES_A_RUN.fullmatch(name):
+        raise UsageError(f"phase {file.name}: name {name!r} cannot name a run", "Use letters, digits and ._-")
     if sorted(benchmark_names(phase.evaluation.benchmarks)) != sorted(set(phase.evaluation.names)):
         raise UsageError(f"phase {name}: evaluation.benchmarks takes names and task files alone", "Name each of them")
     load_prompt(phase.prompt.system, phase.prompts)

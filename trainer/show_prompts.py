@@ -16,7 +16,7 @@ from shared.errors import InfiMmrError
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 from trainer.row_rates import rate_column
-from trainer.supervised import fit_trace, trace_column
+from trainer.supervised import fit_trace, learnt_response, trace_column
 from trainer.training_data import COLUMNS, row_label, training_split, unsuited
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def _sent(phase: Phase, row: dict[str, Any], note: str) -> Sent:
     trace, without = _trace(row, phase)
     reason = unsuited(row, phase) or without
     renderer, why = _renderer(phase)
-    told = f"this row does not train: {reason}" if reason else f"it learns to answer:\n{trace}" * bool(trace)
+    learnt = learnt_response(trace, renderer.text(conversation) if renderer else "")
+    told = f"this row does not train: {reason}" if reason else f"it learns to answer:\n{learnt}" * bool(trace)
     notes = [text for text in (note, why, told) if text]
     model = phase.model.start if not Path(phase.model.start).is_dir() else Path(phase.model.start).name
     details = {"prompts": phase.prompts, "max_new_tokens": phase.rollout.max_new_tokens}

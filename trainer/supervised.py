@@ -9,10 +9,12 @@ row the first that is fit is taken. What is left out is counted by reason (rejec
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError, did_you_mean
+from shared.vlm.chat_template import opened_thinking
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -52,6 +54,11 @@ def fit_trace(row: Mapping[str, Any], column: str, label: Mapping[str, Any]) -> 
             return trace, ""
         reasons.append("trace_wrong" if parts.format or "<think>" not in trace else "trace_form")
     return "", reasons[-1]
+
+
+def learnt_response(trace: str, prompt: str) -> str:
+    """What a policy learns to write behind `prompt`: the trace, less the `<think>` that the prompt has opened."""
+    return re.sub(r"\A<think>\s*", "", trace) if opened_thinking(prompt) else trace
 
 
 def trace_column(phase: Phase) -> tuple[str, ...]:

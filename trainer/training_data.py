@@ -27,7 +27,7 @@ from trainer.phase import Phase
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 from trainer.row_rates import check_rate_column, draw_order, rate_column, rate_of, rate_reason
-from trainer.supervised import check_traces, fit_trace, trace_column
+from trainer.supervised import check_traces, fit_trace, learnt_response, trace_column
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -344,13 +344,14 @@ def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, ca
     label, answer = row_label(row, phase), {}
     if phase.method == "sft":
         trace, reason = fit_trace(row, phase.data.trace_column, label)
+        response = learnt_response(trace, text)
         if not reason and renderer.special_token([{"content": trace}]):
             reason = "special_token"
-        if not reason and renderer.tokens(trace) >= phase.rollout.max_new_tokens:  # the end of the turn is one more
+        if not reason and renderer.tokens(response) >= phase.rollout.max_new_tokens:  # the end of the turn is one more
             reason = "trace_too_long"
         if reason:
             return reason
-        answer = {"response": trace + renderer.end_of_turn}
+        answer = {"response": response + renderer.end_of_turn}
     line = {
         "prompt": text,
         **answer,

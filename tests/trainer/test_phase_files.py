@@ -10,7 +10,7 @@ import pytest
 from shared.errors import UsageError
 from trainer.cli import main
 from trainer.curriculum import load_phases, phase_list
-from trainer.phase import PHASES, load_phase
+from trainer.phase import PHASES, load_phase, phase_names
 
 OWN = """
 base = "mre"
@@ -39,6 +39,24 @@ def test_a_phase_file_of_ones_own_holds_what_differs_from_its_base(tmp_path):
 def test_a_copy_of_a_shipped_phase_is_a_phase_called_like_its_file(tmp_path):
     own = load_phase(write(tmp_path, (PHASES / "cmra.toml").read_text()), "local")
     assert own == load_phase("cmra", "local").model_copy(update={"name": "my-phase"})
+
+
+def test_a_phase_over_any_of_ours_is_called_like_its_own_file(tmp_path):
+    for base in phase_names():
+        assert load_phase(write(tmp_path, f'base = "{base}"\n', "stage-1.toml"), "local").name == "stage-1"
+        assert load_phase(base, "local").name == base
+
+
+@pytest.mark.parametrize("name", ["../../x", "a b/c", "/tmp/x", ".", "-x"])
+def test_a_name_that_would_lead_out_of_the_folder_of_runs_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=r"phase my-phase.toml: name '.*' cannot name a run"):
+        load_phase(write(tmp_path, f'base = "mre"\nname = "{name}"\n'), "local")
+    with pytest.raises(UsageError, match="cannot name a run"):
+        load_phase("mre", "local", [f"name={json.dumps(name)}"])
+
+
+def test_an_empty_name_in_a_phase_file_is_the_files_name(tmp_path):
+    assert load_phase(write(tmp_path, 'base = "mre"\nname = ""\n'), "local").name == "my-phase"
 
 
 def test_paths_in_a_phase_file_lead_from_its_folder_wherever_the_command_runs(tmp_path, monkeypatch):

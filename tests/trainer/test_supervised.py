@@ -10,6 +10,7 @@ import pytest
 
 from shared.answers import answer_kind, label_of
 from shared.errors import InfiMmrError
+from shared.vlm.chat_template import PromptRenderer, opened_thinking
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer import preflight
 from trainer.display import step_text
@@ -101,6 +102,27 @@ def test_the_training_file_holds_whole_steps_of_prompts_with_their_responses(min
     assert "10 without a trace in data.trace_column (first: mini-deepscaler-100011)" in said
     assert "4 whose trace ends in another answer than the gold" in said
     assert read_prompt_file(tmp_path) == summary
+
+
+def test_thinking_that_a_chat_template_has_opened_is_not_opened_again_by_what_is_learnt(
+    mini_store, miniature, tmp_path
+):
+    from shared.dataset_version import open_dataset
+
+    folder = miniature("qwen3_5")
+    phase = phase_of("train.max_steps=3", f"model.start={json.dumps(str(folder))}")
+    write_prompts(open_dataset("reasoning-traces", mini_store), phase, folder, tmp_path)
+    end = PromptRenderer(folder).end_of_turn
+    lines = [json.loads(text) for text in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    assert len(lines) == 12
+    for line in lines:
+        assert not line["response"][0].isspace()
+        whole = opened_thinking(line["prompt"]) + line["response"].removesuffix(end)
+        assert reward(whole, json.loads(line["label"])).total == 1
+    (shown,) = prompts_of(phase, None, mini_store)["prompts"]
+    assert shown["text"].endswith("<think>\n")
+    assert "it learns to answer:\n" in shown["note"]
+    assert "<think>" not in shown["note"]
 
 
 def test_the_file_is_the_same_at_every_writing(mini_store, tmp_path):
