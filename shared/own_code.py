@@ -73,6 +73,6 @@ def load_function(words: str, arguments: str, what: str, folder: Path = Path()) 
         raise InfiMmrError(f"{what} {words} cannot be loaded ({place.name} has no function {function})", hint or advice)
     try:
         inspect.signature(own).bind(*arguments.split(", "))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # ValueError: of a builtin
         raise InfiMmrError(f"{what} {words} does not take ({arguments}): {error}", advice) from error
     return OwnFunction(f"{place.name}:{function}", place, source, own)

@@ -32,6 +32,8 @@ ARGUMENTS = "gold, output, row"
 SECONDS = 600.0
 """What one call may take on a busy machine; a function that hangs would hold the run for ever."""
 REWARD, ACCURACY = "reward", "accuracy"
+TAKEN = "failed"
+"""`reward_failed` counts failures of our own."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class OwnReward:
     """A loaded reward function."""
 
     function: OwnFunction
-    parts: tuple[str, ...] = ()
-    """Names of the numbers beside `reward`, the same for every row: OpenRLHF makes a tensor of each."""
+    parts: tuple[str, ...] | None = None
+    """Names of the numbers beside `reward`, the same for every row: OpenRLHF makes a tensor of each. None before the
+    check."""
 
     def of(self, label: Mapping[str, Any], output: str, graded: RewardParts, **facts: Any) -> dict[str, float]:
         """`reward` and the parts of one rollout.
@@ -53,9 +56,9 @@ class OwnReward:
         failed = f"reward {self.function.name} failed for row {label.get('id', '')!s}"
         try:
             found = _numbers(self.function.call(str(label.get("gold") or ""), output, row))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InfiMmrError(f"{failed}: {type(error).__name__}: {error}") from error
-        if self.parts and sorted(found) != sorted((REWARD, *self.parts)):
+        if self.parts is not None and sorted(found) != sorted((REWARD, *self.parts)):
             raise InfiMmrError(f"{failed}: it returned {', '.join(found)}, before {', '.join((REWARD, *self.parts))}")
         return found
 
@@ -73,6 +76,9 @@ def _numbers(value: Any) -> dict[str, float]:
             raise ValueError(message)
         if not str(name).isidentifier():
             message = f"{name!r} cannot name a number in the log"
+            raise ValueError(message)
+        if name == TAKEN:
+            message = f"{name!r} is a name of the log's own: choose another"
             raise ValueError(message)
         found[str(name)] = number
     return found
@@ -106,7 +112,7 @@ def checked_reward(words: str, phase: str, label: Mapping[str, Any], weights: Re
                 facts = {"tokens": len(output), "truncated": not output}
                 found = own.of(label, output, reward(output, label, weights), **facts)
                 parts.append(tuple(name for name in found if name != REWARD))
-        except InfiMmrError as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is raised outside the thread
             failures.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -132,7 +138,12 @@ def recorded(
     copy = run / FOLDER / f"{own.function.file.stem}-{own.function.sha256[:12]}.py"
     copy.parent.mkdir(parents=True, exist_ok=True)
     write_whole(copy, own.function.source)
-    found = {"words": own.function.name, "file": copy.name, "sha256": own.function.sha256, "parts": list(own.parts)}
+    found = {
+        "words": own.function.name,
+        "file": copy.name,
+        "sha256": own.function.sha256,
+        "parts": list(own.parts or ()),
+    }
     known = dict(before)
     earlier = known.pop("earlier", [])
     if known and known["sha256"] != found["sha256"]:

@@ -193,7 +193,7 @@ def step_metrics(
     line = openrlhf_metrics(step, values)
     line |= {f"seconds_{part}": value for part, value in (seconds or {}).items()}
     for name in rows[0].get("parts", {}) if rows else ():
-        line[f"reward_{name}"] = sum(row["parts"][name] for row in rows) / len(rows)
+        line[f"reward_{name}"] = sum(row.get("parts", {}).get(name, 0.0) for row in rows) / len(rows)
     line["rollouts"] = len(rows)
     line["tokens"] = sum(row["tokens"] for row in rows)
     kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)

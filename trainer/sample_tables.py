@@ -49,10 +49,12 @@ class SampleTables:
 
     def close(self) -> None:
         """End what was begun."""
-        if self._events is not None:
-            self._events.close()
-        if self._run is not None:
-            self._run.finish()
+        for end in (self._events and self._events.close, self._run and self._run.finish):
+            try:
+                if end:
+                    end()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._tell(f"samples may lack the last step ({type(error).__name__}: {str(error)[:200]})")
 
     def _rows(self, step: int) -> list[dict[str, Any]]:
         """Rollouts of a step, drawn evenly from the lowest reward to the highest, with their pictures as PNG."""

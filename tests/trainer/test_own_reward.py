@@ -14,6 +14,7 @@ from trainer.phase import load_phase
 from trainer.phase_run import PhaseRequest, run_phase
 from trainer.plan import make_plan
 from trainer.rewards import RewardWeights
+from trainer.rollouts import step_metrics
 from trainer.run_record import NOT_IDENTITY, identity
 
 RIGHT = "<think>2 and 2 make 4</think>\\boxed{4}"
@@ -87,6 +88,12 @@ def test_held_out_items_are_scored_by_their_benchmark_alone(tmp_path):
         ("def score(g, o, r): return {'brief': 1}", "the mapping has no 'reward'"),
         ("def score(g, o, r): return {'reward': 1, 'a b': 1}", "'a b' cannot name a number"),
         ("def score(g, o, r): return {'reward': 1, 'x' if o else 'y': 1}", "other parts for other outputs"),
+        (
+            "def score(g, o, r): return {'reward': 1, 'failed': 1}",
+            "'failed' is a name of the log's own: choose another",
+        ),
+        ("def score(g, o, r): raise SystemExit(2)", "failed for row row-1: SystemExit: 2"),
+        ("score = max", r"does not take \(gold, output, row\): no signature found"),
         ("def score(g, o, r): return 1 / len(o)", "failed for row row-1: ZeroDivisionError"),
         (
             "import signal\ndef score(g, o, r):\n    signal.signal(signal.SIGALRM, print)\n    return 1.0",
@@ -158,6 +165,19 @@ def test_another_number_of_parts_later_is_an_error_with_the_row(tmp_path):
     worker = loaded_by_worker({**settings, "parts": ["brief"]})
     with pytest.raises(InfiMmrError, match="failed for row row-1: it returned reward, brief, accuracy, before reward"):
         judge(RIGHT, json.dumps(ROW), RewardWeights(), worker)
+
+
+def test_parts_that_come_only_for_some_answers_of_a_run_are_an_error_with_the_row(tmp_path):
+    text = "def score(g, o, r): return {'reward': 1.0, 'bonus': 0.5} if 'therefore' in o else 0.0"
+    worker = loaded_by_worker(for_workers(recorded(checked(own(tmp_path, text)), tmp_path, {}, 0, print), tmp_path))
+    assert judge(RIGHT, json.dumps(ROW), RewardWeights(), worker).rewards == 0.0
+    with pytest.raises(InfiMmrError, match="failed for row row-1: it returned reward, bonus, before reward$"):
+        judge("therefore 4", json.dumps(ROW), RewardWeights(), worker)
+
+
+def test_a_step_in_which_a_rollout_lacks_parts_still_has_its_metrics():
+    row = {"kind": "integer", "tokens": 3, "score": 1.0, "total": 1.0}
+    assert step_metrics(1, {}, [{**row, "parts": {"bonus": 0.5}}, row])["reward_bonus"] == 0.25
 
 
 def test_a_failure_on_a_worker_is_told_once(tmp_path):

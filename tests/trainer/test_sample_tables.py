@@ -93,3 +93,17 @@ def test_what_cannot_be_logged_is_told_once_and_stops_nothing(run):
     tables.close()
     assert len(said) == 1
     assert said[0].startswith("samples are no longer logged (UnidentifiedImageError")
+
+
+def test_a_table_that_cannot_be_closed_ends_no_training(run):
+    said = []
+    tables = SampleTables(run, "mre", "", said.append)
+    tables.write(1)
+
+    class Gone:
+        def finish(self):
+            raise ConnectionError("the service is gone")
+
+    tables._run = Gone()
+    tables.close()
+    assert said == ["samples may lack the last step (ConnectionError: the service is gone)"]

@@ -63,7 +63,7 @@ def judge(
         "exact": float(parts.exact),
         "reward_failed": failed,
     }
-    logs |= {f"reward_{name}": named.get(name, 0.0) for name in (own.parts if own else ())}
+    logs |= {f"reward_{name}": named.get(name, 0.0) for name in ((own and own.parts) or ())}
     record = asdict(parts) | {"prompt_id": str(fields.get("id", "")), "gold": str(fields.get("gold", ""))}
     record |= {"parts": named} if named else {}
     earned = float(parts.total)
