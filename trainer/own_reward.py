@@ -103,7 +103,7 @@ def checked_reward(words: str, phase: str, label: Mapping[str, Any], weights: Re
     """
     own = load_reward(words, phase)
     answers = [f"<think>I think so.</think>\\boxed{{{gold}}}" for gold in (label.get("gold", ""), "no such answer")]
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     parts: list[tuple[str, ...]] = []
 
     def ask() -> None:

@@ -152,18 +152,22 @@ def check_lora(checkpoint: Path, phase: Phase) -> None:
 
     Raises:
         UsageError: names the nearest layer.
+        InfiMmrError: as `count_weights`.
 
     """
     if not (phase.lora.rank and phase.lora.targets):
         return
-    headers = [safetensors_header(file) for file in checkpoint.glob("*.safetensors")]
     layers = {
         name.removesuffix(".weight").rpartition(".")[2]
-        for header in headers
-        for name, entry in header.items()
-        if name.endswith(".weight") and len(entry["shape"]) == 2
+        for name, shape in _shapes(checkpoint).items()
+        if name.endswith(".weight") and len(shape) == 2
     }
     for target in phase.lora.targets:
+        if "embed" in target and target in layers:
+            raise UsageError(
+                f"phase {phase.name}: lora.targets has {target!r}, an embedding: its adapter cannot reach vLLM",
+                "Name linear layers, such as q_proj",
+            )
         if target not in layers:
             raise UsageError(
                 f"phase {phase.name}: lora.targets has {target!r}, which {spoken_name(checkpoint)} has no layer of",
@@ -205,18 +209,20 @@ def count_weights(checkpoint: Path, without: tuple[str, ...] = ()) -> int:
         InfiMmrError: a file that is no safetensors, such as a pointer left by an interrupted download.
 
     """
+    return sum(math.prod(shape) for name, shape in _shapes(checkpoint).items() if not name.startswith(without))
+
+
+def _shapes(checkpoint: Path) -> dict[str, list[int]]:
     try:
-        shapes = [
-            entry["shape"]
+        return {
+            name: entry["shape"]
             for file in checkpoint.glob("*.safetensors")
             for name, entry in safetensors_header(file).items()
-            if not name.startswith(without)
-        ]
+        }
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise InfiMmrError(
             f"the safetensors of {spoken_name(checkpoint)} cannot be read ({type(error).__name__})", "Fetch them again"
         ) from error
-    return sum(math.prod(shape) for shape in shapes)
 
 
 def cpu_memory_needed_gib(weights: int, dtype: str = "bfloat16", method: str = "grpo") -> float:

@@ -57,6 +57,25 @@ def test_what_cannot_work_is_refused_in_one_line():
         UsageError, match=r"lora.targets has 'q_porj', which tiny-vl has no layer of. Did you mean q_pr"
     ):
         preflight.check_lora(BUNDLED_FOLDER, phase)
+    phase = load_phase("mre", "local", [*ON, 'lora.targets=["q_proj", "embed_tokens"]'])
+    with pytest.raises(UsageError, match=r"lora.targets has 'embed_tokens', an embedding: .*Name linear layers"):
+        preflight.check_lora(BUNDLED_FOLDER, phase)
+
+
+def test_adapters_for_a_checkpoint_that_git_lfs_left_as_a_pointer_are_refused_in_one_line(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InfiMmrError, match=r"the safetensors of .* cannot be read .*Fetch them again"):
+        preflight.check_lora(tmp_path, load_phase("mre", "local", [*ON, 'lora.targets=["q_proj"]']))
+
+
+def test_an_adapter_that_would_train_without_being_pushed_ends_the_push():
+    import peft
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Embedding(8, 4), torch.nn.Linear(4, 4))
+    made = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["0", "1"]))
+    with pytest.raises(InfiMmrError, match=r"the adapter of base_model\.model\.0 cannot be pushed to vLLM"):
+        list(merged_weights(made))
 
 
 def test_the_plan_counts_the_optimiser_of_the_adapters_alone():

@@ -171,7 +171,7 @@ def test_parts_that_come_only_for_some_answers_of_a_run_are_an_error_with_the_ro
     text = "def score(g, o, r): return {'reward': 1.0, 'bonus': 0.5} if 'therefore' in o else 0.0"
     worker = loaded_by_worker(for_workers(recorded(checked(own(tmp_path, text)), tmp_path, {}, 0, print), tmp_path))
     assert judge(RIGHT, json.dumps(ROW), RewardWeights(), worker).rewards == 0.0
-    with pytest.raises(InfiMmrError, match="failed for row row-1: it returned reward, bonus, before reward$"):
+    with pytest.raises(InfiMmrError, match=r"failed for row row-1: it returned reward, bonus, before reward$"):
         judge("therefore 4", json.dumps(ROW), RewardWeights(), worker)
 
 

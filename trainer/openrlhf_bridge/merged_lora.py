@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from shared.errors import InfiMmrError
+
 
 class MergedWeight:
     """Stands for a trained weight while weights are pushed; made when it is sent, one at a time."""
@@ -43,11 +45,19 @@ def adapted(model: Any) -> bool:
 
 
 def merged_weights(model: Any) -> Iterator[tuple[str, MergedWeight]]:
-    """The weights that training changes, under the names that the model has without adapters."""
+    """The weights that training changes, under the names that the model has without adapters.
+
+    Raises:
+        InfiMmrError: an adapter of another kind of layer trains, such as an embedding's.
+
+    """
     from peft.tuners.lora import LoraLayer
 
-    for name, layer in model.named_modules():
-        if isinstance(layer, LoraLayer) and any(one.weight.requires_grad for one in layer.lora_B.values()):
+    layers: list[tuple[str, Any]] = [named for named in model.named_modules() if isinstance(named[1], LoraLayer)]
+    for name, layer in layers:
+        if not layer.lora_B and any(one.requires_grad for word, one in layer.named_parameters() if "lora_" in word):
+            raise InfiMmrError(f"the adapter of {name} cannot be pushed to vLLM", "Set lora.targets to linear layers")
+        if any(one.weight.requires_grad for one in layer.lora_B.values()):
             yield f"{name.removeprefix('base_model.model.')}.weight", MergedWeight(layer)
 
 
