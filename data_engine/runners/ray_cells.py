@@ -3,16 +3,18 @@
 Asks: `key`, `text` and `system` (dictionary-encoded: a few prompts, however many asks), `images` (list of sha256),
 `seed` (null: the sampling's).
 Cells: `key`, `failed`, then `text`, `tokens`, `prompt_tokens`, `finish_reason`, or `vector`; `note` (a restart, on
-the first row), `error` and `next_step` (an error that concerns every ask, on the first row).
+the first row), `infi_mmr_error` (JSON of an error that concerns all of the work, in a table of its own).
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from data_engine.annotations import tell_aside
 from data_engine.runners.protocol import Ask, Cell, in_batches
 from shared.errors import InfiMmrError
 
@@ -28,6 +30,7 @@ ASKS = pa.schema(
         ("seed", pa.int64()),
     ]
 )
+ERROR = "infi_mmr_error"
 CHAT = ("text", "tokens", "prompt_tokens", "finish_reason")
 CELLS = pa.schema(
     [
@@ -39,8 +42,6 @@ CELLS = pa.schema(
         ("finish_reason", pa.string()),
         ("vector", pa.list_(pa.float32())),
         ("note", pa.string()),
-        ("error", pa.string()),
-        ("next_step", pa.string()),
     ]
 )
 
@@ -79,22 +80,52 @@ def cell_table(cells: Sequence[Cell], note: str = "") -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CELLS)
 
 
-def error_table(error: InfiMmrError) -> pa.Table:
-    """A table of one row that tells an error which concerns every ask."""
-    return pa.Table.from_pylist([{"error": error.message, "next_step": error.next_step}], schema=CELLS)
+def error_table(error: InfiMmrError | OSError, aside: Sequence[str] = ()) -> pa.Table:
+    """A table of one row that tells an error which concerns all of the work, and what was set aside before it.
+
+    Ray would wrap the error in one of its own, whose class nobody catches.
+    """
+    told: dict[str, object] = {"class": f"{type(error).__module__}.{type(error).__qualname__}", "aside": list(aside)}
+    if isinstance(error, InfiMmrError):
+        told |= {"message": error.message, "next_step": error.next_step}
+    else:
+        name = None if error.filename is None else str(error.filename)
+        told |= {"errno": error.errno, "strerror": error.strerror or str(error), "filename": name}
+    return pa.table({ERROR: [json.dumps(told)]})
+
+
+def raise_told(table: pa.Table) -> None:
+    """Raise the error that a worker told by `error_table`, as what it was there; do nothing for any other table.
+
+    Raises:
+        InfiMmrError: the worker met it; of the same class where that says no more than its message.
+        OSError: the worker met it.
+
+    """
+    if ERROR not in table.column_names:
+        return
+    error = json.loads(table.column(ERROR).drop_null()[0].as_py())
+    tell_aside(error["aside"])
+    if "message" in error:
+        raise _class_named(error["class"])(error["message"], error["next_step"])
+    if error["errno"] is None:
+        raise OSError(error["strerror"])
+    raise OSError(error["errno"], error["strerror"], error["filename"])
+
+
+def _class_named(name: str) -> type[InfiMmrError]:
+    """Our error class of this name; `InfiMmrError` where it is not known here or is made of more than a message."""
+    classes = [InfiMmrError]
+    for known in classes:
+        classes += known.__subclasses__()
+        if f"{known.__module__}.{known.__qualname__}" == name and known.__init__ is InfiMmrError.__init__:
+            return known
+    return InfiMmrError
 
 
 def cells_of(table: pa.Table) -> tuple[list[Cell], list[str]]:
-    """Cells and notes of a table.
-
-    Raises:
-        InfiMmrError: the worker met an error that concerns every ask.
-
-    """
+    """Cells and notes of a table."""
     columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "vector"}
-    for error, next_step in zip(columns["error"], columns["next_step"], strict=True):
-        if error:
-            raise InfiMmrError(error, next_step or "")
     vectors = iter(_vectors(table.column("vector")))
     has_vector = table.column("vector").is_valid().to_pylist()
     cells: list[Cell] = []

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.runners.local import LocalRunner
 from data_engine.runners.protocol import Ask, Cell, answer_tokens
-from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of
+from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, raise_told
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import at_commit
@@ -351,8 +351,9 @@ def _dataset(references: list[Any], *, keep_order: bool = False, losses: bool = 
 
 
 def _tables(data: Any, task: Task | None) -> Iterator[pa.Table]:
-    """Blocks of a Dataset as they come."""
+    """Blocks of a Dataset as they come; an error that a worker told is raised."""
     for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        raise_told(table)
         if table.num_rows:
             yield table
             if task is not None:

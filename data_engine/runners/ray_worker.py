@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from data_engine.annotations import set_aside
 from data_engine.runners.ray_cells import asks_of, cell_table, error_table
 from data_engine.runners.work import Worker
 from shared.errors import InfiMmrError
@@ -51,9 +52,12 @@ class Mapped:
         self._broadcast = broadcast
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Result of one table."""
-        import ray
+        """Result of one table; an error that has a message of its own is told, so that the driver raises it."""
+        try:
+            if self._broadcast is None:
+                return self._function(table)
+            import ray
 
-        if self._broadcast is None:
-            return self._function(table)
-        return self._function(table, ray.get(self._broadcast[0]))
+            return self._function(table, ray.get(self._broadcast[0]))
+        except (InfiMmrError, OSError) as error:
+            return error_table(error, set_aside())

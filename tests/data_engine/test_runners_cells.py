@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from data_engine.annotations import SegmentSetAsideError, set_aside, tell_aside
+from data_engine.blocks import again_where_damaged
 from data_engine.runners import Ask, Cell
-from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table
+from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, raise_told
 from data_engine.runners.ray_data import RayRunner, _actor_options
+from data_engine.runners.ray_worker import Mapped
 from shared.errors import InfiMmrError
+from shared.images import ImageRefused
+from shared.store import StoreFullError
 from shared.vlm import EngineSpec
 
 ASKS = [
@@ -40,7 +48,52 @@ def test_vectors_come_back_bit_by_bit():
 
 def test_an_error_that_concerns_every_ask_is_raised_with_its_next_step():
     with pytest.raises(InfiMmrError, match=r"no such model\. Name another"):
-        cells_of(error_table(InfiMmrError("no such model", "Name another")))
+        raise_told(error_table(InfiMmrError("no such model", "Name another")))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SegmentSetAsideError("a segment is damaged", "Run it again"),
+        StoreFullError("the disk is full", "Free some space"),
+        ImageRefused("too_large", "a picture is too large"),
+        OSError(errno.ENOSPC, "No space left on device", "spool"),
+        PermissionError(errno.EACCES, "Permission denied", "rows.jsonl"),
+        OSError("no number"),
+    ],
+)
+def test_what_a_worker_of_a_cluster_raises_is_the_same_error_on_the_driver(error):
+    def work(_):
+        tell_aside(["a segment was damaged"])
+        raise error
+
+    set_aside()
+    told = Mapped(work, None)(pa.table({"n": [1]}))
+    assert set_aside() == [], "told with the error"
+    raise_told(pa.table({"n": [1]}))
+    with pytest.raises((InfiMmrError, OSError)) as raised:
+        raise_told(pa.ipc.open_stream(_sent(told)).read_all())
+    assert str(raised.value) == str(error)
+    assert type(raised.value) is (InfiMmrError if isinstance(error, ImageRefused) else type(error))
+    assert getattr(raised.value, "errno", None) == getattr(error, "errno", None)
+    assert set_aside() == ["a segment was damaged"]
+
+
+def test_a_segment_that_a_worker_of_a_cluster_set_aside_is_asked_again():
+    answers = [SegmentSetAsideError("damaged", "again"), OSError(errno.ENOSPC, "No space left on device")]
+
+    def work(_):
+        raise answers.pop(0)
+
+    with pytest.raises(OSError, match="No space left"):
+        again_where_damaged(lambda: raise_told(Mapped(work, None)(pa.table({"n": [1]}))))
+
+
+def _sent(table):
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    return out.getvalue()
 
 
 def test_a_worker_takes_its_gpus_and_some_cores_and_its_tasks_are_not_repeated_by_ray():
