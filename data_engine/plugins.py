@@ -105,7 +105,7 @@ class PluginStep:
         """Run it; what it raises becomes one line with its name.
 
         Raises:
-            InfiMmrError: it failed, or returned no `StepResult`.
+            InfiMmrError: it failed, returned no `StepResult`, or tells about rows that it was not given.
 
         """
         identity = {"step": self.plugin.name, **self.plugin.identity()}
@@ -113,7 +113,30 @@ class PluginStep:
         result = _told(with_rows, lambda: self.plugin.value.run(replace(context, plugin=identity), settings))
         if not hasattr(result, "annotations"):
             raise InfiMmrError(f"{with_rows} returned no StepResult", "Mend or update that package")
+        for frame in (result.annotations, getattr(result, "failures", None)):
+            if frame is not None and (wrong := _wrong_key(frame, context.rows["id"])):
+                raise InfiMmrError(f"{with_rows} {wrong}", "Mend or update that package")
         return result
+
+
+def _wrong_key(frame: Any, ids: Any) -> str:
+    """What is wrong with the column that says which rows or pictures a step's frame is about; empty for nothing."""
+    import polars as pl
+
+    if not isinstance(frame, pl.DataFrame):
+        return f"returned a {type(frame).__name__} where a polars DataFrame belongs"
+    if frame.height == 0:
+        return ""
+    key = next((name for name in ("id", "image_hash") if name in frame.columns), None)
+    if key is None:
+        return f"returned rows with neither id nor image_hash, but {', '.join(frame.columns)}"
+    column = frame[key]
+    if column.dtype != pl.String:
+        return f"returned {key} {column[0]!r} in row 0, which is no text"
+    if column.null_count():
+        return f"returned no {key} in row {column.is_null().arg_max()}"
+    strange = column.filter(~column.is_in(ids.implode())) if key == "id" else column.clear()
+    return f"returned row {strange[0]!r}, which it was not given" if len(strange) else ""
 
 
 @cache

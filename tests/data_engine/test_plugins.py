@@ -8,13 +8,18 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import cloudpickle
+import polars as pl
 import pytest
 
-from data_engine.plugins import _PluginSource
+from data_engine.plugins import Plugin, PluginStep, _PluginSource
 from data_engine.sources.mini import Mini, MiniSettings
+from data_engine.step import StepResult
+from shared.config import Strict
 from shared.dataset_version import open_dataset
+from shared.errors import InfiMmrError
 
 ROOT = Path(__file__).resolve().parents[2]
 READER = """
@@ -190,6 +195,32 @@ def test_a_step_that_fails_for_a_row_names_step_package_and_row(package):
     assert "step count_words of package my-charts 0.2 failed: ZeroDivisionError" in run(
         package, RECIPE, "build", ok=False
     )
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        ({"id": ["x-0"], "reason": ["odd"], "removes": [True]}, "returned row 'x-0', which it was not given"),
+        ({"id": ["r0", None]}, "returned no id in row 1"),
+        ({"id": [7]}, "returned id 7 in row 0, which is no text"),
+        ({"image_hash": [None], "n": [1]}, "returned image_hash None in row 0, which is no text"),
+        ({"n": [1]}, "returned rows with neither id nor image_hash, but n"),
+    ],
+)
+def test_a_step_that_tells_about_rows_it_was_not_given_is_refused_in_one_line(step_world, frame, said):
+    module = ModuleType("odd")
+    context = step_world.context([("r0", "What?"), ("r1", "Why?")])
+    for result in (
+        lambda *_: StepResult(pl.DataFrame(frame)),
+        lambda context, _: StepResult(context.rows.select("id"), failures=pl.DataFrame(frame)),
+    ):
+        module.run = result
+        step = PluginStep(Plugin("odd", "my-charts", "0.2", "", module), Strict)
+        with pytest.raises(InfiMmrError, match=r"step odd of package my-charts 0\.2 ") as raised:
+            step.run(context, Strict())
+        assert said in str(raised.value)
+    module.run = lambda context, _: StepResult(context.rows.select("id"), failures=context.rows.select("id").clear())
+    assert step.run(context, Strict()).annotations["id"].to_list() == ["r0", "r1"]
 
 
 def test_a_broken_package_harms_nobody_who_does_not_name_it(package):
