@@ -18,17 +18,31 @@ def cuda_device() -> str:
     return _listed_device()
 
 
-@cache
+def gpus_here() -> int | None:
+    """How many NVIDIA GPUs this process may use; None where nothing tells."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return len(_listed_devices()) or None
+    names = [name.strip() for name in visible.split(",")]  # CUDA stops at the first that is none
+    return next((place for place, name in enumerate(names) if name in {"", "-1"}), len(names))
+
+
 def _listed_device() -> str:
-    """What nvidia-smi lists first, asked once: where devices have other names (WSL)."""
+    """What nvidia-smi lists first: where devices have other names (WSL)."""
+    first = next(iter(_listed_devices()), "")
+    return f"nvidia-smi lists {first}" if first else ""
+
+
+@cache
+def _listed_devices() -> tuple[str, ...]:
+    """The GPUs that nvidia-smi lists, asked once; without the MIG devices of each."""
     if shutil.which("nvidia-smi") is None:
-        return ""
+        return ()
     import subprocess
 
     try:
         found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    if found.returncode == 0 and found.stdout.strip():
-        return f"nvidia-smi lists {found.stdout.strip().splitlines()[0].split(' (UUID')[0]}"
-    return ""
+        return ()
+    lines = found.stdout.splitlines() if found.returncode == 0 else []
+    return tuple(line.split(" (UUID")[0] for line in lines if line.startswith("GPU "))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from shared.devices import gpus_here
 from shared.errors import InfiMmrError, UsageError, system_error
 from shared.installation import check_vllm
 from shared.provenance import code_commit, package_versions
@@ -143,6 +144,8 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         if not request.ray_address:  # else the engines are on the cluster's machines
             check_vllm(cuda=request.device == "cuda")
         preflight.check_attention(phase, request.device)
+        if request.device == "cuda" and not request.ray_address:
+            preflight.check_gpus(phase, gpus_here())
         preflight.check_compiler()
         preflight.check_ray(request.ray_address)
         if record is None:  # a dataset that cannot serve is told before a checkpoint of gigabytes is fetched

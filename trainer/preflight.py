@@ -25,6 +25,14 @@ from trainer.phase import Phase
 
 PINNED = {"openrlhf": "0.11.2", "deepspeed": "0.19.6"}
 """Versions that the bridge was written for."""
+CODE_NAMED_IN = (
+    "config.json",
+    "tokenizer_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
+"""Files of a checkpoint whose `auto_map` leads to Python beside them. OpenRLHF always passes trust_remote_code=True."""
 CPU_BASE_GIB = 6.5
 """Estimated resident memory of the run's processes on a CPU before any weight: driver, OpenRLHF's trainer, policy,
 reference, rollout actor and vLLM's engine (about 1.1 GiB each), and 1 GiB of KV cache, less what they share."""
@@ -69,6 +77,25 @@ def check_attention(phase: Phase, device: Literal["cuda", "cpu"]) -> None:
             f"cluster.attention is {wanted}, but flash_attn is not installed",
             "Leave it at sdpa, or install a flash-attn that was built for this torch",
         )
+
+
+def check_gpus(phase: Phase, here: int | None) -> None:
+    """Refuse a phase of more GPUs than this machine shows, on which it would run alone; None: not known.
+
+    Raises:
+        InfiMmrError: OpenRLHF's processes would fail on cards that are not there, or Ray wait for them without an end.
+
+    """
+    cluster = phase.cluster
+    wanted = cluster.nodes * cluster.gpus_per_node
+    if here is None or wanted <= here:
+        return
+    larger = "" if phase.method == "sft" else ", or join a cluster with RAY_ADDRESS"
+    raise InfiMmrError(
+        f"phase {phase.name} takes {wanted} GPUs (cluster.nodes {cluster.nodes} x cluster.gpus_per_node "
+        f"{cluster.gpus_per_node}), and this machine shows {here}",
+        f"Take --set cluster.nodes=1 --set cluster.gpus_per_node={here}{larger}" if here else "Take --device cpu",
+    )
 
 
 def check_ray(address: str) -> None:
@@ -136,6 +163,7 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
     """Refuse a checkpoint that cannot take the phase's pictures, or that lacks files a trained one needs."""
     config = read_config(checkpoint)
     check_family(spoken_name(checkpoint), config)
+    check_own_code(checkpoint)
     _check_files(checkpoint, config)
     if "vision_config" in config and phase.method == "sft" and phase.train.weight_decay > 0:
         raise InfiMmrError(
@@ -145,6 +173,35 @@ def check_architecture(checkpoint: Path, phase: Phase) -> None:
         )
     if phase.data.images != "none":
         check_reads_pictures(spoken_name(checkpoint), config, phase.name)
+
+
+def check_own_code(checkpoint: Path) -> None:
+    """Refuse a checkpoint that brings Python of its own, which OpenRLHF would let transformers run unasked.
+
+    Raises:
+        InfiMmrError: names the file and the key that lead to it.
+
+    """
+    found = next((f"{name} with the key auto_map" for name in CODE_NAMED_IN if _has_auto_map(checkpoint / name)), "")
+    if not found and (checkpoint / "custom_generate").is_dir():
+        found = "the folder custom_generate"
+    if found:
+        raise InfiMmrError(
+            f"checkpoint {spoken_name(checkpoint)} has {found}: OpenRLHF would run Python that comes with it",
+            "Remove it if transformers knows the model without, or name a checkpoint that transformers knows",
+        )
+
+
+def _has_auto_map(file: Path) -> bool:
+    def holds(value: Any) -> bool:
+        if isinstance(value, dict):
+            return bool(value.get("auto_map")) or any(map(holds, value.values()))
+        return isinstance(value, list) and any(map(holds, value))
+
+    try:
+        return holds(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # not there, or refused by whoever reads it
+        return False
 
 
 def check_lora(checkpoint: Path, phase: Phase) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.devices import gpus_here
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer import preflight
@@ -97,6 +98,59 @@ def test_a_checkpoint_without_its_processor(checkpoint):
     (checkpoint / "processor_config.json").unlink()
     with pytest.raises(InfiMmrError, match=r"lacks preprocessor_config\.json"):
         preflight.check_architecture(checkpoint, load_phase("mre", "local"))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("config.json", ("auto_map",)),
+        ("tokenizer_config.json", ("auto_map",)),
+        ("processor_config.json", ("image_processor", "auto_map")),
+        ("preprocessor_config.json", ("auto_map",)),
+    ],
+)
+def test_a_checkpoint_that_brings_python_of_its_own_is_refused_by_the_file_that_leads_to_it(checkpoint, name, place):
+    file = checkpoint / name
+    words = json.loads(file.read_text()) if file.is_file() else {}
+    inner = words
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = {"AutoConfig": "theirs.Config"}
+    file.write_text(json.dumps(words))
+    for phase in ("fra", "cold-start"):
+        with pytest.raises(
+            InfiMmrError, match=rf"checkpoint checkpoint has {name} with the key auto_map: .* Remove it"
+        ):
+            preflight.check_architecture(checkpoint, load_phase(phase, "local"))
+
+
+def test_a_checkpoint_with_a_generate_function_of_its_own_is_refused(checkpoint):
+    preflight.check_own_code(checkpoint)
+    (checkpoint / "custom_generate").mkdir()
+    with pytest.raises(InfiMmrError, match="has the folder custom_generate: OpenRLHF would run Python"):
+        preflight.check_architecture(checkpoint, load_phase("mre", "local"))
+
+
+def test_a_phase_of_more_cards_than_the_machine_has_is_refused_before_the_start():
+    cold, fra = load_phase("cold-start", "full"), load_phase("fra", "full")
+    with pytest.raises(
+        InfiMmrError,
+        match=r"cold-start takes 8 GPUs \(cluster.nodes 1 x cluster.gpus_per_node 8\), and this machine shows 4. "
+        r"Take --set cluster.nodes=1 --set cluster.gpus_per_node=4$",
+    ):
+        preflight.check_gpus(cold, 4)
+    with pytest.raises(InfiMmrError, match=r"fra takes 16 GPUs .* shows 8. .*, or join a cluster with RAY_ADDRESS"):
+        preflight.check_gpus(fra, 8)
+    with pytest.raises(InfiMmrError, match=r"shows 0. Take --device cpu"):
+        preflight.check_gpus(fra, 0)
+    preflight.check_gpus(cold, 8)
+    preflight.check_gpus(cold, None)
+
+
+@pytest.mark.parametrize(("visible", "count"), [("0", 1), ("2,3,5", 3), ("0,-1,1", 1), ("", 0), ("GPU-a, GPU-b", 2)])
+def test_cards_that_a_process_may_use_are_those_that_it_was_given(monkeypatch, visible, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus_here() == count
 
 
 def test_too_little_memory(checkpoint):

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from shared.benchmark_files import ANSWER_FIELDS, ID_FIELDS, QUESTION_FIELDS, literal_list
 from shared.config import Strict
@@ -29,6 +29,18 @@ class Derived(Strict):
 
     field: str = Field(description="The file's field.")
     pattern: str = Field(description="Regular expression; its first group is the part.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _names_a_part(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except (re.error, OverflowError) as error:
+            message = f"no regular expression ({error})"
+            raise ValueError(message) from error
+        if not groups:
+            raise ValueError("no group: put the part that is meant into brackets")
+        return pattern
 
 
 class ItemSource(Strict):

@@ -332,10 +332,13 @@ def test_a_scorer_of_the_users_own_is_a_python_function_beside_the_task(tmp_path
 
 
 def test_wrong_words_in_a_task_file_are_one_line(tmp_path):
+    derived = "[source.derived.x]\nfield = 'id'\npattern = '{}'\n"
     for name, text, words in (
         ("a.toml", 'scorer = "chioce"\n', "unknown scorer 'chioce'. Did you mean choice"),
         ("b.toml", "tolerence = 0.1\n", "unknown key tolerence. Did you mean tolerance"),
         ("c.toml", '[source.columns]\nqestion = "q"\n', "no role 'qestion'. Did you mean question"),
+        ("f.toml", derived.format("(a"), r"source.derived.x.pattern = '\(a': no regular expression \(missing \)"),
+        ("g.toml", derived.format("[0-9]+"), r"source.derived.x.pattern = '\[0-9\]\+': no group: put the part"),
         ("mathvista.toml", "", "mathvista is a benchmark of this project"),
         ("d e.toml", "", "'d e' is no name for results"),
     ):
