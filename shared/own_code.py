@@ -19,6 +19,8 @@ from typing import Any
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
 
+ALONE = "Only the named file is copied into a run: name others by whole paths, not beside it"
+
 
 @dataclass(frozen=True)
 class OwnFunction:
@@ -37,7 +39,9 @@ class OwnFunction:
         return bytes_hash(self.source)
 
 
-def load_function(words: str, arguments: str, what: str, folder: Path = Path()) -> OwnFunction:
+def load_function(
+    words: str, arguments: str, what: str, folder: Path = Path(), apart: Path | None = None
+) -> OwnFunction:
     """The function that `words` name.
 
     Args:
@@ -45,6 +49,7 @@ def load_function(words: str, arguments: str, what: str, folder: Path = Path()) 
         arguments: Names of what it will be called with, in order, such as `item, answer`.
         what: Who wants it, for messages: `task charts.toml: scorer`.
         folder: Where a relative path leads from.
+        apart: A folder to run a copy in, for what will be carried elsewhere: files beside the named one are not there.
 
     Raises:
         UsageError: the words have another form.
@@ -59,12 +64,16 @@ def load_function(words: str, arguments: str, what: str, folder: Path = Path()) 
     try:
         source = place.read_bytes()
         module = ModuleType(f"own_{place.stem}_{bytes_hash(source)[:12]}")
-        module.__file__ = str(place)
+        module.__file__ = run = str((apart or place.parent) / place.name)
+        if apart:
+            Path(run).write_bytes(source)
         sys.modules[module.__name__] = module  # dataclasses and pickle look for it there
         with redirect_stdout(sys.stderr):  # stdout belongs to results
-            exec(compile(source, str(place), "exec"), module.__dict__)  # noqa: S102 - the user's code, which she named
+            exec(compile(source, run, "exec"), module.__dict__)  # noqa: S102 - the user's code, which she named
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
+        if apart and isinstance(error, FileNotFoundError) and place.is_file():
+            advice = ALONE
         raise InfiMmrError(f"{what} {words} cannot be loaded ({reason})", advice) from error
     own = getattr(module, function, None)
     if not callable(own):

@@ -4,8 +4,9 @@ It is called as `score(gold, output, row)` and returns a number, or a mapping wi
 names of its own, which are logged; one called `accuracy` takes the place of the grader's in metrics and in dynamic
 filtering. `row` holds the row's id, question, kind, choices, category and extra, the answer's `tokens` and whether it
 was `truncated`, and under `graded` the parts of the paper's reward for the same output.
-It is checked before a run starts on a row of the run's own, in a thread as on the rollout workers, and a copy of the
-file that was checked lies in the run folder, from where the workers load it. A row for which it fails ends the run.
+It is checked before a run starts on a row of the run's own, in a thread and from a copy as on the rollout workers, and
+what was checked is copied into the run folder, from where the workers load it; files beside it are not. A row for which
+it fails ends the run.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from shared.errors import InfiMmrError
-from shared.own_code import OwnFunction, load_function
+from shared.own_code import ALONE, OwnFunction, load_function
 from shared.whole_file import write_whole
 from trainer.rewards import RewardParts, RewardWeights, reward
 
@@ -84,6 +86,13 @@ def _numbers(value: Any) -> dict[str, float]:
     return found
 
 
+@contextmanager
+def _loaded(words: str, phase: str) -> Iterator[OwnReward]:
+    """The function, from a copy that lies alone."""
+    with TemporaryDirectory(prefix="reward-", ignore_cleanup_errors=True) as apart:
+        yield OwnReward(load_function(words, ARGUMENTS, f"phase {phase}: reward", apart=Path(apart)))
+
+
 def load_reward(words: str, phase: str) -> OwnReward:
     """The function that a phase names.
 
@@ -91,7 +100,8 @@ def load_reward(words: str, phase: str) -> OwnReward:
         InfiMmrError: it cannot be loaded or takes other arguments.
 
     """
-    return OwnReward(load_function(words, ARGUMENTS, f"phase {phase}: reward"))
+    with _loaded(words, phase) as own:
+        return own
 
 
 def checked_reward(words: str, phase: str, label: Mapping[str, Any], weights: RewardWeights) -> OwnReward:
@@ -101,7 +111,11 @@ def checked_reward(words: str, phase: str, label: Mapping[str, Any], weights: Re
         InfiMmrError: it cannot be loaded, or fails for the row.
 
     """
-    own = load_reward(words, phase)
+    with _loaded(words, phase) as own:
+        return _tried(own, phase, label, weights)
+
+
+def _tried(own: OwnReward, phase: str, label: Mapping[str, Any], weights: RewardWeights) -> OwnReward:
     answers = [f"<think>I think so.</think>\\boxed{{{gold}}}" for gold in (label.get("gold", ""), "no such answer")]
     failures: list[BaseException] = []
     parts: list[tuple[str, ...]] = []
@@ -124,7 +138,10 @@ def checked_reward(words: str, phase: str, label: Mapping[str, Any], weights: Re
     elif not failures and len({tuple(sorted(names)) for names in parts}) > 1:
         failures.append(InfiMmrError(f"reward {own.function.name} names other parts for other outputs: {parts}"))
     if failures:
-        raise InfiMmrError(f"phase {phase}: {failures[0]}", "Mend the function: nothing was started") from failures[0]
+        advice = (
+            ALONE if isinstance(failures[0].__cause__, FileNotFoundError) else "Mend the function: nothing was started"
+        )
+        raise InfiMmrError(f"phase {phase}: {failures[0]}", advice) from failures[0]
     return OwnReward(own.function, parts[0])
 
 
@@ -165,7 +182,7 @@ def loaded_by_worker(settings: Mapping[str, Any]) -> OwnReward | None:
     """The function that `for_workers` tells of."""
     if not settings:
         return None
-    function = load_function(settings["words"], ARGUMENTS, "reward")
+    function = load_function(settings["words"], ARGUMENTS, f"reward {settings['name']}, copied to")
     return OwnReward(replace(function, name=settings["name"]), tuple(settings["parts"]))
 
 

@@ -167,6 +167,33 @@ def test_another_number_of_parts_later_is_an_error_with_the_row(tmp_path):
         judge(RIGHT, json.dumps(ROW), RewardWeights(), worker)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "W = float((Path(__file__).parent / 'w.txt').read_text())\ndef score(g, o, r): return W",
+        "def score(g, o, r): return float((Path(__file__).parent / 'w.txt').read_text())",
+    ],
+)
+def test_a_reward_that_reads_a_file_beside_itself_is_refused_before_anything_starts(tmp_path, text):
+    words = own(tmp_path, f"from pathlib import Path\n{text}")
+    (tmp_path / "w.txt").write_text("1")
+    with pytest.raises(
+        InfiMmrError, match=r"mine.py:score .*FileNotFoundError.*Only the named file is copied"
+    ) as error:
+        checked(words)
+    assert "\n" not in str(error.value)
+
+
+def test_a_reward_that_cannot_be_loaded_by_a_worker_is_named(tmp_path):
+    text = f"if not __import__('os').path.exists({str(tmp_path / 'w.txt')!r}): raise ValueError('no w')\n"
+    words = own(tmp_path, text + "def score(g, o, r): return 1")
+    (tmp_path / "w.txt").write_text("1")
+    settings = for_workers(recorded(checked(words), tmp_path, {}, 0, print), tmp_path)
+    (tmp_path / "w.txt").unlink()
+    with pytest.raises(InfiMmrError, match=r"^reward mine.py:score, copied to .* cannot be loaded \(ValueError: no w"):
+        loaded_by_worker(settings)
+
+
 def test_parts_that_come_only_for_some_answers_of_a_run_are_an_error_with_the_row(tmp_path):
     text = "def score(g, o, r): return {'reward': 1.0, 'bonus': 0.5} if 'therefore' in o else 0.0"
     worker = loaded_by_worker(for_workers(recorded(checked(own(tmp_path, text)), tmp_path, {}, 0, print), tmp_path))

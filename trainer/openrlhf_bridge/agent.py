@@ -80,12 +80,16 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         super().__init__(None)
         settings = AgentSettings.from_environment()
         self._weights = settings.weights
-        self._own = loaded_by_worker(settings.reward)
         self._counter = StepCounter(settings.first_step, self._end_step)
         self._problems = Problems(settings.dtype)
         self._profile = StepProfile()
         folder = self._folder = Path(settings.rollouts)
         folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._own = loaded_by_worker(settings.reward)
+        except InfiMmrError as error:
+            write_whole(folder / FAILED, str(error))
+            raise
         # One file per actor: no two processes write to the same one.
         self._file = (folder / f"actor-{os.getpid()}-{os.urandom(3).hex()}.jsonl").open("a", encoding="utf-8")
 
