@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
-from trainer.openrlhf_bridge.reward_entry import judge
+from trainer.openrlhf_bridge.reward_entry import Judges, judge
 from trainer.rewards import RewardWeights
 
 RIGHT = "<think>2 and 2 make 4</think>\\boxed{4}"
@@ -58,6 +60,22 @@ def test_it_answers_in_a_thread_and_for_many_at_once():
         return await asyncio.gather(*tasks)
 
     assert {outcome.scores for outcome in asyncio.run(ask())} == {1.0}
+
+
+def test_the_time_of_a_reward_begins_when_it_is_asked_not_while_it_waits_for_a_thread(monkeypatch):
+    monkeypatch.setattr("trainer.openrlhf_bridge.reward_entry.SECONDS", 3.0)
+
+    async def ask(*calls):
+        judges = Judges(1)
+        return await asyncio.gather(*(judges.ask(call) for call in calls))
+
+    assert asyncio.run(ask(*[lambda: time.sleep(0.5)] * 8)) == [None] * 8  # 4 s in all
+    ended = threading.Event()
+    try:
+        with pytest.raises(TimeoutError):
+            asyncio.run(ask(ended.wait))
+    finally:
+        ended.set()
 
 
 def test_settings_survive_the_environment(monkeypatch):

@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from shared.vlm.chat_template import opened_thinking
 from shared.whole_file import write_whole
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
 from trainer.openrlhf_bridge.problem import Problems, Request
-from trainer.openrlhf_bridge.reward_entry import Outcome, is_held_out, judge
+from trainer.openrlhf_bridge.reward_entry import Judges, Outcome, is_held_out, judge
 from trainer.openrlhf_bridge.step_profile import StepProfile
-from trainer.own_reward import FAILED, SECONDS, loaded_by_worker
+from trainer.own_reward import FAILED, loaded_by_worker
 
 
 class StepCounter:
@@ -81,6 +82,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         settings = AgentSettings.from_environment()
         self._weights = settings.weights
         self._counter = StepCounter(settings.first_step, self._end_step)
+        self._judges = Judges()
         self._problems = Problems(settings.dtype)
         self._profile = StepProfile()
         folder = self._folder = Path(settings.rollouts)
@@ -113,9 +115,9 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             read, answer = await problem.read(), await problem.ask(llm, profile)
         tokens = list(answer.token_ids)
         truncated = answer.finish_reason == "length"
-        judged = asyncio.to_thread(self._judged, hf_tokenizer, prompt, tokens, label, truncated)
+        judged = partial(self._judged, hf_tokenizer, prompt, tokens, label, truncated)
         try:
-            text, outcome, seconds = await (asyncio.wait_for(judged, SECONDS) if self._own else judged)
+            text, outcome, seconds = await (self._judges.ask(judged) if self._own else asyncio.to_thread(judged))
         except (InfiMmrError, TimeoutError) as error:  # of the user's own reward: the run ends
             row = json.loads(label).get("id", "")
             told = str(error) or f"reward {self._own and self._own.function.name} has no result for row {row}"

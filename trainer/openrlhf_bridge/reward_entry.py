@@ -9,12 +9,18 @@ that fails does raise, with the row: it ends the run.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from trainer.own_reward import ACCURACY, REWARD, OwnReward
+from trainer.own_reward import ACCURACY, REWARD, SECONDS, OwnReward
 from trainer.rewards import RewardParts, RewardWeights, reward
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,26 @@ def judge(
         record["held_out"] = str(fields["held_out"])
         earned = float(parts.exact)
     return Outcome(earned, float(parts.score), logs, record)
+
+
+class Judges:
+    """Threads in which a user's function is asked: a call's time begins when it has one, however many wait."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        """Take how many; by default as many as asyncio has."""
+        threads = threads or min(32, (os.cpu_count() or 1) + 4)
+        self._pool = ThreadPoolExecutor(threads, "reward")
+        self._free = asyncio.Semaphore(threads)
+
+    async def ask(self, call: Callable[[], T]) -> T:
+        """What a call returns.
+
+        Raises:
+            TimeoutError: it has no result after `SECONDS`.
+
+        """
+        async with self._free:
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._pool, call), SECONDS)
 
 
 def is_held_out(label: str) -> bool:
