@@ -153,7 +153,9 @@ assert torch.cuda.current_device is current_device and current_device.__module__
 print(hooked)
 """
     ran = python(code, **cpu_compat.with_cuda())
+    adapters = ["openrlhf.trainer.ray.ppo_actor", "openrlhf.utils.deepspeed.deepspeed", "openrlhf.models.actor"]
     hooked = ["openrlhf.models.ring_attn_utils", "openrlhf.trainer.ray.vllm_engine", "openrlhf.trainer.ppo_trainer"]
+    hooked += [*adapters, "openrlhf.trainer.sft_trainer"]
     assert ran.stdout.strip().splitlines()[-1:] == [str(hooked)], ran.stderr[-3000:]
 
 
