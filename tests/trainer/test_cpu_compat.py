@@ -159,6 +159,31 @@ print(hooked)
     assert ran.stdout.strip().splitlines()[-1:] == [str(hooked)], ran.stderr[-3000:]
 
 
+@pytest.mark.slow
+def test_a_supervised_run_reads_the_lines_of_its_file_in_their_order_and_goes_on_where_it_was(tmp_path):
+    code = f"""
+import torch, torch.distributed
+from types import SimpleNamespace
+from openrlhf.trainer.sft_trainer import SFTTrainer
+from openrlhf.utils.deepspeed.deepspeed import DeepspeedStrategy
+torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/meeting", rank=0, world_size=1)
+mesh = {{"dp": SimpleNamespace(get_group=lambda: None)}}
+trainer = SFTTrainer.__new__(SFTTrainer)
+trainer.strategy, trainer.epochs = SimpleNamespace(ds_device_mesh=mesh, seed=42, accumulated_gradient=99), 1
+loader = DeepspeedStrategy.setup_dataloader(trainer.strategy, list(range(12)), 2, False, True, torch.tensor)
+trainer.train_dataloader = loader
+try:
+    trainer.fit(None)
+except ValueError as error:     # 12 lines make no update of 99: nothing else is needed here
+    assert "gradient-accumulation" in str(error)
+for consumed in (0, 4):
+    loader.sampler.set_epoch(0, consumed_samples=consumed)
+    print([int(line) for batch in loader for line in batch])
+"""
+    ran = python(code)
+    assert ran.stdout.splitlines()[-2:] == [str(list(range(12))), str(list(range(4, 12)))], ran.stderr[-3000:]
+
+
 def test_an_installed_flash_attn_is_used_and_kept(tmp_path):
     package = tmp_path / "flash_attn"
     package.mkdir()

@@ -209,7 +209,7 @@ def _supervised_values(phase: Phase, paths: RunPaths, prompts: PromptFacts, *, r
         "data.max_samples": prompts.rows,
         "train.batch_size": train.batch_size,
         "train.micro_batch_size": train.micro_batch_size,
-        "train.max_epochs": 1,  # passes over the rows are written into the file
+        "train.max_epochs": 1,  # passes over the rows are written into the file, whose order is kept (step_line.py)
         "train.seed": train.seed,
         "adam.lr": train.learning_rate,
         "adam.weight_decay": train.weight_decay,

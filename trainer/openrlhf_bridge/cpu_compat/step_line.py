@@ -1,7 +1,8 @@
-"""Adaptation of every supervised run: OpenRLHF's SFT trainer tells a step only to a bar, rounded and now and then.
+"""Adaptations of every supervised run: what OpenRLHF's SFT trainer tells of a step, and the order in which it reads.
 
-It prints the line that its PPO trainer prints, with the loss over all processes (the bar's is the first process's), the
-seconds of the step, and the tokens that were read and learnt.
+It tells a step only to a bar, rounded and now and then. Adapted, it prints the line that OpenRLHF's PPO trainer prints,
+with the loss over all processes (the bar's is the first process's), the seconds of the step, and the tokens that were
+read and learnt. And it trains on the lines of its file as they stand there, not in an order of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,17 @@ def _tell_steps(module: Any) -> None:
     module.SFTTrainer.save_logs_and_checkpoints = save_logs_and_checkpoints
 
 
+def _keep_order(module: Any) -> None:
+    """Train in the order of the file, which the seed has drawn pass by pass."""
+    fit = module.SFTTrainer.fit
+
+    def fit_in_order(self: Any, *arguments: Any, **values: Any) -> Any:
+        self.train_dataloader.sampler.shuffle = False  # read when a pass over the loader begins
+        return fit(self, *arguments, **values)
+
+    module.SFTTrainer.fit = fit_in_order
+
+
 SUPERVISED = (
     Adaptation(
         "step line",
@@ -46,5 +58,12 @@ SUPERVISED = (
         ("iter_grad_accum_global_norm", "SFTTrainer.save_logs_and_checkpoints"),
         "the SFT trainer prints no line for a finished step",
         _tell_steps,
+    ),
+    Adaptation(
+        "order of the file",
+        "openrlhf.trainer.sft_trainer",
+        ("SFTTrainer.fit", "DistributedSampler"),
+        "the SFT entry draws all lines in one order of its own: a row twice in an update, another in no first pass",
+        _keep_order,
     ),
 )
