@@ -31,7 +31,7 @@ from shared.dataset_version.publish import claim, manifests, take_back
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.progress import Progress, Task
-from shared.store import StoreFullError
+from shared.store import NotInStoreError, StoreFullError
 from shared.store.folder import FolderStore, file_views
 
 if TYPE_CHECKING:
@@ -104,24 +104,38 @@ def copy_version(
 def copy_annotations(source: Store, target: Store, progress: Progress | None = None) -> tuple[int, int]:
     """Copy the annotation files that `target` lacks, in parallel; return how many there were and their bytes.
 
-    A segment's name is the sha256 of its bytes: one that arrives damaged is refused.
+    A segment's name is the sha256 of its bytes: one that arrives damaged is refused. What was set aside stays where it
+    is, and what another builder merges meanwhile is brought as it lies then.
     """
-    there = {entry.path for entry in target.list("annotations")}
-    wanted = [entry for entry in source.list("annotations") if entry.path not in there]
+    progress, files, size = progress or Progress(), 0, 0
+    gone: set[str] = set()
+    while True:
+        there = {entry.path for entry in target.list("annotations")}
+        listed = [entry for entry in source.list("annotations") if "/damaged/" not in entry.path]
+        wanted = [entry for entry in listed if entry.path not in there]
+        task = progress.task("annotations", sum(entry.size for entry in wanted), unit="bytes")
 
-    def bring(path: str) -> None:
-        data = source.get(path)
-        stem = path.rpartition("/")[2].removesuffix(".parquet")
-        if path.endswith(".parquet") and len(stem) == _HEX_DIGITS and bytes_hash(data) != stem:
-            raise InfiMmrError(f"{path} in {source.url} is damaged", "Remove it there; its cells are asked again")
-        target.put_new(path, data)
-        task.advance(len(data))
+        def bring(path: str, task: Task = task) -> int | None:
+            try:
+                data = source.get(path)
+            except NotInStoreError:
+                if path in gone:  # listed twice and never there: no merge explains that
+                    raise
+                return None
+            stem = path.rpartition("/")[2].removesuffix(".parquet")
+            if path.endswith(".parquet") and len(stem) == _HEX_DIGITS and bytes_hash(data) != stem:
+                raise InfiMmrError(f"{path} in {source.url} is damaged", "Remove it there; its cells are asked again")
+            target.put_new(path, data)
+            task.advance(len(data))
+            return len(data)
 
-    task = (progress or Progress()).task("annotations", sum(entry.size for entry in wanted), unit="bytes")
-    with ThreadPoolExecutor(PARALLEL_FILES) as pool:
-        list(pool.map(bring, [entry.path for entry in wanted]))
-    task.done()
-    return len(wanted), sum(entry.size for entry in wanted)
+        with ThreadPoolExecutor(PARALLEL_FILES) as pool:
+            sizes = list(pool.map(bring, [entry.path for entry in wanted]))
+        task.done()
+        files, size = files + len(sizes) - sizes.count(None), size + sum(filter(None, sizes))
+        if None not in sizes:
+            return files, size
+        gone.update(entry.path for entry, found in zip(wanted, sizes, strict=True) if found is None)
 
 
 def _delta_plan(version: StoredVersion, target: Store, missing: list[Shard]) -> DeltaPlan | None:

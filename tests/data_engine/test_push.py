@@ -209,6 +209,38 @@ def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
     assert transfer("sample", here, folder, annotations=True)["annotation_files"] == 0
 
 
+class _MergedMeanwhile(FolderStore):
+    """Another builder merges the annotations once they are listed, before the first is read."""
+
+    merged = False
+
+    def get(self, path: str) -> bytes:
+        if not self.merged:
+            self.merged = True
+            assert AnnotationTable(open_store(self.root), "caption_images", "a" * 64).compact() == 2
+        return super().get(path)
+
+
+def test_annotations_travel_while_another_builder_merges_them_and_damaged_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    from shared.dataset_version import transfer as module
+
+    monkeypatch.setattr(module, "PARALLEL_FILES", 1)
+    here, there = open_store(tmp_path / "here"), open_store(tmp_path / "there")
+    table = AnnotationTable(here, "caption_images", "a" * 64, pa.schema([("caption", pa.string())]))
+    for key in "kl":
+        table.append([{"key": key, "caption": "c"}])
+    here.put(f"{table.folder}/damaged/x.parquet.7", b"damaged")
+    files, size = module.copy_annotations(_MergedMeanwhile(tmp_path / "here"), there)
+    arrived = list(there.list("annotations"))
+    assert (files, size) == (len(arrived), sum(entry.size for entry in arrived))
+    assert not any("damaged" in entry.path for entry in arrived)
+    assert len(AnnotationTable(there, "caption_images", "a" * 64)) == 2
+
+
 def test_a_bucket_creates_once_compares_and_sets_and_lists(bucket: Store) -> None:
     assert isinstance(bucket, BucketStore)
     assert bucket.put_new("a/b.json", b"first")
