@@ -77,15 +77,17 @@ class Parts:
         assert isinstance(found, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
         return found
 
-    def read_group(self, numbers: Iterable[int], group: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """One group of several parts, part by part."""
+    def read_group(
+        self, numbers: Iterable[int], group: int | range, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """One group of several parts, or some, part by part."""
         import polars as pl
         import pyarrow as pa
 
-        batches = []
+        batches: list[pa.RecordBatch] = []
         for number in numbers:
             with self._reader(number, columns) as reader:
-                batches.append(reader.get_batch(group))
+                batches += map(reader.get_batch, [group] if isinstance(group, int) else group)
         found = pl.from_arrow(pa.Table.from_batches(batches))
         assert isinstance(found, pl.DataFrame)  # noqa: S101  # as above
         return found

@@ -213,7 +213,8 @@ def _read_source(work: _Work) -> IngestedBlocks:
     from data_engine.intake.in_blocks import ingest_blocks
 
     with _told(work.recipe.name, "source"), _timed(work, "source"):
-        total = work.recipe.limit or work.inputs.source.count()
+        known = work.inputs.source.count()
+        total = work.recipe.limit or known if known is None else min(known, work.recipe.limit or known)
         task = work.progress.task(f"source {work.inputs.source.name}", total, unit="records")
         read = ingest_blocks(
             work.inputs.source,
@@ -223,7 +224,7 @@ def _read_source(work: _Work) -> IngestedBlocks:
             work.runner,
             limit=work.recipe.limit,
             check_conflicts=work.recipe.assemble.remove_conflicts,
-            expected=total,
+            expected=None if known is None else total,
             task=task,
         )
         task.done()

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 PART_ROWS = 2**14
 """Records that are rows in Python's memory at once: about 60 MB of text."""
 
+_UNKNOWN_GROUPS = 2**8
+"""Groups that parts are written in where nobody knows how many records come, each part of a block: as many as blocks
+of 8 million rows."""
+
 _POSITIONS = 2**32
 """Records that a part of a source can have: a record's position is its part's number times this and its place."""
 _TOLD = ("position", "id", "source_id", "question", "answer", "choices", "image_hashes")
@@ -80,9 +84,10 @@ class _Job:
         store: Annotations.
         scratch: Where parts lie.
         source: What is read; None where the job needs no source, so that none is sent.
-        blocks: Number of blocks.
+        blocks: Number of blocks; while parts are written, that of their groups.
         splits: Parts of the source that workers read; empty where it is read here.
         parts: Number of parts.
+        groups: Groups of each part, as many or several times as many as blocks.
         buckets: Number of buckets.
         conflicts: Whether problems with several answers are removed.
         twice: uint64, sorted: hashes of problems that occur more than once.
@@ -97,6 +102,7 @@ class _Job:
     blocks: int
     splits: tuple[Split, ...] = ()
     parts: int = 0
+    groups: int = 1
     buckets: int = 0
     conflicts: bool = True
     twice: Any = None
@@ -120,16 +126,23 @@ def ingest_blocks(
     expected: int | None = None,
     task: Task | None = None,
 ) -> IngestedBlocks:
-    """Read all records of `source` (at most `limit`, 0 for all; about `expected`) into blocks on `scratch`."""
-    job = _Job(store, scratch, source, blocks_for(expected or 0), conflicts=check_conflicts)
+    """Read all records of `source` (at most `limit`, 0 for all) into blocks on `scratch`.
+
+    As many blocks as `expected` records make; None, where nobody knows, as those make that were there.
+    """
     splits = splits_of(source) if runner.name == "ray" and not limit else ()
+    if len(splits) > 1 and expected is None:
+        expected = sum(split.height for split in splits)
+    job = _Job(store, scratch, source, blocks_for(expected or 0), conflicts=check_conflicts)
     if len(splits) > 1:
-        told = list(_read_splits(_with(job, splits=tuple(splits)), runner, task))
+        told = list(_read_splits(_with(job, splits=tuple(splits)), runner, task)) or [_write_part(0, [], job)]
     else:
         memory = Inspections(store, DEFAULT_LIMITS)
         items = checked_records(map(carried_row, limited(source.rows(), limit)), places, memory, task)
         told = []
         while (part := list(itertools.islice(items, PART_ROWS))) or not told:
+            if expected is None and not told and len(part) == PART_ROWS:  # more may come: how many is seen at the end
+                job = _with(job, blocks=_UNKNOWN_GROUPS)
             told.append(_write_part(len(told), part, job))
         memory.flush()
         told.append({"inspected": memory.inspected, "remembered": memory.remembered})
@@ -138,7 +151,8 @@ def ingest_blocks(
     for one in told:
         count.update({name: one.get(name, 0) for name in ("records", "inspected", "remembered")})
     parts = sum("records" in one for one in told)
-    job = _settled(_with(job, parts=parts, source=None, splits=()), runner)
+    blocks = min(job.blocks, blocks_for(count["records"])) if expected is None else job.blocks
+    job = _settled(_with(job, parts=parts, blocks=blocks, groups=job.blocks, source=None, splits=()), runner)
     heights, rejected, absent, mends = [], 0, 0, Counter[str]()
     for one in over(runner, _sort_block, range(job.blocks), job):
         heights.append(one["height"])
@@ -273,12 +287,13 @@ def _sort_block(block: int, job: _Job) -> dict[str, Any]:
     """Gather a block's rows from all parts, without those that go, in the order of their ids; and its rejections."""
     import polars as pl
 
-    parts = range(job.parts)
-    rows = job.at("raw").read_group(parts, block)
+    parts, wide = range(job.parts), job.groups // job.blocks
+    groups = range(block * wide, block * wide + wide)
+    rows = job.at("raw").read_group(parts, groups)
     rows = rows.filter(~pl.Series(np.isin(rows["position"].to_numpy(), job.gone)))
     rows = rows.drop("position", "problem").sort("id")
     job.at("rows").write(block, rows)
-    entries = job.at("refused").read_group(parts, block)
+    entries = job.at("refused").read_group(parts, groups)
     if job.buckets:
         removed = job.at("removed").read_group(range(job.buckets), block)
         number = np.searchsorted(job.repeats, removed["position"].to_numpy()) + 1

@@ -14,12 +14,16 @@ from PIL import Image
 from data_engine.build import BuildRequest, build
 from data_engine.grading import grader_hash
 from data_engine.inputs import ROOT, code_hash
+from data_engine.intake import in_blocks
+from data_engine.intake.image_places import ImagePlaces
 from data_engine.plan import plan_build
 from data_engine.runners.local import LocalRunner
+from data_engine.sources.mini import Mini, MiniSettings
 from shared.dataset_version import list_datasets, open_dataset
 from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash
 from shared.progress import Progress
+from shared.store import open_store
 
 RECIPE = """
 [source]
@@ -74,6 +78,70 @@ def test_rows_in_many_blocks_and_buckets_give_the_same_bytes(recipe, tmp_path, m
     assert one.version.manifest.fingerprint == many.version.manifest.fingerprint
     for part in ("canaries", "decontamination", "warnings", "rejected", "near_misses"):
         assert getattr(one.version.manifest, part) == getattr(many.version.manifest, part)
+
+
+LINES = """
+[sources.sums]
+reader = "table"
+location = "sums.jsonl"
+[sources.some]
+reader = "table"
+location = "some.csv"
+weight = 0.5
+[steps.verify_answers]
+[steps.dedup_minhash]
+"""
+
+
+def test_formats_that_do_not_say_how_many_rows_they_hold_make_as_many_blocks_as_others(tmp_path, monkeypatch):
+    read, ingest_blocks = [], in_blocks.ingest_blocks
+
+    def noted(*given, **named):
+        found = ingest_blocks(*given, **named)
+        read.append(found.rows.heights)
+        return found
+
+    monkeypatch.setattr(in_blocks, "ingest_blocks", noted)
+    rows = [
+        {"id": n, "question": f"What is {n % 70} + {n // 70}?", "answer": str(n) if n % 9 else ""} for n in range(80)
+    ]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[1], rows[1]]))
+    pl.DataFrame(rows).with_columns(pl.col("question") + " Now?").write_csv(tmp_path / "some.csv")
+    (tmp_path / "lines.toml").write_text(LINES)
+    one = run(str(tmp_path / "lines.toml"), tmp_path / "one")
+    monkeypatch.setattr(in_blocks, "PART_ROWS", 16)
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 16)
+    many = run(str(tmp_path / "lines.toml"), tmp_path / "many")
+    assert hashes(one) == hashes(many)
+    assert one.version.manifest.fingerprint == many.version.manifest.fingerprint
+    few = run(str(tmp_path / "lines.toml"), tmp_path / "few", limit=3)
+    assert few.version.manifest.counts[0].rows_in == 6
+    assert [len(heights) for heights in read] == [1, 8, 1]
+    assert max(read[1]) < 32
+
+
+def test_a_limit_above_what_a_source_holds_makes_no_blocks_of_nothing(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 100)
+    told, blocks_for = [], in_blocks.blocks_for
+    monkeypatch.setattr(in_blocks, "blocks_for", lambda rows: told.append(blocks_for(rows)) or told[-1])
+    run(recipe, tmp_path / "store", limit=10**6)
+    assert set(told) == {1}
+
+
+class _NoRows:
+    height = 0
+
+    def rows(self):
+        return iter(())
+
+
+def test_a_source_in_parts_without_rows_is_told_to_have_no_records(tmp_path):
+    source, runner = Mini("deepscaler", MiniSettings(rows=3)), LocalRunner()
+    source.splits = lambda: [_NoRows(), _NoRows()]
+    runner.name = "ray"
+    store = open_store(tmp_path)
+    found = in_blocks.ingest_blocks(source, ImagePlaces(tmp_path / "spool"), store, store, runner)
+    assert (found.records, found.rows.heights) == (0, (0,))
 
 
 def test_damaged_annotations_are_named_and_made_again(recipe, tmp_path):
