@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
     from shared.store import Store
 
+_SOURCE = ("source_name", "source_id", "source_location", "source_revision")
 _SHOWN = ("question", "answer", "answer_kind", "choices", "image_types", "captions", "source_name", "source_id")
 
 
@@ -87,19 +88,23 @@ def _tell_version(store: Store, version: DatasetVersion, identity: str) -> dict[
     else:
         story["note"] = "the findings of this build are not in this store: shards and ledger only"
     if story["kept"]:
-        row = version.scan().filter(pl.col("id") == identity).select(_SHOWN).collect()
-        story |= {name: row[name].to_list()[0] for name in _SHOWN if row.height}
-        story.setdefault("source", {"source_name": story.get("source_name"), "source_id": story.get("source_id")})
+        rows = version.scan().filter(pl.col("id") == identity).select({*_SHOWN, *_SOURCE}).collect()
+        row = rows.row(0, named=True) if rows.height else {}
+        story |= {name: row[name] for name in _SHOWN if row}
+        story.setdefault("source", {name: row.get(name) for name in _SOURCE})
     known_source = {key: value for key, value in story.get("source", {}).items() if value is not None}
-    story["source"] = _source(version, ledger) | known_source
+    story["source"] = _source(version, ledger, identity) | known_source
     story["ledger"] = ledger
     return story
 
 
-def _source(version: DatasetVersion, ledger: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where every row of a version comes from: its manifest names the source first."""
+def _source(version: DatasetVersion, ledger: list[dict[str, Any]], identity: str) -> dict[str, Any]:
+    """Where a row comes from: the manifest names its source first, or the merged ones, with which ids begin."""
     source: dict[str, Any] = {"source_id": ledger[0]["source_id"]} if ledger else {}
-    if version.manifest.inputs:
-        first = version.manifest.inputs[0]
-        source |= {"source_name": first.name, "source_location": first.location, "source_revision": first.revision}
+    inputs = version.manifest.inputs
+    if inputs:
+        merged = version.manifest.recipe.get("sources") or {}
+        its = [one for one in inputs if one.name in merged and identity.startswith(f"{one.name}-")]
+        place = max(its, key=lambda one: len(one.name), default=inputs[0])
+        source |= {"source_name": place.name, "source_location": place.location, "source_revision": place.revision}
     return source

@@ -23,6 +23,8 @@ from data_engine.sources.table_files import Batch, batched, telling
 from data_engine.sources.table_texts import CsvRows, JsonLines, opened_bytes
 
 CHUNK_BYTES = 8 << 20
+HELD_BYTES = 64 << 20
+"""Of a CSV in which no row seems to end: beyond, its rows are read one by one."""
 _NEWLINE, _QUOTE, _OPENING, _CLOSING = 10, 34, 123, 125
 Places = np.ndarray[Any, Any]
 
@@ -140,7 +142,8 @@ def _csv_batches(stream: IO[bytes], file: Path) -> Iterator[Batch]:
         ended = not data
         held += data if data or held.endswith(b"\n") or not held else b"\n"
         cut = _whole_rows(held, rows.mark.encode())
-        if cut < 0 or (ended and cut < len(held)):  # from here on, only `csv` tells where a row ends
+        endless = not cut and len(held) > HELD_BYTES
+        if cut < 0 or endless or (ended and cut < len(held)):  # from here on, only `csv` tells where a row ends
             yield from batched(rows.records(_lines_of(held, stream)))
             return
         if cut:
@@ -182,14 +185,17 @@ def _whole_rows(data: bytes, mark: bytes) -> int:
     place = data.rfind(b"\n")
     before = int(np.searchsorted(quotes, place))
     while place >= 0 and before % 2:
-        place = data.rfind(b"\n", 0, int(quotes[before - 1]))
+        opening = int(quotes[before - 1])
+        if opening and data[opening - 1] not in mark + b'\n"':
+            return -1
+        place = data.rfind(b"\n", 0, opening)
         before = int(np.searchsorted(quotes, place))
     if place < 0:
         return 0
     cut = place + 1
-    opening, closing = quotes[:before:2], quotes[1:before:2]
-    ahead = codes[opening[opening > 0] - 1]
-    behind = codes[closing + 1]
+    opened, closed = quotes[:before:2], quotes[1:before:2]
+    ahead = codes[opened[opened > 0] - 1]
+    behind = codes[closed + 1]
     chunk = data[:cut]
     clean = b"\0" not in chunk and (b"\r" not in chunk or chunk.count(b"\r") == chunk.count(b"\r\n"))
     good = np.isin(ahead, list(mark + b'\n"')).all() and np.isin(behind, list(mark + b'\r\n"')).all()

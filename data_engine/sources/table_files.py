@@ -217,8 +217,14 @@ def read_piece(file: Path, piece: tuple[int, int, int], what: str) -> Iterator[B
     group, start, height = piece
     with telling(file, what), pq.ParquetFile(file) as table:
         labels = _class_labels(table.schema_arrow)
-        for batch in table.read_row_group(group).slice(start, height).to_batches(max_chunksize=BATCH_ROWS):
-            yield Batch(table=_named(batch, labels))
+        place = 0  # what stands before the piece in its group is read past, a batch at a time
+        for batch in table.iter_batches(BATCH_ROWS, row_groups=[group]):
+            low, high = max(start - place, 0), min(start + height - place, batch.num_rows)
+            place += batch.num_rows
+            if low < high:
+                yield Batch(table=_named(batch.slice(low, high - low), labels))
+            if place >= start + height:
+                return
 
 
 def _arrow(file: Path, columns: Sequence[str] | None, most: int) -> Iterator[Batch]:

@@ -1,6 +1,7 @@
 """Several sources in one recipe: one version, a column that says which, ids kept apart, each with its own limits."""
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from data_engine.build import BuildRequest, build
 from data_engine.inputs import open_inputs
 from data_engine.plan import plan_build
 from data_engine.recipe import load_recipe
+from data_engine.why import tell
 from shared.errors import InfiMmrError, UsageError
 from shared.progress import Progress
 
@@ -118,3 +120,17 @@ def test_a_recipe_of_one_source_has_the_identity_that_it_always_had(tmp_path):
     assert set(identity["source"]) == {
         "reader", "location", "revision", "benchmark", "files", "licence", "limit", "mini",
     }  # fmt: skip
+
+
+def test_why_names_the_part_that_a_row_comes_from_also_where_only_shards_and_ledger_are_left(recipe, tmp_path):
+    store = tmp_path / "store"
+    version = build(request(recipe, tmp_path), Progress()).version
+    shutil.rmtree(store / "annotations")
+    kept = next(name for name in version.scan().collect()["id"] if name.startswith("charts-"))
+    removed = next(name for name in version.ledger()["id"] if name.startswith(("charts-", "sums-")))
+    for identity in (kept, removed):
+        (told,) = tell(identity, str(store))["versions"]
+        part = identity.split("-")[0]
+        assert told["source"]["source_name"] == part
+        assert told["source"]["source_location"] == f"{part}.jsonl"
+    assert told["kept"] is False

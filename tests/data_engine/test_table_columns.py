@@ -191,3 +191,15 @@ def test_plain_answers_are_counted_and_only_the_others_told_by_proportion(tmp_pa
     found = screening.take_census(open_table(SourceSettings(reader="table", location=str(file)), "x"))
     assert found.answer_kinds == {"integer": 700, "decimal": 100, "expression": 100}
     assert found.estimated == 97
+
+
+@pytest.mark.parametrize("first", ['A pipe is 5" wide,12.7', '"A pipe is 5 wide,12.7'])
+def test_a_stray_quote_does_not_have_inspect_hold_the_whole_file(tmp_path, monkeypatch, first):
+    file, seen = tmp_path / "d.csv", []
+    file.write_text("question,answer\n" + first + "\n" + "".join(f"What is {n}?,{n}\n" for n in range(2000)))
+    whole = table_columns._whole_rows
+    monkeypatch.setattr(table_columns, "_whole_rows", lambda data, mark: seen.append(len(data)) or whole(data, mark))
+    monkeypatch.setattr(table_columns, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(table_columns, "HELD_BYTES", 2000)
+    assert read(column_batches(file, "csv", "x", {})) == read(read_batches(file, "csv", "x"))
+    assert max(seen) <= 2500 < file.stat().st_size / 10
