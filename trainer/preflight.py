@@ -220,7 +220,9 @@ def check_lora(checkpoint: Path, phase: Phase) -> None:
         if name.endswith(".weight") and len(shape) == 2
     }
     for target in phase.lora.targets:
-        if "embed" in target and target in layers:
+        # A tied output layer is the embedding, whose weight alone reaches vLLM.
+        tied = target == "lm_head" and _is_tied(checkpoint)
+        if target in layers and ("embed" in target or tied):
             raise UsageError(
                 f"phase {phase.name}: lora.targets has {target!r}, an embedding: its adapter cannot reach vLLM",
                 "Name linear layers, such as q_proj",
@@ -230,6 +232,13 @@ def check_lora(checkpoint: Path, phase: Phase) -> None:
                 f"phase {phase.name}: lora.targets has {target!r}, which {spoken_name(checkpoint)} has no layer of",
                 did_you_mean(target, layers),
             )
+
+
+def _is_tied(checkpoint: Path) -> bool:
+    """Whether the output layer is the embedding, as config.json or its part about text says."""
+    config = read_config(checkpoint)
+    text = config.get("text_config") or {}
+    return bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
 
 
 def _check_files(checkpoint: Path, config: Mapping[str, Any]) -> None:

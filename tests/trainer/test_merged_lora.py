@@ -62,6 +62,20 @@ def test_what_cannot_work_is_refused_in_one_line():
         preflight.check_lora(BUNDLED_FOLDER, phase)
 
 
+def test_an_adapter_of_an_output_layer_that_is_tied_is_refused_and_of_one_that_is_not_is_taken(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"lm_head.weight": torch.zeros(8, 4)}, tmp_path / "model.safetensors")
+    phase = load_phase("mre", "local", [*ON, 'lora.targets=["lm_head"]'])
+    for config in ({"tie_word_embeddings": True}, {"text_config": {"tie_word_embeddings": True}}):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(UsageError, match=r"lora.targets has 'lm_head', an embedding"):
+            preflight.check_lora(tmp_path, phase)
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": false}')
+    preflight.check_lora(tmp_path, phase)
+
+
 def test_adapters_for_a_checkpoint_that_git_lfs_left_as_a_pointer_are_refused_in_one_line(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(InfiMmrError, match=r"the safetensors of .* cannot be read .*Fetch them again"):
