@@ -29,7 +29,8 @@ from shared.whole_file import made_folder, write_whole
 from trainer.display import followed
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_file, phase_names
-from trainer.phase_run import PhaseRequest, Silent, Watcher, check_data, checkpoint_of, is_run, run_phase, silent
+from trainer.phase_run import PhaseRequest, check_data, checkpoint_of, is_run, run_phase, silent
+from trainer.run_attempt import Silent, Watcher
 from trainer.run_record import RunRecord
 
 CURRICULA = Path(__file__).parent / "curricula"

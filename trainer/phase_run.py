@@ -9,14 +9,13 @@ The same call on the same folder continues a run that was cut off, inside the ph
 from __future__ import annotations
 
 import fcntl
-import importlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from shared.devices import gpus_here
 from shared.errors import InfiMmrError, UsageError, system_error
@@ -36,14 +35,13 @@ from trainer.phase import Phase
 from trainer.picture_cache import restore_pictures
 from trainer.rewards import RewardWeights
 from trainer.rollouts import PARTS, RunWriter, read_metrics
+from trainer.run_attempt import RunningAttempt, Silent, Watcher
 from trainer.run_record import (
     FILE,
     PACKAGES,
-    Attempt,
     RunRecord,
     identity,
     machine,
-    now,
     read_record,
     write_record,
 )
@@ -62,44 +60,6 @@ STATES = "ckpt"
 """DeepSpeed's states, from which a run goes on."""
 WEIGHTS = "weights"
 """What OpenRLHF saves at the end, before it becomes a checkpoint."""
-
-
-class Watcher(Protocol):
-    """Who is told how a run goes."""
-
-    def begins(self, phase: str) -> None:
-        """A phase begins."""
-
-    def stage(self, stage: Stage) -> None:
-        """What goes on from now on."""
-
-    def said(self, text: str) -> None:
-        """A process that works for this one, such as an evaluation, says how it goes on."""
-
-    def resumed(self, after: int, steps: int) -> None:
-        """A run that was cut off goes on after a step."""
-
-    def step(self, line: dict[str, Any], steps: int) -> None:
-        """A finished step: its metrics line, and how many steps there will be."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def begins(self, phase: str) -> None:
-        """Nothing."""
-
-    def stage(self, stage: Stage) -> None:
-        """Nothing."""
-
-    def said(self, text: str) -> None:
-        """Nothing."""
-
-    def resumed(self, after: int, steps: int) -> None:
-        """Nothing."""
-
-    def step(self, line: dict[str, Any], steps: int) -> None:
-        """Nothing."""
 
 
 def silent(_: str) -> None:
@@ -378,24 +338,7 @@ def _finished(output: Path, parent: Path, record: RunRecord) -> RunRecord:
     return record
 
 
-def _heard(spec: Any, hear: Callable[[Any], None], close: Callable[..., Any]) -> Any:
-    """Run OpenRLHF to its end; an interruption and a disk that refuses are recorded before they are told."""
-    from trainer.openrlhf_bridge.launch import run
-
-    try:
-        return run(spec, hear)
-    except KeyboardInterrupt:
-        close("interrupted")
-        raise
-    except OSError as error:
-        with suppress(OSError):  # the disk that refused a step's files may refuse the record, too
-            close("failed", str(error))
-        raise
-
-
 def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord, watcher: Watcher) -> RunRecord:
-    from trainer.openrlhf_bridge.progress import Evaluated, Event, Step
-
     states = output / STATES
     resumed_from = saved_step(states)
     if resumed_from:
@@ -403,65 +346,32 @@ def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord,
     writer = RunWriter(output, resumed_from=resumed_from, supervised=request.phase.method == "sft")
     samples = SampleTables(output, request.phase.name, request.phase.logging.wandb_project, request.tell)
     failure(writer.parts)  # of an attempt that was killed before it could tell
-    attempts = _settled(record.attempts, resumed_from)
-    attempt = Attempt(started=now(), first_step=resumed_from + 1, last_step=resumed_from)
-    write_record(output, record.model_copy(update={"attempts": (*attempts, attempt)}))
+    attempt = RunningAttempt(
+        output,
+        record,
+        resumed_from=resumed_from,
+        writer=writer,
+        samples=samples,
+        watcher=watcher,
+        evaluated_every=request.phase.evaluation.every,
+    )
     prompts, shown = read_prompt_file(output), record.held_out.get("max_images", 0)
     facts = PromptFacts(prompts.rows, max(prompts.max_images, shown))
     watcher.stage(Stage("asking OpenRLHF's parser about the arguments"))
     spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from, record)
-
-    def hear(event: Event) -> None:
-        nonlocal attempt
-        if isinstance(event, Stage):
-            watcher.stage(event)
-            # Needed to write the first step, which is then told at once; imported while Ray and vLLM start.
-            importlib.import_module("polars")
-        elif isinstance(event, Step):
-            line = writer.finish_step(event.step, event.values)
-            attempt = attempt.model_copy(update={"last_step": event.step})
-            watcher.step(line, record.steps)
-            samples.write(event.step)
-        elif isinstance(event, Evaluated):
-            found = writer.finish_evaluation(event.step)["accuracy"]
-            shares = ", ".join(f"{name} {100 * one['accuracy']:.1f}%" for name, one in found.items())
-            watcher.said(f"held-out items after step {event.step}: {shares}")
-
-    def close(outcome: str, reason: str = "") -> RunRecord:
-        nonlocal attempt
-        attempt = attempt.model_copy(update={"ended": now(), "outcome": outcome, "reason": reason})
-        closed = record.model_copy(update={"attempts": (*attempts, attempt)})
-        write_record(output, closed)
-        return closed
-
     ray = f"joining Ray at {request.ray_address}" if request.ray_address else "starting Ray"
     watcher.stage(Stage("starting OpenRLHF" if spec.agent is None else ray))
-    with closing(samples):
-        ending = _heard(spec, hear, close)
+    ending = attempt.run(spec)
     if ending.returncode != 0 or (attempt.last_step < record.steps and not request.phase.rollout.dynamic_filtering):
         own = failure(writer.parts)
         reason = own or ending.trouble or f"OpenRLHF ended with status {ending.returncode}"
-        close("failed", reason)
+        attempt.close("failed", reason)
         raise InfiMmrError(
             f"phase {record.phase.name} stopped after step {attempt.last_step} of {record.steps}: {reason}",
             f"{'Mend the function' if own else f'See {output}/openrlhf.log'}; the same command with --resume continues "
             f"after step {saved_step(states)}",
         )
-    return close("finished")
-
-
-def _settled(attempts: tuple[Attempt, ...], resumed_from: int) -> tuple[Attempt, ...]:
-    """Earlier attempts; the last one may have been killed without saying so, or saved steps that nobody heard of."""
-    if not attempts:
-        return ()
-    *earlier, last = attempts
-    if last.outcome == "running":
-        reason = f"no end was recorded; continued after step {resumed_from}"
-        last = last.model_copy(update={"outcome": "killed", "reason": reason})
-    if last.last_step < resumed_from:
-        reason = f"{last.reason}; steps up to {resumed_from} were saved after the last one that was heard of"
-        last = last.model_copy(update={"last_step": resumed_from, "reason": reason})
-    return (*earlier, last)
+    return attempt.close("finished")
 
 
 def launch_spec(  # noqa: PLR0917 - the run's seven parts

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,23 @@ class RunWriter:
             file.write(json.dumps(line) + "\n")
         return line
 
+    def finish_unheard(self, last: int) -> Iterator[dict[str, Any]]:
+        """Finish the steps up to `last` that OpenRLHF trained and nobody heard of: it told TensorBoard, too.
+
+        Its log passes through Ray, which may end before it has passed on the last lines.
+        """
+        heard = {line["step"] for line in read_metrics(self._folder)}
+        unheard = [step for step in range(1, last + 1) if step not in heard]
+        logged = _logged_steps(self._folder / "tensorboard") if unheard else {}
+        for step in unheard:
+            if step in logged:
+                yield self.finish_step(step, logged[step])
+
+    def holds_answers(self) -> bool:
+        """Whether the agents answered held-out items of which no evaluation was finished."""
+        self._collect()
+        return bool(self._held_out)
+
     def finish_evaluation(self, step: int) -> dict[str, Any]:
         """Write the line of a finished evaluation during training: accuracy per benchmark after `step`.
 
@@ -130,12 +148,8 @@ class RunWriter:
 
     def _restore(self, resumed_from: int) -> None:
         """Write steps of earlier attempts that nobody heard of, then forget the agents' files of these attempts."""
-        heard = {line["step"] for line in read_metrics(self._folder)}
-        unheard = [step for step in range(1, resumed_from + 1) if step not in heard]
-        logged = _logged_steps(self._folder / "tensorboard") if unheard else {}
-        for step in unheard:
-            if step in logged:
-                self.finish_step(step, logged[step])
+        for _ in self.finish_unheard(resumed_from):
+            pass
         for old in self.parts.glob("*.jsonl"):
             old.unlink()
         self._read.clear()

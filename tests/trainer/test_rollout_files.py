@@ -128,6 +128,15 @@ def test_steps_that_were_saved_unheard_are_written_from_tensorboard_and_the_agen
     assert read_metrics(tmp_path)[-1]["rollouts"] == 0
 
 
+def test_answers_to_held_out_items_whose_evaluation_nobody_heard_of_are_known(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    write_part(writer, rollout(1))
+    assert not writer.holds_answers()
+    write_part(writer, {**rollout(1), "held_out": True})
+    assert writer.holds_answers()
+
+
 def test_the_seconds_of_a_step_are_those_of_the_actor_that_took_longest(tmp_path):
     prompts(tmp_path)
     writer = RunWriter(tmp_path)
