@@ -1,4 +1,4 @@
-"""Runners get asks done: here (`local`) or on a Ray cluster (`ray_data`), with the very same cells as result.
+"""Runners get asks done: here (`local`) or on a Ray cluster (`ray_runner`), with the very same cells as result.
 
 A step says what it asks about which keys (`Ask`); a runner asks the engine and hands finished cells to the step's sink
 as they come; the sink stores them. `map_batches` and `map_groups` do the same for functions that need no model.
@@ -16,7 +16,7 @@ __all__ = ["Ask", "Cell", "Runner", "RunnerName", "open_runner"]
 def open_runner(name: RunnerName, *, workers: int | None = None) -> Runner:
     """Open the runner `name`; `workers` bounds its engines (None: one per GPU, one without GPUs)."""
     if name == "ray":
-        from data_engine.runners.ray_data import RayRunner
+        from data_engine.runners.ray_runner import RayRunner
 
         return RayRunner(workers=workers)
     from data_engine.runners.local import LocalRunner

@@ -10,21 +10,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def split(table: pa.Table, by: str, parts: int) -> list[pa.Table]:
+    """`table` in `parts` tables by a hash of column `by`, the same in every process; parts may be empty."""
+    import polars as pl
+
+    if parts == 1:
+        return [table]
+    part = (pl.Series(table.column(by)).hash(seed=0) % parts).to_numpy()
+    return [table.take((part == number).nonzero()[0]) for number in range(parts)]
+
+
 def partition(tables: Iterable[pa.Table], by: str, parts: int) -> Iterator[pa.Table]:
     """All rows of `tables` in `parts` tables by a hash of column `by`; empty parts are left out."""
-    import polars as pl
     import pyarrow as pa
 
     given = list(tables)
-    if not given:
-        return
-    whole = pa.concat_tables(given)
-    if parts == 1:
-        yield whole
-        return
-    keys = pl.Series(whole.column(by))
-    part = (keys.hash(seed=0) % parts).to_numpy()
-    for number in range(parts):
-        rows = (part == number).nonzero()[0]
-        if len(rows):
-            yield whole.take(rows)
+    if given:
+        yield from (part for part in split(pa.concat_tables(given), by, parts) if part.num_rows or parts == 1)

@@ -1,6 +1,6 @@
 """What runs in the workers of a cluster: the very room that the local runner uses.
 
-Not covered: who starts and counts workers (ray_data).
+Not covered: who starts and counts workers (ray_runner).
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ class AskWorker:
         import ray
 
         given = ray.get(setup[0])
+        self._node: str = ray.get_runtime_context().get_node_id()
         self._worker = Worker(given["spec"], given["images"], given["sampling"])
         self._told = 0
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def node(self) -> str:
+        """Id of the node on which it runs."""
+        return self._node
+
+    def answer(self, table: pa.Table) -> pa.Table:
         """Cells of a table of asks; an error that concerns every ask is told as a row, so that the driver raises it."""
         try:
             cells = self._worker.answer(asks_of(table))
@@ -45,7 +50,7 @@ class AskWorker:
 
 
 class Mapped:
-    """A function of tables as Ray Data calls it; a broadcast value is fetched from the node's shared memory."""
+    """A function of tables as a task of Ray calls it; a broadcast value is fetched from the node's shared memory."""
 
     def __init__(self, function: Callable[..., pa.Table], broadcast: list[Any] | None) -> None:
         self._function = function

@@ -103,7 +103,7 @@ def cluster():
 
 @pytest.fixture
 def runner(cluster):
-    from data_engine.runners.ray_data import RayRunner
+    from data_engine.runners.ray_runner import RayRunner
 
     made = RayRunner(workers=2)
     yield made
@@ -144,7 +144,7 @@ def test_asks_that_end_their_worker_are_isolated_and_the_others_answered(runner,
 
 
 def test_a_pool_whose_every_worker_was_ended_goes_on(cluster, standin):
-    from data_engine.runners.ray_data import RayRunner
+    from data_engine.runners.ray_runner import RayRunner
 
     alone = RayRunner(workers=1)
     there, _ = run(alone, standin, asks(20), Pictures(deadly=["i1", "i9"]), batch_size=4)
@@ -200,7 +200,7 @@ def test_a_node_killed_in_the_middle_costs_only_what_it_had_not_finished(cluster
             threading.Thread(target=lambda: (cluster.remove_node(victim, allow_graceful=False), killed.set())).start()
 
     standin.on_request = kill
-    from data_engine.runners.ray_data import RayRunner
+    from data_engine.runners.ray_runner import RayRunner
 
     three = RayRunner(workers=3)
     try:

@@ -1,13 +1,13 @@
-"""The same work on a Ray cluster: Ray Data maps batches of asks over a pool of actors, each holding one engine.
+"""The same work on a Ray cluster: a pool of actors, each holding one engine, answers batches of asks.
 
 A cluster is joined where `RAY_ADDRESS` names one (or Ray already runs in this process), else one is started on this
 machine and stopped at the end. Pictures are read by the actors; asks go out and small cells come back, and the driver
 hands them to the step's sink as they come.
 
-Losses: an actor or node that dies takes with it only the batches it had not finished. Ray Data drops those
-(`max_errored_blocks`), and further rounds ask what is still missing, ask by ask. The last few get a worker of their own
-each; an ask that ends this one too becomes a failed cell. Errors that leave the worker alive
-are isolated inside it (see `work`).
+Losses: an actor or node that dies takes with it only the batches it had not finished; those are asked again, the one
+that it had in work ask by ask, and an ask that ends every worker becomes a failed cell (see `ray_pool`). Errors that
+leave the worker alive are isolated inside it (see `work`). Functions of tables are tasks, which Ray itself repeats
+elsewhere.
 
 Not covered: starting machines (`cluster-2-nodes.yaml`), `ray.data.llm` (Ray 2.55's does not work with vLLM 0.29 on
 pictures: it needs boto3, and `vllm.inputs` has no attribute `data`).
@@ -17,13 +17,16 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
+from collections import deque
+from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from data_engine.runners.groups import split
 from data_engine.runners.local import LocalRunner
 from data_engine.runners.protocol import Ask, Cell, answer_tokens
 from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, raise_told
+from data_engine.runners.ray_pool import LOGS, Pool
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import at_commit
@@ -38,12 +41,6 @@ if TYPE_CHECKING:
     from shared.images import ImageSource
     from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
-
-ALONE = 8
-"""Asks that may be given a worker of their own at the end, each."""
-
-ROUNDS = 6
-"""Passes over what is left: the first in batches, the others ask by ask. More losses mean that the cluster is ill."""
 
 FEW = 3
 """Batches that are asked in the driver's own process where no node has a GPU: starting a pool would take longer."""
@@ -61,69 +58,11 @@ FEW_ROWS = 2**14
 """Rows that `map_groups` does not send round a cluster: a shuffle takes seconds to start."""
 
 
+TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 5, "scheduling_strategy": "SPREAD"}
+"""How Ray runs a function of tables: again, elsewhere, where its worker or node is lost."""
+
 DEADLY = "it ended every worker it was given to"
 """Reason of an ask that failed so."""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A table of asks that lies in Ray's shared memory, so that the driver holds none of them.
-
-    Attributes:
-        reference: Where it lies.
-        keys: How many asks it has.
-        first: Key of the first: answers come as whole tables, in the order of the asks, and so tell which they answer.
-
-    """
-
-    reference: Any
-    keys: int
-    first: str
-
-    @classmethod
-    def put(cls, table: pa.Table) -> _Batch:
-        """Share a table."""
-        import ray
-
-        return cls(ray.put(table), table.num_rows, table.column("key")[0].as_py())
-
-    def singly(self) -> list[_Batch]:
-        """Each ask as a batch of its own."""
-        import ray
-
-        if self.keys == 1:
-            return [self]
-        table = ray.get(self.reference)
-        return [self.put(table.slice(row, 1)) for row in range(self.keys)]
-
-
-@dataclass
-class _Asking:
-    """One `ask` in progress.
-
-    Attributes:
-        engine: Who is asked.
-        setup: Reference to what the actors are made of.
-        sink: Takes finished cells.
-        task: The bar; None for none.
-        warnings: Restarts and losses so far.
-
-    """
-
-    engine: EngineSpec
-    setup: Any
-    sink: Callable[[list[Cell]], None]
-    task: Task | None
-    warnings: list[str] = field(default_factory=list)
-
-    def finish(self, cells: list[Cell]) -> None:
-        """Hand finished cells on and move the bar."""
-        if cells:
-            self.sink(cells)
-        if self.task is not None:
-            self.task.waits("")
-            self.task.advance(len(cells), tokens=answer_tokens(cells))
-            self.task.note(self.warnings[-1] if self.warnings else "")
 
 
 class RayRunner:
@@ -156,28 +95,35 @@ class RayRunner:
         if not some:
             return []
         ray = self._connect()
-        if len(some) <= FEW and not ray.cluster_resources().get("GPU"):
+        resources = ray.cluster_resources()
+        if len(some) <= FEW and not resources.get("GPU"):
             few = [ask for table in some for ask in asks_of(table)]
             return LocalRunner().ask(engine, few, sink, images=images, sampling=sampling, task=task)
-        waiting = [_Batch.put(table) for table in chain(some, tables)]
+        size = self._pool_size(engine, resources)
+        some += islice(tables, max(0, size - len(some)))
         setup = ray.put({"spec": at_commit(engine), "images": images, "sampling": sampling})
-        asking = _Asking(engine, setup, sink, task)
+        worker = ray.remote(AskWorker).options(**_actor_options(engine, resources))
+        warnings: list[str] = []
+
+        def finish(cells: list[Cell]) -> None:
+            sink(cells)
+            if task is not None:
+                task.waits("")
+                task.advance(len(cells), tokens=answer_tokens(cells))
+                task.note(warnings[-1] if warnings else "")
+
         if task is not None:
             task.waits(f"starting {engine.model.rsplit('/', 1)[-1]} on the cluster")
-        for number in range(1, ROUNDS + 1):
-            done, whole = self._round(asking, waiting)
-            waiting = [batch for batch in waiting if batch.first not in done]
-            if whole:
-                waiting = [one for batch in waiting for one in batch.singly()]
-            if not waiting or (whole and number > 1 and len(waiting) <= ALONE):
-                break
-            asking.warnings.append(f"{sum(batch.keys for batch in waiting)} asks were lost and are asked again")
-        else:
-            message = f"{len(waiting)} batches of asks were lost with their workers {ROUNDS} times"
-            raise InfiMmrError(message, "Look at the workers' logs (ray logs); finished answers are kept.")
-        lost = [batch for batch in waiting if not self._round(asking, [batch])[0]]
-        asking.finish([Cell(batch.first, None, DEADLY) for batch in lost])
-        return asking.warnings
+        pool = Pool(lambda: worker.remote([setup]), min(size, len(some)), warnings.append)
+        with closing(pool.answers(chain(some, tables))) as answers:
+            for table in answers:
+                raise_told(table)
+                cells, notes = cells_of(table)
+                warnings += notes
+                finish(cells)
+        if pool.given_up:
+            finish([Cell(ask.key, None, DEADLY) for table in pool.given_up for ask in asks_of(table)])
+        return warnings
 
     def map_batches(
         self,
@@ -197,9 +143,16 @@ class RayRunner:
             yield from LocalRunner().map_batches(function, first, broadcast=broadcast, task=task)
             return
         ray = self._connect()
-        mapped = Mapped(function, None if broadcast is None else [ray.put(broadcast)])
-        data = _dataset([ray.put(table) for table in chain(first, remaining)], keep_order=True)
-        yield from _tables(data.map_batches(mapped, batch_size=None, batch_format="pyarrow"), task)
+        there = ray.remote(_mapped).options(**TASK)
+        mapped = ray.put(Mapped(function, None if broadcast is None else [ray.put(broadcast)]))
+        width = 2 * max(2, int(ray.cluster_resources().get("CPU", 1)))  # one at work and one ready, for each core
+        waiting: deque[tuple[Any, int]] = deque()
+        for table in chain(first, remaining):
+            waiting.append((there.remote(mapped, table), table.num_rows))
+            if len(waiting) > width:
+                yield _result(*waiting.popleft(), task)
+        while waiting:
+            yield _result(*waiting.popleft(), task)
 
     def map_groups(
         self,
@@ -220,9 +173,16 @@ class RayRunner:
                 return
             first.append(following)
         ray = self._connect()
-        data = _dataset([ray.put(table) for table in chain(first, remaining)])
-        data = data.repartition(partitions or PARTITIONS, keys=[by])
-        yield from _tables(data.map_batches(Mapped(function, None), batch_size=None, batch_format="pyarrow"), task)
+        parts = partitions or PARTITIONS
+        apart = ray.remote(_apart).options(num_returns=parts, **TASK)
+        there = ray.remote(_mapped_parts).options(**TASK)
+        mapped = ray.put(Mapped(function, None))
+        pieces = [apart.remote(table, by, parts) for table in chain(first, remaining)]
+        columns = zip(*pieces, strict=True) if parts > 1 else [pieces]
+        for waiting in [there.remote(mapped, *column) for column in columns]:
+            table = _result(waiting, None, task)
+            if table.num_columns:
+                yield table
 
     def close(self) -> None:
         """Stop the Ray that was started here; a cluster that was joined goes on."""
@@ -236,8 +196,7 @@ class RayRunner:
         # Started under `uv run`, Ray would send the working folder to every worker and build an environment there with
         # another `uv run`. Nodes have the project installed; Ray reads the variable when it is imported.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        # Ray Data's own actors make Ray's core print an error about their arguments; stderr belongs to our progress.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # stderr belongs to our progress
         import ray
 
         if not ray.is_initialized():
@@ -245,38 +204,6 @@ class RayRunner:
             _start(address)
             self._started_here = not address
         return ray
-
-    def _round(self, asking: _Asking, waiting: list[_Batch]) -> tuple[set[str], bool]:
-        """One pass over `waiting`: first keys of the batches answered, and whether the pass went through to its end.
-
-        Batches whose worker or node died are missing from the keys.
-        """
-        import ray
-
-        data = _dataset([batch.reference for batch in waiting], losses=True)
-        resources = ray.cluster_resources()
-        size = min(self._pool_size(asking.engine, resources), len(waiting))
-        # One batch in work and one ready, so that an actor never waits for the driver.
-        pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
-        answered = data.map_batches(
-            AskWorker,
-            fn_constructor_args=([asking.setup],),
-            compute=pool,
-            batch_size=None,
-            batch_format="pyarrow",
-            **_actor_options(asking.engine, resources),
-        )
-        done: set[str] = set()
-        try:
-            for table in _tables(answered, None):
-                cells, notes = cells_of(table)
-                asking.warnings.extend(notes)
-                done.add(cells[0].key)
-                asking.finish(cells)
-        except ray.exceptions.RayError as error:  # an answer lay on a lost node: the next round asks what is missing
-            asking.warnings.append(f"a part of the cluster was lost ({type(error).__name__})")
-            return done, False
-        return done, True
 
     def _pool_size(self, engine: EngineSpec, resources: dict[str, float]) -> int:
         import ray
@@ -316,13 +243,11 @@ def _start(address: str | None) -> None:
 def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str, Any]:
     """Resources of one actor. Ray gives an actor of one CPU one OpenMP thread, as the local runner has.
 
-    A dead actor is started again, on another node where its own is lost (else Ray Data would wait for ever once all of
-    a pool are dead). Its tasks are not tried again by Ray: the runner's rounds bound the attempts, so that an ask which
-    ends its worker cannot loop.
+    Ray starts no actor again and repeats no call: the pool does, and so knows which ask ended a worker.
     """
     on_gpu = engine.endpoint is None and resources.get("GPU", 0) >= engine.tensor_parallel_size
     options: dict[str, Any] = {
-        "max_restarts": -1,
+        "max_restarts": 0,
         "max_task_retries": 0,
         "scheduling_strategy": "SPREAD",
         "num_cpus": 1,
@@ -334,27 +259,35 @@ def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str,
     return options
 
 
-def _dataset(references: list[Any], *, keep_order: bool = False, losses: bool = False) -> Any:
-    """A Ray Dataset of one block per referenced table, quiet, with lost blocks dropped where `losses`."""
+def _mapped(mapped: Mapped, table: pa.Table) -> pa.Table:
+    return mapped(table)
+
+
+def _apart(table: pa.Table, by: str, parts: int) -> Any:
+    """The parts of a table, as the results of one task."""
+    found = split(table, by, parts)
+    return found if parts > 1 else found[0]
+
+
+def _mapped_parts(mapped: Mapped, *tables: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    whole = pa.concat_tables(tables)
+    return mapped(whole) if whole.num_rows else pa.table({})
+
+
+def _result(reference: Any, rows: int | None, task: Task | None) -> pa.Table:
+    """What a task gave; an error that it told is raised. `rows` it was given; None: as many as it gave."""
     import ray
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = keep_order
-    context.max_errored_blocks = -1 if losses else 0
-    data = ray.data.from_arrow_refs(references)
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.CRITICAL)  # Ray's own log files keep everything; stderr belongs to our progress
-    return data
-
-
-def _tables(data: Any, task: Task | None) -> Iterator[pa.Table]:
-    """Blocks of a Dataset as they come; an error that a worker told is raised."""
-    for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        raise_told(table)
-        if table.num_rows:
-            yield table
-            if task is not None:
-                task.advance(table.num_rows)
+    try:
+        table: pa.Table = ray.get(reference)
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        message = f"a task was lost with its worker more than {TASK['max_retries']} times: {str(error).splitlines()[0]}"
+        raise InfiMmrError(message, LOGS) from error
+    raise_told(table)
+    if task is not None:
+        task.advance(table.num_rows if rows is None else rows)
+    return table
