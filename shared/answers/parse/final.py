@@ -99,7 +99,7 @@ def final_answer(output: str, found: Extracted | None = None) -> Extracted:
     bare = region.strip(" \r\n")
     longest = LONGEST_BARE_LINES if "\n" in bare else LONGEST_BARE_ANSWER
     is_bare = 0 < len(bare) <= longest and "boxed" not in bare and not _TAG.match(bare)
-    if is_bare or (bare and read(bare) is not None):
+    if not found.boxes and (is_bare or (bare and read(bare) is not None)):  # a box left empty states nothing
         return replace(found, answer=bare, source="bare", contents=(bare,))
     return found
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from shared.answers import final_answer, grade_output
+from shared.answers import final_answer, grade, grade_output
 
 LONG = "We add eight and nine in two steps.\n\nThen we look at both of them with all the care that they deserve.\n\n"
 
@@ -77,3 +77,9 @@ def test_looking_for_an_answer_is_linear_in_hostile_outputs():
                ". " * 300_000, "answer to " * 50_000, "**Answer:** " * 50_000, "=" * 500_000, "\n\nQuestion" * 50_000]  # fmt: skip
     for text in hostile:
         final_answer(text)  # the suite's time limit fails a quadratic scan
+
+
+@pytest.mark.parametrize("output", [r"\fbox{}", "((b))\n\\fbox{}", "Is it 17?\n\\fbox{}", "17 \\boxed{}"])
+def test_an_output_whose_box_is_empty_is_graded_to_an_end_and_states_nothing(output):
+    assert final_answer(output).answer is None
+    assert not grade("17", output).correct
