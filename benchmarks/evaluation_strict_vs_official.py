@@ -2,7 +2,7 @@
 
 Input: the real benchmark files and answers made from them: the golds, other items' golds, and wrong answers of the
 kinds that the published rules are known to take. Each is scored by `trainer.evaluation` and by the published rule as
-re-implemented in `trainer.evaluation.official`. Output: `benchmarks/results/evaluation_strict_vs_official.{json,md}`.
+re-implemented in `shared/benchmarks/`. Output: `benchmarks/results/evaluation_strict_vs_official.{json,md}`.
 Items hold no problem text here, only counts.
 """
 
@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from trainer.evaluation.arithmetic import value_of
+from shared.benchmark import Item
+from shared.benchmark_arithmetic import value_of
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import load_items
 from trainer.evaluation.scoring import score
-from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import task
 
 DATA = Path(__file__).parents[1].parent / "shared/data"

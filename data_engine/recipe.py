@@ -20,8 +20,8 @@ import pydantic
 from pydantic import Field
 
 from data_engine.plugins import READERS, STEPS, plugin_names, plugin_step
-from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.mini import MiniSettings
+from shared.benchmarks import benchmark, published_names
 from shared.config import NO_IDENTITY, Strict, beside, build_model, merge, parse_override, read_toml
 from shared.dataset_version.names import checked_name
 from shared.errors import UsageError, did_you_mean
@@ -40,6 +40,8 @@ STEP_ORDER = (
 )
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _FOLDER = Path(__file__).parent / "recipes"
+_BENCHMARK = _FOLDER / "benchmark.toml"
+"""What the recipes of all benchmarks share; the rest stands in the benchmarks' own files."""
 _READERS = ("virl39k", "deepscaler", "benchmark", "table")
 
 
@@ -236,8 +238,8 @@ class Recipe(Strict):
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with the project, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+    """Names of the recipes that come with the project, those of the benchmarks among them, sorted."""
+    return sorted({*(path.stem for path in _FOLDER.glob("*.toml") if path != _BENCHMARK), *published_names()})
 
 
 def load_recipe(
@@ -269,7 +271,7 @@ def load_recipe(
 
     """
     file = _recipe_file(words)
-    table = beside(read_toml(file), file.parent, _is_place) if file.parent != _FOLDER else read_toml(file)
+    table = _table(file, profile)
     table.setdefault("prompts", SET_OF_PROFILE[profile])
     parts = _parts(table, profile)
     changes = _command_line(name, source, licence, limit, benchmarks)
@@ -314,10 +316,28 @@ def _recipe_file(words: str) -> Path:
         if not path.is_file():
             raise UsageError(f"recipe file {words} does not exist", f"Recipes by name: {', '.join(recipe_names())}")
         return path
-    path = _FOLDER / f"{words}.toml"
-    if not path.is_file():
+    if words not in recipe_names():
         raise UsageError(f"unknown recipe {words!r}", did_you_mean(words, recipe_names()))
-    return path
+    return _FOLDER / f"{words}.toml"
+
+
+def _table(file: Path, profile: str) -> dict[str, Any]:
+    """What a recipe says, with what the benchmarks that it names say of themselves."""
+    if file.parent == _FOLDER and file.stem in published_names():
+        told = benchmark(file.stem).published.model_dump(exclude={"splits"})
+        own = {"description": told.pop("description"), "source": {"benchmark": file.stem, **told}}
+        return merge(read_toml(_BENCHMARK), own)
+    table = beside(read_toml(file), file.parent, _is_place) if file.parent != _FOLDER else read_toml(file)
+    named = table.get("benchmarks")
+    if not isinstance(named, str | list):
+        return table
+    names = published_names() if named == "all" else [named] if isinstance(named, str) else named
+    for name in names:
+        if name not in published_names():
+            raise UsageError(f"recipe {file.name}: no benchmark {name!r}", did_you_mean(str(name), published_names()))
+    places = {name: benchmark(name).published.model_dump(include={"location", "revision", "files"}) for name in names}
+    drawn = {name: place | {"location": "mini"} for name, place in places.items()}
+    return table | {"benchmarks": drawn if profile == "local" else places}
 
 
 def _command_line(
@@ -412,21 +432,23 @@ def _check_splits(splits: Mapping[str, float], file: str) -> None:
 def _check_source(source: SourceSettings, file: str) -> None:
     _check_reader(source, file)
     if source.reader == "benchmark" and not source.benchmark:
-        raise UsageError(f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(BENCHMARKS)}")
+        raise UsageError(
+            f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(published_names())}"
+        )
     if source.reader in _READERS[:3] and any(not isinstance(column, str) for column in source.columns.values()):
         raise UsageError(f"recipe {file}: reader {source.reader} takes one column a role", 'Take reader = "table"')
     if source.location == "mini" and source.reader == "table":
         raise UsageError(
             f"recipe {file}: mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id"
         )
-    if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in BENCHMARKS:
+    if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in published_names():
         raise UsageError(f"recipe {file}: no mini set stands for {source.benchmark}", "Name a file with --source")
 
 
 def _check_steps(settings: Any, file: str) -> None:
-    for name, benchmark in settings.benchmarks.items():
-        if benchmark.location == "mini" and name not in BENCHMARKS:
-            raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, BENCHMARKS))
+    for name, told in settings.benchmarks.items():
+        if told.location == "mini" and name not in published_names():
+            raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, published_names()))
     needs = [
         name for name in ("decontaminate_ngrams", "decontaminate_embeddings") if getattr(settings.steps, name, None)
     ]

@@ -24,6 +24,7 @@ COPIED = {
 }
 _DATA_ROOMS = {
     "data_engine/recipes": "One TOML file per dataset.",
+    "shared/benchmarks": "Benchmarks whose file needs no Python.",
     "trainer/phases": "One TOML file per phase.",
     "trainer/curricula": "The paper's order, its ablations, and a cold start before it, as lists of phases.",
 }

@@ -1,9 +1,10 @@
 """Read a benchmark's published file, whatever its format, into fields named as in the row schema.
 
 Input: a parquet, json (list, or dict by id) or jsonl file, or a folder of them as the hub lays it out (images inside
-the rows, or by name beside the file). Output: one `BenchmarkRow` per item, in file order. It knows the real field
-names of MATH500, MathVerse, MathVision, OlympiadBench, MathVista, GSM8K and their common mirrors, and takes any other
-file that has a question or problem, and an answer. Golds are mended by `shared.benchmark_golds`, each mend recorded.
+the rows, or by name beside the file). Output: one `BenchmarkRow` per item, in file order. It knows the field names of
+the paper's benchmarks and their common mirrors, and takes any other file that has a question or problem, and an answer;
+what one benchmark alone needs stands in its own file (`shared.benchmarks`). Golds are mended by
+`shared.benchmark_golds`, each mend recorded.
 Bad items are returned with `problem` set, never dropped and never fatal.
 Not covered: fetching from the hub (the caller hands a local file or folder).
 """
@@ -17,7 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
+from shared.answers.labels import stated_tolerance
 from shared.benchmark_golds import LETTERS, mend_gold
+from shared.benchmarks import benchmark
 from shared.errors import InfiMmrError
 
 
@@ -55,20 +58,10 @@ EXTRA_FIELDS = (
     "query_cot", "precision", "unit", "answer_type", "error", "is_multiple_answer", "context", "modality",
     "difficulty", "language", "source", "year", "metadata",
 )  # fmt: skip
-# Which split of a hub folder the paper's table is about; other files of the folder are left alone.
-SPLITS = {
-    "math500": ("test",),
-    "mathverse": ("testmini",),
-    "mathvision": ("test",),
-    "mathvista": ("testmini",),
-    "olympiadbench": ("OE_MM_maths_en_COMP",),
-    "gsm8k": ("test",),
-}
 _SUFFIXES = (".parquet", ".jsonl", ".json")
 _TAG = re.compile(r"<\s*(?:image|img)[ _]?\d*\s*>", re.IGNORECASE)
 _CHOICES_BLOCK = re.compile(r"(?:\n|^)[ \t]*Choices?:[ \t]*\n?(?P<body>.*)\Z", re.DOTALL)
 _CHOICE_LINE = re.compile(r"^\s*\(?(?P<letter>[A-H])\)?\s*[:.)、：]\s*(?P<text>.*)$")
-_SUBSET = re.compile(r"(OE|TP)_(MM|TO)_(maths|physics)_(en|zh)_(COMP|CEE)", re.IGNORECASE)
 
 
 def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Iterator[BenchmarkRow]:
@@ -122,7 +115,7 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
         raise InfiMmrError(message, f"Correct the path in {name}=PATH")
     every = sorted(file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}"))
     every = [file for file in every if not file.name.startswith((".", "dataset_info", "manifest"))]
-    wanted = SPLITS.get(name, ())
+    wanted = benchmark(name).published.splits
 
     def of_split(file: Path) -> bool:
         parts = (file.stem, *file.relative_to(path).parts)
@@ -204,10 +197,9 @@ def read_record(
     choices = choices or inside
     question = place_image_tags(text, len(values))
     raw = _answer(record)
-    multiple_choice = "choice" in str(extra.get("question_type", "")) or (bool(choices) and name == "mathvision")
-    if name == "mathvista":
-        multiple_choice = False  # its golds are option texts by design; the scorer maps letters to them
-    answer, mends = mend_gold(raw, choices, multiple_choice=multiple_choice)
+    lettered = benchmark(name).lettered
+    named = lettered is not False and "choice" in str(extra.get("question_type", ""))
+    answer, mends = mend_gold(raw, choices, multiple_choice=named or (bool(choices) and lettered is True))
     if mends:
         extra["mends"] = mends
     return {
@@ -225,9 +217,10 @@ def read_record(
 
 
 def _problem(name: str, question: str, answer: str, extra: Mapping[str, Any]) -> str | None:
-    """Why an item cannot be scored: `proof`, `answer_missing`, `question_missing`; None where it can."""
-    if name == "olympiadbench" and (not answer or str(extra.get("subset", "")).upper().startswith("TP_")):
-        return "proof"
+    """Why an item cannot be scored: a reason of its benchmark's, or that gold or question are missing; else None."""
+    refused = benchmark(name).refused
+    if refused is not None and (reason := refused(answer, extra)):
+        return reason
     if not answer:
         return "answer_missing"
     vision_only = bool(extra.get("question_for_eval")) or extra.get("problem_version") == "Vision Only"
@@ -384,36 +377,7 @@ def _extra(name: str, record: Mapping[str, Any], file: Path) -> dict[str, Any]:
     extra.pop("context", None)  # part of the question
     if isinstance(extra.get("is_multiple_answer"), str):
         extra["is_multiple_answer"] = extra["is_multiple_answer"].strip().lower() == "true"
-    if name == "olympiadbench":
-        extra["subset"] = _subset(record, file)
+    if fields := benchmark(name).fields:
+        extra |= fields(record, file)
     tolerance = stated_tolerance(extra)
     return extra if tolerance is None else {**extra, "tolerance": tolerance}
-
-
-def stated_tolerance(extra: Mapping[str, Any]) -> float | None:
-    """The absolute error that an item itself allows; None where it states none.
-
-    OlympiadBench writes it as `error` (the first of several), MathVista as the decimals that a float must have right.
-    """
-    try:
-        if extra.get("answer_type") == "float" and extra.get("precision") is not None:
-            return float(f"5e{-int(float(extra['precision'])) - 1}")
-        value = float(str(extra.get("error", "")).split(",")[0])
-    except ValueError:
-        return None
-    return value if value > 0 else None
-
-
-def _subset(record: Mapping[str, Any], file: Path) -> str:
-    """OlympiadBench's name of the subset, as `OE_MM_maths_en_COMP`: from the path, the record, else the file's stem."""
-    match = _SUBSET.search("/".join(file.parts[-3:]))
-    if match:
-        return match[0]
-    parts = [_text(record.get(field)) for field in ("question_type", "modality", "subject", "language", "difficulty")]
-    if not all(parts):
-        return file.stem
-    kind = "TP" if parts[0].lower().startswith(("theorem", "tp")) else "OE"
-    modality = "MM" if parts[1].lower().startswith(("multi", "mm")) else "TO"
-    subject = "physics" if "phys" in parts[2].lower() else "maths"
-    language = "zh" if parts[3].lower().startswith(("chi", "zh")) else "en"
-    return f"{kind}_{modality}_{subject}_{language}_{'CEE' if 'CEE' in parts[4].upper() else 'COMP'}"

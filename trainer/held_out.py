@@ -21,7 +21,7 @@ from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 
 if TYPE_CHECKING:
-    from trainer.evaluation.task import Item
+    from shared.benchmark import Item
     from trainer.phase import Phase
 
 FILE = "held_out.jsonl"
@@ -67,7 +67,7 @@ def write_held_out(
 
 def read_items(folder: Path) -> dict[str, Item]:
     """Items of `held_out.jsonl` in `folder` by the ids of their labels, without their pictures."""
-    from trainer.evaluation.task import Item
+    from shared.benchmark import Item
 
     items = {}
     with (folder / FILE).open(encoding="utf-8") as file:

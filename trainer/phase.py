@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from shared.benchmarks import PAPER
 from shared.config import Strict, beside, build_model, merge, read_toml
 from shared.errors import UsageError, did_you_mean
 from shared.processor import cpu_dtype
@@ -249,7 +250,7 @@ class EvaluationSettings(Strict):
     """Held-out tasks, run on the base and after each phase by a curriculum."""
 
     benchmarks: tuple[str, ...] = Field(
-        default=("math500", "mathverse", "mathvision", "olympiadbench", "mathvista"),
+        default=PAPER,
         description="Evaluation tasks (paper, section 5.2), or paths of task files.",
     )
     limit: int = Field(default=0, ge=0, description="Items per task; 0 takes all.")

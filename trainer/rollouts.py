@@ -253,10 +253,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _accuracies(folder: Path, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Items, accuracy and standard error per benchmark of answers to the run's held-out items."""
+    from shared.benchmark import Item
     from trainer.evaluation.cache import StoredAnswer
     from trainer.evaluation.results import summarise
     from trainer.evaluation.scoring import score
-    from trainer.evaluation.task import Item
     from trainer.evaluation.tasks import task
     from trainer.held_out import read_items
 

@@ -18,7 +18,6 @@ from shared.errors import InfiMmrError
 from shared.placeholders import harmless, harmless_question
 
 HUB_PATTERNS = ("*.parquet", "**/*.parquet", "*.json", "*.jsonl", "**/*.jsonl", "images/**")
-BENCHMARKS = ("math500", "mathverse", "mathvision", "olympiadbench", "mathvista")
 _REASONS = {"answer_missing": "missing_answer", "question_missing": "missing_question"}
 
 

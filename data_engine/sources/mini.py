@@ -20,10 +20,10 @@ from typing import Any
 from pydantic import Field
 
 from data_engine.sources.base import Rejection, SourceRow
-from data_engine.sources.benchmarks import BENCHMARKS
 from data_engine.sources.deepscaler import text_row
 from data_engine.sources.mini_benchmarks import benchmark_item, item_problem
 from data_engine.sources.virl39k import virl_row
+from shared.benchmarks import published_names
 from shared.config import Strict
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import fingerprint
@@ -68,7 +68,7 @@ class Mini:
     licence = "Apache-2.0"
 
     def __init__(self, stands_for: str, settings: MiniSettings) -> None:
-        known = ("virl39k", "deepscaler", *BENCHMARKS)
+        known = ("virl39k", "deepscaler", *published_names())
         if stands_for not in known:
             raise UsageError(f"no mini set stands for {stands_for!r}", did_you_mean(stands_for, known))
         self.name = stands_for
@@ -85,10 +85,10 @@ class Mini:
 
     def count(self) -> int:
         """Problems drawn and planted."""
-        if self.name in BENCHMARKS:
+        if self.name in published_names():
             return self._settings.rows
         text = len(TEXT_BENCHMARKS) * (self._settings.copies + self._settings.renumbered)
-        pictures = (len(BENCHMARKS) - len(TEXT_BENCHMARKS)) * self._settings.copies
+        pictures = (len(published_names()) - len(TEXT_BENCHMARKS)) * self._settings.copies
         return self._settings.rows + self._settings.duplicates + text + (pictures if self.name == "virl39k" else 0)
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
@@ -109,7 +109,7 @@ class Mini:
             edited = number % 2 == 1
             record = shape(problem, f"{key}-again-{number}", edited=edited)
             yield record | {"planted": f"duplicate_of:{key} {'edited' if edited else 'exact'}"}
-        for name in BENCHMARKS if self.name == "virl39k" else TEXT_BENCHMARKS:
+        for name in published_names() if self.name == "virl39k" else TEXT_BENCHMARKS:
             for number in range(self._settings.copies):
                 yield _planted_copy(name, number * 3, shape, renumbered=False)
             for number in range(self._settings.renumbered if name in TEXT_BENCHMARKS else 0):

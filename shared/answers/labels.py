@@ -25,8 +25,6 @@ def label_of(
     label: dict[str, Any] = {"gold": answer, "kind": kind}
     if choices:
         label["choices"] = list(choices)
-    from shared.benchmark_files import stated_tolerance
-
     extra = extra or {}
     label |= {name: extra[name] for name in LABEL_EXTRAS if extra.get(name) is not None}
     if "tolerance" not in label and (tolerance := stated_tolerance(extra)) is not None:
@@ -40,3 +38,17 @@ def options_of(label: Mapping[str, Any]) -> dict[str, Any]:
     if "unit" in options:
         options["unit"] = str(options["unit"])
     return options
+
+
+def stated_tolerance(extra: Mapping[str, Any]) -> float | None:
+    """The absolute error that an item itself allows; None where it states none.
+
+    OlympiadBench writes it as `error` (the first of several), MathVista as the decimals that a float must have right.
+    """
+    try:
+        if extra.get("answer_type") == "float" and extra.get("precision") is not None:
+            return float(f"5e{-int(float(extra['precision'])) - 1}")
+        value = float(str(extra.get("error", "")).split(",")[0])
+    except ValueError:
+        return None
+    return value if value > 0 else None

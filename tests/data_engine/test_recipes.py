@@ -11,7 +11,7 @@ from data_engine import recipe as recipes
 from data_engine.inputs import Inputs, open_inputs
 from data_engine.pins import unpinned
 from data_engine.recipe import STEP_ORDER, load_recipe, recipe_names, without_places
-from data_engine.sources.benchmarks import BENCHMARKS
+from shared.benchmarks import PAPER
 from shared.config import PROFILES
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import canonical_json
@@ -22,7 +22,7 @@ FOLDER = Path(recipes.__file__).parent / "recipes"
 
 
 def test_the_recipes_are_those_of_the_design():
-    assert recipe_names() == sorted(["virl39k", "virl39k-captioned", "deepscaler", "reasoning-traces", *BENCHMARKS])
+    assert recipe_names() == sorted(["virl39k", "virl39k-captioned", "deepscaler", "reasoning-traces", *PAPER])
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -34,8 +34,8 @@ def test_every_shipped_recipe_loads_in_both_profiles(name, profile):
     for step, settings in recipe.steps():
         if hasattr(settings, "engine"):
             assert (settings.engine.model == "tiny-vl") == (profile == "local"), step
-    if name not in BENCHMARKS:
-        assert set(recipe.benchmarks) == set(BENCHMARKS)
+    if name not in PAPER:
+        assert set(recipe.benchmarks) == set(PAPER)
     canonical_json(recipe.as_json())
 
 
@@ -61,9 +61,9 @@ def test_the_papers_threshold_and_models_are_the_defaults_of_full():
     assert steps["decontaminate_embeddings"].engine.pooling == "gme"
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_a_shipped_recipe_is_commented(name):
-    text = (FOLDER / f"{name}.toml").read_text()
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.toml")), ids=lambda file: file.stem)
+def test_a_shipped_recipe_is_commented(file):
+    text = file.read_text()
     tomllib.loads(text)
     assert text.startswith("#")
     assert text.count("#") >= 5
@@ -293,3 +293,18 @@ def test_reference_vectors_count_by_content(tmp_path):
     assert key_of(f"{key}={here}") != key_of(f"{key}={there}")
     with pytest.raises(InfiMmrError, match="cannot be read"):
         key_of(f"{key}={tmp_path / 'absent.safetensors'}")
+
+
+def test_a_recipe_of_ones_own_names_the_benchmarks_that_it_is_compared_with(tmp_path):
+    def named(benchmarks, profile="full"):
+        text = (FOLDER / "deepscaler.toml").read_text().replace('benchmarks = "all"', f"benchmarks = {benchmarks}")
+        (tmp_path / "own.toml").write_text(text)
+        return load_recipe(str(tmp_path / "own.toml"), profile, benchmarks=["mine=items.jsonl"]).benchmarks
+
+    assert set(named('"all"')) == {*PAPER, "mine"}
+    assert set(named('["math500"]')) == {"math500", "mine"}
+    assert named('"mathvista"')["mathvista"].location == "AI4Math/MathVista"
+    assert named('"mathvista"', "local")["mathvista"].location == "mini"
+    with pytest.raises(UsageError, match="no benchmark 'mathvist'") as error:
+        named('["mathvist"]')
+    assert "mathvista" in error.value.next_step

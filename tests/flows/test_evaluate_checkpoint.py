@@ -12,13 +12,13 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from shared.benchmark import Item, plain_question
 from shared.errors import InfiMmrError
 from shared.mini_world import draw
 from shared.vlm.room import engine_starts
 from trainer.after_training.ask import ask as ask_checkpoint
 from trainer.cli import main
 from trainer.evaluation import Settings, evaluate_checkpoint
-from trainer.evaluation.task import Item, plain_question
 
 
 class Adder(BaseHTTPRequestHandler):

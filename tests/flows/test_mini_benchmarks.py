@@ -3,12 +3,13 @@
 import pytest
 
 from data_engine.sources.mini import Mini, MiniSettings
+from shared.benchmark import Item
+from shared.benchmarks import PAPER
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of
 from trainer.evaluation.results import summarise
 from trainer.evaluation.scoring import score
-from trainer.evaluation.task import Item
-from trainer.evaluation.tasks import PAPER, task
+from trainer.evaluation.tasks import task
 
 TABLES = {
     "math500": {"by_subject", "by_level"},

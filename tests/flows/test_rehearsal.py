@@ -12,17 +12,17 @@ import importlib.util
 import json
 import subprocess
 import sys
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from data_engine.recipe import load_recipe
+from shared.benchmarks import PAPER
 from shared.dataset_version import open_dataset
 from shared.hub_download import is_commit
 from shared.schema import IMAGE_TYPES
-from trainer.evaluation.tasks import PAPER
 from trainer.phase import ModelSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -59,9 +59,7 @@ POLICY, REVISION = ModelSettings().start, ModelSettings().revision
 
 def recipes():
     """The recipes whose versions the paper's phases and evaluations open."""
-    folder = ROOT / "data_engine" / "recipes"
-    names = ("virl39k-captioned", "deepscaler", *PAPER)
-    return {name: tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8")) for name in names}
+    return {name: load_recipe(name, "full").as_json() for name in ("virl39k-captioned", "deepscaler", *PAPER)}
 
 
 def fill(hub, real):
@@ -74,7 +72,7 @@ def fill(hub, real):
     steps = recipes()["virl39k-captioned"]["steps"]
     for model, commit, made in (
         (POLICY, REVISION, layouts.qwen25(tied=True)),
-        *((engine["model"], engine.get("revision", ""), made) for engine, made in (
+        *((engine["model"], engine["revision"] or "", made) for engine, made in (
             (steps["type_images"]["engine"], layouts.qwen25(tied=False)),
             (steps["caption_images"]["engine"], layouts.qwen2(tied=False)),
             # Remote code is in the repository, and neither fetched nor run.

@@ -396,8 +396,8 @@ def test_a_row_with_a_token_that_only_this_policys_tokenizer_knows_is_left_out_a
 
 
 def test_an_item_with_a_models_own_tokens_is_asked_in_the_same_harmless_words_while_training_and_after():
+    from shared.benchmark import Item
     from trainer.evaluation.asking import Settings, _asks
-    from trainer.evaluation.task import Item
     from trainer.evaluation.tasks import task
 
     item = Item("math500", "1", "What is 2 + 2?<|im_end|>", "4", "integer")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.answers import final_answer, split_thinking
+from shared.benchmark import Item
 from shared.errors import InfiMmrError, UsageError
 from shared.placeholders import IMAGE_TAG, harmless_question
 from trainer.after_training.places import meant_checkpoint
 from trainer.evaluation.asking import Settings, engine_spec, most_tokens
-from trainer.evaluation.task import Item
 
 if TYPE_CHECKING:
     from shared.command import Document

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.benchmark import Item
 from shared.errors import InfiMmrError
 from shared.installation import check_vllm
 from shared.vlm.checkpoint import checkpoint_folder, is_folder
@@ -26,7 +27,6 @@ from shared.vlm.spec import pixel_limits
 from shared.vlm.surroundings import cuda_seen, prepare_environment
 from trainer.after_training.places import local_checkpoint, meant_checkpoint
 from trainer.evaluation.asking import Settings, engine_spec
-from trainer.evaluation.task import Item
 
 MODULE = "vllm.entrypoints.launchers.api_server.entry"
 HOST = "127.0.0.1"

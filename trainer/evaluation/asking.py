@@ -26,8 +26,9 @@ from shared.vlm.spec import Temperature
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 
 if TYPE_CHECKING:
+    from shared.benchmark import Item
     from shared.vlm.spec import Answer, EngineSpec, Sampling
-    from trainer.evaluation.task import Item, Task
+    from trainer.evaluation.task import Task
 
 LONGEST_CONTEXT = 8192
 """Tokens of prompt and answer where the checkpoint allows more: every benchmark's prompt with 4,096 tokens to think."""

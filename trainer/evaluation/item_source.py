@@ -73,8 +73,8 @@ _CANONICAL = {"id": "pid", "question": "question", "answer": "answer", "choices"
 class ItemReader:
     """Reads records as the task file says."""
 
-    told: ItemSource
-    folder: Path
+    told: ItemSource = field(default_factory=ItemSource)
+    folder: Path = Path()
     groups: Mapping[str, Names] = field(default_factory=dict)
     """Tables that a user's task file names: name -> fields."""
     own: bool = False

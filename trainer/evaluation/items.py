@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.answers import answer_kind
-from shared.benchmark_files import benchmark_files, file_records, read_benchmark, read_record
+from shared.benchmark import Item
+from shared.benchmark_files import benchmark_files, file_records, read_record
+from shared.benchmarks import PAPER
 from shared.code_points import carried_value
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import file_hash, fingerprint
-from trainer.evaluation.task import Item
-from trainer.evaluation.tasks import PAPER, task
+from trainer.evaluation.tasks import task
 
 if TYPE_CHECKING:
     from trainer.evaluation.item_source import ItemReader
@@ -63,8 +64,7 @@ def load_items(name: str, source: str | None, store: str | None, *, images: bool
     """
     own = task(name).items
     named = source is not None
-    if source is None and own is not None:
-        source = own.place()
+    source = own.place() if source is None else source
     if source is not None and (Path(source).exists() or not _is_reference(source)):
         found = _from_file(name, source, images=images, limit=limit)
         found.record["from"] = "file" if named else "task file"
@@ -77,12 +77,9 @@ def _is_reference(source: str) -> bool:
 
 
 def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> ItemSet:
-    files = benchmark_files(name, source)
     own = task(name).items
-    if own is not None:
-        files = own.chosen(files, name)
-    rows = read_benchmark(name, source, images=images) if own is None else _own_rows(name, files, own, images=images)
-    items = [_item(name, row) for row in _first(rows, limit)]
+    files = own.chosen(benchmark_files(name, source), name)
+    items = [_item(name, row) for row in itertools.islice(_rows(name, files, own, images=images), limit)]
     record = {
         "from": "file",
         "files": [file.name for file in files],
@@ -93,8 +90,8 @@ def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> It
     return ItemSet(items, record)
 
 
-def _own_rows(name: str, files: Sequence[Path], own: ItemReader, *, images: bool) -> Iterator[Any]:
-    """Rows of a task that is a file: its columns, its filter, its golds; a key that occurs again gets a number."""
+def _rows(name: str, files: Sequence[Path], own: ItemReader, *, images: bool) -> Iterator[Any]:
+    """Rows as the task says: its columns, its filter, its golds; a key that occurs again gets a number."""
     seen: Counter[str] = Counter()
     for file in files:
         records = file_records(file)
@@ -109,13 +106,6 @@ def _own_rows(name: str, files: Sequence[Path], own: ItemReader, *, images: bool
                 seen[row["source_id"]] += 1
                 again = seen[row["source_id"]]
                 yield row if again == 1 else {**row, "source_id": f"{row['source_id']}#{again}"}
-
-
-def _first(rows: Iterator[Any], limit: int | None) -> Iterator[Any]:
-    for count, row in enumerate(rows):
-        if limit is not None and count >= limit:
-            return
-        yield row
 
 
 def _item(name: str, row: Mapping[str, Any]) -> Item:
@@ -156,9 +146,8 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
         if name not in PAPER:
             step = f"Name its published file or folder with --source {name}=PATH, or [source] location in a task file"
         raise InfiMmrError(message, step) from error
-    own = task(name).items
-    if own is not None and own.told.split:
-        version = version.of_split(own.told.split)
+    if split := task(name).items.told.split:
+        version = version.of_split(split)
     columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]
     # Shards order rows by hash: results read best in the benchmark's own order, and its first items are meant by limit.
     keys = sorted((row["source_id"] for row in _version_rows(version.files(), ["source_id"])), key=_own_order)

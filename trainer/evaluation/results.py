@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.answers import Verdict
+from shared.benchmark import Item
 from shared.binomial import exact_interval
 from shared.errors import InfiMmrError
 from shared.whole_file import write_whole
 from trainer.evaluation.scoring import Scored
 from trainer.evaluation.statistics import PairedTest, mcnemar, mean, pass_at_k, standard_error
-from trainer.evaluation.task import Item, Status, Task
+from trainer.evaluation.task import Status, Task
 from trainer.evaluation.tasks import task
 
 RESULT_FILE = "evaluation.json"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.benchmark import Item
 from shared.code_points import carried_value
 from shared.errors import InfiMmrError, UsageError
 from shared.progress import Progress
@@ -23,7 +24,6 @@ from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import ItemSet, load_items
 from trainer.evaluation.results import output_rows, summarise, write_results
 from trainer.evaluation.scoring import Scored, score
-from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import benchmark_names, task
 
 

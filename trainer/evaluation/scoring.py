@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.answers import Grade, final_answer, grade_many, options_of
+from shared.benchmark import Item
 from shared.fingerprint import canonical_json
 from trainer.evaluation.cache import StoredAnswer
-from trainer.evaluation.task import Item, Outcome, Status, Task, outcome_of, unscored
+from trainer.evaluation.task import Outcome, Status, Task, outcome_of, unscored
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,14 @@ Not covered: where items come from (`items.py`), generation and storage (`run.py
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shared.answers import Grade, Verdict, label_of
-from shared.question_text import format_choices
-
-if TYPE_CHECKING:
-    from trainer.evaluation.item_source import ItemReader
-
-_CHOICES_INSIDE = re.compile(r"\bChoices?\s*:", re.IGNORECASE)
+from shared.answers import Grade, Verdict
+from shared.benchmark import Item, plain_question
+from trainer.evaluation.item_source import ItemReader
 
 
 class Status(StrEnum):
@@ -37,35 +32,6 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One item of a benchmark. `images` are encoded bytes; `problem` says why it cannot be scored, None otherwise."""
-
-    benchmark: str
-    key: str
-    question: str
-    answer: str
-    kind: str
-    choices: tuple[str, ...] = ()
-    images: tuple[bytes, ...] = ()
-    missing_images: tuple[str, ...] = ()
-    category: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    problem: str | None = None
-
-    def label(self) -> dict[str, Any]:
-        """What the grader is told of this item, as in training (`label_of`)."""
-        return label_of(self.answer, self.kind, self.choices, self.extra)
-
-    @property
-    def level(self) -> str | None:
-        """Difficulty as the benchmark tells it: MATH500's and MathVision's level, MathVista's school grade."""
-        metadata = self.extra.get("metadata")
-        grade = metadata.get("grade") if isinstance(metadata, Mapping) else None
-        value = self.extra.get("level", grade)
-        return None if value is None else str(value)
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """The score of one output."""
 
@@ -78,26 +44,6 @@ class Outcome:
 
 
 Groups = Mapping[str, Callable[[Item], str | None]]
-
-
-def plain_question(item: Item) -> str:
-    """The question as the row has it, its options appended where it does not tell them itself."""
-    if not item.choices or _CHOICES_INSIDE.search(item.question):
-        return item.question
-    shown = tuple(
-        "" if choice == "ABCDEFGHIJ"[place : place + 1] else choice for place, choice in enumerate(item.choices)
-    )
-    return f"{item.question}\n{format_choices(shown)}".replace(")  (", ") (").rstrip()
-
-
-def by_subject(item: Item) -> str | None:
-    """Group of the table `by_subject`."""
-    return item.category
-
-
-def by_level(item: Item) -> str | None:
-    """Group of the table `by_level`."""
-    return item.level
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +63,8 @@ class Task:
         stratum: The headline is the mean over these groups' accuracies (MathVerse's versions); None: over items.
         cluster: Items that share a problem, whose scores are not independent.
         together: Shares of groups whose items are all right (all variants of a problem), by name: an item's group.
-        items: Reads the items of a task that is a file; None where `shared.benchmark_files` knows the benchmark.
-        origin: File and hash of a task that is a file.
+        items: Reads the items.
+        origin: File and hash.
         protocol: One sentence on how this differs from the published protocol.
 
     """
@@ -131,12 +77,12 @@ class Task:
     labels: Callable[[Item], Sequence[Mapping[str, Any]]] = lambda item: (item.label(),)
     rule: Callable[[Item, str], Outcome | None] | None = None
     question: Callable[[Item], str] = plain_question
-    groups: Groups = field(default_factory=lambda: {"by_subject": by_subject, "by_level": by_level})
+    groups: Groups = field(default_factory=dict)
     subset: Callable[[Item], str | None] | None = None
     stratum: Callable[[Item], str | None] | None = None
     cluster: Callable[[Item], str] | None = None
     together: Mapping[str, Callable[[Item], str]] = field(default_factory=dict)
-    items: ItemReader | None = None
+    items: ItemReader = field(default_factory=ItemReader)
     origin: str = ""
 
 

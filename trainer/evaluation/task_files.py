@@ -1,8 +1,8 @@
 """A task as one TOML file: where its items are, what is asked, how an answer is scored, what is told apart.
 
-Input: a file of the user, or one that comes with the project (`tasks/*.toml`). Output: a `Task` like those written in
-Python. Items come from a file or folder in any layout that `shared.benchmark_files` reads, columns renamed as the file
-says, or from a dataset version. A scorer is named (`LABELS` for the grader, `RULES` in its place), chosen by a field of
+Input: a file of the user, or the same words in a benchmark's file (`shared.benchmarks`). Output: a `Task`. Items come
+from a file or folder in any layout that `shared.benchmark_files` reads, columns renamed as the file says, or from a
+dataset version. A scorer is named (`LABELS` for the grader, `RULES` in its place), chosen by a field of
 the item, or a Python function of the user's own, `scorer.py:function` beside the task file, which gets the item and the
 answer and returns a bool.
 """
@@ -18,56 +18,26 @@ from typing import Any
 
 from pydantic import Field
 
-from shared.config import Strict, load_toml
+from shared.benchmark import Item, plain_question
+from shared.benchmarks import benchmark, declared
+from shared.config import Strict, build_model, load_toml
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
 from shared.own_code import load_function
 from shared.question_text import list_options
-from trainer.evaluation import official
 from trainer.evaluation.item_source import ROLES, ItemReader, ItemSource, Names
-from trainer.evaluation.task import Item, Outcome, Status, Task, plain_question
+from trainer.evaluation.task import Outcome, Status, Task
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FIELD = re.compile(r"\{(\w[\w .]*)\}")
 _NUMBER = re.compile(r"^[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?$")
-OFFICIAL = {
-    "mathvision": official.mathvision,
-    "mathvista": official.mathvista,
-    "olympiadbench": official.olympiadbench,
-}
-"""Published rules that stand beside a score."""
 
-
-RESERVED = frozenset(
-    {
-        "by_kind",
-        "n",
-        "accuracy",
-        "stderr",
-        "interval95",
-        "correct",
-        "unscored",
-        "unscored_reasons",
-        "no_answer",
-        "unreadable",
-        "unread_golds",
-        "subset",
-        "together",
-        "official",
-        "samples",
-        "source",
-        "asked",
-        "from_store",
-        "missing_outputs",
-        "unknown_items",
-        "mean_tokens",
-        "mean_characters",
-        "truncation_rate",
-        "task_version",
-        "task_file",
-        "protocol",
-    }
-)
+RESERVED = frozenset((
+    "by_kind", "n", "accuracy", "stderr", "interval95", "correct", "unscored", "unscored_reasons", "no_answer",
+    "unreadable", "unread_golds", "subset", "together", "official", "samples", "source", "asked", "from_store",
+    "missing_outputs", "unknown_items", "mean_tokens", "mean_characters", "truncation_rate", "task_version",
+    "task_file", "protocol",
+))  # fmt: skip
 """Entries of every result, which no group may be called."""
 
 
@@ -95,7 +65,7 @@ class TaskFile(Strict):
     relative_tolerance: float | None = Field(default=None, gt=0, description="Error relative to the gold.")
     decimals: str = Field(default="", description="Field with the decimals that a number must have right.")
     unit: str = Field(default="", description="Field with the unit of the gold.")
-    official: str = Field(default="", description="Published rule to stand beside the score: a name in `official`.")
+    official: str = Field(default="", description="Published rule to stand beside the score: a benchmark that has one.")
     groups: dict[str, Names] = Field(
         default={"by_subject": "category", "by_level": "level"},
         description="Tables of accuracy: name = field, or fields of which the first that says something counts.",
@@ -226,16 +196,26 @@ def load_task_file(path: Path) -> Task:
     for role in told.source.columns:
         if role not in ROLES:
             raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
-    own = path.resolve().parent != Path(__file__).resolve().parent / "tasks"
+    return _task(name, told, path)
+
+
+def declared_task(name: str) -> Task:
+    """The task of a benchmark of this project."""
+    found = benchmark(name)
+    told = build_model(dict(found.task), TaskFile, what="task", file=found.file.name)
+    return replace(_task(name, told, found.file, own=False), **found.parts)
+
+
+def _task(name: str, told: TaskFile, path: Path, *, own: bool = True) -> Task:
     for group in sorted(RESERVED & told.groups.keys()):
         raise UsageError(f"task {path.name}: groups.{group} is a name that every result has", "Give it another name")
     groups = told.groups if own and "groups" in told.model_fields_set else {}
     limits = Limits(told.tolerance, told.relative_tolerance, told.decimals, told.unit)
     named = _scorers(told.scorer, path)
-    if told.official and told.official not in OFFICIAL:
-        raise UsageError(
-            f"task {path.name}: no published rule {told.official!r}", did_you_mean(told.official, OFFICIAL)
-        )
+    official = benchmark(told.official).official
+    if told.official and official is None:
+        known = [name for name in declared() if benchmark(name).official]
+        raise UsageError(f"task {path.name}: no published rule {told.official!r}", did_you_mean(told.official, known))
     return Task(
         name=name,
         title=told.title or path.stem,
@@ -244,7 +224,7 @@ def load_task_file(path: Path) -> Task:
         rule=lambda item, answer: _ruled(item, answer, named(item), limits),
         protocol=told.protocol,
         question=_question(told.question) if told.question else plain_question,
-        official=OFFICIAL[told.official] if told.official else None,
+        official=official,
         groups={group: _first_of(fields) for group, fields in told.groups.items()},
         subset=_getter(told.subset) if told.subset else None,
         stratum=_getter(told.stratum) if told.stratum else None,

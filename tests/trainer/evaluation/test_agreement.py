@@ -14,14 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.answers import perturb
+from shared.benchmark import Item
 from shared.benchmark_files import read_record
+from shared.benchmarks import PAPER
 from shared.mini_world import draw
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of, load_items
 from trainer.evaluation.results import agrees, summarise
 from trainer.evaluation.scoring import score
-from trainer.evaluation.task import Item
-from trainer.evaluation.tasks import PAPER, task
+from trainer.evaluation.tasks import task
 from trainer.grade import grade_file
 from trainer.rewards import format_failure, reward
 

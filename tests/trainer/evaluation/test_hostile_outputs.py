@@ -2,10 +2,12 @@
 
 import pytest
 
+from shared.benchmark import Item
+from shared.benchmarks import PAPER
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.scoring import score
-from trainer.evaluation.task import Item, Status
-from trainer.evaluation.tasks import PAPER, task
+from trainer.evaluation.task import Status
+from trainer.evaluation.tasks import task
 
 OUTPUTS = [
     "",

@@ -3,12 +3,12 @@ import json
 import pytest
 from rich.console import Console
 
+from shared.benchmark import Item
 from shared.errors import InfiMmrError
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.results import agrees, compare, output_rows, read_result, summarise, write_results
 from trainer.evaluation.scoring import score
 from trainer.evaluation.show import print_document
-from trainer.evaluation.task import Item
 from trainer.evaluation.tasks import task
 
 

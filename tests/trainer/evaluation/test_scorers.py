@@ -3,11 +3,13 @@ import pytest
 
 from shared.answers import final_answer
 from shared.answers.compare.several import perfect_match, split_answers
+from shared.benchmark import Item, plain_question
+from shared.benchmarks import PAPER
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of
 from trainer.evaluation.scoring import score
-from trainer.evaluation.task import Item, Status, plain_question
-from trainer.evaluation.tasks import PAPER, task
+from trainer.evaluation.task import Status
+from trainer.evaluation.tasks import task
 from trainer.rewards import reward
 
 

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from shared.benchmark import Item
+from shared.benchmarks import PAPER
 from shared.mini_world import draw
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.results import output_rows, summarise, write_results
 from trainer.evaluation.scoring import score
-from trainer.evaluation.task import Item
-from trainer.evaluation.tasks import PAPER, task
+from trainer.evaluation.tasks import task
 
 NASTY = '<script>document.title="owned"</script><img src=x onerror=alert(1)> {{ 7*7 }}'
 

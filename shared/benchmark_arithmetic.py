@@ -148,3 +148,11 @@ def _raised(base: float, exponent: float) -> float:
         message = "not a real number"
         raise ValueError(message)
     return float(base**exponent)  # floats: overflow raises, it never grows
+
+
+def float_of(text: str) -> float | None:
+    """What Python's own `float` reads, None for other text: the published rules read numbers so."""
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -5,7 +5,7 @@ versions of a problem are one cluster of its standard error. Vision Only has its
 the picture, so the text only says where to look, and `question_for_eval` (what the picture asks) serves the grader.
 """
 
-from trainer.evaluation.task import Item, Task, by_subject, plain_question
+from shared.benchmark import Benchmark, Item, Published, plain_question
 
 VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
 """The five versions of the testmini set (arXiv 2403.14624, section 2.2)."""
@@ -24,13 +24,29 @@ def _question(item: Item) -> str:
     return f"{item.question.strip()}\n{VISION_ONLY_QUESTION}".strip()
 
 
-TASK = Task(
-    name="mathverse",
-    title="MathVerse",
-    version=2,
-    question=_question,
-    groups={"by_version": version, "by_subject": by_subject, "by_type": lambda item: item.extra.get("question_type")},
-    stratum=version,
-    cluster=lambda item: str(item.extra.get("problem_index") or item.key),
-    protocol="Rules instead of the official language-model judge; mean of the versions.",
+BENCHMARK = Benchmark(
+    task={
+        "title": "MathVerse",
+        "version": 2,
+        "protocol": "Rules instead of the official language-model judge; mean of the versions.",
+    },
+    parts={
+        "question": _question,
+        "groups": {
+            "by_version": version,
+            "by_subject": lambda item: item.category,
+            "by_type": lambda item: item.extra.get("question_type"),
+        },
+        "stratum": version,
+        "cluster": lambda item: str(item.extra.get("problem_index") or item.key),
+    },
+    published=Published(
+        description="MathVerse testmini: problems in versions from text-dominant to vision-only",
+        location="AI4Math/MathVerse",
+        # as Hiforever-h/AdaptiveVision-RL, scripts/prepare_benchmarks.py, has it
+        revision="3bc86196678bad115a923d2851c6821dbe235939",
+        files=("testmini.parquet",),
+        licence="MIT",
+        splits=("testmini",),
+    ),
 )
