@@ -25,11 +25,11 @@ import numpy as np
 from machine import machine
 from PIL import Image
 
-from shared.mini_world import IMAGE_TYPES, PICTURE_KINDS, Problem, draw, draw_family
+from shared.laptop import IMAGE_TYPES, PICTURE_KINDS, Problem, draw, draw_family
+from shared.laptop.training.evaluate import SPLIT, Ask, asks, by_kind, facts_right, score, share
 from shared.prompts import prompt
 from shared.vlm import EngineSpec, Sampling, build_conversation, open_engine
 from shared.vlm.checkpoint import BUNDLED_FOLDER
-from trainer.tiny_vl.evaluate import SPLIT, Ask, asks, by_kind, facts_right, score, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable

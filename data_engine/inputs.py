@@ -21,7 +21,6 @@ from data_engine.sources import virl39k as virl39k_reader
 from data_engine.sources.base import Source
 from data_engine.sources.merged import Merged, Part, parts_of
 from data_engine.sources.mini import Mini, MiniSettings
-from data_engine.sources.mini_traces import MiniTraces
 from data_engine.sources.places import find_place
 from shared.dataset_version.names import checked_name
 from shared.errors import InfiMmrError
@@ -100,15 +99,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def code_hash(root: Path = ROOT) -> str:
-    """Return the hash over the code that decides what a build writes: the data engine's, and shared without `vlm`.
+    """Return the hash over the code that decides what a build writes: the data engine's, and most of shared.
 
-    What a model is shown and how it is read is part of its cells' keys.
+    What a model is shown and how it is read (`vlm`) is part of its cells' keys, as is a model that was trained.
 
     It stands in the build key only, not in a version's fingerprint: after a change of code a build runs again (on
     stored annotations), and where it writes the same bytes it finds the same version.
     """
     files = [*(root / "data_engine").rglob("*.py"), *(root / "shared").rglob("*.py")]
-    files = [file for file in files if root / "shared" / "vlm" not in file.parents]
+    elsewhere = {root / "shared" / "vlm", root / "shared" / "laptop" / "training"}
+    files = [file for file in files if elsewhere.isdisjoint(file.parents)]
     return fingerprint([[str(file.relative_to(root)), bytes_hash(file.read_bytes())] for file in sorted(files)])
 
 
@@ -181,7 +181,7 @@ def open_sources(recipe: Recipe) -> Source:
 
 def _open_source(settings: SourceSettings, what: str) -> Source:
     if settings.location == "mini" and "trace" in settings.columns:
-        return MiniTraces(settings.mini)
+        return Mini("deepscaler", settings.mini, traces=True)
     if settings.location == "mini":
         return Mini(settings.benchmark or settings.reader, settings.mini)
     if settings.reader == "table":

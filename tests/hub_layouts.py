@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from data_engine.sources.mini import Mini, MiniSettings
-from data_engine.sources.mini_benchmarks import benchmark_record
+from shared.laptop import benchmark_record
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 
 Files = dict[str, bytes]

@@ -187,15 +187,15 @@ def _mount_rooms(words: list[str]) -> None:
     """Add the commands of the other rooms, unless `words` ask for one of this file."""
     if words and words[0] in OWN_COMMANDS:
         return
+    from shared.laptop import tiny_vl_commands
     from trainer.after_training.cli import register as register_after_training
     from trainer.evaluation.cli import register as register_evaluation
     from trainer.report.cli import register as register_report
-    from trainer.tiny_vl.cli import app as tiny_vl
 
     register_evaluation(app)
     register_report(app)
     register_after_training(app)
-    app.add_typer(tiny_vl, name="tiny-vl", help="Train and look at the bundled checkpoint.")
+    app.add_typer(tiny_vl_commands, name="tiny-vl", help="Train and look at the bundled checkpoint.")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,175 +1,57 @@
-"""The project's own small sets, drawn by `shared.mini_world` with the same columns as the sources they stand for.
+"""The project's own small sets as sources: drawn records, read as the records of published files are.
 
-`mini` of ViRL39K and DeepScaleR plants what a data engine must find, and says in `extra.planted` what each is:
-- `duplicate_of:KEY exact`: the same words and the same picture under another key;
-- `duplicate_of:KEY edited`: other letter case and blanks, the same picture packed anew (equal pixels, other bytes);
-- `copy_of:BENCHMARK/KEY exact`: a benchmark item, its picture packed anew;
-- `copy_of:BENCHMARK/KEY renumbered`: a text benchmark's item with other numbers.
-Equal words about other pictures come by themselves (they are drawn from few wordings) and must survive.
-Everything is deterministic: the same settings give the same bytes on every machine.
+`shared.laptop` draws them, says what is planted among them, and names what is drawn; here they become rows.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field
 
 from data_engine.sources.base import Rejection, SourceRow
+from data_engine.sources.benchmarks import benchmark_row
 from data_engine.sources.deepscaler import text_row
-from data_engine.sources.mini_benchmarks import benchmark_item, item_problem
 from data_engine.sources.virl39k import virl_row
-from shared.benchmarks import published_names
-from shared.config import Strict
-from shared.errors import UsageError, did_you_mean
-from shared.fingerprint import fingerprint
+from shared.benchmark_files import read_record
+from shared.laptop import MiniSet, MiniSettings, MiniTraces
 
-TEXT_BENCHMARKS = ("math500", "olympiadbench")
+__all__ = ["Mini", "MiniSettings"]
+
 _NOWHERE = Path("/nonexistent")
-_CATEGORIES = {
-    "mathgeo": "(GradeSchool) Geometric",
-    "chart": "Tables/Diagrams/Charts",
-    "table": "Tables/Diagrams/Charts",
-    "equation": "(GradeSchool) Non-Geo Math",
-    "natural": "Commonsense",
-    "aigc": "Spatial Reasoning",
-    "ocr": "Broader STEM Topics",
-    "gui": "Broader STEM Topics",
-}
-_PASS_RATES = {"easy": (1.0, 0.75), "medium": (0.75, 0.5), "hard": (0.5, -1.0)}
-_TEXT_EVERY = 12
-"""One row in 12 has no picture: ViRL39K has some, taken over from text sets."""
-
-
-class MiniSettings(Strict):
-    """How much is drawn and how much is planted."""
-
-    rows: int = Field(default=240, ge=1, description="Problems drawn, planted ones not counted.")
-    duplicates: int = Field(default=8, ge=0, description="Planted duplicates, every second one edited; 0 plants none.")
-    copies: int = Field(default=2, ge=0, description="Planted benchmark items per benchmark; 0 plants none.")
-    renumbered: int = Field(
-        default=2, ge=0, description="Planted items with other numbers per text benchmark; 0 plants none."
-    )
-
-
-DRAWN_BY = "8b58a537898b098023506dc3ec9eee68fd4b701083a509bc237e04b0152c9f8a"
-"""Names the drawings, and stands behind each row's revision: another text as soon as the same settings draw otherwise
-(a test holds what is drawn). Code that is only moved or reworded leaves it."""
 
 
 class Mini:
-    """The small set that stands for `stands_for` (virl39k, deepscaler, or a benchmark); see `Source`."""
+    """The small set that stands for `stands_for` (virl39k, deepscaler, or a benchmark); see `Source`.
+
+    With `traces` it is the deepscaler's set of reasoning traces.
+    """
 
     location = "mini"
     licence = "Apache-2.0"
 
-    def __init__(self, stands_for: str, settings: MiniSettings) -> None:
-        known = ("virl39k", "deepscaler", *published_names())
-        if stands_for not in known:
-            raise UsageError(f"no mini set stands for {stands_for!r}", did_you_mean(stands_for, known))
+    def __init__(self, stands_for: str, settings: MiniSettings, *, traces: bool = False) -> None:
+        self._set = MiniTraces(settings) if traces else MiniSet(stands_for, settings)
         self.name = stands_for
-        self._settings = settings
-        self._fingerprint = fingerprint(
-            {"stands_for": stands_for, "settings": settings, "drawn_by": DRAWN_BY},
-        )
-        self.revision = f"sha256:{self._fingerprint[:16]}"
-        self.taken = f"{settings.rows} problems drawn from the split mini-{stands_for}"
+        self.revision = f"sha256:{self._set.fingerprint[:16]}"
+        self.taken = self._set.taken
 
     def fingerprint(self) -> str:
         """Hash over the settings and what names the drawings."""
-        return self._fingerprint
+        return self._set.fingerprint
 
     def count(self) -> int:
         """Problems drawn and planted."""
-        if self.name in published_names():
-            return self._settings.rows
-        text = len(TEXT_BENCHMARKS) * (self._settings.copies + self._settings.renumbered)
-        pictures = (len(published_names()) - len(TEXT_BENCHMARKS)) * self._settings.copies
-        return self._settings.rows + self._settings.duplicates + text + (pictures if self.name == "virl39k" else 0)
+        return self._set.count()
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """Drawn problems first, planted ones after them."""
-        if self.name == "virl39k":
-            yield from (virl_row(record, place, _NOWHERE) for place, record in enumerate(self._records()))
-        elif self.name == "deepscaler":
-            yield from (text_row(record, place) for place, record in enumerate(self._records()))
-        else:
-            yield from (benchmark_item(self.name, index) for index in range(self._settings.rows))
-
-    def _records(self) -> Iterator[dict[str, Any]]:
-        shape = _virl_record if self.name == "virl39k" else _text_record
-        for index in range(self._settings.rows):
-            yield shape(*self._drawn(index))
-        for number in range(self._settings.duplicates):
-            problem, key = self._drawn(number * 7 % self._settings.rows)
-            edited = number % 2 == 1
-            record = shape(problem, f"{key}-again-{number}", edited=edited)
-            yield record | {"planted": f"duplicate_of:{key} {'edited' if edited else 'exact'}"}
-        for name in published_names() if self.name == "virl39k" else TEXT_BENCHMARKS:
-            for number in range(self._settings.copies):
-                yield _planted_copy(name, number * 3, shape, renumbered=False)
-            for number in range(self._settings.renumbered if name in TEXT_BENCHMARKS else 0):
-                yield _planted_copy(name, number * 3 + 1, shape, renumbered=True)
-
-    def _drawn(self, index: int) -> tuple[Any, str]:
-        from shared.mini_world import draw
-
-        text_only = index % _TEXT_EVERY == _TEXT_EVERY - 1
-        problem = draw(f"mini-{self.name}", index, text_only=text_only)
-        return problem, problem.key
-
-
-def _virl_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
-    """One record with ViRL39K's columns."""
-    question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
-    large, small = _PASS_RATES[problem.grade]
-    data = problem.image_png
-    return {
-        "question": ("<image>\n" if data else "") + question,
-        "answer": f"\\boxed{{{problem.answer}}}",
-        "PassRate_32BTrained": large,
-        "PassRate_7BBase": small,
-        "category": _CATEGORIES.get(problem.image_type or "", "(GradeSchool) Non-Geo Math"),
-        "source": f"mini-{problem.kind}",
-        "qid": key,
-        "image": [{"bytes": repacked(data) if edited else data, "path": f"images/{key}.png"}] if data else [],
-    }
-
-
-def _text_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
-    """One record with DeepScaleR's fields, and a key."""
-    question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
-    return {"problem": question, "answer": problem.answer, "id": key, "level": problem.grade}
-
-
-def _planted_copy(name: str, index: int, shape: Any, *, renumbered: bool) -> dict[str, Any]:
-    problem = item_problem(name, index)
-    record: dict[str, Any] = shape(problem, f"from-{problem.key}", numbers=7 if renumbered else 0)
-    for image in record.get("image", []):
-        image["bytes"] = repacked(image["bytes"])
-    return record | {"planted": f"copy_of:{name}/{problem.key} {'renumbered' if renumbered else 'exact'}"}
-
-
-def _edited(question: str) -> str:
-    """Other letter case at the start and doubled blanks: a difference that no reader would call one."""
-    return (question[:1].lower() + question[1:]).replace(" ", "  ")
-
-
-def _renumbered(question: str, by: int) -> str:
-    """Every number in the text raised by `by`; 0 changes nothing."""
-    return re.sub(r"\d+", lambda number: str(int(number[0]) + by), question) if by else question
-
-
-def repacked(png: bytes) -> bytes:
-    """The same pixels in another PNG file."""
-    from PIL import Image
-
-    out = io.BytesIO()
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        # Stored without compression: the bytes then do not depend on the zlib that Pillow was built with.
-        image.convert("RGB").save(out, format="PNG", compress_level=0)
-    return out.getvalue()
+        for place, record in enumerate(self._set.records()):
+            if self.name == "virl39k":
+                yield virl_row(record, place, _NOWHERE)
+            elif self.name == "deepscaler":
+                yield text_row(record, place)
+            else:
+                item = read_record(self.name, record, Path(f"mini-{self.name}.jsonl"), place)
+                # Drawn questions list options on one line, which the reader of MathVerse's lines does not look for.
+                item["extra"]["choices_in_question"] = bool(item["choices"])
+                yield benchmark_row(item)

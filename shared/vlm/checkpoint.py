@@ -25,12 +25,14 @@ from shared.hub_download import (
     is_commit,
     spoken_name,
 )
+from shared.laptop import CHECKPOINT
 from shared.vlm.spec import BUNDLED
 
 if TYPE_CHECKING:
     from shared.vlm.spec import EngineSpec
 
-BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / BUNDLED
+BUNDLED_FOLDER = CHECKPOINT
+"""Folder of the bundled checkpoint."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")

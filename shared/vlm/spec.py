@@ -38,7 +38,7 @@ def checked_temperature(value: float) -> float:
 
 Temperature = Annotated[float, AfterValidator(checked_temperature)]
 BUNDLED = "tiny-vl"
-"""Model name that stands for the checkpoint shipped in `shared/assets/tiny-vl`."""
+"""Model name that stands for the checkpoint shipped in `shared/laptop/assets/tiny-vl`."""
 
 
 class EngineSpec(Strict):

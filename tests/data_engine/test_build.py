@@ -172,8 +172,9 @@ def test_a_second_build_finds_the_version_and_reads_no_row(recipe, tmp_path, mon
     [
         ("data_engine/steps/dedup_minhash.py", True),
         ("shared/answers/parse/words.py", True),
-        ("shared/mini_world/charts.py", True),
+        ("shared/laptop/problems/charts.py", True),
         ("shared/vlm/engine.py", False),  # its cells have keys of their own
+        ("shared/laptop/training/train.py", False),  # the checkpoint that it made has one
     ],
 )
 def test_a_version_made_by_other_code_is_not_taken_for_todays(tmp_path, file, again):
@@ -476,24 +477,31 @@ def test_a_change_that_draws_nothing_otherwise_leaves_the_small_sets_their_revis
     from data_engine.sources.mini import Mini, MiniSettings
 
     revisions = {name: Mini(name, MiniSettings(rows=240)).revision for name in ("virl39k", "deepscaler")}
-    assert revisions == {"virl39k": "sha256:427c5c8ea1f9fabd", "deepscaler": "sha256:491f06acc58246f3"}
+    revisions["traces"] = Mini("deepscaler", MiniSettings(rows=240), traces=True).revision
+    assert revisions == {
+        "virl39k": "sha256:427c5c8ea1f9fabd",
+        "deepscaler": "sha256:491f06acc58246f3",
+        "traces": "sha256:02a81c789338517a",
+    }
 
 
 def test_what_the_small_sets_draw_moves_with_their_revision():
     """Where this fails with intent, `DRAWN_BY` gets another value, and these hashes the new ones."""
     from data_engine.sources.mini import Mini, MiniSettings
 
-    def drawn(name):
+    def drawn(name, **more):
         told = hashlib.sha256()
-        for row in Mini(name, MiniSettings(rows=40)).rows():
+        for row in Mini(name, MiniSettings(rows=40), **more).rows():
             pictures = [(image.name, hashlib.sha256(image.data).hexdigest()) for image in row.images]
             words = [row.source_id, row.question, row.answer, row.answer_raw, row.choices]
             told.update(repr([*words, row.category, row.source, row.extra, pictures]).encode())
         return told.hexdigest()[:16]
 
-    assert {name: drawn(name) for name in ("virl39k", "deepscaler", "math500", "mathvista")} == {
+    seen = {name: drawn(name) for name in ("virl39k", "deepscaler", "math500", "mathvista")}
+    assert seen | {"traces": drawn("deepscaler", traces=True)} == {
         "virl39k": "57b0f063840f4b43",
         "deepscaler": "c4489005f7af6924",
         "math500": "a08a2ae725cafa4b",
         "mathvista": "1585e54d91156676",
+        "traces": "744244d2949ad834",
     }

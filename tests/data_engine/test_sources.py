@@ -16,7 +16,6 @@ from data_engine.sources.base import Rejection, SourceRow, choices_in_question, 
 from data_engine.sources.benchmarks import Benchmark
 from data_engine.sources.deepscaler import DeepScaler
 from data_engine.sources.mini import Mini, MiniSettings
-from data_engine.sources.mini_traces import MiniTraces
 from data_engine.sources.places import find_place
 from data_engine.sources.virl39k import Virl39k
 from shared.errors import InfiMmrError
@@ -307,16 +306,17 @@ def test_mini_is_the_same_everywhere_and_plants_what_it_says(tmp_path):
 
 def test_mini_traces_end_in_the_gold_but_for_those_that_are_planted():
     settings = MiniSettings(rows=60)
-    rows = list(MiniTraces(settings).rows())
-    assert rows == list(MiniTraces(settings).rows())
-    assert len(rows) == MiniTraces(settings).count() == 60
+    traces = Mini("deepscaler", settings, traces=True)
+    rows = list(traces.rows())
+    assert rows == list(traces.rows())
+    assert len(rows) == traces.count() == 60
     assert Counter(row.extra.get("planted", "") for row in rows) == {"": 53, "no_trace": 5, "wrong_trace": 2}
     for row in rows:
         right = f"\\boxed{{{row.answer}}}"
         assert row.extra.get("trace", "").endswith(right) == ("planted" not in row.extra)
     others = {row.source_id for row in Mini("deepscaler", settings).rows()}
     assert not others & {row.source_id for row in rows}
-    assert MiniTraces(settings).fingerprint() != Mini("deepscaler", settings).fingerprint()
+    assert traces.fingerprint() != Mini("deepscaler", settings).fingerprint()
 
 
 def test_a_worked_solution_is_kept_as_trace_only_where_a_recipe_names_its_column(tmp_path):

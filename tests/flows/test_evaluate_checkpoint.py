@@ -14,7 +14,7 @@ from PIL import Image
 
 from shared.benchmark import Item, plain_question
 from shared.errors import InfiMmrError
-from shared.mini_world import draw
+from shared.laptop import draw
 from shared.vlm.room import engine_starts
 from trainer.after_training.ask import ask as ask_checkpoint
 from trainer.cli import main

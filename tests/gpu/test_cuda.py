@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from shared.dataset_version import open_dataset
-from shared.mini_world import draw
+from shared.laptop import draw
 from shared.vlm.surroundings import cuda_seen
 
 pytestmark = [
@@ -141,7 +141,7 @@ def test_embeddings_of_the_card_are_those_of_the_cpu(tmp_path):
     code = """
 import sys
 import numpy as np
-from shared.mini_world import draw
+from shared.laptop import draw
 from shared.vlm import EngineSpec
 from shared.vlm.pooling import PoolingEngine
 engine = PoolingEngine(EngineSpec(model="tiny-vl", runner="pooling", dtype="float32", max_model_len=1024, batch_size=8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.assets import __file__ as assets
+from shared.laptop import CHECKPOINT
 from shared.placeholders import PICTURE_MARK, harmless, harmless_question, model_tokens
 
 TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|image_pad|>", "<|video_pad|>")
@@ -23,11 +23,10 @@ def test_a_token_of_the_model_is_found_and_made_harmless(token: str) -> None:
 
 def test_every_special_token_of_the_bundled_checkpoint_is_found() -> None:
     """No special token that the bundled tokenizer has is left out."""
-    from pathlib import Path
 
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(Path(assets).parent / "tiny-vl" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     assert special
     assert [token for token in special if not model_tokens(token)] == []

@@ -16,7 +16,7 @@ Publish = Callable[..., str]
 def mini_row(split: str, index: int, *, captions: bool = True) -> dict[str, Any]:
     """One row of a dataset version from one problem of the mini world."""
     from shared.answers import answer_kind
-    from shared.mini_world import draw
+    from shared.laptop import draw
 
     problem = draw(split, index)
     picture = problem.image_png
@@ -46,7 +46,7 @@ def mini_row(split: str, index: int, *, captions: bool = True) -> dict[str, Any]
 
 def traced_row(index: int) -> dict[str, Any]:
     """A text row with a right answer and the way to it in `extra.trace`; every 20th ends wrong, every 12th has none."""
-    from shared.mini_world import draw
+    from shared.laptop import draw
 
     problem = draw("mini-deepscaler", 100_000 + index)
     wrong = f"<think>{problem.thinking}</think>\n\\boxed{{{problem.answer}0}}"

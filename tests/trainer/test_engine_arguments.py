@@ -86,7 +86,7 @@ def test_the_processor_travels_by_name_and_is_loaded_once_per_process():
     environment = {**os.environ, **cpu_compat.environment(), "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
-    checkpoint = str(ROOT / "shared" / "assets" / "tiny-vl")
+    checkpoint = str(ROOT / "shared" / "laptop" / "assets" / "tiny-vl")
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, checkpoint],
         env=environment, capture_output=True, text=True, timeout=600, check=False,

@@ -42,7 +42,7 @@ def rollouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment[SETTINGS] = AgentSettings(str(folder / "parts")).to_json()
     program = Path(__file__).with_name("same_rollouts.py")
     ran = subprocess.run(
-        [sys.executable, str(program), str(ROOT / "shared" / "assets" / "tiny-vl"), str(folder)],
+        [sys.executable, str(program), str(ROOT / "shared" / "laptop" / "assets" / "tiny-vl"), str(folder)],
         env=environment, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-3000:]
@@ -97,7 +97,7 @@ def test_pixels_in_the_policys_own_numbers_change_none_of_its_logits():
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    checkpoint = str(ROOT / "shared" / "assets" / "tiny-vl")
+    checkpoint = str(ROOT / "shared" / "laptop" / "assets" / "tiny-vl")
     processor = AutoProcessor.from_pretrained(checkpoint)
     picture = Image.effect_noise((112, 112), 80).convert("RGB")
     text = "<|vision_start|><|image_pad|><|vision_end|>How many?"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.answers import split_thinking
+from shared.charts import Series, interval_bar, line_chart, share_bar
 from shared.number_text import human_seconds
 from trainer.evaluation.results import other_items
 from trainer.evaluation.tasks import shown_task as task
 from trainer.report import paper
-from trainer.report.charts import Series, interval_bar, line_chart, share_bar
 from trainer.report.collect import Run, curves, differences, starts
 from trainer.report.pictures import data_url
 from trainer.report.step_seconds import step_seconds

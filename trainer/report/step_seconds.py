@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from trainer.report.charts import share_bar
+from shared.charts import share_bar
 from trainer.report.collect import Run
 
 STEP_PARTS = {

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shared.charts import sparkline
 from trainer.evaluation.tasks import shown_task
 from trainer.report.build import Report
-from trainer.report.charts import sparkline
 from trainer.report.collect import Run, curves
 from trainer.report.paper import SHORT
 

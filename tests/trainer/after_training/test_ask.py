@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from shared.answers import split_thinking
-from shared.mini_world import draw
+from shared.laptop import draw
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.after_training.ask import Reply, Screen, ask
 from trainer.evaluation.asking import Settings

@@ -17,7 +17,7 @@ from shared.answers import perturb
 from shared.benchmark import Item
 from shared.benchmark_files import read_record
 from shared.benchmarks import PAPER
-from shared.mini_world import draw
+from shared.laptop import draw
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of, load_items
 from trainer.evaluation.results import agrees, summarise

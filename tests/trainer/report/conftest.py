@@ -11,7 +11,7 @@ import pytest
 
 from shared.benchmark import Item
 from shared.benchmarks import PAPER
-from shared.mini_world import draw
+from shared.laptop import draw
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.results import output_rows, summarise, write_results
 from trainer.evaluation.scoring import score

@@ -11,9 +11,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from shared.answers import split_thinking
+from shared.charts import Series, line_chart, sparkline, ticks
 from shared.errors import InfiMmrError
 from trainer.report.build import build, render
-from trainer.report.charts import Series, line_chart, sparkline, ticks
 from trainer.report.cli import register
 from trainer.report.collect import CURVES, collect, differences, starts
 from trainer.report.text import print_report

@@ -1,1 +1,0 @@
-"""Checkpoints shipped with the project."""

@@ -1,0 +1,163 @@
+"""The project's own small sets, drawn by `shared.laptop.problems` with the same columns as the sources they stand for.
+
+`mini` of ViRL39K and DeepScaleR plants what a data engine must find, and says in `extra.planted` what each is:
+- `duplicate_of:KEY exact`: the same words and the same picture under another key;
+- `duplicate_of:KEY edited`: other letter case and blanks, the same picture packed anew (equal pixels, other bytes);
+- `copy_of:BENCHMARK/KEY exact`: a benchmark item, its picture packed anew;
+- `copy_of:BENCHMARK/KEY renumbered`: a text benchmark's item with other numbers.
+Equal words about other pictures come by themselves (they are drawn from few wordings) and must survive.
+Everything is deterministic: the same settings give the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from shared.config import Strict
+from shared.errors import UsageError, did_you_mean
+from shared.fingerprint import fingerprint
+from shared.laptop.mini_benchmarks import BENCHMARKS, benchmark_record, item_problem
+
+TEXT_BENCHMARKS = ("math500", "olympiadbench")
+_CATEGORIES = {
+    "mathgeo": "(GradeSchool) Geometric",
+    "chart": "Tables/Diagrams/Charts",
+    "table": "Tables/Diagrams/Charts",
+    "equation": "(GradeSchool) Non-Geo Math",
+    "natural": "Commonsense",
+    "aigc": "Spatial Reasoning",
+    "ocr": "Broader STEM Topics",
+    "gui": "Broader STEM Topics",
+}
+_PASS_RATES = {"easy": (1.0, 0.75), "medium": (0.75, 0.5), "hard": (0.5, -1.0)}
+_TEXT_EVERY = 12
+"""One row in 12 has no picture: ViRL39K has some, taken over from text sets."""
+
+
+class MiniSettings(Strict):
+    """How much is drawn and how much is planted."""
+
+    rows: int = Field(default=240, ge=1, description="Problems drawn, planted ones not counted.")
+    duplicates: int = Field(default=8, ge=0, description="Planted duplicates, every second one edited; 0 plants none.")
+    copies: int = Field(default=2, ge=0, description="Planted benchmark items per benchmark; 0 plants none.")
+    renumbered: int = Field(
+        default=2, ge=0, description="Planted items with other numbers per text benchmark; 0 plants none."
+    )
+
+
+DRAWN_BY = "8b58a537898b098023506dc3ec9eee68fd4b701083a509bc237e04b0152c9f8a"
+"""Names the drawings, and stands behind each row's revision: another text as soon as the same settings draw otherwise
+(a test holds what is drawn). Code that is only moved or reworded leaves it."""
+
+
+class MiniSet:
+    """The small set that stands for `stands_for`: virl39k, deepscaler, or a benchmark.
+
+    Attributes:
+        fingerprint: sha256 over the settings and what names the drawings.
+        taken: What is drawn, in words.
+
+    Raises:
+        UsageError: no set stands for that.
+
+    """
+
+    def __init__(self, stands_for: str, settings: MiniSettings) -> None:
+        known = ("virl39k", "deepscaler", *BENCHMARKS)
+        if stands_for not in known:
+            raise UsageError(f"no mini set stands for {stands_for!r}", did_you_mean(stands_for, known))
+        self.name = stands_for
+        self._settings = settings
+        self.fingerprint = fingerprint({"stands_for": stands_for, "settings": settings, "drawn_by": DRAWN_BY})
+        self.taken = f"{settings.rows} problems drawn from the split mini-{stands_for}"
+
+    def count(self) -> int:
+        """Problems drawn and planted."""
+        if self.name in BENCHMARKS:
+            return self._settings.rows
+        text = len(TEXT_BENCHMARKS) * (self._settings.copies + self._settings.renumbered)
+        pictures = (len(BENCHMARKS) - len(TEXT_BENCHMARKS)) * self._settings.copies
+        return self._settings.rows + self._settings.duplicates + text + (pictures if self.name == "virl39k" else 0)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Records with the columns of the published files; drawn problems first, planted ones after them."""
+        if self.name in BENCHMARKS:
+            yield from (benchmark_record(self.name, index) for index in range(self._settings.rows))
+            return
+        shape = _virl_record if self.name == "virl39k" else _text_record
+        for index in range(self._settings.rows):
+            yield shape(*self._drawn(index))
+        for number in range(self._settings.duplicates):
+            problem, key = self._drawn(number * 7 % self._settings.rows)
+            edited = number % 2 == 1
+            record = shape(problem, f"{key}-again-{number}", edited=edited)
+            yield record | {"planted": f"duplicate_of:{key} {'edited' if edited else 'exact'}"}
+        for name in BENCHMARKS if self.name == "virl39k" else TEXT_BENCHMARKS:
+            for number in range(self._settings.copies):
+                yield _planted_copy(name, number * 3, shape, renumbered=False)
+            for number in range(self._settings.renumbered if name in TEXT_BENCHMARKS else 0):
+                yield _planted_copy(name, number * 3 + 1, shape, renumbered=True)
+
+    def _drawn(self, index: int) -> tuple[Any, str]:
+        from shared.laptop.problems import draw
+
+        text_only = index % _TEXT_EVERY == _TEXT_EVERY - 1
+        problem = draw(f"mini-{self.name}", index, text_only=text_only)
+        return problem, problem.key
+
+
+def _virl_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
+    """One record with ViRL39K's columns."""
+    question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
+    large, small = _PASS_RATES[problem.grade]
+    data = problem.image_png
+    return {
+        "question": ("<image>\n" if data else "") + question,
+        "answer": f"\\boxed{{{problem.answer}}}",
+        "PassRate_32BTrained": large,
+        "PassRate_7BBase": small,
+        "category": _CATEGORIES.get(problem.image_type or "", "(GradeSchool) Non-Geo Math"),
+        "source": f"mini-{problem.kind}",
+        "qid": key,
+        "image": [{"bytes": repacked(data) if edited else data, "path": f"images/{key}.png"}] if data else [],
+    }
+
+
+def _text_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
+    """One record with DeepScaleR's fields, and a key."""
+    question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
+    return {"problem": question, "answer": problem.answer, "id": key, "level": problem.grade}
+
+
+def _planted_copy(name: str, index: int, shape: Any, *, renumbered: bool) -> dict[str, Any]:
+    problem = item_problem(name, index)
+    record: dict[str, Any] = shape(problem, f"from-{problem.key}", numbers=7 if renumbered else 0)
+    for image in record.get("image", []):
+        image["bytes"] = repacked(image["bytes"])
+    return record | {"planted": f"copy_of:{name}/{problem.key} {'renumbered' if renumbered else 'exact'}"}
+
+
+def _edited(question: str) -> str:
+    """Other letter case at the start and doubled blanks: a difference that no reader would call one."""
+    return (question[:1].lower() + question[1:]).replace(" ", "  ")
+
+
+def _renumbered(question: str, by: int) -> str:
+    """Every number in the text raised by `by`; 0 changes nothing."""
+    return re.sub(r"\d+", lambda number: str(int(number[0]) + by), question) if by else question
+
+
+def repacked(png: bytes) -> bytes:
+    """The same pixels in another PNG file."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        # Stored without compression: the bytes then do not depend on the zlib that Pillow was built with.
+        image.convert("RGB").save(out, format="PNG", compress_level=0)
+    return out.getvalue()
