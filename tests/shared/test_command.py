@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
+from typing import Annotated
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from shared.command import run_command
+from shared.command import open_program, run_command, taking_options
 from shared.errors import InfiMmrError, system_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    place: Annotated[str, typer.Argument()]
+    times: Annotated[int, typer.Option("--times", min=1)] = 2
 
 
 def ends(work, capfd, **options):
@@ -64,3 +74,23 @@ def test_what_may_be_a_defect_keeps_its_traceback(error, capfd):
         run_command(raising(error), as_json=True)
     assert capfd.readouterr().out == ""
     assert not isinstance(error, OSError) or system_error(error) is None
+
+
+def test_options_that_are_declared_once_stand_in_every_command_that_takes_them():
+    app, said = open_program("program", "Words."), []
+
+    @app.command()
+    @taking_options
+    def first(common: Common, loud: Annotated[bool, typer.Option("--loud")] = False) -> None:
+        said.append((common, loud))
+
+    @app.command()
+    @taking_options
+    def second(common: Common) -> None:
+        said.append(common)
+
+    run = CliRunner().invoke
+    assert run(app, ["first", "here", "--times", "3", "--loud"]).exit_code == 0
+    assert run(app, ["second", "there"]).exit_code == 0
+    assert said == [(Common("here", 3), True), Common("there")]
+    assert run(app, ["second", "there", "--times", "0"]).exit_code == 2

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from shared.command import Document, run_command
+from shared.command import Document, JsonOption, run_command, taking_options
+from trainer.options import AnswerOptions, ServeOptions
 
 CheckpointArgument = Annotated[str, typer.Argument(help="Checkpoint or run folder, hub id, or tiny-vl.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,44 +21,28 @@ def register(app: typer.Typer) -> None:
     app.command("serve")(serve)
 
 
+@taking_options
 def ask(  # noqa: PLR0917 - typer turns each parameter into an option
     checkpoint: CheckpointArgument,
     question: Annotated[str, typer.Argument(help="The question; <image> says where a picture stands.")],
+    options: AnswerOptions,
     image: Annotated[list[Path] | None, typer.Option("--image", help="A picture file; may be repeated.")] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Answers to draw; without it one answer is given greedily.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Temperature for sampled answers.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Sample k is drawn with seed + k.")] = 0,
-    max_tokens: Annotated[int, typer.Option(help="Maximum tokens per answer.")] = 2048,
-    max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Downscale pictures to at most this many pixels.")] = None,
-    prompt: Annotated[str, typer.Option(help="System prompt: a name in the prompt set, or a file.")] = "reason_system",
-    prompts: Annotated[
-        str, typer.Option(help="Prompt set: full, bundled, or a folder; default: tiny-vl's own, else full.")
-    ] = "",
-    revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="URL of an OpenAI-compatible server with the checkpoint.")
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a checkpoint one question. Thinking goes to stderr, the answer to stdout, both as they are written."""
-    options = {
-        "temperature": temperature, "seed": seed, "max_tokens": max_tokens, "max_model_len": max_model_len,
-        "max_pixels": max_pixels, "system_prompt": prompt, "prompts": prompts, "revision": revision,
-        "endpoint": endpoint,
-    }  # fmt: skip
 
     def work() -> Document:
         from trainer.after_training.ask import ask_command
 
-        return ask_command(checkpoint, question, image or [], options, samples, as_json=as_json)
+        return ask_command(checkpoint, question, image or [], dataclasses.asdict(options), samples, as_json=as_json)
 
     run_command(work, as_json=as_json)
 
 
-def push(  # noqa: PLR0917 - likewise
+def push(  # noqa: PLR0917 - typer turns each parameter into an option
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder, or tiny-vl.")],
     to: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; a new one is made private.")],
     dry_run: Annotated[
@@ -81,20 +66,18 @@ def push(  # noqa: PLR0917 - likewise
     run_command(work, as_json=as_json)
 
 
-def serve(  # noqa: PLR0917 - likewise
+@taking_options
+def serve(
     checkpoint: CheckpointArgument,
+    options: ServeOptions,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
-    max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Downscale pictures to at most this many pixels.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and exit.")] = False,
 ) -> None:
     """Serve a checkpoint by vLLM's own server. OpenAI-compatible, on 127.0.0.1; prints its command, then becomes it."""
-    options = {"max_model_len": max_model_len, "max_pixels": max_pixels, "revision": revision}
 
     def work() -> Document:
         from trainer.after_training.serve import serve_command
 
-        return serve_command(checkpoint, port, options, dry_run=dry_run)
+        return serve_command(checkpoint, port, dataclasses.asdict(options), dry_run=dry_run)
 
     run_command(work, as_json=False)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import run_command
+from shared.command import JsonOption, StoreOption, run_command, taking_options
+from trainer.options import AnswerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.progress import Progress
-
-Options = Annotated[list[str] | None, typer.Option()]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
+@taking_options
 def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
+    options: AnswerOptions,
     checkpoint: Annotated[str | None, typer.Option(help="Folder, hub id, or tiny-vl.")] = None,
     outputs: Annotated[
         Path | None, typer.Option(help='Score lines {"benchmark","item","output"} made elsewhere; loads no model.')
@@ -40,34 +42,16 @@ def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
         Path | None, typer.Option(help="Folder of an earlier evaluation: adds a paired test against it.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Answers drawn per item for avg@k and pass@k.")] = 1,
-    temperature: Annotated[
-        float, typer.Option(help="Temperature for sampled answers (the main score is greedy).")
-    ] = 1.0,
     top_p: Annotated[float, typer.Option(help="top-p for sampled answers.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Sample k is drawn with seed + k.")] = 0,
-    max_tokens: Annotated[int, typer.Option(help="Maximum tokens per answer.")] = 2048,
-    max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Downscale pictures to at most this many pixels.")] = None,
     limit: Annotated[int | None, typer.Option(help="First items only, per benchmark.")] = None,
     batch_size: Annotated[int, typer.Option(help="Requests per call; each call's answers are stored at once.")] = 64,
-    prompt: Annotated[str, typer.Option(help="System prompt: a name in the prompt set, or a file.")] = "reason_system",
-    prompts: Annotated[
-        str, typer.Option(help="Prompt set: full, bundled, or a folder; default: tiny-vl's own, else full.")
-    ] = "",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="URL of an OpenAI-compatible server with the checkpoint.")
-    ] = None,
-    store: Annotated[str | None, typer.Option(help="Store of datasets and answers.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on the paper's benchmarks by rules alone. Also outputs made elsewhere."""
-    settings = {
-        "samples": samples, "temperature": temperature, "top_p": top_p, "seed": seed, "max_tokens": max_tokens,
-        "max_model_len": max_model_len, "max_pixels": max_pixels, "limit": limit, "batch_size": batch_size,
-        "system_prompt": prompt, "prompts": prompts, "dtype": dtype, "revision": revision, "endpoint": endpoint,
-    }  # fmt: skip
+    more = {"samples": samples, "top_p": top_p, "limit": limit, "batch_size": batch_size, "dtype": dtype}
+    settings = dataclasses.asdict(options) | more
 
     def work() -> dict[str, Any]:
         from shared.progress import open_progress

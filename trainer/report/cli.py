@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import run_command
+from shared.command import JsonOption, StoreOption, run_command
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,7 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
     rollouts: Annotated[int, typer.Option(min=0, help="Sampled rollouts per run on the page.")] = 24,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Infi-MMR report",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Put runs beside each other and the paper's Table 1. Scores, differences, curves, rollouts."""
 
@@ -56,8 +56,8 @@ def compare(  # noqa: PLR0917 - typer turns each parameter into an option
     source: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: where pictures of a benchmark's items are, for the page.")
     ] = None,
-    store: Annotated[str | None, typer.Option(help="Store of the benchmarks' dataset versions.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two results item by item. Won and lost, a paired exact test, a page with both outputs."""
 
