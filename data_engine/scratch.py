@@ -1,4 +1,9 @@
-"""Scratch folders of builds: locked while in use, and swept by the next build when their owner was killed."""
+"""Scratch of builds: held while in use, and removed by others when its owner was killed.
+
+A folder is held by a lock on a file in it, and swept by the next build or `data-engine gc`. A place in a bucket,
+`scratch/build-x/`, is held by the lease `scratch/build-x.lease`, which its build renews; `gc` removes it once that has
+lapsed.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,18 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared.dataset_version.leases import holding, is_dead, read_lease
 from shared.errors import InfiMmrError
-from shared.store import Store, open_store
+from shared.store import Entry, Store, open_store
 
 SCRATCH = "scratch"
 """Folder of a store in which builds have their scratch."""
 _PREFIX = "build-"
+_LEASE = ".lease"
 
 
 @contextlib.contextmanager
@@ -48,15 +56,44 @@ def scratch_folder(near: Path | None) -> Iterator[Path]:
             base.rmdir()
 
 
-def _sweep(base: Path) -> None:
+def _sweep(base: Path, *, dry_run: bool = False) -> list[str]:
+    """Remove the folders under `base` that nobody holds; returns their names."""
+    swept = []
     for folder in base.glob(f"{_PREFIX}*"):
         try:
             with (folder / ".lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                swept.append(folder.name)
+                if not dry_run:
+                    shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             # In use, or another machine's on a shared file system, or just being made.
             continue
+    return swept
+
+
+def remove_dead_scratch(store: Store, *, minimum_age: float, dry_run: bool = False) -> list[Entry]:
+    """Remove what killed builds left on scratch, never what a running build holds; returns the files.
+
+    A place without a lease (its build ended while workers still wrote, or knew of no leases) goes `minimum_age` seconds
+    after its last file was written.
+    """
+    places: dict[str, list[Entry]] = {}
+    for entry in store.list(SCRATCH):
+        places.setdefault(entry.path.split("/")[1].removesuffix(_LEASE), []).append(entry)
+    near = store.local_path(SCRATCH)
+    if near is not None:
+        dead = _sweep(near, dry_run=dry_run)
+        return [entry for name in dead for entry in places.get(name, ())]
+    removed = []
+    for name, entries in places.items():
+        held = read_lease(store, f"{SCRATCH}/{name}{_LEASE}")
+        age = time.time() - max(entry.modified for entry in entries)
+        if is_dead(held) if held else age > minimum_age:
+            removed += sorted(entries, key=lambda entry: entry.path.endswith(_LEASE))  # the lease goes last
+    for entry in [] if dry_run else removed:
+        store.delete(entry.path)
+    return removed
 
 
 @contextlib.contextmanager
@@ -70,10 +107,11 @@ def scratch_store(store: Store, folder: Path, *, elsewhere: bool) -> Iterator[St
         yield open_store(folder)
         return
     place = f"{SCRATCH}/{folder.name}"
-    try:
-        yield store.below(place)
-    finally:
-        # Listed by its prefix in the store itself: whatever `below` opened, nothing else can be removed.
-        for entry in list(store.list(place)):
-            if entry.path.startswith(f"{place}/"):
-                store.delete(entry.path)
+    with holding(store, f"{place}{_LEASE}"):
+        try:
+            yield store.below(place)
+        finally:
+            # Listed by its prefix in the store itself: whatever `below` opened, nothing else can be removed.
+            for entry in list(store.list(place)):
+                if entry.path.startswith(f"{place}/"):
+                    store.delete(entry.path)

@@ -3,7 +3,8 @@
 Reached are the files that a manifest names and, in a bucket, what their maps name. While somebody publishes nothing is
 removed (`shared.dataset_version.leases`), and a publisher that starts meanwhile waits. An unreached file younger than
 `MINIMUM_AGE_SECONDS` stays as well, since it may come from a tool that knows no leases, unless a publisher is known to
-have died while it was written. Annotations, tags and versions are never removed.
+have died while it was written. What killed builds left on scratch goes, too (`data_engine.scratch`). Annotations, tags
+and versions are never removed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from data_engine.scratch import remove_dead_scratch
 from shared.dataset_version.blobs import blob_is_mapped
 from shared.dataset_version.delta import read_map, run_path
 from shared.dataset_version.leases import collecting, remove_dead_leases
@@ -38,6 +40,7 @@ def collect(store: Store, *, dry_run: bool = False, minimum_age: float = MINIMUM
         unreached = [entry for entry in store.list("blobs") if entry.path not in reached]
         young = [entry for entry in unreached if not _removable(entry, dead, minimum_age)]
         removed = [entry for entry in unreached if entry not in young]
+        scratch = remove_dead_scratch(store, minimum_age=minimum_age, dry_run=dry_run)
         temporaries = store.dead_temporaries() if isinstance(store, FolderStore) else []
         if not dry_run:
             for entry in removed:
@@ -52,9 +55,9 @@ def collect(store: Store, *, dry_run: bool = False, minimum_age: float = MINIMUM
         return {
             "store": store.url,
             "dry_run": dry_run,
-            "files": len(removed) + len(temporaries),
-            "bytes": sum(entry.size for entry in removed) + sum(size for _, size in temporaries),
-            "removed": sorted(entry.path for entry in removed),
+            "files": len(removed) + len(scratch) + len(temporaries),
+            "bytes": sum(entry.size for entry in (*removed, *scratch)) + sum(size for _, size in temporaries),
+            "removed": sorted(entry.path for entry in (*removed, *scratch)),
             "temporaries": len(temporaries),
             "too_young": sorted(entry.path for entry in young),
         }

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,12 @@ class Lease:
 
     def renew(self) -> None:
         """Say that the work goes on."""
-        self.renewed = time.time()
-        self.store.put(self.path, self.content(), durable=False)
+        before, self.renewed = self.renewed, time.time()
+        try:
+            self.store.put(self.path, self.content(), durable=False)
+        except InfiMmrError:
+            self.renewed = before
+            raise
 
     def check(self) -> None:
         """Raise if the lease may have lapsed meanwhile (a suspended machine), so that gc may have taken the blobs."""
@@ -60,11 +64,18 @@ class Lease:
 
 
 @contextmanager
+def holding(store: Store, path: str) -> Iterator[Lease]:
+    """Hold a lease at `path`, written at once, renewed meanwhile and removed at the end."""
+    lease = Lease(store, path)
+    lease.renew()
+    with _kept(lease):
+        yield lease
+
+
+@contextmanager
 def publishing(store: Store) -> Iterator[Lease]:
     """Hold a lease while writing blobs and claiming a version; waits while `gc` removes."""
-    lease = Lease(store, f"leases/{uuid.uuid4().hex}.json")
-    store.put(lease.path, lease.content(), durable=False)
-    with _kept(lease):
+    with holding(store, f"leases/{uuid.uuid4().hex}.json") as lease:
         while (held := read_lease(store, GC_LEASE)) and not is_dead(held):
             time.sleep(_WAIT_SECONDS)
         yield lease
@@ -101,7 +112,8 @@ def _kept(lease: Lease) -> Iterator[None]:
 
     def renew() -> None:
         while not stop.wait(LEASE_SECONDS / 10):
-            lease.renew()
+            with suppress(InfiMmrError):  # the store may be back at the next turn, long before the lease is dead
+                lease.renew()
 
     renewer = threading.Thread(target=renew, daemon=True)
     renewer.start()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +15,10 @@ import pytest
 from data_engine.annotations import SegmentSetAsideError
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, block_of, blocks_for, over
 from data_engine.runners.local import LocalRunner
-from data_engine.scratch import scratch_store
+from data_engine.scratch import scratch_folder, scratch_store
+from data_engine.sharing.gc import collect
+from shared.dataset_version.leases import Lease, holding
+from shared.errors import InfiMmrError
 from shared.ids import row_id
 from shared.store import open_store
 from shared.store.bucket import BucketStore
@@ -39,6 +48,72 @@ def test_a_build_whose_store_has_a_query_or_a_fragment_removes_its_own_scratch_a
         assert store.get("scratch/build-x/rows/0") == b"scratch"
         assert [entry.path for entry in reach.list()] == ["rows/0"]
     assert sorted(entry.path for entry in store.list()) == kept
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from data_engine.scratch import scratch_store
+from shared.store import open_store
+from shared.store.bucket import BucketStore
+folder, bucket = Path(sys.argv[1]), sys.argv[2]
+store = BucketStore(bucket) if bucket else open_store(folder.parent)
+with scratch_store(store, folder, elsewhere=True) as reach:
+    reach.put("rows/0", b"scratch")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_gc_removes_what_killed_builds_left_in_a_bucket_and_nothing_of_a_running_one(tmp_path):
+    for name in ("killed", "running"):  # folders behind obstore must be there
+        (tmp_path / "team/scratch" / f"build-{name}").mkdir(parents=True)
+    store = BucketStore(f"file://{tmp_path}/team")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "build-killed"), f"file://{tmp_path}/team"]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    left = ["scratch/build-killed.lease", "scratch/build-killed/rows/0"]
+    with scratch_store(store, tmp_path / "build-running", elsewhere=True) as reach:
+        reach.put("rows/0", b"scratch")
+        store.put("scratch/build-unknown/rows/0", b"of a build that knew of no leases")
+        assert collect(store, dry_run=True)["removed"] == left
+        assert collect(store)["removed"] == left
+        assert collect(store, minimum_age=0)["removed"] == ["scratch/build-unknown/rows/0"]
+        lease = Lease(store, "scratch/build-running.lease")
+        lapsed = json.loads(lease.content()) | {"holder": "another machine", "expires": time.time() - 60}
+        store.put(lease.path, json.dumps(lapsed).encode())
+        assert collect(store, minimum_age=0)["files"] == 0, "clocks may differ by two minutes"
+        assert reach.get("rows/0") == b"scratch"
+        store.put(lease.path, json.dumps(lapsed | {"expires": time.time() - 600}).encode())
+        assert collect(store)["files"] == 2
+    assert list(store.list()) == []
+
+
+def test_gc_removes_what_killed_builds_left_in_a_folder_and_nothing_of_a_running_one(tmp_path):
+    store = open_store(tmp_path / "team")
+    store.put("scratch/build-killed/rows/0", b"left")
+    (tmp_path / "team/scratch/build-killed/.lock").touch()
+    with scratch_folder(tmp_path / "other") as running:
+        running.rename(tmp_path / "team/scratch" / running.name)
+        store.put(f"scratch/{running.name}/rows/0", b"in use")
+        assert collect(store)["removed"] == ["scratch/build-killed/rows/0"]
+        assert [entry.path for entry in store.list()] == [f"scratch/{running.name}/rows/0"]
+
+
+def test_a_lease_goes_on_after_its_store_could_not_be_reached_for_a_moment(tmp_path, monkeypatch):
+    monkeypatch.setattr("shared.dataset_version.leases.LEASE_SECONDS", 0.2)
+    store = open_store(tmp_path / "store")
+    with holding(store, "scratch/build-x.lease") as lease:
+        (tmp_path / "store/scratch").rename(tmp_path / "away")
+        (tmp_path / "store/scratch").touch()
+        with pytest.raises(InfiMmrError):
+            lease.renew()
+        time.sleep(0.1)  # the renewer meets it, too
+        (tmp_path / "store/scratch").unlink()
+        (tmp_path / "away").rename(tmp_path / "store/scratch")
+        before = lease.renewed
+        deadline = time.monotonic() + 30
+        while lease.renewed == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lease.renewed > before
 
 
 def test_groups_of_many_writers_are_read_one_by_one_and_nothing_stays_behind(shared, tmp_path):
