@@ -122,12 +122,12 @@ def steps() -> dict[str, Any]:
         "verify_answers": (verify_answers, verify_answers.Settings()),
         "type_images": (type_images, type_images.Settings(engine=engine)),
         "caption_images": (caption_images, caption_images.Settings(engine=engine)),
-        "decontaminate_ngrams": (decontaminate_ngrams, decontaminate_ngrams.Settings(canaries=0)),
+        "decontaminate_ngrams": (decontaminate_ngrams, decontaminate_ngrams.Settings(planted_duplicates=0)),
         "decontaminate_embeddings": (
             decontaminate_embeddings,
-            decontaminate_embeddings.Settings(engine=pooling, canaries=0),
+            decontaminate_embeddings.Settings(engine=pooling, planted_duplicates=0),
         ),
-        "dedup_minhash": (dedup_minhash, dedup_minhash.Settings(canaries=0)),
+        "dedup_minhash": (dedup_minhash, dedup_minhash.Settings(planted_duplicates=0)),
     }
 
 

@@ -108,7 +108,7 @@ def draft(name: str = "sample", **changes: object) -> ManifestDraft:
             StepCount(name="decontaminate_ngrams", rows_in=22, rows_out=20, computed=22),
         ],
         "decontamination": {"math500": {"items": 500, "ngram_32": 219, "exact_short": 281}},
-        "canaries": {"reworded": {"planted": 4, "found": 3, "recall": 0.75}},
+        "planted_duplicates": {"reworded": {"planted": 4, "found": 3, "recall": 0.75}},
         "licences": {"sample": "MIT"},
     }
     return ManifestDraft.model_validate(made | changes)

@@ -476,7 +476,7 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
         models=models,
         prompts=[Prompt(name=name, sha256=sha256) for name, sha256 in sorted(prompts.items())],
         decontamination=_merged(record.get("coverage", {}) for record in records),
-        canaries=_merged(record.get("canaries", {}) for record in records),
+        planted_duplicates=_merged(record.get("planted_duplicates", {}) for record in records),
         warnings=warnings,
         rejected=read.rejected + sum(assembled.removed.values()),
         near_misses=assembled.near_misses,

@@ -199,28 +199,15 @@ def _ask_step(
 
 
 def _ask_embeddings(settings: Any, context: StepContext) -> int:
-    """Rows, items and the planted copies by which the step measures itself."""
-    import polars as pl
-
-    from data_engine.decontamination import canaries
+    """Rows, items and the planted duplicates by which the step measures itself."""
     from data_engine.decontamination.embed import embed_rows
+    from data_engine.steps.decontaminate_embeddings import planted
 
     reused = embed_rows(context, settings.engine, context.rows, context.images).reused
     for benchmark in context.benchmarks:
         reused += embed_rows(context, settings.engine, benchmark.rows, benchmark.images).reused
-        columns = [benchmark.rows[name].to_list() for name in ("id", "question", "choices", "image_hashes")]
-        originals = [
-            canaries.Original(i, q or "", tuple(c or ()), tuple(p or ())) for i, q, c, p in zip(*columns, strict=True)
-        ]
-        made = list(canaries.plant(originals, benchmark.images.get, settings.canaries)) if settings.canaries else []
-        frame = pl.DataFrame(
-            {
-                "question": [copy.question for copy in made],
-                "image_hashes": [list(canaries.image_hashes(copy, originals)) for copy in made],
-            },
-            schema={"question": pl.String, "image_hashes": pl.List(pl.String)},
-        )
-        reused += embed_rows(context, settings.engine, frame, benchmark.images).reused
+        _, frame, images = planted(benchmark, settings.planted_duplicates)
+        reused += embed_rows(context, settings.engine, frame, images).reused
     return reused
 
 

@@ -106,7 +106,8 @@ class StepResult:
             None where there are none. `assemble` puts the rows they belong to into the ledger with rule `failed`.
             Failed cells are not stored: the next build asks again.
         warnings: Sentences for people, shown at the end and kept in the manifest.
-        record: JSON values for the manifest: `models`, `prompts`, `coverage`, `canaries`... as far as they apply.
+        record: JSON values for the manifest: `models`, `prompts`, `coverage`, `planted_duplicates`... as far as they
+            apply.
         parts: The annotations by row block where they stay on scratch; `annotations` is empty then.
         one_per_row: Whether no row has two annotations, so far as they are keyed by `id`.
 

@@ -301,7 +301,7 @@ def parity(context: StepContext, engine: EngineSpec, reference: Path | None) -> 
 
 
 class HeldImages:
-    """An `ImageSource` over a few pictures held in memory (reference pairs, canaries)."""
+    """An `ImageSource` over a few pictures held in memory (reference pairs, planted duplicates)."""
 
     def __init__(self, pictures: dict[str, bytes]) -> None:
         self._pictures = pictures

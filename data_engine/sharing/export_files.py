@@ -136,9 +136,9 @@ def card(manifest: Manifest) -> str:
     for step, names, rows in coverage_tables(manifest.decontamination):
         lines += [f"{_cell(step)}:", ""] if step else []
         lines += _table(["benchmark", *map(_cell, names)], rows)
-    if manifest.canaries:
-        lines += ["Planted copies that were found again:", ""]
-        lines += _table(["where", "kind", "found", "planted"], list(canary_rows(manifest.canaries)))
+    if manifest.planted_duplicates:
+        lines += ["Planted duplicates that were found again:", ""]
+        lines += _table(["where", "kind", "found", "planted"], list(planted_rows(manifest.planted_duplicates)))
     if manifest.warnings:
         lines += ["## Notes", "", *[f"- {_cell(warning)}" for warning in manifest.warnings], ""]
     lines += [
@@ -168,14 +168,14 @@ def coverage_tables(decontamination: dict[str, Any]) -> list[tuple[str, list[str
     return tables
 
 
-def canary_rows(canaries: dict[str, Any], where: str = "") -> list[list[Any]]:
-    """Return (where, kind, found, planted) of a manifest's canaries, whatever their depth."""
+def planted_rows(counts: dict[str, Any], where: str = "") -> list[list[Any]]:
+    """Return (where, kind, found, planted) of a manifest's planted duplicates, whatever their depth."""
     rows: list[list[Any]] = []
-    for kind, value in canaries.items():
+    for kind, value in counts.items():
         if isinstance(value, dict) and {"planted", "found"} <= value.keys():
             rows.append([where, kind, value["found"], value["planted"]])
         elif isinstance(value, dict):
-            rows += canary_rows(value, f"{where} {kind}".strip())
+            rows += planted_rows(value, f"{where} {kind}".strip())
     return rows
 
 

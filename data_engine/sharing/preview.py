@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_engine.findings import pictures_table, shown_entries
-from data_engine.sharing.export_files import canary_rows, coverage_tables
+from data_engine.sharing.export_files import coverage_tables, planted_rows
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from data_engine.sharing.readable_text import readable, readable_answer
 from shared.images import small_jpeg
@@ -108,7 +108,7 @@ def render(version: DatasetVersion, *, rows: int = 200) -> tuple[str, dict[str, 
         charts=charts(version),
         funnel=funnel(version),
         coverage=coverage_tables(manifest.decontamination),
-        canaries=canary_table(manifest.canaries),
+        planted_duplicates=planted_table(manifest.planted_duplicates),
         removed=removed,
         rules=sorted(rules),
         rows=samples,
@@ -225,9 +225,9 @@ def funnel(version: DatasetVersion) -> list[dict[str, Any]]:
     return steps
 
 
-def canary_table(canaries: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return where planted copies were looked for, and for each kind of edit how many were found there."""
-    found = {(kind, where): f"{found} of {planted}" for where, kind, found, planted in canary_rows(canaries)}
+def planted_table(counts: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return where planted duplicates were looked for, and for each kind of edit how many were found there."""
+    found = {(kind, where): f"{found} of {planted}" for where, kind, found, planted in planted_rows(counts)}
     places = list(dict.fromkeys(where for _, where in found))
     kinds = list(dict.fromkeys(kind for kind, _ in found))
     return places, [[kind, *(found.get((kind, where), "") for where in places)] for kind in kinds]

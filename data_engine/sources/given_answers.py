@@ -183,7 +183,7 @@ def guess_form(pairs: Sequence[tuple[Any, int]]) -> tuple[Form, str]:
     if not numbers or len(numbers) < len([pair for pair in pairs if pair[1]]):
         return "text", ""
     if all(0 <= value < size for value, size in numbers):
-        return "index", "answers are places of options, counted from 0 (answers = ... overrules)"
+        return "index", "answers are places of options, counted from 0 (answers = ... overrides)"
     if all(1 <= value <= size for value, size in numbers):
-        return "index1", "answers are places of options, counted from 1 (answers = ... overrules)"
+        return "index1", "answers are places of options, counted from 1 (answers = ... overrides)"
     return "text", ""

@@ -88,7 +88,7 @@ class Table:
         self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, said, where)))
         guessed = [f"{role} from {', '.join(names)}" for role, names in self.columns.items() if role not in told]
         if guessed:
-            self.notes = (f"{GUESSED}: {'; '.join(guessed)} (source.columns overrules)", *self.notes)
+            self.notes = (f"{GUESSED}: {'; '.join(guessed)} (source.columns overrides)", *self.notes)
         self.reading = Reading(self.columns, form, self._find)
         names = ", ".join(place.chosen.names[:3]) + (", ..." if len(place.chosen.names) > 3 else "")
         self.taken = f"{names}: " + ", ".join(f"{role} from {', '.join(c)}" for role, c in self.columns.items())

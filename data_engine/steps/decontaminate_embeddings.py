@@ -7,7 +7,7 @@ set in `assemble`) needs no new embedding and no new comparison. Vectors stay on
 them and search, so that neither they nor this process hold them all.
 Failures: rows that could not be embedded.
 Record: `models` (with `parity`: lowest cosine with the reference's vectors), `coverage` (benchmark -> items embedded),
-`canaries` (kind -> planted, found at the recipe's threshold, recall).
+`planted_duplicates` (kind -> planted, found at the recipe's threshold, recall).
 Source: Infi-MMR, data decontamination, second stage (GME embeddings, cosine above 0.95).
 Not covered: the threshold's decision (assemble), shared text (decontaminate_ngrams).
 """
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from data_engine.annotations import AnnotationTable
-from data_engine.decontamination import canaries
+from data_engine.decontamination import planting
 from data_engine.decontamination.embed import FirstOf, HeldImages, embed_frames, parity
 from data_engine.decontamination.embedding_search import Backend
 from data_engine.decontamination.search_rows import nearest_items
@@ -47,7 +47,7 @@ NAME = "decontaminate_embeddings"
 CELL_VERSION = "nearest/2"
 
 DEFAULT_THRESHOLD = 0.95
-"""The paper's; a recipe's `assemble.cosine_threshold` overrides it for counting canaries."""
+"""The paper's; a recipe's `assemble.cosine_threshold` overrides it for counting planted duplicates."""
 
 EXCERPT = 600
 """Characters of each text in the evidence."""
@@ -66,7 +66,12 @@ class Settings(Strict):
         description="'auto' takes faiss where it drives a GPU, else numpy; no part of a build's identity.",
         json_schema_extra=NO_IDENTITY,
     )
-    canaries: int = Field(default=8, ge=0, description="Planted copies per kind of edit and benchmark; 0: none.")
+    planted_duplicates: int = Field(
+        default=8,
+        ge=0,
+        validation_alias=planting.NAMES,
+        description="Planted duplicates per kind of edit and benchmark; 0: none.",
+    )
 
 
 def run(context: StepContext, settings: Settings) -> StepResult:
@@ -75,14 +80,14 @@ def run(context: StepContext, settings: Settings) -> StepResult:
 
     started = time.monotonic()
     benchmarks = [benchmark for benchmark in context.benchmarks if benchmark.rows.height]
-    copies = [_planted(benchmark, settings.canaries) for benchmark in benchmarks]
+    copies = [planted(benchmark, settings.planted_duplicates) for benchmark in benchmarks]
     frames = [
         (context.rows, context.images),
         *((benchmark.rows, benchmark.images) for benchmark in benchmarks),
         *((frame, images) for _, frame, images in copies),
     ]
     rows, *others = embed_frames(context, settings.engine, frames, description="embed rows and items")
-    items, planted = others[: len(benchmarks)], others[len(benchmarks) :]
+    items, embedded_copies = others[: len(benchmarks)], others[len(benchmarks) :]
     checked = parity(context, settings.engine, Path(settings.reference) if settings.reference else None)
     warnings = [*rows.warnings, *(warning for one in others for warning in one.warnings), *checked.warnings]
     compared = [_Compared(context, settings, *one) for one in zip(benchmarks, items, strict=True)]
@@ -95,8 +100,8 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     }
     outcomes = [
         outcome
-        for one, (kinds, _, _), embedded in zip(compared, copies, planted, strict=True)
-        for outcome in one.canaries(kinds, embedded)
+        for one, (kinds, _, _), embedded in zip(compared, copies, embedded_copies, strict=True)
+        for outcome in one.found_duplicates(kinds, embedded)
     ]
     ids = context.rows["id"].to_list()
     failures = {"id": [ids[row] for row in rows.failures], "reason": list(rows.failures.values())}
@@ -110,7 +115,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         record={
             "models": [{"step": NAME, **engine_record(settings.engine), "parity": checked.record()}],
             "coverage": coverage,
-            "canaries": {NAME: canaries.recall(outcomes)},
+            "planted_duplicates": {NAME: planting.recall(outcomes)},
         },
     )
 
@@ -164,8 +169,8 @@ class _Compared:
             evidence=pl.col("evidence").fill_null("{}"),
         )
 
-    def canaries(self, kinds: Sequence[str], copies: Embedded) -> list[tuple[str, bool]]:
-        """Say of each planted copy's kind whether it reaches the threshold."""
+    def found_duplicates(self, kinds: Sequence[str], copies: Embedded) -> list[tuple[str, bool]]:
+        """Say of each planted duplicate's kind whether it reaches the threshold."""
         if not kinds:
             return []
         asked = np.array([row for row in range(len(kinds)) if row not in copies.failures], np.int64)
@@ -176,20 +181,20 @@ class _Compared:
         return [(kind, reached.get(row, 0.0) >= threshold) for row, kind in enumerate(kinds)]
 
 
-def _planted(benchmark: BenchmarkItems, per_kind: int) -> tuple[list[str], pl.DataFrame, ImageSource]:
-    """Copies of a benchmark's items: their kinds, their rows, and where their pictures are."""
+def planted(benchmark: BenchmarkItems, per_kind: int) -> tuple[list[str], pl.DataFrame, ImageSource]:
+    """Planted duplicates of a benchmark's items: their kinds, their rows, and where their pictures are."""
     import polars as pl
 
     columns = [benchmark.rows[name].to_list() for name in ("id", "question", "choices", "image_hashes")]
     originals = [
-        canaries.Original(i, q or "", tuple(c or ()), tuple(p or ())) for i, q, c, p in zip(*columns, strict=True)
+        planting.Original(i, q or "", tuple(c or ()), tuple(p or ())) for i, q, c, p in zip(*columns, strict=True)
     ]
-    made = list(canaries.plant(originals, benchmark.images.get, per_kind)) if per_kind else []
+    made = list(planting.plant(originals, benchmark.images.get, per_kind))
     own = {bytes_hash(data): data for copy in made for data in copy.images}
     frame = pl.DataFrame(
         {
             "question": [copy.question for copy in made],
-            "image_hashes": [list(canaries.image_hashes(copy, originals)) for copy in made],
+            "image_hashes": [list(planting.image_hashes(copy, originals)) for copy in made],
         },
         schema={"question": pl.String, "image_hashes": pl.List(pl.String)},
     )

@@ -5,7 +5,8 @@ Writes, one row per row id, rule and benchmark: `id` (str), `rule` (str: `ngram_
 (float, 0 to 1: share of the item in the overlap), `removes` (bool: False for a near miss, that is equal words about
 another picture or between other operators), `evidence` (str, JSON: both texts with matching spans, `number_only`,
 `images`, `other_signs` where the operators differ).
-Record: `coverage` (benchmark -> rule -> items that the rule can see), `canaries` (kind -> planted, found, recall).
+Record: `coverage` (benchmark -> rule -> items that the rule can see), `planted_duplicates` (kind -> planted,
+found, recall).
 Source: Infi-MMR, data decontamination, first stage.
 Rules and tokens: `data_engine/decontamination/benchmark_overlap.py`.
 
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from data_engine.decontamination import canaries
+from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
 from data_engine.decontamination.hashed_problems import hashed_problems, problem_keys
 from data_engine.decontamination.match_texts import find_matches
@@ -80,7 +81,12 @@ class Settings(Strict):
         default="keep",
         description="What happens to a row whose whole text equals an item's about another picture.",
     )
-    canaries: int = Field(default=20, ge=0, description="Planted copies per kind of edit and benchmark; 0: none.")
+    planted_duplicates: int = Field(
+        default=20,
+        ge=0,
+        validation_alias=planting.NAMES,
+        description="Planted duplicates per kind of edit and benchmark; 0: none.",
+    )
 
 
 def run(context: StepContext, settings: Settings) -> StepResult:
@@ -101,7 +107,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
             found.extend({"id": row_id, **hit} for row_id, hits in zip(rows["id"], cells, strict=True) for hit in hits)
         computed, reused = computed + fresh, reused + distinct - fresh
         coverage[benchmark.name] = {"revision": benchmark.revision, **search.index.coverage()}
-        planted.extend(search.canaries())
+        planted.extend(search.found_duplicates())
         task.advance(1)
     task.done()
     return StepResult(
@@ -112,7 +118,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         warnings=_blind_spots(coverage),
         record={
             "coverage": {name: {NAME: counts} for name, counts in coverage.items()},
-            "canaries": {NAME: canaries.recall(planted)},
+            "planted_duplicates": {NAME: planting.recall(planted)},
             "text": {"tokens": VERSION, "n": settings.n, "character_n": settings.character_n},
         },
     )
@@ -172,21 +178,21 @@ class _Search:
             known.update(fresh)
         return [[hit for hit in map(self._decide, known[key]) if hit is not None] for key in keys], len(missing)
 
-    def canaries(self) -> list[tuple[str, bool]]:
+    def found_duplicates(self) -> list[tuple[str, bool]]:
         """Plant copies of the items, run them through the same rules, say of each kind and copy whether it goes."""
-        if not self.settings.canaries:
+        if not self.settings.planted_duplicates:
             return []
         originals = [
-            canaries.Original(i, q, tuple(c), p)
+            planting.Original(i, q, tuple(c), p)
             for i, q, c, p in zip(self.ids, self.items.questions, self.items.choices, self.pictures, strict=True)
         ]
-        made = list(canaries.plant(originals, self.benchmark.images.get, self.settings.canaries))
+        made = list(planting.plant(originals, self.benchmark.images.get, self.settings.planted_duplicates))
         if not made:
             return []
         problems = Problems([copy.question for copy in made], [list(copy.choices) for copy in made])
         hashed = hash_problems(problems, self.settings.n, self.settings.character_n)
         own = {bytes_hash(data): image_print(bytes_hash(data), data) for copy in made for data in copy.images}
-        pictures = [canaries.image_hashes(copy, originals) for copy in made]
+        pictures = [planting.image_hashes(copy, originals) for copy in made]
         hits = self._compare(problems, hashed, pictures, own)
         decided = [[self._decide(hit) for hit in some] for some in hits]
         return [

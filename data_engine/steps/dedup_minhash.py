@@ -4,14 +4,15 @@ Writes, one row per duplicate: `id` (str), `duplicate_of` (str, the row that sta
 similarity of the two texts), `cluster` (str, id of the first row of all that are connected), `conflict` (bool: the two
 gold answers differ), `evidence` (str, JSON: both texts, how the pictures agree, both answers, why the other one stays).
 Rows that repeat nothing have no entry.
-Record: `duplicates` (scheme, bands and their recall at the threshold), `canaries` (kind -> planted, found, recall).
+Record: `duplicates` (scheme, bands and their recall at the threshold), `planted_duplicates` (kind -> planted, found,
+recall).
 
 Texts are signed, put into buckets by key and checked pair by pair by the runner's workers; pictures are compared here,
 among rows of near texts.
 
 Which one stays: a row whose answer is verified, then the better source, then the smaller id. Every duplicate was
 compared directly with the row that stays.
-Not covered: paraphrases; the same figure drawn anew; cropped pictures (the canaries say how many are found).
+Not covered: paraphrases; the same figure drawn anew; cropped pictures (planted duplicates say how many are found).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 from pydantic import Field
 
 from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, over, without_runner
-from data_engine.decontamination import canaries
+from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
 from data_engine.duplicates.across_blocks import PRIME, linked
 from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicates
@@ -79,7 +80,9 @@ class Settings(Strict):
         description="Difference of thumbnails, in any cell, up to which it is one picture.",
     )
     prefer_sources: tuple[str, ...] = Field(default=(), description="Values of `source` whose rows stay, best first.")
-    canaries: int = Field(default=20, ge=0, description="Planted copies per kind of edit; 0: none.")
+    planted_duplicates: int = Field(
+        default=20, ge=0, validation_alias=planting.NAMES, description="Planted duplicates per kind of edit; 0: none."
+    )
 
 
 def run(context: StepContext, settings: Settings) -> StepResult:
@@ -110,7 +113,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     found, cut = find_duplicates(rows, read_prints, shingling, rules, context.runner)
     ids = context.rows["id"].to_list()
     entries = [_entry(duplicate, ids, context.rows["question"], rows.answers) for duplicate in found]
-    planted = _canaries(context, settings.canaries, rows, (shingling, bands, rules)) if settings.canaries else []
+    planted = _found_duplicates(context, settings.planted_duplicates, rows, (shingling, bands, rules))
     return StepResult(
         annotations=pl.DataFrame(entries, schema=_schema()).sort("id"),
         computed=signed.computed + printed[0],
@@ -136,7 +139,7 @@ def _record(settings: Settings, bands: Bands, planted: list[tuple[str, bool]]) -
             "rows_per_band": bands.rows,
             "recall_at_threshold": round(bands.recall_at(settings.threshold), 5),
         },
-        "canaries": {NAME: canaries.recall(planted)},
+        "planted_duplicates": {NAME: planting.recall(planted)},
     }
 
 
@@ -199,7 +202,7 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     found = list(over(runner, _compare_bucket, range(buckets), slim, away=len(blocks.heights) > 1))
     for _ in over(runner, _gather_block, blocks.numbers, slim, task=task):
         pass
-    planted = _plant_in_blocks(slim, [one["draws"] for one in signed]) if settings.canaries else []
+    planted = _plant_in_blocks(slim, [one["draws"] for one in signed]) if settings.planted_duplicates else []
     for name, numbers in (("keys", blocks.numbers), ("linked", blocks.numbers), ("found", range(buckets))):
         job.at(name).delete(numbers)
     task.done()
@@ -233,7 +236,7 @@ def _sign_block(block: int, job: _Job) -> dict[str, Any]:
     keys = {f"k{band}": key for band, key in enumerate(table.keys)}
     columns = {"like": like, "text": table.text, "group": group, "numbers": table.numbers, **keys}
     job.at("keys").write(block, pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.UInt64)))
-    draws = canaries.draws(_originals(rows), job.context.images.get, job.settings.canaries)
+    draws = planting.draws(_originals(rows), job.context.images.get, job.settings.planted_duplicates)
     return {"rows": rows.height, "computed": signed.computed, "reused": signed.reused, "draws": draws}
 
 
@@ -296,14 +299,15 @@ def _gather_block(block: int, job: _Job) -> dict[str, Any]:
 
 
 def _plant_in_blocks(job: _Job, draws: Sequence[Mapping[str, Sequence[tuple[str, int]]]]) -> list[tuple[str, bool]]:
-    """`_canaries` of all rows, given each block's first draws of every kind: only rows that are drawn are read."""
+    """`_found_duplicates` of all rows, given each block's first draws of a kind: only rows that are drawn are read."""
     import polars as pl
 
     kinds: dict[str, list[tuple[str, int, int]]] = {}
     for block, found in enumerate(draws):
         for kind, some in found.items():
             kinds.setdefault(kind, []).extend((drawn, block, place) for drawn, place in some)
-    chosen = {(block, place) for some in kinds.values() for _, block, place in sorted(some)[: job.settings.canaries]}
+    per_kind = job.settings.planted_duplicates
+    chosen = {(block, place) for some in kinds.values() for _, block, place in sorted(some)[:per_kind]}
     columns = ["id", "question", "choices", "image_hashes", "answer"]
     frames = [
         job.blocks.read(block, columns)[sorted(place for number, place in chosen if number == block)]
@@ -318,14 +322,14 @@ def _plant_in_blocks(job: _Job, draws: Sequence[Mapping[str, Sequence[tuple[str,
     shingling, bands, rules = job.how
     table = describe(texts[:0], shingling, bands, numbers=True)
     few = Rows(texts, table, pictures, [answer or "" for answer in rows["answer"].to_list()], ())
-    return _canaries(context, job.settings.canaries, few, (shingling, bands, rules))
+    return _found_duplicates(context, per_kind, few, (shingling, bands, rules))
 
 
-def _originals(rows: pl.DataFrame) -> list[canaries.Original]:
+def _originals(rows: pl.DataFrame) -> list[planting.Original]:
     problems = Problems.of(rows)
     pictures = [tuple(row or ()) for row in rows["image_hashes"].to_list()]
     return [
-        canaries.Original(i, q, tuple(c), p)
+        planting.Original(i, q, tuple(c), p)
         for i, q, c, p in zip(rows["id"].to_list(), problems.questions, problems.choices, pictures, strict=True)
     ]
 
@@ -400,15 +404,17 @@ def _schema() -> dict[str, Any]:
     }
 
 
-def _canaries(
+def _found_duplicates(
     context: StepContext, per_kind: int, rows: Rows, how: tuple[Shingling, Bands, Rules]
 ) -> list[tuple[str, bool]]:
     """Plant copies of rows beside their originals alone, and say of each whether it is found to repeat its original."""
     import polars as pl
 
     shingling, bands, rules = how
+    if not per_kind:
+        return []
     originals = _originals(context.rows)
-    made = list(canaries.plant(originals, context.images.get, per_kind))
+    made = list(planting.plant(originals, context.images.get, per_kind))
     outcome: list[tuple[str, bool]] = []
     for number in range(0, len(made), per_kind):
         some = made[number : number + per_kind]
@@ -423,7 +429,7 @@ def _canaries(
         both = Rows(
             texts,
             describe(texts, shingling, bands, numbers=True),
-            [rows.pictures[row] for row in chosen] + [canaries.image_hashes(copy, originals) for copy in some],
+            [rows.pictures[row] for row in chosen] + [planting.image_hashes(copy, originals) for copy in some],
             [rows.answers[row] for row in chosen] + [rows.answers[copy.original] for copy in some],
             range(len(texts)),
         )

@@ -5,7 +5,8 @@ fingerprint. `fingerprint` is the content's identity: name, profile, resolved re
 hashes of shards and ledger; not times, hosts or commits, so that two builds of the same inputs have the same one.
 
 A field that is added later has a default, raises `FORMAT` and is named in `ADDED`: older manifests are read with the
-default and written as they were, byte for byte; a newer one is refused with what to do (docs/pages/versions.md).
+default and written as they were, byte for byte; a newer one is refused with what to do (docs/pages/versions.md). One
+that gets another name raises `FORMAT` too, and `RENAMED` says what older manifests call it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from shared.dataset_version.names import (
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import bytes_hash, canonical_json, fingerprint
 
-FORMAT = 1
+FORMAT = 2
 """Format of the manifests that this release writes; it reads every one from `OLDEST` on."""
 OLDEST = 1
 ADDED: dict[int, frozenset[str]] = {}
 """Fields by the format that brought them."""
+RENAMED = {2: {"planted_duplicates": "canaries"}}
+"""Fields by the format that gave them their name, with the one they had before. A step's setting of this name counts in
+the fingerprint by the earlier one: a word is no content, and what was built before is found again."""
 
 
 def _name(text: str) -> str:
@@ -98,7 +102,7 @@ class ManifestDraft(Strict):
     models: list[dict[str, Any]] = Field(default_factory=list, description="Models with revisions and parameters.")
     prompts: list[Prompt] = Field(default_factory=list, description="Prompts by hash.")
     decontamination: dict[str, Any] = Field(default_factory=dict, description="Coverage per benchmark.")
-    canaries: dict[str, Any] = Field(default_factory=dict, description="Planted and found, per kind of edit.")
+    planted_duplicates: dict[str, Any] = Field(default_factory=dict, description="Planted and found, per kind of edit.")
     warnings: list[str] = Field(default_factory=list, description="What a reader should know.")
     rejected: Count = Field(default=0, description="Rows that the build removed or refused.")
     near_misses: Count = Field(default=0, description="Rows kept although a rule came near.")
@@ -151,9 +155,16 @@ def manifest_hash(manifest: Manifest) -> str:
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:
-    """Return the fields that a manifest of this format has, as JSON values."""
+    """Return the fields that a manifest of this format has, by their names in it, as JSON values."""
     later = {name for brought, names in ADDED.items() if brought > manifest.format for name in names}
-    return manifest.model_dump(mode="json", exclude=later)
+    earlier = _earlier_names(manifest.format)
+    fields = manifest.model_dump(mode="json", exclude=later)
+    return {earlier.get(name, name): value for name, value in fields.items()}
+
+
+def _earlier_names(written: int) -> dict[str, str]:
+    """Return what fields are called in manifests of that format, by the names they have now, where they differ."""
+    return {now: then for since, names in RENAMED.items() if since > written for now, then in names.items()}
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -173,7 +184,8 @@ def read_manifest(data: bytes, where: str) -> Manifest:
         if isinstance(fields, dict) and fields.get("format", FORMAT) not in range(OLDEST, FORMAT + 1):
             raise _other_format(where, fields["format"])
         fields.pop("manifest_sha256")
-        manifest = Manifest.model_validate(fields)
+        now = {then: now for now, then in _earlier_names(fields["format"]).items()}
+        manifest = Manifest.model_validate({now.get(name, name): value for name, value in fields.items()})
     except (ValueError, ValidationError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged(where, f"cannot be read ({type(error).__name__})") from error
     if manifest_bytes(manifest) != data:
@@ -223,9 +235,21 @@ def _content_fingerprint(draft: ManifestDraft, shards: list[Shard], ledger: Shar
         {
             "name": draft.name,
             "profile": draft.profile,
-            "recipe": draft.recipe,
+            "recipe": _with_first_names(draft.recipe),
             "inputs": [[entry.name, entry.fingerprint] for entry in draft.inputs],
             "shards": [shard.sha256 for shard in shards],
             "ledger": ledger.sha256 if ledger else None,
         }
     )
+
+
+def _with_first_names(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe with the names that its steps' settings had in the first format."""
+    first, steps = _earlier_names(0), recipe.get("steps")
+    if not isinstance(steps, dict):
+        return recipe
+
+    def renamed(settings: Any) -> Any:
+        return {first.get(key, key): settings[key] for key in settings} if isinstance(settings, dict) else settings
+
+    return {**recipe, "steps": {step: renamed(settings) for step, settings in steps.items()}}

@@ -36,7 +36,7 @@ copies = 1
 renumbered = 1
 [steps.verify_answers]
 [steps.decontaminate_ngrams]
-canaries = 2
+planted_duplicates = 2
 [steps.dedup_minhash]
 """
 BENCHMARKS = "".join(
@@ -76,7 +76,7 @@ def test_rows_in_many_blocks_and_buckets_give_the_same_bytes(recipe, tmp_path, m
     many = run(recipe, tmp_path / "many", overrides=["shards.shard_megabytes=1"])
     assert hashes(one) == hashes(many)
     assert one.version.manifest.fingerprint == many.version.manifest.fingerprint
-    for part in ("canaries", "decontamination", "warnings", "rejected", "near_misses"):
+    for part in ("planted_duplicates", "decontamination", "warnings", "rejected", "near_misses"):
         assert getattr(one.version.manifest, part) == getattr(many.version.manifest, part)
 
 

@@ -1,4 +1,4 @@
-"""The embedding step around the search: cells, evidence, failures, parity and canaries, with known vectors.
+"""The embedding step around the search: cells, evidence, failures, parity and planted duplicates, with known vectors.
 
 The vectors come from a small deterministic projection of words and picture bytes put in place of the engine's answers,
 so that this file tests the step alone; the model itself is driven in the slow tests of the runners.
@@ -57,7 +57,7 @@ def run(step_world, asked):
     del asked
 
     def run_step(rows, benchmarks, pictures=None, recipe=None, **settings):
-        settings.setdefault("canaries", 0)
+        settings.setdefault("planted_duplicates", 0)
         engine = EngineSpec(model="tiny-vl", runner="pooling")
         context = step_world.context(rows, benchmarks, pictures, recipe=recipe)
         return decontaminate_embeddings.run(context, Settings(engine=engine, **settings))
@@ -131,20 +131,23 @@ def test_what_parity_was_checked_stands_in_the_record_of_the_model(run, step_wor
     assert result.record["coverage"]["m"]["decontaminate_embeddings"] == {"items": 2, "embedded": 2}
 
 
-def test_canaries_count_at_the_recipes_threshold(run, step_world):
+def test_planted_duplicates_count_at_the_recipes_threshold(run, step_world):
     pictures = step_world.Pictures()
     items = [
         (f"i{n}", f"{ITEMS[0][1]} {word}", [], [pictures.add(step_world.drawing(n))]) for n, word in enumerate("xyz")
     ]
     recipe = {"assemble": {"cosine_threshold": 0.99}}
-    result = run(ROWS, [step_world.benchmark("m", items, pictures)], recipe=recipe, canaries=2)
-    recall = result.record["canaries"]["decontaminate_embeddings"]
+    result = run(ROWS, [step_world.benchmark("m", items, pictures)], recipe=recipe, planted_duplicates=2)
+    recall = result.record["planted_duplicates"]["decontaminate_embeddings"]
     assert recall["verbatim"]["recall"] == recall["case"]["recall"] == 1.0
     assert recall["embedded"]["recall"] == 0.0
     loose = run(
-        ROWS, [step_world.benchmark("m", items, pictures)], recipe={"assemble": {"cosine_threshold": 0.1}}, canaries=2
+        ROWS,
+        [step_world.benchmark("m", items, pictures)],
+        recipe={"assemble": {"cosine_threshold": 0.1}},
+        planted_duplicates=2,
     )
-    assert loose.record["canaries"]["decontaminate_embeddings"]["embedded"]["recall"] == 1.0
+    assert loose.record["planted_duplicates"]["decontaminate_embeddings"]["embedded"]["recall"] == 1.0
     assert set(result.annotations["id"]) == {"r0", "r1", "r2"}
 
 

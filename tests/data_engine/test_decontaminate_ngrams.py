@@ -20,7 +20,7 @@ LONG = (
 @pytest.fixture
 def run(step_world):
     def run_step(rows, benchmarks, pictures=None, **settings):
-        settings.setdefault("canaries", 0)
+        settings.setdefault("planted_duplicates", 0)
         return decontaminate_ngrams.run(step_world.context(rows, benchmarks, pictures), Settings(**settings))
 
     return run_step
@@ -159,7 +159,7 @@ def test_coverage_says_how_many_items_each_rule_can_see(run, step_world):
     assert "1 of 4 items of m" in result.warnings[0]
 
 
-def test_canaries_are_found_by_kind_and_never_become_rows(run, step_world):
+def test_planted_duplicates_are_found_by_kind_and_never_become_rows(run, step_world):
     pictures = step_world.Pictures()
     items = [
         (
@@ -170,9 +170,9 @@ def test_canaries_are_found_by_kind_and_never_become_rows(run, step_world):
         )
         for i in range(6)
     ]
-    result = run([("r", "nothing of it")], [step_world.benchmark("m", items, pictures)], canaries=4)
-    recall = result.record["canaries"]["decontaminate_ngrams"]
-    assert set(recall) == set(decontaminate_ngrams.canaries.KINDS)
+    result = run([("r", "nothing of it")], [step_world.benchmark("m", items, pictures)], planted_duplicates=4)
+    recall = result.record["planted_duplicates"]["decontaminate_ngrams"]
+    assert set(recall) == set(decontaminate_ngrams.planting.KINDS)
     assert all(counts["planted"] == 4 for counts in recall.values())
     for kind in ("verbatim", "embedded", "whitespace", "case", "numbers_changed", "latex_respaced", "image_resized"):
         assert recall[kind]["recall"] == 1.0, kind
@@ -182,7 +182,7 @@ def test_canaries_are_found_by_kind_and_never_become_rows(run, step_world):
 def test_no_rows_and_no_benchmarks_give_an_empty_frame(run, step_world):
     assert run([], [step_world.benchmark("m", [("b", LONG)])]).annotations.height == 0
     assert run([("r", LONG)], []).annotations.height == 0
-    assert run([("r", LONG)], [step_world.benchmark("m", [])], canaries=3).annotations.height == 0
+    assert run([("r", LONG)], [step_world.benchmark("m", [])], planted_duplicates=3).annotations.height == 0
 
 
 @pytest.mark.parametrize("question", ["", "<image>", "word", "!?", "word " * 50_000])

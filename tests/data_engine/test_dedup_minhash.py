@@ -22,7 +22,7 @@ LONG = (
 @pytest.fixture
 def run(step_world):
     def run_step(rows, pictures=None, results=None, **settings):
-        settings.setdefault("canaries", 0)
+        settings.setdefault("planted_duplicates", 0)
         return dedup_minhash.run(step_world.context(rows, (), pictures, results), Settings(**settings))
 
     return run_step
@@ -183,10 +183,10 @@ def test_pictures_that_cannot_be_read_are_the_same_only_as_bytes(run):
 
 
 def test_no_rows_give_an_empty_frame(run):
-    assert run([], canaries=3).annotations.height == 0
+    assert run([], planted_duplicates=3).annotations.height == 0
 
 
-def test_canaries_say_how_many_copies_of_each_kind_are_found(run, step_world):
+def test_planted_duplicates_say_how_many_copies_of_each_kind_are_found(run, step_world):
     pictures = step_world.Pictures()
     names = ["red", "blue", "green", "black", "white"]
     rows = [
@@ -198,8 +198,8 @@ def test_canaries_say_how_many_copies_of_each_kind_are_found(run, step_world):
         )
         for i in range(5)
     ]
-    result = run(rows, pictures, canaries=4)
-    recall = result.record["canaries"]["dedup_minhash"]
+    result = run(rows, pictures, planted_duplicates=4)
+    recall = result.record["planted_duplicates"]["dedup_minhash"]
     assert all(counts["planted"] == 4 for counts in recall.values())
     for kind in ("verbatim", "whitespace", "case", "image_reencoded", "image_resized"):
         assert recall[kind]["recall"] == 1.0, kind

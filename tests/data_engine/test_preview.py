@@ -101,7 +101,8 @@ def test_a_removed_row_shows_its_picture_beside_that_of_the_item_that_it_repeats
     recipe = tmp_path / "small.toml"
     recipe.write_text(
         '[source]\nreader = "virl39k"\nlocation = "mini"\n[source.mini]\nrows = 12\nduplicates = 1\ncopies = 1\n'
-        "renumbered = 0\n[steps.decontaminate_ngrams]\ncanaries = 0\n[steps.dedup_minhash]\ncanaries = 0\n"
+        "renumbered = 0\n[steps.decontaminate_ngrams]\nplanted_duplicates = 0\n"
+        "[steps.dedup_minhash]\nplanted_duplicates = 0\n"
         '[benchmarks.mathvista]\nlocation = "mini"\nrows = 4\n'
     )
     version = build(BuildRequest(str(recipe), "local", str(tmp_path / "store")), Progress()).version

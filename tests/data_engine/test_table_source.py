@@ -202,7 +202,7 @@ def test_a_class_label_is_its_word(tmp_path):
     assert rows_of(tmp_path / "s")[0].answer == "square"
 
 
-def test_columns_are_overruled_and_a_wrong_one_is_one_line_with_the_nearest(folder):
+def test_columns_are_overridden_and_a_wrong_one_is_one_line_with_the_nearest(folder):
     shapes.jsonl([{"text": "What?", "reply": "3", "other": "4", "deep": {"gold": "5"}}], folder / "d.jsonl")
     assert rows_of(folder, columns={"question": "text", "answer": "other"})[0].answer == "4"
     assert rows_of(folder, columns={"question": "text", "answer": "deep.gold"})[0].answer == "5"
@@ -290,7 +290,7 @@ def test_files_without_the_questions_column_are_left_aside_by_name(folder):
     source = open_table(SourceSettings(reader="table", location=str(folder)), "source")
     assert source.files() == ("b.jsonl",)
     assert source.notes == (
-        "columns guessed: question from question; answer from answer (source.columns overrules)",
+        "columns guessed: question from question; answer from answer (source.columns overrides)",
         "left aside, since they have no column question: a.jsonl",
     )
     shapes.parquet([{"question": "q", "answer": "1"}], folder / "b.parquet")

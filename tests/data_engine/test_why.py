@@ -22,7 +22,7 @@ copies = 1
 renumbered = 0
 [steps.verify_answers]
 [steps.decontaminate_ngrams]
-canaries = 0
+planted_duplicates = 0
 [steps.dedup_minhash]
 [benchmarks.mathvista]
 location = "mini"

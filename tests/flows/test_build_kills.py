@@ -25,7 +25,7 @@ location = "mini"
 rows = 60
 [steps.verify_answers]
 [steps.decontaminate_ngrams]
-canaries = 4
+planted_duplicates = 4
 [steps.dedup_minhash]
 [shards]
 row_group_megabytes = 1
@@ -90,7 +90,13 @@ def test_killed_at_many_moments_without_a_model(tmp_path):
 
 @pytest.mark.nightly
 def test_killed_within_every_model_step(tmp_path):
-    words = ("virl39k-captioned", "--set", "source.mini.rows=36", "--set", "steps.decontaminate_embeddings.canaries=1")
+    words = (
+        "virl39k-captioned",
+        "--set",
+        "source.mini.rows=36",
+        "--set",
+        "steps.decontaminate_embeddings.planted_duplicates=1",
+    )
     smaller = ("--set", "steps.type_images.engine.batch_size=8", "--set", "steps.caption_images.engine.batch_size=8")
     reference = finish(start(*words, *smaller, "--store", tmp_path / "reference"))
     store = tmp_path / "store"

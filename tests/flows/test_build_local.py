@@ -15,7 +15,7 @@ from shared.schema import IMAGE_TYPES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SIZE = ("--set", "source.mini.rows=36", "--set", "steps.decontaminate_embeddings.canaries=1")
+SIZE = ("--set", "source.mini.rows=36", "--set", "steps.decontaminate_embeddings.planted_duplicates=1")
 PROGRAM = """
 import sys
 from data_engine.cli import main

@@ -267,10 +267,10 @@ def test_text_steps_find_the_same_there_and_here(runner, tmp_path):
         context = StepContext(store, "local", one, {}, Progress(), rows, Drawn(), benchmarks)
         found.append(
             [
-                decontaminate_ngrams.run(context, decontaminate_ngrams.Settings(canaries=2)),
-                dedup_minhash.run(context, dedup_minhash.Settings(canaries=2)),
+                decontaminate_ngrams.run(context, decontaminate_ngrams.Settings(planted_duplicates=2)),
+                dedup_minhash.run(context, dedup_minhash.Settings(planted_duplicates=2)),
                 decontaminate_embeddings.run(
-                    context, decontaminate_embeddings.Settings(engine=POOLING, canaries=0, evidence_from=0.5)
+                    context, decontaminate_embeddings.Settings(engine=POOLING, planted_duplicates=0, evidence_from=0.5)
                 ),
             ]
         )

@@ -43,7 +43,7 @@ stand_in, layouts = load("hub_stand_in"), load("hub_layouts")
 
 BUILD = [
     "steps.caption_images.sampling.max_tokens=32",  # weights of no size do not end by themselves, but after 2,048
-    "steps.decontaminate_embeddings.canaries=1",  # each planted copy is a pass through the embedder, alone on a CPU
+    "steps.decontaminate_embeddings.planted_duplicates=1",  # each is a pass through the embedder, alone on a CPU
 ]
 PHASE = [
     "cluster.nodes=1",  # 16 GPUs

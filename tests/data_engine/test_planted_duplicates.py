@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from data_engine.decontamination import canaries
-from data_engine.decontamination.canaries import KINDS, Canary, Original, plant, recall
+from data_engine.decontamination import planting
+from data_engine.decontamination.planting import KINDS, Original, PlantedDuplicate, plant, recall
 from data_engine.duplicates.image_identity import image_print, relation
 from shared.errors import InfiMmrError
 
@@ -28,8 +28,8 @@ def one(kind, question, choices=("a", "b")):
 def test_every_text_kind_is_planted_as_often_as_asked():
     planted = list(plant(originals(), no_pictures, 4))
     assert {kind: sum(copy.kind == kind for copy in planted) for kind in KINDS} == dict.fromkeys(
-        canaries.TEXT_KINDS, 4
-    ) | dict.fromkeys(canaries.IMAGE_KINDS, 0)
+        planting.TEXT_KINDS, 4
+    ) | dict.fromkeys(planting.IMAGE_KINDS, 0)
     assert all(copy.original in range(10) for copy in planted)
 
 
@@ -76,14 +76,14 @@ def test_pictures_are_reencoded_resized_and_cropped(step_world):
     pictures = step_world.Pictures()
     shown = pictures.add(step_world.drawing(4, (200, 120)))
     item = Original("i", "What is shown?", (), (shown,))
-    planted = {copy.kind: copy for copy in plant([item], pictures.get, 1, canaries.IMAGE_KINDS)}
-    assert set(planted) == set(canaries.IMAGE_KINDS)
+    planted = {copy.kind: copy for copy in plant([item], pictures.get, 1, planting.IMAGE_KINDS)}
+    assert set(planted) == set(planting.IMAGE_KINDS)
     for copy in planted.values():
-        [hash_] = canaries.image_hashes(copy, [item])
+        [hash_] = planting.image_hashes(copy, [item])
         assert hash_ != shown
         how, _ = relation([image_print(hash_, copy.images[0])], [image_print(shown, pictures.get(shown))])
         assert how == "same", copy.kind
-    assert canaries.image_hashes(Canary("verbatim", 0, "q", ()), [item]) == (shown,)
+    assert planting.image_hashes(PlantedDuplicate("verbatim", 0, "q", ()), [item]) == (shown,)
 
 
 def test_recall_counts_by_kind():

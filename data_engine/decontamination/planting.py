@@ -1,8 +1,8 @@
-"""Planted copies of benchmark items, edited in ways that a decontaminator should see through, to measure its recall.
+"""Planted duplicates: copies of items, edited in ways that a decontaminator should see through, to measure its recall.
 
-Input: problems with their pictures. Output: `Canary` rows, chosen and edited the same way every time. They run through
-the same rules as real rows, are counted by kind of edit, and never reach the published rows (they are made inside a
-step and live as long as it runs).
+Input: problems with their pictures. Output: `PlantedDuplicate` rows, chosen and edited the same way every time. They
+run through the same rules as real rows, are counted by kind of edit, and never reach the published rows (they are made
+inside a step and live as long as it runs).
 
 Kinds: `KINDS`. An edit that cannot be made to an item (no number, no LaTeX, no options, no picture) takes another item.
 Not covered: paraphrases and translated questions, which need a model.
@@ -16,6 +16,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import AliasChoices
+
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.images import decode_rgb
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from PIL import Image as PilImage
 
 VERSION = "canaries/1"
+"""Seeds which items are copied, so it keeps the word that planted duplicates once had."""
+NAMES = AliasChoices("planted_duplicates", "canaries")
+"""What recipes call the setting: its name, and the one it had in 0.1.0."""
 
 TEXT_KINDS = (
     "verbatim",
@@ -62,7 +67,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Canary:
+class PlantedDuplicate:
     """An edited copy.
 
     Attributes:
@@ -82,7 +87,7 @@ class Canary:
 
 def plant(
     originals: Sequence[Original], read_image: Callable[[str], bytes], per_kind: int, kinds: Iterable[str] = KINDS
-) -> Iterator[Canary]:
+) -> Iterator[PlantedDuplicate]:
     """Make up to `per_kind` copies of each kind.
 
     Args:
@@ -131,7 +136,7 @@ def _draw(kind: str, name: str) -> bytes:
     return hashlib.sha256(f"{VERSION}:{kind}:{name}".encode()).digest()
 
 
-def _edit(kind: str, place: int, item: Original, read_image: Callable[[str], bytes]) -> Canary | None:
+def _edit(kind: str, place: int, item: Original, read_image: Callable[[str], bytes]) -> PlantedDuplicate | None:
     if kind in IMAGE_KINDS:
         return _edit_images(kind, place, item, read_image)
     if not _words(item.question):
@@ -139,11 +144,11 @@ def _edit(kind: str, place: int, item: Original, read_image: Callable[[str], byt
     if kind == "options_translated":
         if not item.choices:
             return None
-        return Canary(kind, place, item.question, tuple(_translate(option) for option in item.choices))
+        return PlantedDuplicate(kind, place, item.question, tuple(_translate(option) for option in item.choices))
     text = _TEXT_EDITS[kind](item.question)
     if text is None or (text == item.question and kind != "verbatim"):
         return None
-    return Canary(kind, place, text, item.choices)
+    return PlantedDuplicate(kind, place, text, item.choices)
 
 
 def _words(text: str) -> list[str]:
@@ -205,7 +210,7 @@ def _translate(option: str) -> str:
     return "选项：" + re.sub(r"[A-Za-z]+", lambda word: _CHINESE.get(word.group().lower(), word.group()), option)
 
 
-def _edit_images(kind: str, place: int, item: Original, read_image: Callable[[str], bytes]) -> Canary | None:
+def _edit_images(kind: str, place: int, item: Original, read_image: Callable[[str], bytes]) -> PlantedDuplicate | None:
     if not item.image_hashes:
         return None
     try:
@@ -214,7 +219,7 @@ def _edit_images(kind: str, place: int, item: Original, read_image: Callable[[st
         return None
     if min(min(picture.size) for picture in pictures) < 32:
         return None
-    return Canary(kind, place, item.question, item.choices, tuple(_IMAGE_EDITS[kind](p) for p in pictures))
+    return PlantedDuplicate(kind, place, item.question, item.choices, tuple(_IMAGE_EDITS[kind](p) for p in pictures))
 
 
 def _encoded(picture: PilImage.Image, **options: Any) -> bytes:
@@ -241,8 +246,8 @@ _IMAGE_EDITS: dict[str, Callable[[PilImage.Image], bytes]] = {
 }
 
 
-def image_hashes(canary: Canary, originals: Sequence[Original]) -> tuple[str, ...]:
-    """sha256 of the pictures that a canary shows: its own, or those of its item."""
-    if canary.images:
-        return tuple(bytes_hash(data) for data in canary.images)
-    return originals[canary.original].image_hashes
+def image_hashes(copy: PlantedDuplicate, originals: Sequence[Original]) -> tuple[str, ...]:
+    """sha256 of the pictures that a copy shows: its own, or those of its item."""
+    if copy.images:
+        return tuple(bytes_hash(data) for data in copy.images)
+    return originals[copy.original].image_hashes
