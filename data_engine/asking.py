@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_engine.annotations import AnnotationTable
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
+from shared.annotations import AnnotationTable
 from shared.fingerprint import fingerprint
 from shared.vlm.checkpoint import maker
 from shared.vlm.identity import engine_identity, engine_record

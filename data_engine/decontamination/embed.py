@@ -20,7 +20,7 @@ import numpy as np
 from data_engine.asking import told_elsewhere
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
-from data_engine.stored_cells import StoredCells
+from shared.annotations import StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.checkpoint import maker

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_engine.decontamination.embed import vectors_of
 from data_engine.decontamination.embedding_search import EQUAL, nearest
-from data_engine.stored_cells import read_cells
+from shared.annotations import read_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from data_engine.annotations import tell_aside
 from data_engine.runners.protocol import Ask, Cell, in_batches
+from shared.annotations import tell_aside
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:

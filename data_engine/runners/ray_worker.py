@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from data_engine.annotations import set_aside
 from data_engine.runners.ray_cells import asks_of, cell_table, error_table
 from data_engine.runners.work import Worker
+from shared.annotations import set_aside
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:

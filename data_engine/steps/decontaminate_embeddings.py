@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from data_engine.annotations import AnnotationTable
 from data_engine.decontamination import planting
 from data_engine.decontamination.embed import FirstOf, HeldImages, embed_frames, parity
 from data_engine.decontamination.embedding_search import Backend
 from data_engine.decontamination.search_rows import nearest_items
 from data_engine.step import StepContext, StepResult
+from shared.annotations import AnnotationTable
 from shared.config import NO_IDENTITY, Strict
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.identity import engine_identity, engine_record

@@ -24,7 +24,7 @@ from data_engine.grading import grade_outputs, grader_hash, verdicts_table
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask, Cell
 from data_engine.step import StepContext, StepResult
-from data_engine.stored_cells import StoredCells
+from shared.annotations import StoredCells
 from shared.binomial import exact_interval
 from shared.config import Strict
 from shared.fingerprint import fingerprint
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.annotations import AnnotationTable
+    from shared.annotations import AnnotationTable
 
 NAME = "rate_difficulty"
 _PART_ROWS = 512
