@@ -74,7 +74,8 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 def golds() -> Iterator[tuple[str, str, list[str] | None]]:
     """Place, gold and options of every row, as the sources hand them to the check; equal ones once."""
-    from data_engine.sources.base import choices_in_question, plain_answer, unbox
+    from data_engine.sources.base import plain_answer, unbox
+    from shared.option_lists import choices_in_question
 
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for file, (gold_name, id_name, options_name) in NAMES.items():

@@ -15,8 +15,8 @@ from data_engine.sources.conversations import first_exchange, plain_pairs
 from data_engine.sources.given_answers import BEHIND_HASHES, CLOSING_SENTENCE, OPTION_PLACE
 from data_engine.tally import texts
 from shared.answers import ANSWER_KINDS
-from shared.benchmark_golds import LETTERS
-from shared.placeholders import IMAGE_TAG
+from shared.image_tags import IMAGE_TAG
+from shared.option_lists import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

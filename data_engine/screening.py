@@ -20,16 +20,16 @@ import numpy as np
 
 from data_engine.column_looks import CHOICE, NOTES, OPEN, PLAIN_KINDS, UNSURE, Flags, Looks, look
 from data_engine.intake.ingest import carried_row
-from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow, choices_in_question
+from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow
 from data_engine.sources.conversations import first_exchange
 from data_engine.sources.given_answers import OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
-from data_engine.sources.table_rows import MAY_LIST, table_row
+from data_engine.sources.table_rows import table_row
 from data_engine.tally import NOT_READ, READ, Tally, texts
 from shared.answers import ANSWER_KINDS, answer_kind
-from shared.benchmark_golds import LETTERS
+from shared.image_tags import IMAGE_TAG
 from shared.images import ImageRefused, PathRefused, inspect_image
-from shared.placeholders import IMAGE_TAG
+from shared.option_lists import LETTERS, MAY_LIST, choices_in_question
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from shared.answers import label_of
 from shared.config import Strict
-from shared.question_text import format_choices
+from shared.option_lists import LETTERS, format_choices
 
 _CHOICES_INSIDE = re.compile(r"\bChoices?\s*:", re.IGNORECASE)
 
@@ -52,9 +52,7 @@ def plain_question(item: Item) -> str:
     """The question as the row has it, its options appended where it does not tell them itself."""
     if not item.choices or _CHOICES_INSIDE.search(item.question):
         return item.question
-    shown = tuple(
-        "" if choice == "ABCDEFGHIJ"[place : place + 1] else choice for place, choice in enumerate(item.choices)
-    )
+    shown = ["" if choice == letter else choice for letter, choice in zip(LETTERS, item.choices, strict=False)]
     return f"{item.question}\n{format_choices(shown)}".replace(")  (", ") (").rstrip()
 
 

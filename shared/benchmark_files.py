@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 from shared.answers.labels import stated_tolerance
-from shared.benchmark_golds import LETTERS, mend_gold
+from shared.benchmark_golds import mend_gold
 from shared.benchmarks import benchmark
 from shared.errors import InfiMmrError
+from shared.image_tags import place_image_tags, without_tags
+from shared.option_lists import LETTERS, choices_in_text
 
 
 class BenchmarkImage(TypedDict):
@@ -59,9 +60,6 @@ EXTRA_FIELDS = (
     "difficulty", "language", "source", "year", "metadata",
 )  # fmt: skip
 _SUFFIXES = (".parquet", ".jsonl", ".json")
-_TAG = re.compile(r"<\s*(?:image|img)[ _]?\d*\s*>", re.IGNORECASE)
-_CHOICES_BLOCK = re.compile(r"(?:\n|^)[ \t]*Choices?:[ \t]*\n?(?P<body>.*)\Z", re.DOTALL)
-_CHOICE_LINE = re.compile(r"^\s*\(?(?P<letter>[A-H])\)?\s*[:.)、：]\s*(?P<text>.*)$")
 
 
 def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Iterator[BenchmarkRow]:
@@ -191,7 +189,7 @@ def read_record(
     values = _image_values(record)
     pictures, missing = _load_images(values, file.parent) if images else ([], [])
     extra = _extra(name, record, file)
-    choices = [_clean_option(option) or LETTERS[place % 26] for place, option in enumerate(_choices(record))]
+    choices = [without_tags(option) or LETTERS[place % 26] for place, option in enumerate(_choices(record))]
     inside = choices_in_text(extra.get("question_for_eval") or text)
     extra["choices_in_question"] = bool(choices_in_text(text))
     choices = choices or inside
@@ -224,11 +222,7 @@ def _problem(name: str, question: str, answer: str, extra: Mapping[str, Any]) ->
     if not answer:
         return "answer_missing"
     vision_only = bool(extra.get("question_for_eval")) or extra.get("problem_version") == "Vision Only"
-    return (
-        "question_missing"
-        if not _TAG.sub("", question).strip() and not vision_only and "<image>" not in question
-        else None
-    )
+    return "question_missing" if not without_tags(question) and not vision_only and "<image>" not in question else None
 
 
 def _bad_row(source_id: str, problem: str) -> BenchmarkRow:
@@ -288,41 +282,6 @@ def _choices(record: Mapping[str, Any]) -> list[str]:
         parsed = literal_list(value) if value.startswith("[") else value
         value = parsed if isinstance(parsed, list) else [part.strip() for part in value.split(";")]
     return [_text(part) for part in value if _text(part).strip()] if isinstance(value, (list, tuple)) else []
-
-
-def _clean_option(option: str) -> str:
-    """Option text without a picture tag: MathVision draws its picture options in the one image, with their letters."""
-    return _TAG.sub("", option).strip()
-
-
-def choices_in_text(text: str) -> list[str]:
-    """Options of a question that lists them itself after `Choices:` (MathVerse), in order; empty where it does not."""
-    block = _CHOICES_BLOCK.search(text)
-    if block is None:
-        return []
-    choices: list[str] = []
-    for line in block["body"].splitlines():
-        match = _CHOICE_LINE.match(line)
-        if match is not None and match["letter"] == LETTERS[len(choices)]:
-            choices.append(match["text"].strip() or match["letter"])  # an option that is drawn in the picture
-    return choices
-
-
-def place_image_tags(text: str, count: int) -> str:
-    """`text` with exactly `count` tags `<image>`: numbered ones renamed, surplus ones dropped, missing ones put first.
-
-    MathVision writes one tag per part of its single picture (0 to 8 of them), MathVista and MathVerse write none.
-    """
-    seen = 0
-
-    def rename(_match: re.Match[str]) -> str:
-        nonlocal seen
-        seen += 1
-        return "<image>" if seen <= count else ""
-
-    text = _TAG.sub(rename, text)
-    front = "<image>\n" * max(count - seen, 0)
-    return (front + re.sub(r"[ \t]+\n", "\n", text)).strip()
 
 
 def _image_values(record: Mapping[str, Any]) -> list[Any]:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from shared.option_lists import LETTERS
 
 
 class Mend(TypedDict):

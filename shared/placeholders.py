@@ -15,15 +15,10 @@ from __future__ import annotations
 
 import re
 
-IMAGE_TAG = "<image>"
-"""Where a picture stands in a question."""
+from shared.image_tags import IMAGE_TAG
+
 _NAME = r"(?:endoftext|[a-z]{2,}(?:_[a-z]{2,})+)"
 _TOKEN = re.compile(rf"<\|{_NAME}\|>")
-PICTURE_MARK = re.compile(
-    r"(?:<\|vision_start\|>)?(?:<\|image_pad\|>)+(?:<\|vision_end\|>)?|<\s*image\s?here\s*>", re.IGNORECASE
-)
-"""Where a picture stands, in other words than `<image>`: Qwen's placeholder (one or more pads of one picture), or
-`<ImageHere>`. Unlike `<image1>` it never is a reference in words."""
 
 
 def model_tokens(text: str) -> list[str]:

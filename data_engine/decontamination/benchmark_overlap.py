@@ -33,6 +33,7 @@ from data_engine.text_hash import NgramIndex, Windows, hash_words, iterate_words
 from data_engine.text_hash.reference import longest_common_run, tokens, without_numbers, words
 from data_engine.text_hash.telling_symbols import signs
 from data_engine.text_hash.words import replaced
+from shared.image_tags import NUMBERED_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ TRIES = 8
 EQUAL_ITEMS = 256
 """Items of equal text that a row is matched with at most."""
 
-_TAG = re.compile(r"<image\d*>")
+_TAG = re.compile(NUMBERED_TAG)
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def hash_problems(problems: Problems, n: int, character_n: int) -> HashedTexts:
     import polars as pl
 
     optioned = [row for row in range(len(problems)) if problems.choices[row]]
-    question = pl.Series("text", problems.questions, dtype=pl.String).str.replace_all(r"<image\d*>", " ")
+    question = pl.Series("text", problems.questions, dtype=pl.String).str.replace_all(NUMBERED_TAG, " ")
     forms = [question]
     for form in range(1, FORMS):
         texts = [problems.form(row, form) for row in optioned]

@@ -20,6 +20,7 @@ from pydantic import AliasChoices
 
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
+from shared.image_tags import NUMBERED_TAG
 from shared.images import decode_rgb
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _whitespace(text: str) -> str:
 
 
 def _case(text: str) -> str:
-    return "".join(part if part.startswith("<image") else part.upper() for part in re.split(r"(<image\d*>)", text))
+    return "".join(part if part.startswith("<image") else part.upper() for part in re.split(f"({NUMBERED_TAG})", text))
 
 
 _TEXT_EDITS: dict[str, Callable[[str], str | None]] = {

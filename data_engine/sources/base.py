@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shared.answers import gold_answer
-from shared.answers.parse.words import letters_in
 from shared.images import safe_join
-from shared.placeholders import IMAGE_TAG, PICTURE_MARK
 
 REASONS = (
     "missing_question",
@@ -168,13 +166,6 @@ class Source(Protocol):
         """Number of records where it is known beforehand."""
 
 
-_TAG = re.compile(r"<\s*image\s*\d*\s*>", re.IGNORECASE)
-_OPTION = re.compile(r"(?<![A-Za-z0-9])\(([A-Ha-h])\)\s*")
-_DOTTED_OPTION = re.compile(r"(?:^|(?<=\s))([A-H])\s?[.．、:：]\s*", re.MULTILINE)
-_NO_OPTION = (IMAGE_TAG, "\n\n", r"\]", r"\qquad")
-"""What stands in a text between two letters that is no option: pictures, prose, formulas that hold several."""
-_LONGEST_OPTION = 200
-"""Characters; what is longer between two letters is prose."""
 _BOX = re.compile(r"^\$*\s*\\boxed\s*\{")
 
 
@@ -192,91 +183,6 @@ def unbox(text: str) -> str:
             return stripped[opened.end() : place].strip() if not rest.strip("$") else stripped
     # An unclosed box: the wrapper was meant, the closing brace was lost.
     return stripped
-
-
-def fit_image_tags(question: str, images: int) -> tuple[str, str]:
-    """Give a question one `<image>` per image; returns the text and the mend made (empty for none).
-
-    Where the plain tags are as many as the images, numbered ones (`<image1>`) are references in words and stay; else
-    they count as tags and are renamed. Marks that are never references (`<ImageHere>`, Qwen's own placeholder) become
-    tags; where the tags in front are as many, the marks say better where the pictures stand, and where tags are enough
-    without them, they go. Too few tags: the missing ones go in front, which keeps the order that the source lists its
-    images in. More tags than images means that a picture is missing: that is no mend, see `ValueError`.
-
-    Raises:
-        ValueError: more tags than images.
-
-    """
-    question, moved = _fit_marks(question, images)
-    if question.count(IMAGE_TAG) == images:
-        return question, moved
-    tags = len(_TAG.findall(question))
-    if tags > images:
-        raise ValueError(f"{tags} image tags and {images} images")
-    text = _TAG.sub(IMAGE_TAG, question)
-    if tags == images:
-        return text, moved or "numbered image tags renamed"
-    return IMAGE_TAG * (images - tags) + "\n" + text.lstrip(), f"{images - tags} of {images} image tags put in front"
-
-
-def _fit_marks(question: str, images: int) -> tuple[str, str]:
-    """Turn marks of pictures into tags, or take them out where the tags are enough; with the mend made."""
-    marks = len(PICTURE_MARK.findall(question))
-    if not marks:
-        return question, ""
-    tags = question.count(IMAGE_TAG)
-    bare = re.sub(rf"^\s*(?:{IMAGE_TAG}\s*)+", "", question)
-    if tags == images == marks and IMAGE_TAG not in bare:
-        return PICTURE_MARK.sub(IMAGE_TAG, bare), "image tags put where the question marks its pictures"
-    if tags == images:
-        return PICTURE_MARK.sub("", question), "marks of pictures beside the image tags taken out"
-    return PICTURE_MARK.sub(IMAGE_TAG, question), "marks of pictures renamed to image tags"
-
-
-def words_of(question: str) -> str:
-    """The question without image tags and outer blanks."""
-    return _TAG.sub("", PICTURE_MARK.sub("", question)).strip()
-
-
-def choices_in_question(question: str, answer: str = "") -> tuple[str, ...]:
-    """Options that a question lists itself as `(A) ... (B) ...`, on lines or in a row; empty where it does not.
-
-    Takes the last run of consecutive letters from A on, at least two; an option ends at the next letter, the last one
-    at its line's end. Any other lettering (points of a figure, parts of a question) breaks the run.
-    With dots (`A. ... B. ...`), which prose has as well, it takes three letters or more, short texts, and an `answer`
-    that is one of the letters or texts.
-    """
-    found = _options(question, list(_OPTION.finditer(question)))
-    if found or not answer:
-        return found
-    listed = _options(question, list(_DOTTED_OPTION.finditer(question)))
-    dotted = tuple(text.removesuffix("##").strip() for text in listed)
-    if len(dotted) < 3 or not all(text and len(text) <= _LONGEST_OPTION for text in dotted):
-        return ()
-    if any(text.count("$") % 2 or any(mark in text for mark in _NO_OPTION) for text in dotted):
-        return ()
-    letters, _ = letters_in(answer) or (frozenset(), "")
-    named = len(letters) == 1 and letters <= {chr(65 + place) for place in range(len(dotted))}
-    return dotted if named or answer in dotted else ()
-
-
-def _options(question: str, marks: list[re.Match[str]]) -> tuple[str, ...]:
-    """Texts behind the last run of consecutive letters, which must be the last letters there are."""
-    start = max((index for index, mark in enumerate(marks) if mark[1] in "Aa"), default=None)
-    if start is None:
-        return ()
-    lower = marks[start][1].islower()
-    run = []
-    for offset, mark in enumerate(marks[start:]):
-        if mark[1] != chr((97 if lower else 65) + offset):
-            break
-        run.append(mark)
-    if len(run) < 2 or start + len(run) != len(marks):
-        return ()
-    ends = [mark.start() for mark in run[1:]] + [len(question)]
-    texts = [question[mark.end() : end].strip() for mark, end in zip(run, ends, strict=True)]
-    texts[-1] = texts[-1].split("\n")[0].strip()
-    return tuple(texts) if all(texts) else ()
 
 
 def plain_answer(value: object) -> str:

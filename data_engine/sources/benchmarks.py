@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_engine.sources.base import BytesImage, Rejection, SourceRow, words_of
+from data_engine.sources.base import BytesImage, Rejection, SourceRow
 from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.virl39k import mend_text
-from shared.benchmark_files import BenchmarkRow, benchmark_files, fields_taken, place_image_tags, read_benchmark
+from shared.benchmark_files import BenchmarkRow, benchmark_files, fields_taken, read_benchmark
 from shared.errors import InfiMmrError
+from shared.image_tags import place_image_tags, words_of
 from shared.placeholders import harmless, harmless_question
 
 HUB_PATTERNS = ("*.parquet", "**/*.parquet", "*.json", "*.jsonl", "**/*.jsonl", "images/**")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shared.placeholders import IMAGE_TAG
+from shared.image_tags import IMAGE_TAG
 
 if TYPE_CHECKING:
     import polars as pl

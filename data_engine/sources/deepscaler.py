@@ -13,14 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_engine.sources.base import (
-    Rejection,
-    SourceRow,
-    choices_in_question,
-    held_answer,
-    plain_answer,
-    unbox,
-)
+from data_engine.sources.base import Rejection, SourceRow, held_answer, plain_answer, unbox
 from data_engine.sources.conversations import given_trace
 from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.places import Place, files_revision
@@ -28,6 +21,7 @@ from data_engine.sources.records import OTHER_COLUMNS, Columns, data_files, read
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_golds import mend_gold
 from shared.errors import InfiMmrError
+from shared.option_lists import choices_in_question
 from shared.placeholders import harmless, model_tokens
 
 HUB_PATTERNS = ("*.json", "*.jsonl", "*.parquet", "data/*")

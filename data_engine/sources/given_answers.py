@@ -19,7 +19,8 @@ from data_engine.sources.base import plain_answer, unbox
 from data_engine.sources.picture_values import picture_values
 from shared.answers import gold_answer
 from shared.answers.parse.extract import answer_blocks, boxed_contents
-from shared.benchmark_golds import LETTERS, mend_gold
+from shared.benchmark_golds import mend_gold
+from shared.option_lists import LETTERS
 
 BEHIND_HASHES = "answer taken from behind ####"
 CLOSING_SENTENCE = "answer taken from its closing sentence"

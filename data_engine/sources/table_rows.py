@@ -8,44 +8,28 @@ noted in `extra`, as all readers do.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from data_engine.sources.base import (
-    BytesImage,
-    FileImage,
-    Rejection,
-    SourceRow,
-    choices_in_question,
-    pass_rate,
-    plain_answer,
-    words_of,
-)
+from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow, pass_rate, plain_answer
 from data_engine.sources.columns import value_at
 from data_engine.sources.conversations import first_exchange, given_trace
 from data_engine.sources.given_answers import Form, given_answer
-from data_engine.sources.image_tags import place_tags, plain_tags
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.records import OTHER_COLUMNS, Record, is_short
 from data_engine.sources.table_shards import KEY
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_files import EXTRA_FIELDS
-from shared.benchmark_golds import LETTERS
-from shared.placeholders import IMAGE_TAG, harmless, model_tokens
-from shared.question_text import format_choices, without_letters
+from shared.image_tags import IMAGE_TAG, place_tags, plain_tags, words_of
+from shared.option_lists import LETTERS, MAY_LIST, choices_in_question, format_choices, shows_options, without_letters
+from shared.placeholders import harmless, model_tokens
 
 _ORIGIN = ("source", "data_source", "dataset", "origin")
 UNKNOWN_RATE = -1
 """What ViRL39K writes where nothing was measured."""
 _SOLUTIONS = ("solution", "rationale", "explanation", "lecture", "hint")
-MAY_LIST = re.compile(r"(?<![A-Za-z0-9])[(（]?[Aa]\s*[).:：、．）]")
-"""Where a question may list its options: whatever finds options finds this (and takes ten times as long)."""
-_MARK = re.compile(r"(?<![A-Za-z0-9])\(?([A-H])\s*[).:：、．]")
-
-
 _EXTRA = frozenset(EXTRA_FIELDS)
 
 
@@ -86,7 +70,7 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
     except TypeError as error:
         return Rejection(source_id, "wrong_type", str(error), text, raw)
     shown = [plain_tags(option)[0] for option in options]
-    if options and not _shows(text, len(options)):
+    if options and not shows_options(text, len(options)):
         text = f"{text.rstrip()}\n{format_choices(shown)}"
     choices = tuple(
         harmless(option.replace(IMAGE_TAG, "").strip()) or LETTERS[place] for place, option in enumerate(shown)
@@ -143,10 +127,6 @@ def _question(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, lis
         return Rejection("", "image_missing", "a message names some of its pictures and not others")
     inside = [part for part in inside if part is not None]
     return "\n".join(text.strip() for text in texts if text.strip()), inside, notes
-
-
-def _shows(question: str, count: int) -> bool:
-    return set(LETTERS[:count]) <= set(_MARK.findall(question)) or len(choices_in_question(question)) == count
 
 
 def choices_of(values: Sequence[Any]) -> list[str]:

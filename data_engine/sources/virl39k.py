@@ -18,13 +18,10 @@ from data_engine.sources.base import (
     FileImage,
     Rejection,
     SourceRow,
-    choices_in_question,
-    fit_image_tags,
     held_answer,
     pass_rate,
     plain_answer,
     unbox,
-    words_of,
 )
 from data_engine.sources.file_hashes import file_hashes
 from data_engine.sources.folder_listing import list_files, recall, remember
@@ -42,7 +39,9 @@ from shared.benchmark_golds import mend_gold
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
+from shared.image_tags import fit_image_tags, words_of
 from shared.images import PathRefused, safe_join
+from shared.option_lists import choices_in_question
 from shared.placeholders import model_tokens
 
 HUB_PATTERNS = ("39Krelease.parquet", "images/*", "images/**", "images.zip")

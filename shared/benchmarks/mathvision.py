@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.benchmark import MINI_LEVELS, Benchmark, Drawings, Item, Mini, Published
 from shared.benchmark_arithmetic import float_of, value_of
-from shared.benchmark_golds import LETTERS
+from shared.option_lists import LETTERS
 
 _FLAGS = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
 

@@ -15,7 +15,7 @@ from typing import Any
 from shared.answers import final_answer
 from shared.benchmark import Benchmark, Drawings, Item, Mini, Published
 from shared.benchmark_arithmetic import float_of
-from shared.benchmark_golds import LETTERS
+from shared.option_lists import LETTERS
 
 
 def official(item: Item, output: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.placeholders import IMAGE_TAG
+from shared.image_tags import IMAGE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.code_points import carried
-from shared.placeholders import IMAGE_TAG
+from shared.image_tags import IMAGE_TAG
 from shared.store import shown_url
 from shared.vlm.conversation import EMBEDDING_SYSTEM
 from shared.vlm.failures import AskRefusedError, EndpointError

@@ -14,12 +14,13 @@ from PIL import Image
 
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import ingest
-from data_engine.sources.base import choices_in_question, plain_answer
+from data_engine.sources.base import plain_answer
 from data_engine.sources.deepscaler import DeepScaler
 from data_engine.sources.places import find_place
 from data_engine.sources.virl39k import Virl39k
 from shared.answers import gold_answer
 from shared.errors import InfiMmrError
+from shared.option_lists import choices_in_question
 
 
 def place(path):

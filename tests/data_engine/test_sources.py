@@ -12,14 +12,16 @@ from data_engine.inputs import open_sources
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import ingest
 from data_engine.recipe import load_recipe
-from data_engine.sources.base import Rejection, SourceRow, choices_in_question, fit_image_tags, pass_rate, unbox
+from data_engine.sources.base import Rejection, SourceRow, pass_rate, unbox
 from data_engine.sources.benchmarks import Benchmark
 from data_engine.sources.deepscaler import DeepScaler
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.sources.places import find_place
 from data_engine.sources.virl39k import Virl39k
 from shared.errors import InfiMmrError
+from shared.image_tags import fit_image_tags
 from shared.images import inspect_image
+from shared.option_lists import choices_in_question
 
 
 def place(path):

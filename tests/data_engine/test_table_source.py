@@ -24,10 +24,10 @@ from data_engine.inputs import open_table
 from data_engine.inspect import inspect_place
 from data_engine.intake.ingest import carried_row
 from data_engine.recipe import SourceSettings
-from data_engine.sources.base import Rejection, SourceRow, choices_in_question, splits_of
-from data_engine.sources.table_rows import MAY_LIST
+from data_engine.sources.base import Rejection, SourceRow, splits_of
 from shared.answers import answer_kind
 from shared.errors import InfiMmrError, UsageError
+from shared.option_lists import MAY_LIST, choices_in_question
 from shared.progress import Progress
 from shared.store import open_store
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from shared.image_tags import PICTURE_MARK
 from shared.laptop import CHECKPOINT
-from shared.placeholders import PICTURE_MARK, harmless, harmless_question, model_tokens
+from shared.placeholders import harmless, harmless_question, model_tokens
 
 TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|image_pad|>", "<|video_pad|>")
 TOKENS += ("<|vision_end|>", "<|object_ref_start|>", "<|fim_prefix|>", "<|eot_id|>", "<|begin_of_text|>")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from shared.answers import final_answer, split_thinking
 from shared.benchmark import Item
 from shared.errors import InfiMmrError, UsageError
-from shared.placeholders import IMAGE_TAG, harmless_question
+from shared.image_tags import IMAGE_TAG
+from shared.placeholders import harmless_question
 from trainer.after_training.places import meant_checkpoint
 from trainer.evaluation.asking import Settings, engine_spec, most_tokens
 

@@ -19,7 +19,7 @@ from shared.benchmark_files import ANSWER_FIELDS, ID_FIELDS, QUESTION_FIELDS, li
 from shared.config import Strict
 from shared.errors import InfiMmrError, did_you_mean
 from shared.images import PathRefused, safe_join
-from shared.question_text import without_letters
+from shared.option_lists import without_letters
 
 Names = str | tuple[str, ...]
 

@@ -23,8 +23,8 @@ from shared.benchmarks import benchmark, declared
 from shared.config import Strict, build_model, load_toml
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
+from shared.option_lists import list_options
 from shared.own_code import load_function
-from shared.question_text import list_options
 from trainer.evaluation.item_source import ROLES, ItemReader, ItemSource, Names
 from trainer.evaluation.task import Outcome, Status, Task
 

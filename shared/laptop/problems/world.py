@@ -24,7 +24,7 @@ from shared.laptop.problems.scene import SCENE
 from shared.laptop.problems.splits import Split, split_of
 from shared.laptop.problems.table import TABLE
 from shared.laptop.problems.text import TEXT_KINDS
-from shared.question_text import format_choices, list_options
+from shared.option_lists import format_choices, list_options
 
 PICTURE_KINDS: tuple[Kind, ...] = (
     BAR, LINE, TABLE, TRIANGLE, RECTANGLE, ANGLES, GRAPH, EQUATION, INTERFACE, RECEIPT, SCENE, LANDSCAPE,
