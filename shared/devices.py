@@ -1,4 +1,4 @@
-"""Whether a graphics card is here."""
+"""Which graphics cards are here."""
 
 from __future__ import annotations
 
@@ -36,13 +36,23 @@ def _listed_device() -> str:
 @cache
 def _listed_devices() -> tuple[str, ...]:
     """The GPUs that nvidia-smi lists, asked once; without the MIG devices of each."""
+    return tuple(line.split(" (UUID")[0] for line in nvidia_smi("-L") if line.startswith("GPU "))
+
+
+def nvidia_smi(*words: str) -> list[str]:
+    """Lines that nvidia-smi answers `words` with; none where it is not there or fails."""
     if shutil.which("nvidia-smi") is None:
-        return ()
+        return []
     import subprocess
 
     try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
+        found = subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return ()
-    lines = found.stdout.splitlines() if found.returncode == 0 else []
-    return tuple(line.split(" (UUID")[0] for line in lines if line.startswith("GPU "))
+        return []
+    return found.stdout.strip().splitlines() if found.returncode == 0 else []
+
+
+def smallest_gpu_gib() -> float | None:
+    """GiB of the smallest GPU that nvidia-smi lists; None where it tells none."""
+    found = nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return min((float(line) / 1024 for line in found if line.replace(".", "", 1).isdigit()), default=None)

@@ -7,10 +7,10 @@ scaled linearly with tokens, weights and the GPU's bfloat16 speed; expect them w
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from shared.devices import smallest_gpu_gib
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.vlm.checkpoint import foreign_prompts
 from trainer import preflight
@@ -291,25 +291,14 @@ def check_gpu_memory(phase: Phase, gib: float | None = None) -> None:
         InfiMmrError: the first warning of the plan.
 
     """
-    gib = _smallest_gpu_gib() if gib is None else gib
+    gib = smallest_gpu_gib() if gib is None else gib
     if gib is None:
         return
     weights, config, _ = _model(phase)
     number = phase.cluster.nodes * phase.cluster.gpus_per_node
     memory = memory_per_gpu(phase, weights, config, number, phase.rollout.max_length)
-    warnings = memory_warnings(phase, memory, gib, "GPU of this machine")
-    if warnings:
+    if warnings := memory_warnings(phase, memory, gib, "GPU of this machine"):
         raise InfiMmrError(f"phase {phase.name} does not fit: {warnings[0]}", "Change it with --set")
-
-
-def _smallest_gpu_gib() -> float | None:
-    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        ran = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-        found = [float(line) / 1024 for line in ran.stdout.split()] if ran.returncode == 0 else []
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    return min(found, default=None)
 
 
 def _on_cluster(phase: Phase, gpus: int) -> Phase:

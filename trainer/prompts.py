@@ -12,7 +12,8 @@ from typing import Any
 from shared.placeholders import harmless, harmless_question
 from shared.prompts import prompt, render
 from shared.vlm.conversation import build_conversation
-from trainer.phase import CAPTION_FIELD, PromptSettings
+from trainer.phase import CAPTION_FIELD
+from trainer.phase_settings import PromptSettings
 
 _PICTURE = b""
 

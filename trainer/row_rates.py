@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError, did_you_mean
-from trainer.phase import SOURCE_RATE, DataSettings
+from trainer.phase_settings import SOURCE_RATE, DataSettings
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from shared.config import Strict
+from shared.devices import nvidia_smi
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
 from shared.whole_file import write_whole
@@ -104,18 +104,12 @@ def machine() -> dict[str, Any]:
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    found: dict[str, Any] = {
+    return {
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
+        "gpus": nvidia_smi("--query-gpu=name", "--format=csv,noheader"),
     }
-    try:
-        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        ran = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-        found["gpus"] = ran.stdout.strip().splitlines() if ran.returncode == 0 else []
-    except (OSError, subprocess.TimeoutExpired):
-        found["gpus"] = []
-    return found
 
 
 def write_record(folder: Path, record: RunRecord, name: str = FILE) -> None:

@@ -23,7 +23,7 @@ from shared.benchmarks import PAPER
 from shared.dataset_version import open_dataset
 from shared.hub_download import is_commit
 from shared.schema import IMAGE_TYPES
-from trainer.phase import ModelSettings
+from trainer.phase_settings import ModelSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

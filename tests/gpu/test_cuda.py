@@ -204,9 +204,9 @@ def test_a_phase_killed_after_a_save_is_resumed_to_a_checkpoint_that_loads(mini_
 
 
 def test_a_phase_trains_a_model_of_3bs_shape(mini_store, shape_3b, tmp_path):
-    from trainer.plan import _smallest_gpu_gib
+    from shared.devices import smallest_gpu_gib
 
-    if (_smallest_gpu_gib() or 0) < CARD_FOR_3B_GIB:
+    if (smallest_gpu_gib() or 0) < CARD_FOR_3B_GIB:
         pytest.skip(f"needs a card of {CARD_FOR_3B_GIB} GiB")
     output = tmp_path / "run"
     words = ("--from", shape_3b, "--max-steps", 2, *settings(*SHAPE_3B))
