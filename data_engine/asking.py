@@ -1,29 +1,32 @@
 """Asking a model about images, cell by cell: what is known is found, what is missing is asked and stored at once.
 
-Input: groups of images that share one prompt. Output: one frame with a row per image and group that has an answer,
-failures, and how many cells were computed and reused. Each group is its own annotation context, so that one changed
-prompt re-asks its own group only. The same image may stand in several groups (its caption in two languages).
+Input: groups of images that share one prompt. Output: a row per image and group that has an answer, failures, and how
+many cells were computed and reused. Each group is its own annotation context, so that one changed prompt re-asks its
+own group only. The same image may stand in several groups (its caption in two languages).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_engine.intake.staging import within_reach
-from data_engine.runners import Ask, Cell
-from shared.annotations import AnnotationTable
+from data_engine.annotations import AnnotationTable
+from data_engine.ask_blocks import Asked, Asking, Job, ask_blocks, ask_frames
+from data_engine.blocks import Parts
+from data_engine.step import StepContext, StepResult
 from shared.fingerprint import fingerprint
 from shared.vlm.checkpoint import maker
 from shared.vlm.identity import engine_identity, engine_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.step import StepContext
+    from data_engine.blocks import RowBlocks
     from shared.prompts import Prompt
     from shared.vlm.spec import EngineSpec, Sampling
 
@@ -35,13 +38,11 @@ class Group:
     Attributes:
         prompt: The prompt file.
         alone: Which turn a file of one text is: `system` (the user then shows the picture only) or `user`.
-        images: sha256 of the images, in the order in which they are asked.
 
     """
 
     prompt: Prompt
     alone: Literal["system", "user"]
-    images: Sequence[str]
 
     @property
     def form(self) -> str:
@@ -49,35 +50,76 @@ class Group:
         system, user = self.prompt.turns(self.alone)
         return "both" if system and user else "system" if system else "user"
 
-    def ask(self, sha256: str, key: str = "") -> Ask:
-        """Ask about one image: the picture, then the user's words."""
+    @property
+    def words(self) -> tuple[str, str]:
+        """System prompt, and what the user says: the picture, then the words."""
         system, user = self.prompt.turns(self.alone)
-        return Ask(key or sha256, f"<image>{user}", system, (sha256,))
+        return system, f"<image>{user}"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What asking gave.
+class AskingImages(Asking):
+    """Asks about pictures; a line is a picture (`key`) and its group (`table`).
 
     Attributes:
-        cells: `image_hash`, `group` (position among the groups) and the step's value columns, sorted by both.
-        failures: (`image_hash`, `reason`), or None.
-        computed: Cells asked now.
-        reused: Cells found.
-        warnings: Restarts, lost workers, failed images, cells that other code made.
-        made_elsewhere: Cells found that something else than this code and library made: maker -> cells.
+        values: Value columns of the step's annotation tables.
+        to_value: A chat answer (`text`, `tokens`, `prompt_tokens`, `finish_reason`) as those columns.
 
     """
 
-    cells: pl.DataFrame
-    failures: pl.DataFrame | None
-    computed: int
-    reused: int
-    warnings: list[str]
-    made_elsewhere: dict[str, int] = field(default_factory=dict)
+    values: pa.Schema
+    to_value: Callable[[dict[str, Any]], dict[str, Any]]
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """By picture."""
+        return ("image_hash",)
+
+    def value(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Value columns of an answer."""
+        return self.to_value(answer)
+
+    def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Annotations of answered pictures (`image_hash`, `group`, the value columns), and counts of them."""
+        return cells, {}
+
+    def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
+        """One row per line whose picture has an answer."""
+        import polars as pl
+
+        wanted = lines.unique(["key", "table"], maintain_order=True).select("key", "table")
+        cells = self.cells(wanted, job.tables)
+        failed = sum(f"{key}/{table}" in job.failed for key, table in wanted.iter_rows()) if job.failed else 0
+        found, counts = self.annotations(cells)
+        where = lines.select("part", pl.col("key").alias("image_hash"), pl.col("table").alias("group"))
+        joined = where.join(found, on=["image_hash", "group"]).drop("group")
+        groups = Counter(f"lines of group {number}" for number in wanted["table"].to_list())
+        return joined, {**counts, **groups, "absent": wanted.height - cells.height - failed}
+
+    def cells(self, wanted: pl.DataFrame, tables: Sequence[AnnotationTable]) -> pl.DataFrame:
+        """`image_hash`, `group` and the value columns of every line that has an answer, sorted by both."""
+        import polars as pl
+
+        keys = pl.DataFrame(schema={"image_hash": pl.String, "group": wanted["table"].dtype})
+        found = [keys.hstack(pl.DataFrame(pl.from_arrow(self.values.empty_table())))]
+        for number, table in enumerate(tables):
+            known = table.rows(wanted.filter(pl.col("table") == number)["key"].to_list())
+            if known is not None:
+                frame = pl.DataFrame(pl.from_arrow(known)).rename({"key": "image_hash"})
+                frame = frame.with_columns(group=pl.lit(number, wanted["table"].dtype))
+                found.append(frame.select(found[0].columns))
+        return pl.concat(found).sort("image_hash", "group")
 
 
-def ask_about_images(
+def lines_of(images: Sequence[str] | pl.Series, group: int) -> pl.DataFrame:
+    """Lines of some pictures of one group."""
+    import polars as pl
+
+    keys = pl.Series("key", images, dtype=pl.String)
+    return pl.DataFrame([keys]).with_columns(table=pl.lit(group, pl.Int32))
+
+
+def image_tables(
     context: StepContext,
     step: str,
     *,
@@ -85,79 +127,97 @@ def ask_about_images(
     sampling: Sampling,
     groups: Sequence[Group],
     values: pa.Schema,
-    to_value: Callable[[dict[str, Any]], dict[str, Any]],
-) -> Asked:
-    """Get every image of every group answered; no engine starts when all cells are known.
-
-    Args:
-        context: The build.
-        step: Name of the annotation tables.
-        engine: Who is asked.
-        sampling: How.
-        groups: What; an image stands once in a group.
-        values: Value columns of the step's annotation table.
-        to_value: A chat answer (`text`, `tokens`, `prompt_tokens`, `finish_reason`) as those columns.
-
-    """
-    import polars as pl
-
+) -> dict[str, Any]:
+    """What every `AskingImages` of a step is made of, beside how an answer becomes a cell."""
     identity = engine_identity(engine)
     tables = [
         _table(context, step, engine=engine, identity=identity, sampling=sampling, group=group, values=values)
         for group in groups
     ]
-    missing = [table.missing(group.images) for table, group in zip(tables, groups, strict=True)]
-    elsewhere = counted(table.made_elsewhere(group.images) for table, group in zip(tables, groups, strict=True))
-    places = _places(missing)
-    for table in (table for table, hashes in zip(tables, missing, strict=True) if hashes):
-        table.refresh()  # what is appended stays on the store until all is answered
-    failed: list[tuple[str, str]] = []
-
-    def sink(cells: list[Cell]) -> None:
-        rows: dict[int, list[dict[str, Any]]] = {}
-        for cell in cells:
-            if cell.value is None:
-                failed.append((places[cell.key][1], cell.failed))
-            else:
-                index, sha256 = places[cell.key]
-                rows.setdefault(index, []).append({"key": sha256, **to_value(cell.value)})
-        for index, found in rows.items():
-            tables[index].append(found)
-
-    def asks() -> Iterator[Ask]:
-        """Made as they are asked, so that they are never all in memory."""
-        return (groups[number].ask(sha256, key) for key, (number, sha256) in places.items())
-
-    count = len(places)
-    known = sum(len(set(group.images)) for group in groups) - count
-    warnings: list[str] = []
-    if count:
-        images = within_reach(context, context.images, asks())
-        task = context.progress.task(step, count, unit="images", known=known)
-        warnings = context.runner.ask(engine, asks(), sink, images=images, sampling=sampling, task=task)
-        task.done()
-    places.clear()
-    missing.clear()
-    if failed:
-        warnings = [*warnings, f"{step}: {len(failed)} images failed, first: {failed[0][1]}"]
-    warnings += told_elsewhere(step, elsewhere)
-    return Asked(
-        cells=_answered(tables, groups, values),
-        failures=pl.DataFrame(sorted(failed), schema=["image_hash", "reason"], orient="row") if failed else None,
-        computed=count - len(failed),
-        reused=known,
-        warnings=warnings,
-        made_elsewhere=elsewhere,
-    )
+    return {
+        "name": step,
+        "tables": tuple(tables),
+        "words": tuple(group.words for group in groups),
+        "engine": engine,
+        "sampling": sampling,
+        "values": values,
+    }
 
 
-def counted(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Sum of counts by key."""
-    total: dict[str, int] = {}
-    for part in parts:
-        for name, count in part.items():
-            total[name] = total.get(name, 0) + count
-    return total
+def ask_about_images(
+    context: StepContext, asking: AskingImages, pictures: Sequence[Sequence[str]]
+) -> tuple[Asked, pl.DataFrame, list[str]]:
+    """Get the pictures of every group answered; no engine starts when all cells are known.
+
+    Args:
+        context: The build.
+        asking: What is asked.
+        pictures: sha256 of each group's pictures.
+
+    Returns:
+        What was asked; `image_hash`, `group` and the value columns, sorted by both; sentences for people.
+
+    """
+    import polars as pl
+
+    lines = pl.concat([lines_of(some, number) for number, some in enumerate(pictures)])
+    asked = ask_frames(context, asking, [lines], context.images, unit="images")
+    return asked, asking.cells(lines, [table.fresh() for table in asking.tables]), told_of_images(asking, asked)
+
+
+@dataclass(frozen=True)
+class AskedImages:
+    """What asking about the pictures of all rows gave.
+
+    Attributes:
+        asking: What was asked.
+        asked: Counts.
+        parts: Annotations.
+
+    """
+
+    asking: AskingImages
+    asked: Asked
+    parts: Parts
+
+    @property
+    def counts(self) -> Counter[str]:
+        """From `annotations`, and `lines of group N`."""
+        return self.asked.counts
+
+    @property
+    def made_elsewhere(self) -> dict[str, int]:
+        """Cells found that something else than this code and library made: maker -> cells."""
+        return self.asked.elsewhere
+
+    def result(self, started: float, *, record: Mapping[str, Any], warnings: Sequence[str] = ()) -> StepResult:
+        """The step's result."""
+        import polars as pl
+
+        failed = sorted((key.rpartition("/")[0], reason) for key, reason in self.asked.failed.items())
+        return StepResult(
+            annotations=pl.DataFrame(),
+            computed=self.asked.computed,
+            reused=self.asked.reused,
+            seconds=time.monotonic() - started,
+            failures=pl.DataFrame(failed, schema=["image_hash", "reason"], orient="row") if failed else None,
+            warnings=[*told_of_images(self.asking, self.asked), *warnings],
+            record=record,
+            parts=self.parts,
+        )
+
+
+def ask_about_rows(context: StepContext, asking: AskingImages, blocks: RowBlocks) -> AskedImages:
+    """Get the pictures of all rows answered; no engine starts when all cells are known."""
+    asked = ask_blocks(context, asking, blocks, context.images, unit="images")
+    return AskedImages(asking, asked, Parts(blocks.store, asking.name))
+
+
+def told_of_images(asking: Asking, asked: Asked) -> list[str]:
+    """Restarts, lost workers, failed images, cells that other code made."""
+    first = next(iter(asked.failed.values()), "")
+    failed = [f"{asking.name}: {len(asked.failed)} images failed, first: {first}"] if asked.failed else []
+    return [*asked.warnings, *failed, *told_elsewhere(asking.name, asked.elsewhere)]
 
 
 def told_elsewhere(step: str, elsewhere: Mapping[str, int]) -> list[str]:
@@ -166,29 +226,6 @@ def told_elsewhere(step: str, elsewhere: Mapping[str, int]) -> list[str]:
         return []
     makers = ", ".join(f"{count} by {maker or 'code that does not say'}" for maker, count in elsewhere.items())
     return [f"{step}: {sum(elsewhere.values())} cells found were made otherwise ({makers}); their keys are the same"]
-
-
-def _places(missing: Sequence[Sequence[str]]) -> dict[str, tuple[int, str]]:
-    """(Group, image) of each ask by its key; an image's further groups are told apart by their number."""
-    places: dict[str, tuple[int, str]] = {}
-    for number, hashes in enumerate(missing):
-        for sha256 in hashes:
-            places[f"{sha256}/{number}" if sha256 in places else sha256] = (number, sha256)
-    return places
-
-
-def _answered(tables: Sequence[AnnotationTable], groups: Sequence[Group], values: pa.Schema) -> pl.DataFrame:
-    """`image_hash`, `group` and the value columns of every image that has an answer."""
-    import polars as pl
-
-    cells = pl.DataFrame(pl.from_arrow(values.empty_table())).insert_column(0, pl.Series("key", [], dtype=pl.String))
-    cells = cells.with_columns(group=pl.lit(0, pl.Int64))
-    for number, (table, group) in enumerate(zip(tables, groups, strict=True)):
-        known = table.rows(group.images)
-        table.refresh()  # the frame has it now: one copy is enough
-        if known is not None:
-            cells = cells.vstack(pl.DataFrame(pl.from_arrow(known)).with_columns(group=pl.lit(number, pl.Int64)))
-    return cells.rename({"key": "image_hash"}).sort("image_hash", "group")
 
 
 def _table(

@@ -63,6 +63,7 @@ class StepContext:
         results: Results of the steps that ran before, by step name (captions read the types from here).
         prompts: The prompt set that models are asked with: `bundled`, `full` or a folder.
         plugin: Of a step of another package: its name, package, version and code; empty for ours.
+        scratch: Where the build's workers hand each other things; None where there is no build: a temporary folder.
 
     """
 
@@ -77,6 +78,7 @@ class StepContext:
     results: Mapping[str, StepResult] = field(default_factory=dict)
     prompts: str = "bundled"
     plugin: Mapping[str, str] = field(default_factory=dict)
+    scratch: Store | None = None
 
     def result_of(self, earlier: str, step: str, what: str) -> StepResult:
         """The result of an earlier step, which `step` needs for `what`.
@@ -149,7 +151,7 @@ def judge_rows(
     import polars as pl
     import pyarrow as pa
 
-    from shared.annotations import AnnotationTable
+    from data_engine.annotations import AnnotationTable
     from shared.fingerprint import fingerprint
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in values.items()])

@@ -1,8 +1,8 @@
 """Runs judging steps over rows in blocks: each worker judges a block where it lies, and a few counts come back.
 
 A step whose findings about a row need no other row (`BY_BLOCK` in its module) runs as it is, once per block, and its
-annotations stay on scratch. One that compares rows with each other has a `run_blocks` of its own. The steps that ask
-models are given all rows at once, and their annotations are laid beside the blocks afterwards.
+annotations stay on scratch. One that compares rows with each other, or asks a model, has a `run_blocks` of its own.
+Others are given all rows at once, and their annotations are laid beside the blocks afterwards.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def run_step(name: str, settings: Any, context: StepContext, blocks: RowBlocks) 
     """Run a step of a recipe on all rows; its annotations are in parts, one per block."""
     module = step_module(name)
     if hasattr(module, "run_blocks"):
-        found: StepResult = module.run_blocks(context, blocks, settings)
+        found: StepResult = again_where_damaged(module.run_blocks, context, blocks, settings)
         return found
     if getattr(module, "BY_BLOCK", False):
         return _run_by_block(_Job(without_runner(context), name, settings, blocks), context)
     rows = blocks.frame([one for one in _columns(blocks) if one != "image_names"])
     whole = {other: replace(result, annotations=_whole(result, blocks)) for other, result in context.results.items()}
-    found = again_where_damaged(module.run, replace(context, rows=rows, results=whole), settings)
-    return _lay_beside(name, found, blocks)
+    result = again_where_damaged(module.run, replace(context, rows=rows, results=whole), settings)
+    return _lay_beside(name, result, blocks)
 
 
 def _columns(blocks: RowBlocks) -> list[str]:

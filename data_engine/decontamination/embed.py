@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.ask_blocks import Asked, Asking, ask_frames
 from data_engine.asking import told_elsewhere
-from data_engine.intake.staging import within_reach
-from data_engine.runners import Ask, Cell
-from shared.annotations import StoredCells
+from data_engine.stored_cells import PartitionedCells, StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.checkpoint import maker
 from shared.vlm.identity import engine_identity, engine_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import polars as pl
@@ -40,6 +39,33 @@ if TYPE_CHECKING:
 STEP = "embeddings"
 PARITY_COSINE = 0.999
 """Cosine above which two implementations count as the same (facts: models)."""
+
+
+@dataclass(frozen=True)
+class Embedding(Asking):
+    """Asks for vectors; a line is a row: `key` of its content, `question`, `image_hashes`."""
+
+    def asks(self, lines: pl.DataFrame, context: StepContext) -> pl.DataFrame:
+        """In the order of their keys."""
+        del context
+        return lines.select("key", "table", text="question", images="image_hashes").sort("key")
+
+
+def embedding_of(context: StepContext, engine: EngineSpec) -> dict[str, Any]:
+    """What every `Embedding` by this engine is made of."""
+    about = {"step": STEP, "engine": engine_record(engine)}
+    here = fingerprint({"engine": engine_identity(engine)})
+    table = PartitionedCells(context.store, STEP, here, about=about, made_by=maker(engine))
+    return {"name": STEP, "tables": (table,), "words": (("", ""),), "engine": engine, "sampling": None}
+
+
+def lines_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """Lines of rows with `question` and `image_hashes`; other columns stay."""
+    import polars as pl
+
+    rows = rows.with_columns(pl.col("question").fill_null("None"), pl.col("image_hashes").fill_null([]))
+    keys = [content_key(text, pictures) for text, pictures in rows.select("question", "image_hashes").iter_rows()]
+    return rows.with_columns(pl.Series("key", keys, dtype=pl.String), table=pl.lit(0, pl.Int32))
 
 
 @dataclass(frozen=True)
@@ -120,58 +146,39 @@ def embed_frames(
 
     What two frames share counts as computed for the first and as reused for the others.
     """
-    import pyarrow as pa
+    lines = [lines_of(rows.select("question", "image_hashes")) for rows, _ in frames]
+    asking = Embedding(**embedding_of(context, engine))
+    images = FirstOf([images for _, images in frames])
+    asked = ask_frames(context, asking, lines, images, unit="texts", description=description)
+    keys = [some["key"].to_list() for some in lines]
+    return embedded(asking, asked, keys, description=description)
 
-    about = {"step": STEP, "engine": engine_record(engine)}
-    here = fingerprint({"engine": engine_identity(engine)})
-    table = StoredCells(context.store, STEP, here, about=about, made_by=maker(engine))
-    keys: list[list[str]] = []
-    new: list[list[str]] = []
-    place: dict[str, tuple[int, int]] = {}  # of each missing key: a frame and row that has it
-    known = 0
-    contents = [rows.select("question", "image_hashes") for rows, _ in frames]
-    for number, rows in enumerate(contents):
-        keys.append([content_key(str(text), pictures or ()) for text, pictures in rows.iter_rows()])
-        missing = table.missing(keys[-1])
-        known += len(set(keys[-1])) - len(missing)
-        new.append([key for key in missing if key not in place])
-        wanted = set(new[-1])
-        place.update({key: (number, row) for row, key in enumerate(keys[-1]) if key in wanted})
 
-    def asks() -> Iterator[Ask]:
-        """In the order of their keys, made as they are asked, so that they are never all in memory."""
-        for key in sorted(place):
-            number, row = place[key]
-            text, pictures = contents[number].row(row)
-            yield Ask(key, str(text), "", tuple(pictures or ()))
+def embedded(
+    asking: Asking, asked: Asked, keys: Sequence[list[str]], *, description: str, rows: pl.DataFrame | None = None
+) -> list[Embedded]:
+    """What was embedded of each frame, by the keys of its lines.
 
-    elsewhere = table.made_elsewhere(key for some in keys for key in some)
-    failed: dict[str, str] = {}
-
-    def sink(cells: list[Cell]) -> None:
-        failed.update({cell.key: cell.failed for cell in cells if cell.value is None})
-        good = [(cell.key, cell.value["vector"]) for cell in cells if cell.value is not None]
-        if good:
-            vectors = np.stack([np.asarray(vector, dtype=np.float32) for _, vector in good])
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-            table.append_table(pa.table({"key": [key for key, _ in good], "vector": column}))
-
-    warnings: list[str] = []
-    if place:
-        images = within_reach(context, FirstOf([images for _, images in frames]), asks())
-        task = context.progress.task(description, len(place), unit="texts", known=known)
-        warnings = context.runner.ask(engine, asks(), sink, images=images, task=task)
-        task.done()
-    warnings += told_elsewhere(STEP, elsewhere)
+    `rows`, where the first frame is the rows of a build and nobody holds their keys: `key` and `reason` of those that
+    failed. What is told of it then stands in the first result, without keys.
+    """
+    table = asking.tables[0].fresh()
+    assert isinstance(table, StoredCells)  # noqa: S101  as `embedding_of` makes it
+    reasons = {key.rpartition("/")[0]: reason for key, reason in asked.failed.items()}
+    warnings = [*asked.warnings, *told_elsewhere(STEP, asked.elsewhere)]
+    seen: set[str] = set()
     made = []
-    for some, fresh in zip(keys, new, strict=True):
-        failures = {row: failed[key] for row, key in enumerate(some) if key in failed}
+    for number, some in enumerate(([], *keys) if rows is not None else keys):
+        failures = {row: reasons[key] for row, key in enumerate(some) if key in reasons}
+        lost = {key for key in some if key in reasons}
+        if rows is not None and number == 0:
+            failures, lost = dict(enumerate(rows["reason"])), set(rows["key"])
         if failures:
             first_reason = next(iter(failures.values()))
             warnings = [*warnings, f"{description}: {len(failures)} rows could not be embedded, first: {first_reason}"]
-        lost = sum(key in failed for key in fresh)
-        made.append(Embedded(table, some, failures, len(fresh) - lost, len(set(some)) - len(fresh), warnings))
-        warnings = []
+        fresh = asked.fresh[number]
+        made.append(Embedded(table, some, failures, fresh - len(lost - seen), asked.distinct[number] - fresh, warnings))
+        warnings, seen = [], seen | lost
     return made
 
 

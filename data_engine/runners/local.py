@@ -5,6 +5,7 @@ Also the reference for every other runner: same asks, same cells.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners.groups import partition
@@ -39,21 +40,16 @@ class LocalRunner:
     ) -> list[str]:
         """Answer every ask, batch by batch in the order given; see `Runner.ask`."""
         batches = in_batches(asks, engine.batch_size)
-        batch = next(batches, None)
-        if batch is None:
+        first = next(batches, None)
+        if first is None:
             return []
         worker = Worker(engine, images, sampling, waits=None if task is None else task.waits)
         try:
-            reading = worker.read(batch)
-            while batch is not None:
-                following = next(batches, None)
-                next_reading = worker.read(following or [])
-                cells = worker.answer(batch, reading)
+            for cells in worker.through(chain([first], batches)):
                 sink(cells)
                 if task is not None:
                     task.note(worker.warnings[-1] if worker.warnings else "")
                     task.advance(len(cells), tokens=answer_tokens(cells))
-                batch, reading = following, next_reading
         finally:
             worker.close()
         return worker.warnings

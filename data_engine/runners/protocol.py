@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -55,6 +56,50 @@ class Cell:
     failed: str = ""
 
 
+class Keeper(ABC):
+    """A sink that stores cells where they were made: small and picklable; only what it tells travels."""
+
+    @abstractmethod
+    def __call__(self, cells: list[Cell]) -> None:
+        """Take finished cells."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Store what was taken; durable when this returns."""
+
+    @abstractmethod
+    def told(self) -> dict[str, Any]:
+        """JSON values about what was taken since this was last asked: at least `cells` and `tokens`, counts."""
+
+    @abstractmethod
+    def add(self, told: dict[str, Any]) -> None:
+        """Take over what another keeper told."""
+
+    @abstractmethod
+    def unknown(self, asks: Sequence[Ask]) -> list[Ask]:
+        """Those of `asks` whose cells are not stored yet."""
+
+
+class SharedAsks(ABC):
+    """Asks that lie where all workers read them: small and picklable. Their sink is a `Keeper`."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Ask]:
+        """All of them in order, read as they are needed."""
+
+    @abstractmethod
+    def places(self, size: int) -> Iterator[pa.Table]:
+        """Where consecutive asks lie, `size` at most in each table: `part` and `row`, one line per ask."""
+
+    @abstractmethod
+    def read(self, places: pa.Table) -> list[Ask]:
+        """The asks at some places."""
+
+
 class Runner(Protocol):
     """One interface between steps and the machines that do their work."""
 
@@ -73,8 +118,9 @@ class Runner(Protocol):
         """Answer every ask exactly once through `sink`, in batches as they finish, in no promised order.
 
         `sampling` None embeds. No engine starts when there are no asks. Returns warnings (restarts, lost workers).
-        A failed ask becomes a cell with `failed`; only errors that concern every ask (no such checkpoint, endpoint
-        down, `sink` failing) are raised.
+        Of `SharedAsks` each worker reads its own and hands cells to its copy of `sink`, a `Keeper`; the caller flushes
+        the one given. A failed ask becomes a cell with `failed`; only errors that concern every ask (no such
+        checkpoint, endpoint down, `sink` failing) are raised.
         """
 
     def map_batches(

@@ -4,18 +4,19 @@ Asks: `key`, `text` and `system` (dictionary-encoded: a few prompts, however man
 `seed` (null: the sampling's).
 Cells: `key`, `failed`, then `text`, `tokens`, `prompt_tokens`, `finish_reason`, or `vector`; `note` (a restart, on
 the first row), `infi_mmr_error` (JSON of an error that concerns all of the work, in a table of its own).
+Of asks that lie where workers read them only `part` and `row` travel, and of their cells what was told (`told`, JSON).
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from data_engine.annotations import tell_aside
 from data_engine.runners.protocol import Ask, Cell, in_batches
-from shared.annotations import tell_aside
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ ASKS = pa.schema(
     ]
 )
 ERROR = "infi_mmr_error"
+TOLD = "told"
 CHAT = ("text", "tokens", "prompt_tokens", "finish_reason")
 CELLS = pa.schema(
     [
@@ -57,6 +59,20 @@ def ask_tables(asks: Iterable[Ask], size: int) -> Iterator[pa.Table]:
             pa.array([ask.seed for ask in batch], pa.int64()),
         ]
         yield pa.Table.from_arrays([pa.array(c) if isinstance(c, list) else c for c in columns], schema=ASKS)
+
+
+def told_table(told: dict[str, Any]) -> pa.Table:
+    """What a worker tells of the asks at some places."""
+    return pa.table({TOLD: [json.dumps(told)]})
+
+
+def told_of(table: pa.Table) -> dict[str, Any] | None:
+    """What `told_table` told; None for a table of cells."""
+    if TOLD not in table.column_names:
+        return None
+    told: dict[str, Any] = json.loads(table.column(TOLD)[0].as_py())
+    tell_aside(told.pop("aside", ()))
+    return told
 
 
 def asks_of(table: pa.Table) -> list[Ask]:

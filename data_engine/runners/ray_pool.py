@@ -1,7 +1,7 @@
 """A pool of Ray actors that answer tables, and that loses actors: each table is answered once, or its rows given up.
 
 An actor is used once it runs; one that ends is replaced, wherever the cluster has room. The table that it had in work
-is under suspicion from then on: its rows go out one by one, first and without company, and one that was in work when
+is under suspicion from then on: its rows go out in pieces, at last one by one, without company, and one in work when
 `LOSSES` actors ended is given up. What merely waited behind it is asked again as it is. All of that is Ray's core
 (actors, `ray.wait`): Ray Data's executor, which does the same for tasks that may be repeated, sometimes waits for ever
 for a block of a node that was lost.
@@ -53,9 +53,11 @@ class Batch:
     table: pa.Table
     losses: int = 0
 
-    def singly(self) -> list[Batch]:
-        """Each row by itself, under the same suspicion."""
-        return [Batch(self.table.slice(row, 1), self.losses) for row in range(self.table.num_rows)]
+    def smaller(self, piece: int) -> list[Batch]:
+        """Pieces where it is larger than one, else each row by itself; under the same suspicion."""
+        rows = self.table.num_rows
+        step = piece if rows > piece else 1
+        return [Batch(self.table.slice(row, step), self.losses) for row in range(0, rows, step)]
 
 
 @dataclass
@@ -70,20 +72,23 @@ class Pool:
     """Answers tables by actors.
 
     Args:
-        start: Starts an actor with the methods `node` (its node's id) and `answer` (a table for a table).
+        start: Starts an actor with the methods `node` (its node's id) and `answer` (a table for a table; `again`:
+            another actor had it).
         size: Actors at once.
         told: Is told of losses, in words.
+        piece: Rows of a table's pieces before they go out one by one.
 
     Attributes:
         given_up: Tables of one row each, whose actors ended every time; the caller takes them out.
 
     """
 
-    def __init__(self, start: Callable[[], Any], size: int, told: Callable[[str], None]) -> None:
+    def __init__(self, start: Callable[[], Any], size: int, told: Callable[[str], None], *, piece: int = 1) -> None:
         self.given_up: list[pa.Table] = []
         self._start = start
         self._size = size
         self._told = told
+        self._piece = piece
         self._starting: dict[Any, Any] = {}  # by the reference that is ready when the actor is
         self._seats: dict[Any, _Seat] = {}
         self._again: list[Batch] = []
@@ -135,7 +140,7 @@ class Pool:
                     batch, following = following, next(fresh, None)
                 else:
                     continue
-                seat.open.append((actor.answer.remote(batch.table), batch))
+                seat.open.append((actor.answer.remote(batch.table, again=batch.losses > 0), batch))
         return following
 
     def _ready(self) -> list[Any]:
@@ -195,7 +200,7 @@ class Pool:
         suspect.losses += 1
         self._again += waited
         if suspect.table.num_rows > 1 or suspect.losses < LOSSES:
-            self._again += reversed(suspect.singly())
+            self._again += reversed(suspect.smaller(self._piece))
             return
         self.given_up.append(suspect.table)
         if len(self.given_up) > GIVEN_UP:

@@ -1,8 +1,11 @@
 """The same work on a Ray cluster: a pool of actors, each holding one engine, answers batches of asks.
 
 A cluster is joined where `RAY_ADDRESS` names one (or Ray already runs in this process), else one is started on this
-machine and stopped at the end. Pictures are read by the actors; asks go out and small cells come back, and the driver
-hands them to the step's sink as they come.
+machine and stopped at the end. Pictures are read by the actors. A step's asks lie on the build's scratch: each worker
+is told places, reads its asks there, stores its answers in the annotation tables itself, and tells counts and failures.
+So store and scratch must be within reach of all workers: a store URL, or a folder that all machines mount under one
+path. A worker that cannot read its asks ends the build with an error that says so; nothing is carried for it. Asks that
+the driver holds go out themselves, and their cells come back to the driver's sink.
 
 Losses: an actor or node that dies takes with it only the batches it had not finished; those are asked again, the one
 that it had in work ask by ask, and an ask that ends every worker becomes a failed cell (see `ray_pool`). Errors that
@@ -24,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.runners.groups import split
 from data_engine.runners.local import LocalRunner
-from data_engine.runners.protocol import Ask, Cell, answer_tokens
-from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, raise_told
+from data_engine.runners.protocol import Ask, Cell, Keeper, SharedAsks, answer_tokens
+from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, raise_told, told_of
 from data_engine.runners.ray_pool import LOGS, Pool
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
@@ -44,6 +47,12 @@ if TYPE_CHECKING:
 
 FEW = 3
 """Batches that are asked in the driver's own process where no node has a GPU: starting a pool would take longer."""
+
+SHARES = 32
+"""Shares of shared asks for each worker, where there are enough of them, so that no worker is left with much more."""
+
+MOST_ASKS = 2048
+"""Asks of one share at most: a lost worker costs as many, less what it had stored."""
 
 STARTS = 5
 """Times a Ray on this machine is started: on a busy laptop its node may miss Ray's own deadline of 30 s."""
@@ -90,39 +99,52 @@ class RayRunner:
         task: Task | None = None,
     ) -> list[str]:
         """Answer every ask on the cluster; see `Runner.ask`."""
-        tables = ask_tables(asks, engine.batch_size)
+        ray = self._connect()
+        resources = ray.cluster_resources()
+        size = self._pool_size(engine, resources)
+        shared = asks if isinstance(asks, SharedAsks) else None
+        read = asks_of if shared is None else shared.read
+        tables = ask_tables(asks, engine.batch_size) if shared is None else shared.places(_share(engine, shared, size))
         some = list(islice(tables, FEW + 1))
         if not some:
             return []
-        ray = self._connect()
-        resources = ray.cluster_resources()
-        if len(some) <= FEW and not resources.get("GPU"):
-            few = [ask for table in some for ask in asks_of(table)]
+        few = [ask for table in some for ask in read(table)] if len(some) <= FEW else []
+        if 0 < len(few) <= FEW * engine.batch_size and not resources.get("GPU"):
             return LocalRunner().ask(engine, few, sink, images=images, sampling=sampling, task=task)
-        size = self._pool_size(engine, resources)
         some += islice(tables, max(0, size - len(some)))
-        setup = ray.put({"spec": at_commit(engine), "images": images, "sampling": sampling})
+        keeper = sink if isinstance(sink, Keeper) else None
+        setup = {"spec": at_commit(engine), "images": images, "sampling": sampling, "asks": shared, "keeper": keeper}
+        given = ray.put(setup)
         worker = ray.remote(AskWorker).options(**_actor_options(engine, resources))
         warnings: list[str] = []
 
-        def finish(cells: list[Cell]) -> None:
-            sink(cells)
+        def advance(cells: int, tokens: int) -> None:
             if task is not None:
                 task.waits("")
-                task.advance(len(cells), tokens=answer_tokens(cells))
+                task.advance(cells, tokens=tokens)
                 task.note(warnings[-1] if warnings else "")
+
+        def finish(cells: list[Cell]) -> None:
+            sink(cells)
+            advance(len(cells), answer_tokens(cells))
 
         if task is not None:
             task.waits(f"starting {engine.model.rsplit('/', 1)[-1]} on the cluster")
-        pool = Pool(lambda: worker.remote([setup]), min(size, len(some)), warnings.append)
+        pool = Pool(lambda: worker.remote([given]), min(size, len(some)), warnings.append, piece=engine.batch_size)
         with closing(pool.answers(chain(some, tables))) as answers:
             for table in answers:
                 raise_told(table)
+                told = told_of(table)
+                if told is not None and keeper is not None:
+                    warnings += [told["note"]] if told["note"] else []
+                    keeper.add(told)
+                    advance(told["cells"], told["tokens"])
+                    continue
                 cells, notes = cells_of(table)
                 warnings += notes
                 finish(cells)
         if pool.given_up:
-            finish([Cell(ask.key, None, DEADLY) for table in pool.given_up for ask in asks_of(table)])
+            finish([Cell(ask.key, None, DEADLY) for table in pool.given_up for ask in read(table)])
         return warnings
 
     def map_batches(
@@ -238,6 +260,12 @@ def _start(address: str | None) -> None:
             raise InfiMmrError(message, step) from error
         else:
             return
+
+
+def _share(engine: EngineSpec, asks: SharedAsks, workers: int) -> int:
+    """How many asks one worker is given at once: whole batches, and many shares for each worker."""
+    size = engine.batch_size
+    return max(size, min(len(asks) // (SHARES * workers), MOST_ASKS) // size * size)
 
 
 def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str, Any]:

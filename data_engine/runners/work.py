@@ -23,7 +23,7 @@ from shared.vlm.failures import (
 from shared.vlm.room import restart_engine, start_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from data_engine.runners.protocol import Ask
@@ -89,6 +89,16 @@ class Worker:
                 cells[ask.key] = Cell(ask.key, None, _reason(error))
         cells |= {cell.key: cell for cell in in_halves(ready, self._answer, _failed)}
         return [cells[ask.key] for ask in asks]
+
+    def through(self, batches: Iterator[list[Ask]]) -> Iterator[list[Cell]]:
+        """Cells of each batch, while the images of the following one are read."""
+        batch = next(batches, None)
+        reading = self.read(batch or [])
+        while batch is not None:
+            following = next(batches, None)
+            next_reading = self.read(following or [])
+            yield self.answer(batch, reading)
+            batch, reading = following, next_reading
 
     def close(self) -> None:
         """End the readers; the engine stays in the room for the next step."""

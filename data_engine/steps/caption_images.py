@@ -13,8 +13,11 @@ Not covered: judging captions.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from data_engine.asking import Group, ask_about_images
+from data_engine.ask_blocks import as_one_block
+from data_engine.asking import AskingImages, Group, ask_about_rows, image_tables
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.step import StepContext, StepResult
 from shared.language import LANGUAGES, language_of
@@ -22,53 +25,105 @@ from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
 from shared.vlm.identity import engine_record
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from data_engine.blocks import RowBlocks
+
 NAME = "caption_images"
 TYPES_FROM = "type_images"
 
 Settings = Captioning
 
 
+@dataclass(frozen=True)
+class _Captions(AskingImages):
+    """Asks for captions.
+
+    Attributes:
+        kinds: Image type and language of each group; an empty language serves all.
+
+    """
+
+    kinds: tuple[tuple[str, str], ...]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The types."""
+        return (TYPES_FROM,)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """By picture and language."""
+        return ("image_hash", "language")
+
+    def lines(self, context: StepContext) -> pl.DataFrame:
+        """Pictures of some rows, each in the languages of the questions that show it."""
+        import polars as pl
+
+        types = context.results[TYPES_FROM].annotations
+        shown = context.rows.select("question", "choices", "image_hashes").iter_rows()
+        spoken = {(sha256, language_of(q, choices)) for q, choices, hashes in shown for sha256 in hashes}
+        pairs = pl.DataFrame(sorted(spoken), schema={"key": pl.String, "language": pl.String}, orient="row")
+        of = {"image_type": [kind for kind, _ in self.kinds], "language": [language for _, language in self.kinds]}
+        groups = pl.DataFrame(of).with_row_index("table").with_columns(pl.col("table").cast(pl.Int32))
+        typed = pairs.join(types.rename({"image_hash": "key"}), on="key")
+        return pl.concat(
+            [
+                typed.join(groups, on=["image_type", "language"]),
+                typed.with_columns(language=pl.lit("")).unique().join(groups, on=["image_type", "language"]),
+            ],
+            how="diagonal",
+        ).select("key", "table")
+
+    def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Captions as they may stand in a prompt."""
+        import polars as pl
+
+        kinds = [self.kinds[group] for group in cells["group"]]
+        cells = readable(cells).with_columns(
+            pl.Series("image_type", [kind for kind, _ in kinds], pl.String),
+            pl.Series("language", [language for _, language in kinds], pl.String),
+        )
+        cut, empty = (cells["finish_reason"] == "length").sum(), (cells["caption"] == "").sum()
+        found = cells.select("image_hash", "group", "language", "image_type", "caption", "finish_reason")
+        return found, {"cut": int(cut), "empty": int(empty)}
+
+
 def run(context: StepContext, settings: Settings) -> StepResult:
-    """Caption the images that `type_images` typed.
+    """Caption the images that `type_images` typed; see `run_blocks`."""
+    context.result_of(TYPES_FROM, NAME, "the image types")
+    return as_one_block(run_blocks, context, settings)
+
+
+def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
+    """Caption the images of rows in blocks.
 
     Raises:
         UsageError: the recipe has no `type_images` before this step.
 
     """
-    import polars as pl
-
     started = time.monotonic()
+    context.result_of(TYPES_FROM, NAME, "the image types")
     kinds, groups = _groups(context, settings)
-    asked = ask_about_images(
+    made = image_tables(
         context,
         NAME,
         engine=settings.engine,
         sampling=settings.sampling,
         groups=groups,
         values=caption_values(),
-        to_value=caption_value,
     )
-    cells = asked.cells.with_columns(
-        pl.Series("image_type", [kinds[group][0] for group in asked.cells["group"]], pl.String),
-        pl.Series("language", [kinds[group][1] for group in asked.cells["group"]], pl.String),
-    )
-    cells = readable(cells)
-    warnings = list(asked.warnings)
-    cut = int((cells["finish_reason"] == "length").sum())
-    empty = int((cells["caption"] == "").sum())
-    if cut:
-        warnings.append(f"{NAME}: {cut} captions were cut at {settings.sampling.max_tokens} tokens")
-    if empty:
-        warnings.append(f"{NAME}: {empty} captions are empty")
-    used = [(image_type, group) for (image_type, _), group in zip(kinds, groups, strict=True) if group.images]
+    asked = ask_about_rows(context, _Captions(**made, to_value=caption_value, kinds=tuple(kinds)), blocks)
+    more: list[str] = []
+    if cut := asked.counts["cut"]:
+        more.append(f"{NAME}: {cut} captions were cut at {settings.sampling.max_tokens} tokens")
+    if empty := asked.counts["empty"]:
+        more.append(f"{NAME}: {empty} captions are empty")
     sampling = settings.sampling.model_dump(mode="json")
-    return StepResult(
-        annotations=cells.select("image_hash", "language", "image_type", "caption", "finish_reason"),
-        computed=asked.computed,
-        reused=asked.reused,
-        seconds=time.monotonic() - started,
-        failures=asked.failures,
-        warnings=warnings,
+    return asked.result(
+        started,
+        warnings=more,
         record={
             "models": [
                 {
@@ -79,39 +134,22 @@ def run(context: StepContext, settings: Settings) -> StepResult:
                 }
             ],
             "prompts": [
-                {
-                    "step": NAME,
-                    "image_type": image_type,
-                    "name": group.prompt.name,
-                    "sha256": group.prompt.sha256,
-                }
-                for image_type, group in used
+                {"step": NAME, "image_type": kind, "name": group.prompt.name, "sha256": group.prompt.sha256}
+                for number, ((kind, _), group) in enumerate(zip(kinds, groups, strict=True))
+                if asked.counts[f"lines of group {number}"]
             ],
         },
     )
 
 
 def _groups(context: StepContext, settings: Settings) -> tuple[list[tuple[str, str]], list[Group]]:
-    """(image type, language) and the images to ask, per prompt; images in the order of their hashes."""
-    types = dict(
-        context.result_of(TYPES_FROM, NAME, "the image types")
-        .annotations.select("image_hash", "image_type")
-        .iter_rows()
-    )
-    spoken: dict[str, set[str]] = {language: set() for language in LANGUAGES}
-    for question, choices, hashes in context.rows.select("question", "choices", "image_hashes").iter_rows():
-        spoken[language_of(question, choices)].update(hashes)
+    """(image type, language) of each prompt that pictures are asked with."""
     kinds: list[tuple[str, str]] = []
     groups: list[Group] = []
     for image_type in IMAGE_TYPES:
-        of_type = sorted(sha256 for sha256, found in types.items() if found == image_type)
         name = settings.prompt_of(image_type)
         prompts = [load_prompt(name, context.prompts, language) for language in LANGUAGES]
-        if len(set(prompts)) == 1:
-            kinds.append((image_type, ""))
-            groups.append(Group(prompts[0], "system", of_type))
-            continue
-        for language, prompt in zip(LANGUAGES, prompts, strict=True):
-            kinds.append((image_type, language))
-            groups.append(Group(prompt, "system", [sha256 for sha256 in of_type if sha256 in spoken[language]]))
+        languages = ("",) if len(set(prompts)) == 1 else LANGUAGES
+        kinds += [(image_type, language) for language in languages]
+        groups += [Group(prompt, "system") for prompt, _ in zip(prompts, languages, strict=False)]
     return kinds, groups

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from data_engine.asking import Group, ask_about_images
+from data_engine.asking import AskingImages, Group, ask_about_images, image_tables
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.step import StepContext, StepResult, by_image
 from shared.config import Strict
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.asking import Asked
+    from data_engine.ask_blocks import Asked
 
 NAME = "caption_leaks"
 CAPTIONS_FROM = "caption_images"
@@ -80,11 +80,10 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     warnings: list[str] = []
     prompts: list[dict[str, Any]] = []
     if settings.action == "re-ask" and leaking.height:
-        asked, prompts, changed = _ask_again(context, leaking, first, before)
+        asked, warnings, prompts, changed = _ask_again(context, leaking, first, before)
         judged, more, known = _judge(context, leaking, changed)
         last, after = first | changed, before | judged
         computed, reused = computed + asked.computed + more, reused + asked.reused + known
-        warnings += asked.warnings
     final = settings.action if settings.action != "re-ask" else settings.still
     entries = [_entry(identity, before, after, first, last, final) for identity in first]
     if entries:
@@ -157,7 +156,7 @@ def _judge(context: StepContext, rows: pl.DataFrame, captions: _Captions) -> tup
     """What is found in the captions; cells computed and reused."""
     import pyarrow as pa
 
-    from shared.annotations import AnnotationTable
+    from data_engine.annotations import AnnotationTable
 
     about = {"step": NAME, "rule": rule_hash()}
     values = pa.schema([(name, pa.string()) for name in FOUND])
@@ -207,7 +206,7 @@ def judge_batch(batch: pa.Table) -> pa.Table:
 
 def _ask_again(
     context: StepContext, rows: pl.DataFrame, captions: _Captions, leaks: _Leaks
-) -> tuple[Asked, list[dict[str, Any]], _Captions]:
+) -> tuple[Asked, list[str], list[dict[str, Any]], _Captions]:
     """Ask for every leaking caption of these rows again: what was asked, the prompts, and the rows' captions now."""
     captioning = Captioning.model_validate(context.recipe["steps"][CAPTIONS_FROM])
     types = dict(context.results["type_images"].annotations.select("image_hash", "image_type").iter_rows())
@@ -219,19 +218,20 @@ def _ask_again(
             if leak["rule"]:
                 wanted.setdefault((types[sha256], language), set()).add(sha256)
     kinds = sorted(wanted)
-    groups = [Group(_prompt(captioning, context.prompts, *kind), "system", sorted(wanted[kind])) for kind in kinds]
-    asked = ask_about_images(
+    groups = [Group(_prompt(captioning, context.prompts, *kind), "system") for kind in kinds]
+    made = image_tables(
         context,
         CAPTIONS_FROM,
         engine=captioning.engine,
         sampling=captioning.sampling,
         groups=groups,
         values=caption_values(),
-        to_value=caption_value,
     )
+    asking = AskingImages(**made, to_value=caption_value)
+    asked, cells, warnings = ask_about_images(context, asking, [sorted(wanted[kind]) for kind in kinds])
     new = {
         (sha256, kinds[group][1]): caption
-        for sha256, group, caption in readable(asked.cells).select("image_hash", "group", "caption").iter_rows()
+        for sha256, group, caption in readable(cells).select("image_hash", "group", "caption").iter_rows()
     }
     changed = {
         identity: [
@@ -244,7 +244,7 @@ def _ask_again(
         {"step": NAME, "image_type": kind[0], "name": group.prompt.name, "sha256": group.prompt.sha256}
         for kind, group in zip(kinds, groups, strict=True)
     ]
-    return asked, prompts, changed
+    return asked, warnings, prompts, changed
 
 
 def _prompt(captioning: Captioning, prompts: str, image_type: str, language: str) -> Prompt:

@@ -16,18 +16,29 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import Field
 
+from data_engine.annotations import AnnotationTable
+from data_engine.ask_blocks import Asked, Job, as_one_block, ask_blocks, merged
+from data_engine.blocks import Parts
 from data_engine.decontamination import planting
-from data_engine.decontamination.embed import FirstOf, HeldImages, embed_frames, parity
-from data_engine.decontamination.embedding_search import Backend
-from data_engine.decontamination.search_rows import nearest_items
+from data_engine.decontamination.embed import (
+    Embedding,
+    FirstOf,
+    HeldImages,
+    embedded,
+    embedding_of,
+    lines_of,
+    parity,
+)
+from data_engine.decontamination.embedding_search import Backend, nearest
+from data_engine.decontamination.search_rows import Compared, compare
 from data_engine.step import StepContext, StepResult
-from shared.annotations import AnnotationTable
+from data_engine.stored_cells import StoredCells
 from shared.config import NO_IDENTITY, Strict
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.identity import engine_identity, engine_record
@@ -38,8 +49,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from data_engine.blocks import RowBlocks
     from data_engine.decontamination.embed import Embedded
-    from data_engine.decontamination.embedding_search import Places
     from data_engine.step import BenchmarkItems
     from shared.images import ImageSource
 
@@ -74,111 +85,176 @@ class Settings(Strict):
     )
 
 
+@dataclass(frozen=True)
+class _Nearest(Embedding):
+    """Embeds rows and finds the best items of each.
+
+    Attributes:
+        settings: The step's.
+
+    """
+
+    settings: Settings
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """By row and benchmark."""
+        return ("id", "benchmark")
+
+    def lines(self, context: StepContext) -> pl.DataFrame:
+        """Rows."""
+        return lines_of(context.rows.select("id", "question", "image_hashes"))
+
+    def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Best items of some rows; rows that failed are put aside."""
+        import polars as pl
+
+        (cells,) = job.tables
+        assert isinstance(cells, StoredCells)  # noqa: S101  as `embedding_of` makes it
+        keys = lines["key"].unique(maintain_order=True)
+        missing = cells.missing(keys.to_list())
+        failed = pl.DataFrame(
+            [(key, job.failed[f"{key}/0"]) for key in missing if f"{key}/0" in job.failed],
+            schema={"key": pl.String, "reason": pl.String},
+            orient="row",
+        )
+        job.at("failed").write(job.bucket, lines.select("id", "key").join(failed, on="key"))
+        known = keys.filter(~keys.is_in(missing)).to_list()
+        spread, backend = job.spread, self.settings.backend
+        found = compare(cells, job.given, known, backend, spread=spread) if job.given else []
+        frames = [
+            _shown(lines.join(best, on="key", maintain_order="left"), one, self.settings.evidence_from)
+            for one, best in zip(job.given, found, strict=True)
+        ]
+        return pl.concat([_nothing(), *frames]), {"absent": len(missing) - failed.height}
+
+
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Embed rows and items, compare all with all, keep the best item of each benchmark for every row."""
+    return as_one_block(run_blocks, context, settings)
+
+
+def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
+    """`run` for rows in blocks."""
     import polars as pl
 
     started = time.monotonic()
+    description = "embed rows and items"
     benchmarks = [benchmark for benchmark in context.benchmarks if benchmark.rows.height]
     copies = [planted(benchmark, settings.planted_duplicates) for benchmark in benchmarks]
-    frames = [
-        (context.rows, context.images),
-        *((benchmark.rows, benchmark.images) for benchmark in benchmarks),
-        *((frame, images) for _, frame, images in copies),
+    others = [benchmark.rows for benchmark in benchmarks] + [frame for _, frame, _ in copies]
+    sources = [context.images, *(one.images for one in benchmarks), *(images for _, _, images in copies)]
+    lines = [
+        lines_of(frame.select(pl.lit(None, pl.String).alias("id"), "question", "image_hashes")) for frame in others
     ]
-    rows, *others = embed_frames(context, settings.engine, frames, description="embed rows and items")
-    items, embedded_copies = others[: len(benchmarks)], others[len(benchmarks) :]
+    keys = [some["key"].to_list() for some in lines]
+    asking = _Nearest(**{**embedding_of(context, settings.engine), "name": NAME}, settings=settings)
+    items: list[Embedded] = []
+    embedded_copies: list[Embedded] = []
+
+    def compared(asked: Asked) -> list[Compared]:
+        """What rows are compared with, once it is embedded."""
+        made = embedded(asking, asked, keys, description=description, rows=_failures([]))[1:]
+        items[:], embedded_copies[:] = made[: len(benchmarks)], made[len(benchmarks) :]
+        return [_compared(context, settings, *one) for one in zip(benchmarks, items, strict=True)]
+
+    asked = ask_blocks(
+        context,
+        asking,
+        blocks,
+        FirstOf(sources),
+        unit="texts",
+        description=description,
+        others=lines,
+        given=compared,
+    )
+    assert asked.job is not None  # noqa: S101  `ask_blocks` says what workers were told
+    failed = _failures([asked.job.at("failed").read(number) for number in range(asked.job.buckets)])
+    told = embedded(asking, asked, keys, description=description, rows=failed)
     checked = parity(context, settings.engine, Path(settings.reference) if settings.reference else None)
-    warnings = [*rows.warnings, *(warning for one in others for warning in one.warnings), *checked.warnings]
-    compared = [_Compared(context, settings, *one) for one in zip(benchmarks, items, strict=True)]
-    _search(context, settings, rows, compared)
     coverage = {
-        one.benchmark.name: {
-            NAME: {"items": one.benchmark.rows.height, "embedded": one.benchmark.rows.height - len(one.items.failures)}
-        }
-        for one in compared
+        benchmark.name: {NAME: {"items": benchmark.rows.height, "embedded": benchmark.rows.height - len(one.failures)}}
+        for benchmark, one in zip(benchmarks, items, strict=True)
     }
     outcomes = [
         outcome
-        for one, (kinds, _, _), embedded in zip(compared, copies, embedded_copies, strict=True)
-        for outcome in one.found_duplicates(kinds, embedded)
+        for (kinds, _, _), embedding, of in zip(copies, embedded_copies, items, strict=True)
+        for outcome in _outcomes(context, settings, kinds, embedding, of)
     ]
-    ids = context.rows["id"].to_list()
-    failures = {"id": [ids[row] for row in rows.failures], "reason": list(rows.failures.values())}
     return StepResult(
-        annotations=pl.concat([_frame([]), *(one.found(rows) for one in compared)]).sort("id", "benchmark"),
-        computed=rows.computed + sum(one.computed for one in items),
-        reused=rows.reused + sum(one.reused for one in items),
+        annotations=_nothing().drop("part"),
+        computed=sum(one.computed for one in told[: 1 + len(benchmarks)]),
+        reused=sum(one.reused for one in told[: 1 + len(benchmarks)]),
         seconds=time.monotonic() - started,
-        failures=pl.DataFrame(failures, schema={"id": pl.String, "reason": pl.String}) if rows.failures else None,
-        warnings=warnings,
+        failures=failed.select("id", "reason") if failed.height else None,
+        warnings=[*(warning for one in told for warning in one.warnings), *checked.warnings],
         record={
             "models": [{"step": NAME, **engine_record(settings.engine), "parity": checked.record()}],
             "coverage": coverage,
             "planted_duplicates": {NAME: planting.recall(outcomes)},
         },
+        parts=Parts(blocks.store, NAME),
+        one_per_row=bool(asked.counts["one_per_row"]),
     )
 
 
-class _Compared:
-    """One benchmark, its items embedded, and the best item of each row as far as known."""
+def _failures(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """`id`, `key` and `reason` of the rows that could not be embedded."""
+    import polars as pl
 
-    def __init__(self, context: StepContext, settings: Settings, benchmark: BenchmarkItems, items: Embedded) -> None:
-        import pyarrow as pa
+    return pl.concat([pl.DataFrame(schema=dict.fromkeys(("id", "key", "reason"), pl.String)), *parts]).sort("id")
 
-        self.context, self.settings, self.benchmark, self.items = context, settings, benchmark, items
-        about = {
-            "step": NAME,
-            "version": CELL_VERSION,
-            "engine": engine_identity(settings.engine),
-            "benchmark": benchmark.name,
-            "items": fingerprint([benchmark.rows["id"].to_list(), items.keys, sorted(items.failures)]),
-        }
-        schema = pa.schema([("item", pa.int64()), ("score", pa.float64())])
-        self.table = AnnotationTable(context.store, NAME, fingerprint(about), schema, about)
 
-    def missing(self, rows: Embedded) -> Places:
-        """First row of each embedded content that was never compared, ascending."""
-        wanted = set(self.table.missing(rows.keys))
-        first = {key: row for row, key in reversed(list(enumerate(rows.keys))) if key in wanted}
-        return np.array(sorted(row for row in first.values() if row not in rows.failures), np.int64)
+def _compared(context: StepContext, settings: Settings, benchmark: BenchmarkItems, items: Embedded) -> Compared:
+    """One benchmark, its items embedded, and where the best item of each row is found."""
+    import pyarrow as pa
 
-    def found(self, rows: Embedded) -> pl.DataFrame:
-        """Best item for every row."""
-        import polars as pl
+    about = {
+        "step": NAME,
+        "version": CELL_VERSION,
+        "engine": engine_identity(settings.engine),
+        "benchmark": benchmark.name,
+        "items": fingerprint([benchmark.rows["id"].to_list(), items.keys, sorted(items.failures)]),
+    }
+    schema = pa.schema([("item", pa.int64()), ("score", pa.float64())])
+    table = AnnotationTable(context.store, NAME, fingerprint(about), schema, about)
+    rows = benchmark.rows.select("id", "question", "image_hashes")
+    return Compared(benchmark.name, benchmark.revision, rows, items.vectors, table, merged(context, table))
 
-        context, benchmark = self.context, self.benchmark
-        known = self.table.columns(rows.keys)
-        if known is None or known.num_rows == 0:
-            return _frame([])
-        keys = pl.DataFrame({"id": context.rows["id"], "key": rows.keys}).with_row_index("row")
-        cells = pl.DataFrame(pl.from_arrow(known))
-        found = keys.join(cells, on="key", maintain_order="left").drop("key")
-        near = found.filter(pl.col("score") >= self.settings.evidence_from)
-        evidence = [
-            json.dumps(_evidence(context.rows, row, benchmark.rows, item), ensure_ascii=False, sort_keys=True)
-            for row, item in near.select("row", "item").iter_rows()
-        ]
-        shown = near.select("row", pl.Series("evidence", evidence, dtype=pl.String))
-        return found.join(shown, on="row", how="left", maintain_order="left").select(
-            "id",
-            benchmark=pl.lit(benchmark.name),
-            benchmark_revision=pl.lit(benchmark.revision),
-            item=benchmark.rows["id"].gather(found["item"]),
-            score=pl.col("score").round(6),
-            evidence=pl.col("evidence").fill_null("{}"),
-        )
 
-    def found_duplicates(self, kinds: Sequence[str], copies: Embedded) -> list[tuple[str, bool]]:
-        """Say of each planted duplicate's kind whether it reaches the threshold."""
-        if not kinds:
-            return []
-        asked = np.array([row for row in range(len(kinds)) if row not in copies.failures], np.int64)
-        backend = self.settings.backend
-        [(_, score)] = nearest_items(self.context.runner, copies, [asked], [self.items], backend=backend)
-        reached = dict(zip(asked.tolist(), score.tolist(), strict=True))
-        threshold = float(self.context.recipe.get("assemble", {}).get("cosine_threshold", DEFAULT_THRESHOLD))
-        return [(kind, reached.get(row, 0.0) >= threshold) for row, kind in enumerate(kinds)]
+def _shown(found: pl.DataFrame, one: Compared, evidence_from: float) -> pl.DataFrame:
+    """Annotations of rows with `item` and `score`, and their `part`."""
+    import polars as pl
+
+    found = found.with_row_index("row")
+    near = found.filter(pl.col("score") >= evidence_from)
+    evidence = [
+        json.dumps(_evidence(found, row, one.rows, item), ensure_ascii=False, sort_keys=True)
+        for row, item in near.select("row", "item").iter_rows()
+    ]
+    shown = near.select("row", pl.Series("evidence", evidence, dtype=pl.String))
+    return found.join(shown, on="row", how="left", maintain_order="left").select(
+        "id",
+        benchmark=pl.lit(one.name),
+        benchmark_revision=pl.lit(one.revision),
+        item=one.rows["id"].gather(found["item"]),
+        score=pl.col("score").round(6),
+        evidence=pl.col("evidence").fill_null("{}"),
+        part="part",
+    )
+
+
+def _outcomes(
+    context: StepContext, settings: Settings, kinds: Sequence[str], copies: Embedded, items: Embedded
+) -> list[tuple[str, bool]]:
+    """Say of each planted duplicate's kind whether it reaches the threshold."""
+    asked = [row for row in range(len(kinds)) if row not in copies.failures]
+    reached: dict[int, float] = {}
+    if asked:
+        _, score = nearest(copies.vectors[asked], items.vectors, settings.backend)
+        reached = dict(zip(asked, score.tolist(), strict=True))
+    threshold = float(context.recipe.get("assemble", {}).get("cosine_threshold", DEFAULT_THRESHOLD))
+    return [(kind, reached.get(row, 0.0) >= threshold) for row, kind in enumerate(kinds)]
 
 
 def planted(benchmark: BenchmarkItems, per_kind: int) -> tuple[list[str], pl.DataFrame, ImageSource]:
@@ -201,24 +277,6 @@ def planted(benchmark: BenchmarkItems, per_kind: int) -> tuple[list[str], pl.Dat
     return [copy.kind for copy in made], frame, FirstOf([HeldImages(own), benchmark.images])
 
 
-def _search(context: StepContext, settings: Settings, rows: Embedded, compared: Sequence[_Compared]) -> None:
-    """Compare rows with all benchmarks in one pass and store what was found."""
-    import pyarrow as pa
-
-    wanted = [one.missing(rows) for one in compared]
-    task = context.progress.task("compare vectors", max((len(some) for some in wanted), default=0))
-    items = [one.items for one in compared]
-    found = nearest_items(context.runner, rows, wanted, items, backend=settings.backend, task=task)
-    task.done()
-    for one, some, (best, score) in zip(compared, wanted, found, strict=True):
-        cells = {
-            "key": pa.array([rows.keys[row] for row in some.tolist()], pa.string()),
-            "item": pa.array(best),
-            "score": pa.array(score.astype(np.float64)),
-        }
-        one.table.append_table(pa.table(cells))
-
-
 def _evidence(rows: pl.DataFrame, row: int, items: pl.DataFrame, item: int) -> dict[str, Any]:
     def shown(frame: pl.DataFrame, place: int) -> dict[str, Any]:
         return {
@@ -229,15 +287,9 @@ def _evidence(rows: pl.DataFrame, row: int, items: pl.DataFrame, item: int) -> d
     return {"row": shown(rows, row), "item": shown(items, item)}
 
 
-def _frame(found: Sequence[dict[str, Any]]) -> pl.DataFrame:
+def _nothing() -> pl.DataFrame:
+    """No annotations, with the lines' `part`."""
     import polars as pl
 
-    schema = {
-        "id": pl.String,
-        "benchmark": pl.String,
-        "benchmark_revision": pl.String,
-        "item": pl.String,
-        "score": pl.Float64,
-        "evidence": pl.String,
-    }
-    return pl.DataFrame(list(found), schema=schema)
+    texts = dict.fromkeys(("id", "benchmark", "benchmark_revision", "item"), pl.String)
+    return pl.DataFrame(schema={**texts, "score": pl.Float64, "evidence": pl.String, "part": pl.Int32})

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from data_engine.ask_blocks import Asking, Job, as_one_block, ask_blocks
 from data_engine.asking import told_elsewhere
+from data_engine.blocks import Parts
 from data_engine.grading import grade_outputs, grader_hash, verdicts_table
-from data_engine.intake.staging import within_reach
-from data_engine.runners import Ask, Cell
 from data_engine.step import StepContext, StepResult
-from shared.annotations import StoredCells
+from data_engine.stored_cells import PartitionedCells
 from shared.binomial import exact_interval
 from shared.config import Strict
 from shared.fingerprint import fingerprint
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from shared.annotations import AnnotationTable
+    from data_engine.annotations import AnnotationTable
+    from data_engine.blocks import RowBlocks
 
 NAME = "rate_difficulty"
 _PART_ROWS = 512
@@ -71,37 +73,115 @@ class Settings(Strict):
         )
 
 
+@dataclass(frozen=True)
+class _Rating(Asking):
+    """Asks for answers; a line is a row: `key` of its content, and what its answers are graded against.
+
+    Attributes:
+        settings: The step's.
+        prompts: The prompt set.
+        checked: Whether `verify_answers` ran.
+
+    """
+
+    settings: Settings
+    prompts: str
+    checked: bool
+
+    @property
+    def asks_per_line(self) -> int:
+        """Answers per row."""
+        return self.settings.samples
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Which golds can be graded."""
+        return ("verify_answers",) if self.checked else ()
+
+    @property
+    def all_pictures(self) -> bool:
+        """A question shows all its pictures."""
+        return True
+
+    @property
+    def numbers(self) -> range:
+        """Seeds, which are also the answers' numbers."""
+        return range(self.settings.seed + 1, self.settings.seed + self.settings.samples + 1)
+
+    def lines(self, context: StepContext) -> pl.DataFrame:
+        """Rows that can be graded."""
+        import polars as pl
+
+        rows = _gradable(context)
+        contents = rows.select("question", "image_hashes").iter_rows()
+        keys = pl.Series("key", [fingerprint([question, list(hashes)]) for question, hashes in contents], pl.String)
+        return rows.with_columns(keys, table=pl.lit(0, pl.Int32))
+
+    def asks(self, lines: pl.DataFrame, context: StepContext) -> pl.DataFrame:
+        """Every answer of every content, in the order of the rows."""
+        import polars as pl
+
+        del context
+        prompt, prompts = self.settings.question_prompt, self.prompts
+        texts = [render(prompt, prompts, question=harmless_question(question)) for question in lines["question"]]
+        return (
+            lines.select("key", "table", pl.Series("text", texts, pl.String), images="image_hashes")
+            .with_columns(seed=pl.lit(list(self.numbers), pl.List(pl.Int64)))
+            .explode("seed")
+            .with_columns(key=pl.col("key") + "/" + pl.col("seed").cast(pl.String))
+        )
+
+    def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Rates of some rows."""
+        import polars as pl
+
+        (answers,) = job.tables
+        verdicts = verdicts_table(job.context)
+        wanted = [f"{key}/{number}" for key in lines["key"].unique() for number in self.numbers]
+        missing = answers.missing(wanted)
+        frames = [
+            _rated(job.context, (answers, verdicts), lines.slice(start, _PART_ROWS), self.numbers)
+            for start in range(0, lines.height, _PART_ROWS)
+        ]
+        rated = pl.concat([pl.DataFrame(schema=_frame_schema()), *frames])
+        absent = sum(f"{key}/0" not in job.failed for key in missing)
+        return rated.join(lines.select("id", "part"), on="id", maintain_order="left"), {"absent": absent}
+
+
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Rate the rows of `context.rows`."""
+    return as_one_block(run_blocks, context, settings)
+
+
+def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
+    """Rate rows in blocks."""
     import polars as pl
 
     started = time.monotonic()
-    rows = _gradable(context)
-    numbers = range(settings.seed + 1, settings.seed + settings.samples + 1)
-    keys = {
-        identity: fingerprint([question, list(hashes)])
-        for identity, question, hashes in rows.select("id", "question", "image_hashes").iter_rows()
-    }
-    table = _answers(context, settings)
-    wanted = [f"{key}/{number}" for key in dict.fromkeys(keys.values()) for number in numbers]
-    missing = table.missing(wanted)
-    elsewhere = table.made_elsewhere(wanted)
-    warnings = _ask(context, settings, table, rows, keys, missing) if missing else []
-    verdicts = verdicts_table(context)
-    frames = [
-        _rated(context, (table, verdicts), rows.slice(start, _PART_ROWS), keys, numbers)
-        for start in range(0, rows.height, _PART_ROWS)
-    ]
-    annotations = pl.concat([pl.DataFrame(schema=_frame_schema()), *frames])
-    warnings += told_elsewhere(NAME, elsewhere)
-    lost = len(table.missing(wanted))
-    if lost:
-        warnings.append(f"{NAME}: {lost} of {len(wanted)} answers could not be had; their rows are rated by the others")
     system, question = (load_prompt(name, context.prompts) for name in settings.more_prompts)
+    asking = _Rating(
+        name=NAME,
+        tables=(_answers(context, settings),),
+        words=((system.text, ""),),
+        engine=settings.engine,
+        sampling=settings.sampling(),
+        settings=settings,
+        prompts=context.prompts,
+        checked="verify_answers" in context.results,
+    )
+    asked = ask_blocks(context, asking, blocks, context.images, unit="answers")
+    warnings = list(asked.warnings)
+    lost = len(asked.failed)
+    if lost:
+        warnings.append(f"{NAME}: {lost} answers failed, first: {next(iter(asked.failed.values()))}")
+    warnings += told_elsewhere(NAME, asked.elsewhere)
+    if lost:
+        wanted = sum(asked.distinct)
+        warnings.append(f"{NAME}: {lost} of {wanted} answers could not be had; their rows are rated by the others")
     return StepResult(
-        annotations=annotations,
-        computed=len(missing) - lost,
-        reused=len(wanted) - len(missing),
+        annotations=pl.DataFrame(schema=_frame_schema()),
+        computed=asked.computed,
+        reused=asked.reused,
         seconds=time.monotonic() - started,
         warnings=warnings,  # a row that could not be rated stays: it has no rating
         record={
@@ -110,12 +190,13 @@ def run(context: StepContext, settings: Settings) -> StepResult:
                     "step": NAME,
                     **engine_record(settings.engine),
                     "sampling": _drawn(settings),
-                    "made_elsewhere": elsewhere,
+                    "made_elsewhere": asked.elsewhere,
                 }
             ],
             "prompts": [{"step": NAME, "name": file.name, "sha256": file.sha256} for file in (system, question)],
             "grader": grader_hash(),
         },
+        parts=Parts(blocks.store, NAME),
     )
 
 
@@ -145,7 +226,7 @@ def _gradable(context: StepContext) -> pl.DataFrame:
     )
 
 
-def _answers(context: StepContext, settings: Settings) -> StoredCells:
+def _answers(context: StepContext, settings: Settings) -> PartitionedCells:
     """Answers of this model to these prompts, whatever their number."""
     import pyarrow as pa
 
@@ -167,59 +248,20 @@ def _answers(context: StepContext, settings: Settings) -> StoredCells:
         [("text", pa.string()), ("tokens", pa.int32()), ("prompt_tokens", pa.int32()), ("finish_reason", pa.string())]
     )
     made_by = maker(settings.engine)
-    return StoredCells(context.store, NAME, fingerprint(asked), values=values, about=about, made_by=made_by)
-
-
-def _ask(  # noqa: PLR0917 - what `run` found out
-    context: StepContext,
-    settings: Settings,
-    table: StoredCells,
-    rows: pl.DataFrame,
-    keys: dict[str, str],
-    missing: list[str],
-) -> list[str]:
-    """Ask for the missing answers; each is stored as it comes."""
-    system = load_prompt(settings.system_prompt, context.prompts).text
-    contents = {
-        keys[identity]: (question, tuple(hashes))
-        for identity, question, hashes in rows.select("id", "question", "image_hashes").iter_rows()
-    }
-    failed: list[str] = []
-
-    def asks() -> Iterator[Ask]:
-        for key in missing:
-            content, _, number = key.partition("/")
-            question, hashes = contents[content]
-            text = render(settings.question_prompt, context.prompts, question=harmless_question(question))
-            yield Ask(key, text, system, hashes, int(number))
-
-    def sink(cells: list[Cell]) -> None:
-        failed.extend(cell.failed for cell in cells if cell.value is None)
-        table.append([{"key": cell.key, **cell.value} for cell in cells if cell.value is not None])
-
-    pictures = max((len(hashes) for _, hashes in contents.values()), default=0)
-    engine = settings.engine.model_copy(update={"max_images": max(settings.engine.max_images, pictures)})
-    task = context.progress.task(NAME, len(missing), unit="answers")
-    images = within_reach(context, context.images, asks())
-    warnings = context.runner.ask(engine, asks(), sink, images=images, sampling=settings.sampling(), task=task)
-    task.done()
-    if failed:
-        warnings = [*warnings, f"{NAME}: {len(failed)} answers failed, first: {failed[0]}"]
-    return list(warnings)
+    return PartitionedCells(context.store, NAME, fingerprint(asked), values=values, about=about, made_by=made_by)
 
 
 def _rated(
     context: StepContext,
-    tables: tuple[StoredCells, AnnotationTable],
+    tables: tuple[AnnotationTable, AnnotationTable],
     rows: pl.DataFrame,
-    keys: dict[str, str],
     numbers: range,
 ) -> pl.DataFrame:
     """Pass rates of some rows from their stored answers."""
     import polars as pl
 
     table, verdicts = tables
-
+    keys = dict(rows.select("id", "key").iter_rows())
     wanted = [f"{keys[identity]}/{number}" for identity in rows["id"].to_list() for number in numbers]
     cells = table.lookup(wanted)
     outputs: list[tuple[str, dict[str, Any]]] = []

@@ -9,16 +9,24 @@ Not covered: captions (caption_images), what types are good for (assemble and th
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from data_engine.asking import Group, ask_about_images
+from data_engine.ask_blocks import as_one_block
+from data_engine.asking import AskingImages, Group, ask_about_rows, image_tables, lines_of
 from data_engine.step import StepContext, StepResult, image_hashes_of
 from shared.config import Strict
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
 from shared.vlm.identity import engine_record
 from shared.vlm.spec import EngineSpec, Sampling
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from data_engine.blocks import RowBlocks
 
 NAME = "type_images"
 
@@ -31,25 +39,38 @@ class Settings(Strict):
     max_tokens: int = Field(default=8, gt=0, description="Tokens of the one-word answer at most.")
 
 
+@dataclass(frozen=True)
+class _Types(AskingImages):
+    """Asks for the type of every picture."""
+
+    def lines(self, context: StepContext) -> pl.DataFrame:
+        """Distinct pictures of some rows."""
+        return lines_of(image_hashes_of(context.rows), 0)
+
+    def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Types, without what they cost."""
+        return cells.select("image_hash", "group", "image_type"), {}
+
+
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Type the images of `context.rows`."""
+    return as_one_block(run_blocks, context, settings)
+
+
+def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
+    """Type the images of rows in blocks."""
     import pyarrow as pa
 
     started = time.monotonic()
     prompt = load_prompt(settings.prompt, context.prompts)
     sampling = Sampling(max_tokens=settings.max_tokens, choice=IMAGE_TYPES)
-    group = Group(prompt, "user", image_hashes_of(context.rows))
     values = pa.schema([("image_type", pa.string()), ("tokens", pa.int32()), ("prompt_tokens", pa.int32())])
-    asked = ask_about_images(
-        context, NAME, engine=settings.engine, sampling=sampling, groups=[group], values=values, to_value=_value
+    made = image_tables(
+        context, NAME, engine=settings.engine, sampling=sampling, groups=[Group(prompt, "user")], values=values
     )
-    return StepResult(
-        annotations=asked.cells.select("image_hash", "image_type"),
-        computed=asked.computed,
-        reused=asked.reused,
-        seconds=time.monotonic() - started,
-        failures=asked.failures,
-        warnings=asked.warnings,
+    asked = ask_about_rows(context, _Types(**made, to_value=_value), blocks)
+    return asked.result(
+        started,
         record={
             "models": [
                 {

@@ -44,7 +44,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
     import pyarrow as pa
 
-    from shared.annotations import StoredCells
+    from data_engine.stored_cells import StoredCells
 
     del settings
     started = time.monotonic()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from shared.annotations import AnnotationTable
+    from data_engine.annotations import AnnotationTable
 
 Value = TypeVar("Value")
 

@@ -13,7 +13,8 @@ import re
 import numpy as np
 import pytest
 
-from data_engine.decontamination import search_rows
+from data_engine import ask_blocks
+from data_engine.decontamination import embedding_search, search_rows
 from data_engine.runners import Ask, Cell
 from data_engine.runners.local import LocalRunner
 from data_engine.steps import decontaminate_embeddings
@@ -155,8 +156,9 @@ def test_planted_duplicates_count_at_the_recipes_threshold(run, step_world):
 def test_best_items_do_not_depend_on_how_items_are_cut_into_blocks(run, step_world, monkeypatch, at_once):
     items = [(f"i{n}", text) for n, (_, text) in enumerate([*ITEMS, *ROWS, ITEMS[0], ITEMS[1]])]
     rows = [(f"r{n}", f"{text} {n % 3}") for n, (_, text) in enumerate([*ROWS, *ITEMS] * 3)]
-    monkeypatch.setattr(search_rows, "ITEMS_AT_ONCE", at_once)
-    monkeypatch.setattr(search_rows, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(embedding_search, "ITEMS", at_once)
+    monkeypatch.setattr(ask_blocks, "BUCKET_KEYS", 4)
+    monkeypatch.setattr(ask_blocks, "SPREAD_FROM", 4)
     result = run(rows, [step_world.benchmark("m", items), step_world.benchmark("n", items[2:5])])
     for name, theirs in (("m", items), ("n", items[2:5])):
         texts = [text for _, text in theirs]
@@ -171,3 +173,18 @@ def test_nothing_to_compare_gives_an_empty_frame(run, step_world):
     assert run(ROWS, []).annotations.height == 0
     assert run(ROWS, [step_world.benchmark("m", [])]).annotations.height == 0
     assert run([], [step_world.benchmark("m", ITEMS)]).annotations.height == 0
+
+
+def test_vectors_whose_bytes_changed_on_the_store_are_asked_again(run, step_world, asked, tmp_path):
+    first = run(ROWS, [step_world.benchmark("m", ITEMS)])
+    folder = tmp_path / "store" / "annotations"
+    (segment,) = (folder / "embeddings").glob("*/*.parquet")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 4] ^= 1  # a number of some vector; keys stand behind
+    segment.chmod(0o644)
+    segment.write_bytes(data)
+    for cells in (folder / "decontaminate_embeddings").glob("*/*.parquet"):
+        cells.unlink()
+    again = run(ROWS, [step_world.benchmark("m", ITEMS)])
+    assert again.annotations.equals(first.annotations)
+    assert sorted(asked) == sorted(2 * [text for _, text in [*ROWS, *ITEMS]])

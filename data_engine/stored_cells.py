@@ -8,15 +8,21 @@ Not covered: reading single cells (workers read whole files, one at a time).
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.annotations.segments import SegmentSetAsideError, maker_of, move_aside, smallest_value, verified
-from shared.annotations.table import AnnotationTable
+from data_engine.annotations import (
+    AnnotationTable,
+    SegmentSetAsideError,
+    maker_of,
+    move_aside,
+    smallest_value,
+    verified,
+)
 from shared.store import NotInStoreError
-from shared.store.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,15 +35,17 @@ if TYPE_CHECKING:
 class StoredCells(AnnotationTable):
     """As `AnnotationTable`; 12 bytes of memory per cell, whatever its key and value.
 
-    Cells stay together as they were written: who reads values wants those of rows that were judged together.
+    Merged cells stay together as they were written, for readers of rows that were judged together; `PartitionedCells`
+    are for readers by key.
     """
 
     partitioned = False
 
     def places(self, keys: Iterable[str]) -> list[str]:
         """File (its name in the table's folder) of each key; empty for an unknown one."""
-        self._load()
-        place, known = self._find(list(keys))
+        wanted = list(keys)
+        self._load(wanted)
+        place, known = self._find(wanted)
         names = self._names
         return [names[file] if here else "" for file, here in zip(place.tolist(), known.tolist(), strict=True)]
 
@@ -71,8 +79,7 @@ class StoredCells(AnnotationTable):
         return len(self._hashes)
 
     def _load(self, keys: Sequence[str] | None = None) -> None:
-        del keys  # keys are small: all of them are read
-        super()._load()
+        super()._load(keys)
         if self._new:
             self._sort_in()
 
@@ -171,6 +178,12 @@ class StoredCells(AnnotationTable):
         return best
 
 
+class PartitionedCells(StoredCells):
+    """As `StoredCells`, moved into partitions when merged."""
+
+    partitioned = True
+
+
 def _hashes_of(keys: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """64 bits of each key: two of ten million keys are taken for each other with a chance of 3 in a million."""
     import polars as pl
@@ -220,3 +233,39 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
         parts.append(read.take(rows))
     order = {key: row for row, key in enumerate(key for wanted in by_file.values() for key in wanted)}
     return pa.concat_tables(parts).take(pa.array([order[key] for key in keys], pa.int64()))
+
+
+class Ranges(io.RawIOBase):
+    """A file of a store that is read in ranges, as Parquet's readers ask for them."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        super().__init__()
+        entry = store.head(path)
+        if entry is None:
+            message = f"{path} is not in the store"
+            raise NotInStoreError(message, "It was merged with others meanwhile: try again.")
+        self._store, self._path, self._size, self._at = store, path, entry.size, 0
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Return where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move there."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes, all that follow where it is negative."""
+        length = min(size if size >= 0 else self._size, self._size - self._at)
+        data = self._store.get_range(self._path, self._at, length) if length > 0 else b""
+        self._at += len(data)
+        return data

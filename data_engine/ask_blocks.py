@@ -1,0 +1,445 @@
+"""Asks models about rows in blocks: neither the driver nor a worker holds all rows, asks or cells.
+
+Lines (what is looked for: a key, and what the step needs beside it) are made from each row block and put into buckets
+by the first byte of the key, which are also the partitions of annotation tables. A worker that has a bucket reads its
+part of the tables only: it finds which cells are missing and lays their asks ready. Whoever asks (the local runner, or
+workers of a cluster) reads asks there and stores cells itself (`stored_asks`); counts and failures come back. Then each
+bucket's cells become findings, which are put beside the row blocks. The driver tells buckets apart by their numbers.
+
+The bytes of a version do not depend on the runner, on how rows lie in blocks, or on who stored a cell.
+Not covered: what is asked and what is found (`Asking` of each step), how workers are found (runners).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_engine.annotations import partitions_of
+from data_engine.blocks import Parts, RowBlocks, again_where_damaged, over, without_runner
+from data_engine.intake.staging import within_reach
+from data_engine.runners.local import LocalRunner
+from data_engine.step import StepContext, StepResult
+from data_engine.stored_asks import Kept, StoredAsks, write_asks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import polars as pl
+
+    from data_engine.annotations import AnnotationTable
+    from data_engine.runners.protocol import Runner
+    from shared.images import ImageSource
+    from shared.store import Store
+    from shared.vlm.spec import EngineSpec, Sampling
+
+BUCKET_KEYS = 2**13
+"""Keys of a bucket, about: 50 MB of vectors."""
+
+SPREAD_FROM = 2**14
+"""Missing cells of a table from which they are stored by partition: 64 and more in each."""
+
+PASSES = 3
+"""Times that cells are asked for which were stored and then found damaged."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a step asks and finds; picklable. Steps have one of their own.
+
+    Attributes:
+        name: Of the step: its parts on scratch, its progress.
+        tables: Where cells lie; a line says which it means.
+        words: System prompt and user's words for each table; empty words: each ask has its own.
+        engine: Who is asked.
+        sampling: How; None embeds.
+
+    """
+
+    name: str
+    tables: tuple[AnnotationTable, ...]
+    words: tuple[tuple[str, str], ...]
+    engine: EngineSpec
+    sampling: Sampling | None
+
+    @property
+    def asks_per_line(self) -> int:
+        """Asks that a line makes."""
+        return 1
+
+    @property
+    def all_pictures(self) -> bool:
+        """Whether an ask shows all pictures of a row, so that its engine must take so many."""
+        return False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Earlier steps whose annotations `lines` reads."""
+        return ()
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Columns by which annotations are sorted."""
+        return ("id",)
+
+    def lines(self, context: StepContext) -> pl.DataFrame:
+        """What is looked for in the rows of `context`: `key`, `table` (int32), other columns as the step needs."""
+        raise NotImplementedError
+
+    def asks(self, lines: pl.DataFrame, context: StepContext) -> pl.DataFrame:
+        """Asks of distinct lines, in the order in which they are asked.
+
+        `key` and `table`, and where they are not the table's words and the picture whose hash the key is: `text`,
+        `images`, `seed`.
+        """
+        del context
+        return lines.select("key", "table").sort("table", "key")
+
+    def value(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Value columns of an answer."""
+        return answer
+
+    def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Annotations of some lines, with the lines' column `part`, and counts that are summed up.
+
+        Of the counts `absent` is known here: cells that are neither stored nor failed.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told.
+
+    Attributes:
+        asking: The step's.
+        context: Without rows, pictures and benchmarks; `results` of the needed steps.
+        store: Scratch.
+        blocks: Row blocks.
+        parts: Parts of lines: those of the row blocks, then others (benchmark items).
+        buckets: Number of buckets.
+        entries: Listing of each table.
+        failed: Reason by `key/table` of the asks that failed.
+        given: What the step gives its `found`.
+        bucket: The one that is worked on.
+
+    """
+
+    asking: Asking
+    context: StepContext
+    store: Store
+    blocks: RowBlocks | None
+    parts: int
+    buckets: int
+    entries: Sequence[list[tuple[str, int]]] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    given: Any = None
+    bucket: int = 0
+
+    @property
+    def spread(self) -> bool:
+        """Whether there are so many rows that what is found about each is stored by partition."""
+        return self.buckets > 1 and self.blocks is not None and self.blocks.height >= SPREAD_FROM
+
+    def at(self, name: str) -> Parts:
+        """Parts of one kind."""
+        return Parts(self.store, f"{self.asking.name}.{name}")
+
+    @property
+    def own(self) -> int:
+        """Parts of lines that are about rows."""
+        return 1 if self.blocks is None else len(self.blocks.heights)
+
+    @property
+    def tables(self) -> list[AnnotationTable]:
+        """The tables as they were listed."""
+        return [table.as_listed(entries) for table, entries in zip(self.asking.tables, self.entries, strict=True)]
+
+    def lines(self, bucket: int) -> pl.DataFrame:
+        """Lines of a bucket, part by part."""
+        return self.at("lines").read_group(range(self.parts), bucket)
+
+    def write_lines(self, part: int, lines: pl.DataFrame) -> None:
+        """Put lines into their buckets."""
+        import polars as pl
+
+        bucket = partitions_of(lines["key"].to_arrow()).astype(np.int64) * self.buckets // 256
+        self.at("lines").write_grouped(part, lines.with_columns(part=pl.lit(part, pl.Int32)), bucket, self.buckets)
+
+
+@dataclass
+class Asked:
+    """What asking gave.
+
+    Attributes:
+        fresh: Cells asked now, failed ones too; by frame: rows, then what else was given (see `Job.parts`).
+        distinct: Different cells looked for, by frame.
+        failed: Reason by `key/table`.
+        warnings: Restarts, losses.
+        elsewhere: Cells found that something else than this code and library made: maker -> cells.
+        counts: From the step's `found`.
+        answered: Whether anybody answers; a plan asks nobody.
+        job: What workers were told.
+
+    """
+
+    fresh: list[int]
+    distinct: list[int]
+    failed: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    elsewhere: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    answered: bool = True
+    job: Job | None = None
+
+    @property
+    def computed(self) -> int:
+        """Cells asked now and answered."""
+        return sum(self.fresh) - len(self.failed)
+
+    @property
+    def reused(self) -> int:
+        """Cells found."""
+        return sum(self.distinct) - sum(self.fresh)
+
+
+def ask_blocks(
+    context: StepContext,
+    asking: Asking,
+    blocks: RowBlocks,
+    images: ImageSource,
+    *,
+    unit: str,
+    description: str = "",
+    others: Sequence[pl.DataFrame] = (),
+    given: Callable[[Asked], Any] | None = None,
+) -> Asked:
+    """Ask what a step asks about all rows; its annotations are in `Parts` of its name afterwards.
+
+    Args:
+        context: The build.
+        asking: The step's.
+        blocks: Rows.
+        images: Pictures of the asks.
+        unit: Of progress.
+        description: Of progress; empty: the step's name.
+        others: More lines, whose cells are asked with those of the rows and belong to none.
+        given: Makes what `found` needs once all is asked.
+
+    """
+    hands, job = _job(context, asking, blocks, len(blocks.heights) + len(others), blocks.height)
+    pictures = max(one["pictures"] for one in over(hands, _write_lines, blocks.numbers, job))
+    pictures *= asking.all_pictures
+    for number, lines in enumerate(others, start=job.own):
+        job.write_lines(number, lines)
+    first: Asked | None = None
+    for _ in range(PASSES):
+        asked, job = ask_lines(context, job, images, unit=unit, description=description, pictures=pictures)
+        if first is not None:  # what was stored a moment ago is no cell found
+            more = [*first.warnings, *asked.warnings]
+            asked = dataclasses.replace(first, failed=asked.failed, warnings=more, counts=Counter())
+        first = asked
+        job = dataclasses.replace(job, given=given(asked) if given is not None else None)
+        for one in over(hands, _find, range(job.buckets), job):
+            asked.counts.update(one)
+        if not asked.counts["absent"] or not asked.answered:
+            break
+    asked.job = job
+    gathered = list(over(hands, _gather, blocks.numbers, job))
+    asked.counts["one_per_row"] = int(all(one["one_per_row"] for one in gathered))
+    job.at("lines").delete(range(job.parts))
+    job.at("found").delete(range(job.buckets))
+    return asked
+
+
+def ask_frames(
+    context: StepContext,
+    asking: Asking,
+    frames: Sequence[pl.DataFrame],
+    images: ImageSource,
+    *,
+    unit: str,
+    description: str = "",
+) -> Asked:
+    """Ask for some lines that the driver holds; who reads the cells looks them up."""
+    with scratch_of(context) as scratch:
+        rows = sum(lines.height for lines in frames)
+        _, job = _job(dataclasses.replace(context, scratch=scratch), asking, None, len(frames), rows)
+        for number, lines in enumerate(frames):
+            job.write_lines(number, lines)
+        asked, job = ask_lines(context, job, images, unit=unit, description=description)
+        job.at("lines").delete(range(job.parts))
+    return asked
+
+
+def as_one_block(
+    run_blocks: Callable[[StepContext, RowBlocks, Any], StepResult], context: StepContext, settings: Any
+) -> StepResult:
+    """Run a step that takes blocks on the rows of `context`; its annotations are in the result."""
+    with scratch_of(context) as scratch:
+        blocks = RowBlocks(scratch, "rows.alone", (context.rows.height,))
+        blocks.write(0, context.rows)
+        results = {}
+        for name, result in context.results.items():
+            parts = Parts(scratch, f"{name}.alone")
+            parts.write(0, result.annotations)
+            results[name] = dataclasses.replace(result, parts=parts)
+        alone = dataclasses.replace(context, results=results, scratch=scratch)
+        found = again_where_damaged(run_blocks, alone, blocks, settings)
+        assert found.parts is not None  # noqa: S101  steps in blocks leave parts
+        return dataclasses.replace(found, annotations=found.parts.read(0), parts=None)
+
+
+@contextlib.contextmanager
+def scratch_of(context: StepContext) -> Iterator[Store]:
+    """Yield the build's scratch; without a build a temporary folder."""
+    from data_engine.scratch import scratch_folder
+    from shared.store import open_store
+
+    if context.scratch is not None:
+        yield context.scratch
+        return
+    with scratch_folder(None) as folder:
+        yield open_store(folder)
+
+
+def ask_lines(
+    context: StepContext, job: Job, images: ImageSource, *, unit: str, description: str = "", pictures: int = 0
+) -> tuple[Asked, Job]:
+    """Ask what is missing of the cells that lines look for; tables of the job returned are listed anew."""
+    asking, hands = job.asking, _hands(context.runner)
+    job = dataclasses.replace(job, entries=[merged(context, table, away=job.own > 1) for table in asking.tables])
+    told = list(over(hands, _lay_ready, range(job.buckets), job))
+    frames = range(1 + job.parts - job.own)
+    fresh, distinct = ([sum(one[name][frame] for one in told) for frame in frames] for name in ("fresh", "distinct"))
+    asked = Asked(fresh, distinct)
+    elsewhere: Counter[str] = Counter()
+    for one in told:
+        elsewhere.update(one["elsewhere"])
+    asked.elsewhere = dict(sorted(elsewhere.items()))
+    count = sum(asked.fresh)
+    if count:
+        missing = [sum(one["missing"][table] for one in told) for table in range(len(asking.tables))]
+        spread = frozenset(n for n, some in enumerate(missing) if job.buckets > 1 and some >= SPREAD_FROM)
+        asks = StoredAsks(job.at("asks"), [sum(one["missing"]) for one in told], asking.words)
+        keeper = Kept(asking.tables, asking.value, spread)
+        task = context.progress.task(description or asking.name, count, unit=unit, known=sum(asked.distinct) - count)
+        engine = asking.engine
+        if pictures > engine.max_images:
+            engine = engine.model_copy(update={"max_images": pictures})
+        reach = within_reach(context, images, asks)
+        try:
+            asked.warnings = context.runner.ask(engine, asks, keeper, images=reach, sampling=asking.sampling, task=task)
+        finally:
+            keeper.flush()
+        task.done()
+        asked.failed, asked.answered = keeper.failed, keeper.taken > 0
+    job.at("asks").delete(range(job.buckets))
+    job = dataclasses.replace(job, failed=asked.failed, entries=[table.listing() for table in asking.tables])
+    return asked, job
+
+
+def merged(context: StepContext, table: AnnotationTable, *, away: bool = False) -> list[tuple[str, int]]:
+    """Listing of a table, which a worker merges first where that is worth it."""
+    entries = table.listing()
+    if not table.wants_merging(entries):
+        return entries
+    for _ in over(_hands(context.runner), _merge, [0], table, away=away):
+        pass
+    return table.listing()
+
+
+def _job(context: StepContext, asking: Asking, blocks: RowBlocks | None, parts: int, rows: int) -> tuple[Runner, Job]:
+    """What workers are told at first, and who they are."""
+    import polars as pl
+
+    store = context.scratch if blocks is None else blocks.store
+    assert store is not None  # noqa: S101  callers give a scratch where they give no blocks
+    buckets = 1
+    while buckets < 256 and rows * asking.asks_per_line > buckets * BUCKET_KEYS:
+        buckets *= 2
+    hands = _hands(context.runner)
+    slim = without_runner(context) if hands is context.runner else context
+    needed = {name: dataclasses.replace(context.results[name], annotations=pl.DataFrame()) for name in asking.needs}
+    nothing: Any = None
+    slim = dataclasses.replace(slim, rows=pl.DataFrame(), images=nothing, benchmarks=(), results=needed, scratch=None)
+    return hands, Job(asking, slim, store, blocks, parts, buckets)
+
+
+def _hands(runner: Runner) -> Runner:
+    """Who works on blocks: a runner of this machine that only counts asks or notes them must find what they are."""
+    return runner if runner.name == "ray" else LocalRunner()
+
+
+def _merge(number: int, table: AnnotationTable) -> dict[str, Any]:
+    del number
+    return {"merged": table.compact()}
+
+
+def _write_lines(block: int, job: Job) -> dict[str, Any]:
+    """Make the lines of a row block."""
+    assert job.blocks is not None  # noqa: S101  only then it has a number
+    rows = job.blocks.read(block)
+    results = {}
+    for name in job.asking.needs:
+        result = job.context.results[name]
+        assert result.parts is not None  # noqa: S101  `run_step` gives every result parts
+        results[name] = dataclasses.replace(result, annotations=result.parts.read(block))
+    rows = rows.drop("image_names", strict=False)
+    job.write_lines(block, job.asking.lines(dataclasses.replace(job.context, rows=rows, results=results)))
+    return {"pictures": max(map(len, rows["image_hashes"]), default=0)}
+
+
+def _lay_ready(bucket: int, job: Job) -> dict[str, Any]:
+    """Find what is missing of a bucket, and lay asks for it ready."""
+    import polars as pl
+
+    asking = job.asking
+    lines = job.lines(bucket).with_columns(frame=(pl.col("part") - (job.own - 1)).clip(0))
+    distinct = lines.unique(["key", "table"], keep="first", maintain_order=True)
+    asks = asking.asks(distinct, job.context)
+    missing: list[int] = []
+    elsewhere: Counter[str] = Counter()
+    new = pl.Series("new", [False] * asks.height, dtype=pl.Boolean)
+    for number, table in enumerate(job.tables):
+        here = asks["table"] == number
+        keys = asks.filter(here)["key"].to_list()
+        wanted = table.missing(keys) if keys else []
+        elsewhere.update(table.made_elsewhere(keys) if keys else {})
+        new |= here & asks["key"].is_in(wanted)
+        missing.append(len(wanted))
+    asks = asks.filter(new)
+    write_asks(job.at("asks"), bucket, asks)
+    frames = range(1 + job.parts - job.own)
+    if len(frames) == 1:
+        return {"missing": missing, "fresh": [asks.height], "distinct": [len(new)], "elsewhere": elsewhere}
+    first = distinct.join(asks.select("key", "table"), on=["key", "table"], how="semi")["frame"]
+    every = lines.unique(["key", "table", "frame"])["frame"]
+    return {
+        "missing": missing,
+        "fresh": [int((first == frame).sum()) for frame in frames],
+        "distinct": [int((every == frame).sum()) for frame in frames],
+        "elsewhere": elsewhere,
+    }
+
+
+def _find(bucket: int, job: Job) -> dict[str, Any]:
+    """Turn the cells of a bucket into annotations, by row block."""
+    import polars as pl
+
+    job = dataclasses.replace(job, bucket=bucket)
+    frame, counts = job.asking.found(job.lines(bucket).filter(pl.col("part") < job.own), job)
+    job.at("found").write_grouped(bucket, frame.drop("part"), frame["part"].to_numpy().astype(np.int64), job.own)
+    return counts
+
+
+def _gather(block: int, job: Job) -> dict[str, Any]:
+    """Lay the annotations of a row block beside it."""
+    frame = job.at("found").read_group(range(job.buckets), block).sort(job.asking.order)
+    Parts(job.store, job.asking.name).write(block, frame)
+    return {"one_per_row": bool(frame["id"].is_unique().all()) if "id" in frame.columns else True}

@@ -1,0 +1,166 @@
+"""Model steps on rows in blocks: the same versions however rows lie, and cells stored by whoever got them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pickle
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_engine import ask_blocks, blocks, stored_asks
+from data_engine.annotations import AnnotationTable, partitions_of
+from data_engine.build import BuildRequest, build
+from data_engine.runners import Cell
+from data_engine.stored_asks import Kept, StoredAsks, write_asks
+from shared.errors import InfiMmrError
+from shared.progress import Progress
+from shared.store import open_store
+
+_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+
+RECIPE = """
+prompts = "full"
+[source]
+reader = "virl39k"
+location = "mini"
+[source.mini]
+rows = 16
+[steps.verify_answers]
+[steps.type_images]
+engine = {engine}
+[steps.caption_images]
+engine = {engine}
+[steps.caption_leaks]
+action = "re-ask"
+[steps.decontaminate_embeddings]
+planted_duplicates = 1
+engine = {pooling}
+[steps.rate_difficulty]
+engine = {engine}
+samples = 2
+max_tokens = 96
+[benchmarks.math500]
+location = "mini"
+"""
+
+
+@pytest.fixture
+def standin():
+    server = _module.StandIn()
+    yield server
+    server.close()
+
+
+def cells(store):
+    """Every cell below `annotations/` that a model made, by table and key, whatever segments it lies in."""
+    found = {}
+    for file in Path(store).glob("annotations/*/*/**/*.parquet"):
+        step, context = file.relative_to(Path(store) / "annotations").parts[:2]
+        if step in {"type_images", "caption_images", "embeddings", "rate_difficulty", "decontaminate_embeddings"}:
+            for row in pq.read_table(file).to_pylist():
+                assert row["key"] not in found.setdefault((step, context), {}), "stored once"
+                found[step, context][row["key"]] = row
+    return found
+
+
+def test_a_version_does_not_depend_on_how_rows_lie_in_blocks_and_cells_in_partitions(standin, tmp_path, monkeypatch):
+    engine = f'{{model = "standin", endpoint = "{standin.url}", batch_size = 32, concurrency = 32}}'
+    pooling = engine.replace("}", ', runner = "pooling"}')
+    recipe = tmp_path / "asked.toml"
+    recipe.write_text(RECIPE.format(engine=engine, pooling=pooling))
+    standin.answers = {"structured": "chart"}
+    steps = ("type_images", "caption_images", "caption_leaks", "decontaminate_embeddings", "rate_difficulty")
+
+    def run(store, *overrides):
+        request = BuildRequest(recipe=str(recipe), profile="local", store=str(tmp_path / store), overrides=overrides)
+        report = build(request, Progress())
+        manifest = report.version.manifest
+        files = [(shard.file, shard.sha256) for shard in [*manifest.shards, manifest.ledger]]
+        told = {step.name: (step.computed, step.reused) for step in report.steps if step.name in steps}
+        return (manifest.fingerprint, files, told), manifest
+
+    one, _ = run("one")
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 6)
+    monkeypatch.setattr(ask_blocks, "BUCKET_KEYS", 8)
+    monkeypatch.setattr(ask_blocks, "SPREAD_FROM", 8)
+    asked = len(standin.requests)
+    many, _ = run("many")
+    assert many == one
+    assert len(standin.requests) == 2 * asked
+    assert cells(tmp_path / "many") == cells(tmp_path / "one")
+    assert any((tmp_path / "many" / "annotations" / "embeddings").glob("*/[0-9a-f][0-9a-f]/*.parquet"))
+    again, manifest = run("one", "assemble.cosine_threshold=0.99")
+    assert len(standin.requests) == 2 * asked, "cells of whole tables are found by bucket"
+    assert {name: computed for name, (computed, _) in again[2].items()} == dict.fromkeys(steps, 0)
+    assert manifest.warnings
+
+
+@pytest.fixture
+def table(tmp_path):
+    return AnnotationTable(open_store(tmp_path / "store"), "asked", "c" * 64, pa.schema([("text", pa.string())]))
+
+
+def test_cells_are_stored_by_their_partition_and_failures_are_told(table):
+    keys = [f"{number:02x}" + "0" * 62 for number in range(6)]
+    kept = pickle.loads(pickle.dumps(Kept([table], dict, frozenset([0]))))  # noqa: S301 - our own bytes
+    kept([Cell(f"{key}/0", {"text": key[:2], "tokens": 2}) for key in keys[:4]])
+    assert len(table.fresh()) == 0, "they wait for more"
+    kept([Cell(f"{keys[4]}/0", None, "disk error")])
+    kept.flush()
+    told = json.loads(json.dumps(kept.told()))
+    assert told == {"tokens": 8, "failed": {f"{keys[4]}/0": "disk error"}}
+    assert kept.told() == {"tokens": 0, "failed": {}}
+    assert table.fresh().missing(keys) == keys[4:]
+    segments = [name for name, _ in table.listing()]
+    assert [name[:3] for name in segments] == ["00/", "01/", "02/", "03/"]
+    asks = [stored_asks.Ask(f"{key}/0", "") for key in keys]
+    assert [ask.key for ask in kept.unknown(asks)] == [f"{key}/0" for key in keys[4:]]
+    other = Kept([table], dict)
+    other.add({**told, "cells": 5})
+    assert (other.taken, other.failed) == (5, told["failed"])
+
+
+def test_cells_that_wait_for_long_are_stored(table, monkeypatch):
+    monkeypatch.setattr(stored_asks, "KEPT_SECONDS", 0.0)
+    kept = Kept([table], dict)
+    for key in ("a", "b"):
+        kept([Cell(f"{key}/0", {"text": key})])
+        assert table.fresh().missing([key]) == []
+
+
+def test_asks_are_read_from_where_they_lie_in_any_shares(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_asks, "ASKS_READ", 4)
+    parts = blocks.Parts(open_store(tmp_path), "asks")
+    whole = []
+    for number, height in enumerate((5, 0, 9)):
+        frame = pl.DataFrame(
+            {"key": [f"k{number}{row}" for row in range(height)], "table": [row % 2 for row in range(height)]}
+        )
+        write_asks(parts, number, frame.cast({"key": pl.String, "table": pl.Int32}))
+        whole += [f"k{number}{row}/{row % 2}" for row in range(height)]
+    asks = StoredAsks(parts, [5, 0, 9], (("be kind", "<image>what"), ("", "<image>how")))
+    assert [ask.key for ask in asks] == whole
+    assert len(asks) == 14
+    for size in (1, 3, 14, 20):
+        read = [ask for places in asks.places(size) for ask in asks.read(places)]
+        assert read == list(asks)
+    first = next(iter(asks))
+    assert (first.system, first.text, first.images) == ("be kind", "<image>what", ("k00",))
+
+
+def test_a_machine_that_does_not_see_the_builds_folder_says_what_to_mount(tmp_path):
+    asks = StoredAsks(blocks.Parts(open_store(tmp_path / "elsewhere"), "asks"), [1], (("", ""),))
+    with pytest.raises(InfiMmrError, match=r"finds no asks in .*elsewhere.*every machine mounts"):
+        asks.read(next(asks.places(1)))
+
+
+def test_buckets_are_ranges_of_partitions():
+    keys = pa.array([f"{byte:02x}" + "a" * 62 for byte in range(256)])
+    assert partitions_of(keys).tolist() == list(range(256))
