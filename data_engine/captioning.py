@@ -59,7 +59,7 @@ def unfit_captions(step: Captioning | None, location: str) -> str:
     if step is None or step.engine.endpoint is not None or step.engine.model != BUNDLED or location == "mini":
         return ""
     return (
-        f"captions by {BUNDLED} are WRONG for these pictures: it knows only those that this project draws itself; "
+        f"captions by {BUNDLED} are WRONG for these images: it knows only those that this project draws itself; "
         "name another checkpoint with --set steps.caption_images.engine.model=..., or take them for a rehearsal only"
     )
 

@@ -137,7 +137,7 @@ def prompts(
         str | None, typer.Option("--row", metavar="ROW_ID", help="A row's id, or its key in the source (qid).")
     ] = None,
 ) -> None:
-    """Show what each model will be sent about a row. Chat template applied, pictures as sizes."""
+    """Show what each model will be sent about a row. Chat template applied, images as sizes."""
 
     def work() -> dict[str, Any]:
         from data_engine.prompts_sent import prompts_of
@@ -166,7 +166,7 @@ def inspect(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what a set of your own would give. Columns by role, answers, pictures, refusals; writes a recipe."""
+    """Say what a set of your own would give. Columns by role, answers, images, refusals; writes a recipe."""
 
     def work() -> dict[str, Any]:
         from data_engine.allocators import give_back_freed_memory

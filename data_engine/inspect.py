@@ -51,7 +51,7 @@ def inspect_place(
     told = [note for note in table.notes if not note.startswith(GUESSED)]  # the columns are shown by themselves
     told += [f"{count} rows: {note}" for note, count in sorted(census.notes.items())]
     if census.images > MOST_DECODED:
-        told.append(f"{census.decoded} pictures were decoded; a build decodes all")
+        told.append(f"{census.decoded} images were decoded; a build decodes all")
     if census.estimated:
         told.append(f"answer kinds of {census.estimated} rows are told by the proportion of the others")
     text = recipe_text(settings, table, census)
@@ -165,7 +165,7 @@ def say_inspection(found: Mapping[str, Any]) -> None:
     named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     say(
         f"{found['location']} ({named}): {found['rows']} of {found['records']} records become rows, "
-        f"{found['images']} pictures"
+        f"{found['images']} images"
     )
     for role, column in found["columns"].items():
         say(f"  {role:<12}{column}")

@@ -57,7 +57,7 @@ SECONDS_PER_ROW = 0.0004
 """
 READS_PER_BLOCK, WRITES_PER_BLOCK = 12, 10
 """Files of the store that one row block reads and writes in all: cells of each step, findings, and parts on scratch."""
-FORMULA = "calls x seconds per call + engine starts x seconds per start + pictures x {picture} s + rows x {row} s"
+FORMULA = "calls x seconds per call + engine starts x seconds per start + images x {picture} s + rows x {row} s"
 
 
 class CountingRunner:

@@ -81,7 +81,7 @@ class SourceSettings(Strict):
     answers: Literal["guess", "text", "index", "index1"] = Field(
         default="guess", description="How a number beside options is meant: as it stands, or its place from 0 or 1."
     )
-    pictures: str = Field(default="", description="Folder below the location that pictures' names start from.")
+    pictures: str = Field(default="", description="Folder below the location that images' names start from.")
     options: dict[str, Any] = Field(default={}, description="What a reader of another package is told besides.")
 
 
@@ -170,7 +170,7 @@ class _RecipeBase(Strict):
     )
     splits: dict[str, float] = Field(
         default={},
-        description="Share of each split, e.g. train = 0.95, validation = 0.05; rows of one picture, repeats and equal"
+        description="Share of each split, e.g. train = 0.95, validation = 0.05; rows of one image, repeats and equal"
         " words stay together. Empty: the version is not split.",
     )
     benchmarks: dict[str, BenchmarkSettings] = Field(default={}, description="Benchmarks to compare with, by name.")

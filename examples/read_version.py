@@ -17,9 +17,9 @@ print(version.label, "by", version.manifest.fingerprint[:12])
 products = version.scan().filter(pl.col("category") == "products").select("question", "answer", "answer_kind").collect()
 print(products)
 
-# For training: this rank's share, in the same order every time for a seed; pictures come as bytes.
+# For training: this rank's share, in the same order every time for a seed; images come as bytes.
 for row in version.iterate(rank=0, world_size=1, seed=1):
-    print(row["id"], row["answer"], len(row["images"] or []), "pictures")
+    print(row["id"], row["answer"], len(row["images"] or []), "images")
 
 # What is not in it, and why.
 print(version.ledger().select("id", "step", "rule"))

@@ -94,7 +94,7 @@ def prompts(
     row: Annotated[str | None, typer.Option("--row", help="A row's id, or its key in the source (qid).")] = None,
     dataset: DatasetOption = None,
 ) -> None:
-    """Show what the policy will be sent about a row. Chat template applied, pictures as sizes."""
+    """Show what the policy will be sent about a row. Chat template applied, images as sizes."""
 
     def work() -> dict[str, Any]:
         from trainer.commands import show_prompts

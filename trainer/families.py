@@ -15,8 +15,8 @@ from shared.vlm.surroundings import CPU_GATED_DELTA, has_linear_attention
 TRAINED = {"qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL", "qwen3_5": "Qwen3.5"}
 """Model types whose miniatures run a phase and an evaluation (tests/flows/test_families.py), and their names."""
 NOT_TRAINED = {
-    "gemma4": "OpenRLHF 0.11.2 marks picture tokens as token_type_ids, where transformers 5.15 reads "
-    "mm_token_type_ids: the policy would look at pictures otherwise than its rollouts",
+    "gemma4": "OpenRLHF 0.11.2 marks image tokens as token_type_ids, where transformers 5.15 reads "
+    "mm_token_type_ids: the policy would look at images otherwise than its rollouts",
     "qwen3_vl_moe": "transformers 5.15 turns its experts' weights when it loads them, and OpenRLHF 0.11.2 pushes them "
     "so, where vLLM 0.29 takes them as they are published: rollouts would come from other weights",
 }
@@ -51,7 +51,7 @@ def check_reads_pictures(name: str, config: Mapping[str, Any], phase: str) -> No
     if config.get("model_type") not in TRAINED:
         raise InfiMmrError(
             f"checkpoint {name} is a {config.get('model_type', 'unknown')} model, which reads text alone, but phase "
-            f"{phase} asks about pictures",
+            f"{phase} asks about images",
             f"{_OTHER}, or train phase fra, which is text only",
         )
 

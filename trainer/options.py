@@ -46,7 +46,7 @@ class ServeOptions:
     """Options of every command that starts an engine with a checkpoint."""
 
     max_model_len: Annotated[int | None, typer.Option(help="Tokens of prompt and answer.")] = None
-    max_pixels: Annotated[int | None, typer.Option(help="Downscale pictures to at most this many pixels.")] = None
+    max_pixels: Annotated[int | None, typer.Option(help="Downscale images to at most this many pixels.")] = None
     revision: Annotated[str | None, typer.Option(help="Commit of a hub checkpoint.")] = None
 
 

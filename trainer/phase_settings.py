@@ -28,10 +28,10 @@ class DataSettings(Strict):
         description="Split that trains, where the version has splits: one must be named there; 'all' takes every row.",
     )
     captions: bool = Field(
-        default=False, description="Put the picture's caption into the prompt (paper, section 4.2: CMRA only)."
+        default=False, description="Put the image's caption into the prompt (paper, section 4.2: CMRA only)."
     )
     images: Literal["none", "required", "any"] = Field(
-        default="any", description="Rows without pictures only, rows with pictures only, or both."
+        default="any", description="Rows without images only, rows with images only, or both."
     )
     max_rows: int = Field(default=0, ge=0, description="Most rows, drawn by the seed; 0 takes all.")
     min_pass_rate: float = Field(
@@ -61,13 +61,13 @@ class DataSettings(Strict):
     max_image_pixels: int = Field(
         default=1_003_520,
         ge=0,
-        description="Larger pictures are reduced to this many pixels (1,280 tokens; the paper states none). 0: never.",
+        description="Larger images are reduced to this many pixels (1,280 tokens; the paper states none). 0: never.",
     )
     profile_check: bool = Field(
         default=True, description="Refuse a dataset version that was built for the other profile."
     )
     allow_unfit_captions: bool = Field(
-        default=False, description="Put captions into prompts whose writer does not know such pictures."
+        default=False, description="Put captions into prompts whose writer does not know such images."
     )
     allow_test_set: bool = Field(default=False, description="Train on a benchmark, which is for testing only.")
 
@@ -123,7 +123,7 @@ class RolloutSettings(Strict):
     max_length: int = Field(
         default=6144,
         gt=0,
-        description="Tokens of prompt, pictures and answer; longer rows are counted and left out, never truncated.",
+        description="Tokens of prompt, images and answer; longer rows are counted and left out, never truncated.",
     )
     dynamic_filtering: bool = Field(
         default=False, description="Replace groups that are all right or all wrong (DAPO; not in the paper)."

@@ -103,7 +103,7 @@ def restore_pictures(
     if not gone:
         return
     label = dataset["label"]
-    what = f"{len(gone)} pictures of this run are gone from its cache, and {label}, which they came from,"
+    what = f"{len(gone)} images of this run are gone from its cache, and {label}, which they came from,"
     step = "name the store that holds it with --store, or start anew in another --output"
     try:
         version = open_dataset(f"{dataset['name']}@{dataset['version']}", store)
@@ -111,7 +111,7 @@ def restore_pictures(
         raise InfiMmrError(f"{what} cannot be opened: {error.message}", step) from error
     if version.manifest.fingerprint != dataset["fingerprint"]:
         raise InfiMmrError(f"{what} is another one in {version.store.url}", step)
-    tell(f"{len(gone)} pictures are gone from the cache: making them again from {label}")
+    tell(f"{len(gone)} images are gone from the cache: making them again from {label}")
     left = _written_again(gone, version.files(), max_pixels)
     if left:
         raise InfiMmrError(f"{what} lacks {left} of them", step)

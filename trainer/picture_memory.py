@@ -59,7 +59,7 @@ def picture_memory(
         return None
     processor = PromptRenderer(checkpoint).processor if checkpoint is not None else {}
     sent = engine_number_bytes(read_config(checkpoint) if checkpoint is not None else {}, NUMBER_BYTES[dtype])
-    per_problem, source = float(TYPICAL_TOKENS), "assumed: pictures like ViRL39K's"
+    per_problem, source = float(TYPICAL_TOKENS), "assumed: images like ViRL39K's"
     version = _local_version(phase, store)
     if version is not None:
         tokens = list(_tokens(version, phase, processor))
@@ -77,7 +77,7 @@ def picture_warnings(phase: Phase, memory: PictureMemory | None, store_gib: floa
         return []
     fitting = int(phase.rollout.batch_size * store_gib / memory.shared)
     warning = (
-        f"the pictures of a step take {memory.shared:.1f} GiB of Ray's shared memory, {store_gib:.1f} are there, the "
+        f"the images of a step take {memory.shared:.1f} GiB of Ray's shared memory, {store_gib:.1f} are there, the "
         f"rest goes through the disk: lower data.max_image_pixels, or rollout.batch_size to {max(1, fitting)}"
     )
     return [warning]

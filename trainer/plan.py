@@ -391,7 +391,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"steps     {counts['steps']:,} of {counts['updates_per_step']} updates",
         f"{f'{what}s':9} {counts[f'{what}s']:,}, {asked}",
         "memory    " + ", ".join(f"{name} {value} GiB" for name, value in plan["memory_gib"].items()),
-        *([f"pictures  {picture_text(plan['picture_memory_gib'])}"] if plan["picture_memory_gib"] else []),
+        *([f"images    {picture_text(plan['picture_memory_gib'])}"] if plan["picture_memory_gib"] else []),
         f"time      about {plan['hours']} h, {plan['gpu_hours']} GPU-hours ({plan['sources']['time']})",
     ]
     lines += [f"warning: {text}" for text in plan["warnings"]]

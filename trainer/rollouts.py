@@ -20,7 +20,7 @@ COLUMNS = (
     ("step", "Int64", "training step, from 1"),
     ("prompt_id", "String", "id of the dataset row"),
     ("question", "String", "question of the row, with its <image> tags"),
-    ("image_hashes", "List(String)", "sha256 of each picture's original bytes"),
+    ("image_hashes", "List(String)", "sha256 of each image's original bytes"),
     ("output", "String", "what the policy wrote, without special tokens"),
     ("tokens", "Int64", "tokens of the output"),
     ("reward", "Float64", "shaped reward, what trains"),

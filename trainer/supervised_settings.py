@@ -43,7 +43,7 @@ def check_supervised(phase: Any) -> None:
                 raise ValueError(f"{section}.{name} has no effect in a supervised phase: it samples no rollouts")
     refused = {
         'data.images must be "none": OpenRLHF\'s SFT entry reads texts only': phase.data.images != "none",
-        "data.captions tell of pictures, which a supervised phase leaves out": phase.data.captions,
+        "data.captions tell of images, which a supervised phase leaves out": phase.data.captions,
         "data.trace_column must name the column of the traces": not phase.data.trace_column,
         "model.freeze_vision has no effect: texts leave the vision tower as it is": phase.model.freeze_vision,
         "evaluation.every needs rollouts: a curriculum or `trainer evaluate` measures it": phase.evaluation.every > 0,

@@ -82,7 +82,7 @@ def check_purpose(manifest: Manifest, phase: Phase) -> None:
     if unfit and phase.data.captions and not phase.data.allow_unfit_captions:
         raise InfiMmrError(
             f"phase {phase.name} puts captions into prompts, and of those of {manifest.label} the build says: {unfit}",
-            "Build it with a captioner that knows such pictures, or allow it with --set data.allow_unfit_captions=true",
+            "Build it with a captioner that knows such images, or allow it with --set data.allow_unfit_captions=true",
         )
     from trainer.evaluation.tasks import task_names
 
@@ -205,9 +205,9 @@ def write_prompts(
 
 WHY_LEFT_OUT = {
     "too_long": "longer than rollout.max_length less rollout.max_new_tokens",
-    "pictures": "with pictures, which a text phase leaves out",
-    "no_pictures": "without pictures",
-    "no_caption": "with a picture that has no caption",
+    "pictures": "with images, which a text phase leaves out",
+    "no_pictures": "without images",
+    "no_caption": "with an image that has no caption",
     "pass_rate": "outside data.min_pass_rate to data.max_pass_rate",
     "no_pass_rate": "without a rate in data.pass_rate_column",
     "no_gold": "without an answer",
@@ -222,7 +222,7 @@ WHY_LEFT_OUT = {
 
 def reason_text(reason: str) -> str:
     """A reason in words, as in "3 rows without an answer"."""
-    return WHY_LEFT_OUT.get(reason) or f"with a picture refused as {reason.removeprefix('image_')}"
+    return WHY_LEFT_OUT.get(reason) or f"with an image refused as {reason.removeprefix('image_')}"
 
 
 def left_out_text(summary: PromptFile) -> str:

@@ -318,5 +318,5 @@ class HeldImages:
         try:
             return self._pictures[sha256]
         except KeyError as error:
-            message = f"no picture with sha256 {sha256[:16]} is held here"
+            message = f"no image with sha256 {sha256[:16]} is held here"
             raise InfiMmrError(message) from error

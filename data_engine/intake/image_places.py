@@ -75,7 +75,7 @@ class ImagePlaces:
             self._writer.write(data)
         except OSError as error:
             raise InfiMmrError(
-                f"cannot keep pictures in {self._spool_path.parent}: {os.strerror(error.errno or 0)}", "Free some space"
+                f"cannot keep images in {self._spool_path.parent}: {os.strerror(error.errno or 0)}", "Free some space"
             ) from error
         self._places[key] = (_SPOOL, self._end, len(data))
         self._end += len(data)
@@ -99,7 +99,7 @@ class ImagePlaces:
         """
         place = self._places.get(bytes.fromhex(sha256))
         if place is None:
-            raise InfiMmrError(f"no picture with sha256 {sha256[:16]} in this build", "Build again")
+            raise InfiMmrError(f"no image with sha256 {sha256[:16]} in this build", "Build again")
         kind, where, length = place
         data: bytes
         try:
@@ -113,9 +113,7 @@ class ImagePlaces:
                     spool.seek(where)
                     data = spool.read(length)
         except OSError as error:
-            raise InfiMmrError(f"picture {path.name} cannot be read: {error.strerror}", "Check the source") from error
+            raise InfiMmrError(f"image {path.name} cannot be read: {error.strerror}", "Check the source") from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise InfiMmrError(
-                f"picture {path.name} changed while it was being built", "Build again when it is at rest"
-            )
+            raise InfiMmrError(f"image {path.name} changed while it was being built", "Build again when it is at rest")
         return data

@@ -162,7 +162,7 @@ def ingest_blocks(
     for name in ("raw", "refused", "problems"):
         job.at(name).delete(range(parts))
     records = count["records"]
-    warnings = [f"{source.name}: pictures of {absent} of {records} items are not there: text only"] if absent else []
+    warnings = [f"{source.name}: images of {absent} of {records} items are not there: text only"] if absent else []
     return IngestedBlocks(
         rows=RowBlocks(scratch, "rows", tuple(heights)),
         rejections=job.at("rejected"),

@@ -101,7 +101,7 @@ def ingest(
     bad += [ledger_of(row, reason, evidence) for row, reason, evidence in twice]
     rows = rows_frame(good).sort("id")
     absent, mends = noted(rows)
-    warnings = [f"{source.name}: pictures of {absent} of {records} items are not there: text only"] if absent else []
+    warnings = [f"{source.name}: images of {absent} of {records} items are not there: text only"] if absent else []
     return Ingested(
         rows=rows,
         rejections=ledger_frame(bad),
@@ -216,7 +216,7 @@ def _pictures(item: SourceRow | Rejection, files: Mapping[Path, str]) -> list[_P
         digest = files.get(path)
         if digest is None:
             if path.is_file():  # there, and no hash: it must not pass as missing
-                raise InfiMmrError(f"picture {image.name} cannot be read", "Check its permissions and the disk")
+                raise InfiMmrError(f"image {image.name} cannot be read", "Check its permissions and the disk")
             return _reject(item, "image_missing", image.name or "neither bytes nor a path")
         pictures.append(_Picture(digest, carried(image.name), None, path, path.stat().st_size))
     return pictures
@@ -279,7 +279,7 @@ class Inspections:
             try:
                 data = picture.path.read_bytes()
             except OSError as error:
-                raise InfiMmrError(f"picture {picture.name} cannot be read: {error.strerror}", "Check it") from error
+                raise InfiMmrError(f"image {picture.name} cannot be read: {error.strerror}", "Check it") from error
         try:
             inspect_image(data or b"", limits=self._limits)
             reason = ""

@@ -46,7 +46,7 @@ def within_reach(context: StepContext, images: ImageSource, asks: Iterable[Ask])
     if context.runner.name != "ray" or context.store.is_folder:
         return images
     wanted = sorted({sha256 for ask in asks for sha256 in ask.images})
-    task = context.progress.task("pictures to the store", len(wanted), unit="pictures")
+    task = context.progress.task("images to the store", len(wanted), unit="images")
     there = {entry.path.rsplit("/", 1)[-1] for entry in context.store.list("pictures/sha256")}
 
     def send(sha256: str) -> None:

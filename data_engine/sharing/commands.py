@@ -104,7 +104,7 @@ def diff_command(
 
 def verify_command(
     dataset: Reference,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every picture as well.")] = True,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every image as well.")] = True,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:

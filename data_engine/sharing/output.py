@@ -120,7 +120,7 @@ def say_diff(found: Mapping[str, Any]) -> None:
 def say_report(report: Report) -> None:
     """Say whether a version is sound, and if not, which file is damaged and what to do."""
     console = _console()
-    checked = f"{report.shards} files, {report.rows} rows, {report.images} pictures, {human_bytes(report.bytes)}"
+    checked = f"{report.shards} files, {report.rows} rows, {report.images} images, {human_bytes(report.bytes)}"
     console.print(f"{escape(report.label)}: {'sound' if report.ok else 'DAMAGED'} ({checked})")
     for problem in report.problems:
         console.print(f"  {escape(problem.file)}: {escape(problem.problem)}. {escape(problem.next_step)}")

@@ -147,14 +147,14 @@ def charts(version: DatasetVersion) -> list[Chart]:
     captions = frame["captions"].explode().drop_nulls()
     found = [
         counted("Answer kinds", "rows", frame["answer_kind"]),
-        counted("Image types", "pictures", frame["image_types"].explode()),
+        counted("Image types", "images", frame["image_types"].explode()),
         counted("Categories", "rows", frame["category"]),
         counted("Sources", "rows", frame["source"]),
         *([counted("Splits", "rows", frame["split"])] if "split" in frame.columns else []),
         histogram("Question length", "characters", frame["question"].str.len_chars().to_list()),
         histogram("Caption length", "characters", captions.str.len_chars().to_list()),
         leak_chart(frame),
-        histogram("Pictures per row", "pictures", frame["pictures"].to_list()),
+        histogram("Images per row", "images", frame["pictures"].to_list()),
         histogram("Pass rate of the large model", "0 is hard, 1 is easy", rates.to_list(), bins=11),
         *rating_charts(version),
     ]

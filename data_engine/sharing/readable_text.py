@@ -58,7 +58,7 @@ def readable(text: str | None) -> Markup:
         at = part.end()
         if part["image"]:
             pictures += 1
-            pieces.append(Markup('<span class="chip">picture {}</span>').format(pictures))
+            pieces.append(Markup('<span class="chip">image {}</span>').format(pictures))
         else:
             formula = next(part[name] for name in ("display", "inline", "round", "square") if part[name] is not None)
             pieces.append(_formula(formula, part.group()))

@@ -264,11 +264,11 @@ class Table:
         roots: list[tuple[Path, Path | None, str]] = [
             (place.root, place.links, prefix) for prefix in sorted(prefixes, key=lambda p: -hits[p]) if hits[prefix]
         ]
-        said = f"pictures' names start from {roots[0][2]}" if roots and roots[0][2] else ""
+        said = f"images' names start from {roots[0][2]}" if roots and roots[0][2] else ""
         if place.archives and max(hits.values()) < len(names):
             unzipped = self._unzipped(names)
             roots += unzipped
-            said = said or (f"pictures taken from {', '.join(place.archives)}" if unzipped else "")
+            said = said or (f"images taken from {', '.join(place.archives)}" if unzipped else "")
         return roots or [(place.root, place.links, "")], said
 
     def _below(self, folder: str) -> list[str]:

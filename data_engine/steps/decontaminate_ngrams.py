@@ -75,11 +75,11 @@ class Settings(Strict):
         description="Rules that are applied; one left out finds nothing.",
     )
     generic_tokens: int = Field(
-        default=4, ge=0, description="Whole texts of fewer tokens need the same picture to count; 0: never."
+        default=4, ge=0, description="Whole texts of fewer tokens need the same image to count; 0: never."
     )
     other_picture: Literal["keep", "remove"] = Field(
         default="keep",
-        description="What happens to a row whose whole text equals an item's about another picture.",
+        description="What happens to a row whose whole text equals an item's about another image.",
     )
     planted_duplicates: int = Field(
         default=20,

@@ -71,13 +71,13 @@ class Settings(Strict):
         default=True, description="Whether texts with one other number, sign, name or telling word are other problems."
     )
     max_bits: int = Field(
-        default=MAX_BITS, ge=0, le=64, description="Bits (of 64) by which perceptual hashes of one picture may differ."
+        default=MAX_BITS, ge=0, le=64, description="Bits (of 64) by which perceptual hashes of one image may differ."
     )
     max_cell: int = Field(
         default=MAX_CELL,
         ge=0,
         le=255,
-        description="Difference of thumbnails, in any cell, up to which it is one picture.",
+        description="Difference of thumbnails, in any cell, up to which it is one image.",
     )
     prefer_sources: tuple[str, ...] = Field(default=(), description="Values of `source` whose rows stay, best first.")
     planted_duplicates: int = Field(

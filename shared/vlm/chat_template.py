@@ -88,7 +88,7 @@ def with_template(sent: Sent, text: Callable[[PromptRenderer], str], renderer: P
         return sent
     sizes = [(image["height"], image["width"]) for image in sent.images]
     if sizes and not renderer.counts_pictures:
-        note = " ".join([sent.note, f"How many tokens {sent.model} makes of a picture is not known here."]).strip()
+        note = " ".join([sent.note, f"How many tokens {sent.model} makes of an image is not known here."]).strip()
         return replace(sent, text=text(renderer), note=note)
     images = [
         {**image, "tokens": renderer.picture_tokens(size)} for image, size in zip(sent.images, sizes, strict=True)
@@ -105,7 +105,7 @@ def say_prompts(prompts: Sequence[Mapping[str, Any]], say: Callable[[str], None]
         say(f"--- {prompt['step']}: {prompt['model']}{kind}{count}")
         for number, image in enumerate(prompt["images"], start=1):
             tokens = f", {image['tokens']} tokens" if "tokens" in image else ""
-            say(f"[picture {number}: {image['width']} x {image['height']} pixels{tokens}]")
+            say(f"[image {number}: {image['width']} x {image['height']} pixels{tokens}]")
         if prompt["text"] is not None:
             say(prompt["text"])
         else:

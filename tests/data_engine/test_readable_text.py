@@ -25,7 +25,7 @@ def words(html: str) -> str:
         (r"$\text{cm}$ in $\mathbb{R}$", "cm in ℝ"),
         ("It costs $5 and then $7.", "It costs $5 and then $7."),
         (r"$\frac{1}{2$", r"$\frac{1}{2$"),
-        ("<image>Compare with <image>", "picture 1Compare with picture 2"),
+        ("<image>Compare with <image>", "image 1Compare with image 2"),
         ("a < b & c", "a &lt; b &amp; c"),
         (r"$\left( 1, 2 \right)$", "( 1, 2 )"),
         (r"$\begin{cases} x \\ y \end{cases}$", " x \n y "),

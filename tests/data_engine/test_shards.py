@@ -148,7 +148,7 @@ def test_places_travel_to_other_processes_and_keep_one_copy(tmp_path):
     copy = pickle.loads(pickle.dumps(places))  # noqa: S301 - our own bytes, as workers get them
     assert copy.get(bytes_hash(noise(1))) == noise(1)
     assert (tmp_path / "spool").stat().st_size == len(noise(1))
-    with pytest.raises(InfiMmrError, match="no picture"):
+    with pytest.raises(InfiMmrError, match="no image"):
         copy.get(bytes_hash(b"other"))
 
 

@@ -277,7 +277,7 @@ def test_a_benchmark_without_its_pictures_is_text_alone_and_says_so(tmp_path):
     assert row["question"] == "How many?"
     assert row["image_hashes"] == []
     assert json.loads(row["extra"])["missing_images"] == ["images/1.jpg"]
-    assert found.warnings == ["mathvision: pictures of 1 of 1 items are not there: text only"]
+    assert found.warnings == ["mathvision: images of 1 of 1 items are not there: text only"]
 
 
 def test_mini_is_the_same_everywhere_and_plants_what_it_says(tmp_path):

@@ -523,8 +523,8 @@ def test_the_command_writes_one_object_on_stdout_and_words_for_people_on_stderr(
     found = json.loads(done.stdout)
     assert {"rows", "columns", "answer_kinds", "images", "refused"} <= found.keys()
     assert found["columns"] == {"question": "query", "answer": "label", "images": "imgname"}
-    assert "6 of 6 records become rows, 6 pictures" in done.stderr
-    assert "note: pictures' names start from png/" in done.stderr
+    assert "6 of 6 records become rows, 6 images" in done.stderr
+    assert "note: images' names start from png/" in done.stderr
     assert (tmp_path / "mine.toml").is_file()
 
 

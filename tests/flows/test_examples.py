@@ -48,7 +48,7 @@ def test_a_built_version_is_read_by_the_script(workplace):
     folder, _ = workplace
     said = run(folder, "python", str(EXAMPLES / "read_version.py"))
     assert "own-rows@v1 (local)" in said
-    assert said.count("0 pictures") == 3
+    assert said.count("0 images") == 3
     assert "missing_answer" in said
 
 

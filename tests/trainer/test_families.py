@@ -166,7 +166,7 @@ def test_a_text_model_is_refused_for_a_phase_with_pictures_in_one_line(tmp_path)
     text = {**config_of(folder)["text_config"], "model_type": "qwen3"}
     (folder / "config.json").write_text(json.dumps(text))
     preflight.check_architecture(folder, load_phase("fra", "local"))
-    with pytest.raises(InfiMmrError, match="qwen3 model, which reads text alone, but phase mre asks about pictures"):
+    with pytest.raises(InfiMmrError, match="qwen3 model, which reads text alone, but phase mre asks about images"):
         preflight.check_architecture(folder, load_phase("mre", "local"))
 
 
@@ -207,7 +207,7 @@ def test_picture_tokens_of_a_processor_of_another_arithmetic_are_said_to_be_unkn
     other = with_template(asked, lambda renderer: renderer.text(CONVERSATION), PromptRenderer(folder))
     assert other.text
     assert other.tokens is None
-    assert other.note == "How many tokens other makes of a picture is not known here."
+    assert other.note == "How many tokens other makes of an image is not known here."
     known = with_template(asked, lambda renderer: renderer.text(CONVERSATION), PromptRenderer(BUNDLED_FOLDER))
     assert known.images[0]["tokens"]
     assert not known.note

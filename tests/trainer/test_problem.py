@@ -28,7 +28,7 @@ def test_places_of_pictures_in_a_prompt_are_found_even_side_by_side():
 
 @pytest.mark.parametrize("lengths", [[3], [1], [1, 1, 1], []])
 def test_a_prompt_that_does_not_hold_its_pictures_tokens_is_refused(lengths):
-    with pytest.raises(ValueError, match=r"picture|not in list"):
+    with pytest.raises(ValueError, match=r"image|not in list"):
         placeholder_ranges([1, 1, 5, 6], 1, lengths)
 
 
@@ -88,7 +88,7 @@ def test_an_unreadable_picture_fails_as_it_does_in_openrlhf(rollouts):
     for name in ("torn", "missing"):
         theirs, ours = rollouts["failures"][name]
         assert ours == theirs
-    assert "its pictures cannot be cut" in rollouts["failures"]["too long"][0]
+    assert "its images cannot be cut" in rollouts["failures"]["too long"][0]
 
 
 @pytest.mark.slow

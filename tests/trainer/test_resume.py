@@ -53,14 +53,14 @@ def test_a_resume_whose_picture_cache_is_gone_makes_the_pictures_again(begun, tm
         again()
     assert {path: path.read_bytes() for path in pictures(run)} == before
     assert (run / "prompts.jsonl").read_text() == text
-    assert told == ["8 pictures are gone from the cache: making them again from virl39k-captioned@v1 (local)"]
+    assert told == ["8 images are gone from the cache: making them again from virl39k-captioned@v1 (local)"]
 
 
 def test_a_resume_whose_pictures_and_dataset_are_gone_is_refused_before_anything_starts(begun, tmp_path):
     again, _, store, _ = begun
     shutil.rmtree(tmp_path / "cache")
     shutil.rmtree(store)
-    with pytest.raises(InfiMmrError, match=r"8 pictures of this run are gone .* cannot be opened.*--store") as error:
+    with pytest.raises(InfiMmrError, match=r"8 images of this run are gone .* cannot be opened.*--store") as error:
         again()
     assert "\n" not in str(error.value)
 

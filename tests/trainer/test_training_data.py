@@ -193,7 +193,7 @@ def test_captions_that_their_build_calls_wrong_stay_out_of_prompts_unless_asked_
     folder.mkdir()
     rows = [row("mini-virl39k", index) for index in range(12)]
     pq.write_table(pa.Table.from_pylist(rows, schema=ROW_SCHEMA), folder / "data-00000.parquet")
-    unfit = {"step": "caption_images", "model": "tiny-vl", "unfit": "captions by tiny-vl are WRONG for these pictures"}
+    unfit = {"step": "caption_images", "model": "tiny-vl", "unfit": "captions by tiny-vl are WRONG for these images"}
     draft = ManifestDraft(name="mine", profile="local", models=[unfit])
     publish_version(tmp_path / "store", draft, [folder / "data-00000.parquet"])
     store, chosen = str(tmp_path / "store"), 'data.dataset="mine"'
@@ -213,7 +213,7 @@ def test_rows_that_do_not_train_are_told_by_reason_with_the_first_of_them(row, p
     told = left_out_text(summary)
     assert told.startswith("3 rows do not train: ")
     assert f"1 longer than rollout.max_length less rollout.max_new_tokens (first: {rows[2]['id']})" in told
-    assert f"1 with a picture refused as truncated (first: {rows[4]['id']})" in told
+    assert f"1 with an image refused as truncated (first: {rows[4]['id']})" in told
     assert f"1 without an answer (first: {rows[6]['id']})" in told
     assert "rest" not in told  # the last row makes no whole step: arithmetic
     assert left_out_text(replace(summary, left_out={"rest_of_last_step": 1}, examples={})) == ""

@@ -60,13 +60,13 @@ def ask(
     if not question.strip():
         raise UsageError("the question is empty", 'For example trainer ask tiny-vl "What is 2 + 3?"')
     if question.count(IMAGE_TAG) > len(pictures):
-        message = f"the question has {question.count(IMAGE_TAG)} {IMAGE_TAG} tags, but {len(pictures)} pictures came"
-        raise UsageError(message, "Name each with --image FILE; without a tag pictures stand before the question")
+        message = f"the question has {question.count(IMAGE_TAG)} {IMAGE_TAG} tags, but {len(pictures)} images came"
+        raise UsageError(message, "Name each with --image FILE; without a tag images stand before the question")
     checkpoint = meant_checkpoint(checkpoint)
     item = Item("ask", "", question, "", "text", images=tuple(read_picture(path) for path in pictures))
     spec, reads_images = engine_spec(checkpoint, [item], settings)
     if item.images and not reads_images:
-        raise InfiMmrError(f"checkpoint {Path(checkpoint).name} reads no pictures", "Ask without --image")
+        raise InfiMmrError(f"checkpoint {Path(checkpoint).name} reads no images", "Ask without --image")
     answers = _answers(spec, item, settings, samples, heard or (lambda _number, _piece: None), tell)
     for answer in answers:
         if answer.refused:
@@ -87,9 +87,9 @@ def read_picture(path: Path) -> bytes:
         data = path.read_bytes()
         inspect_image(data)
     except OSError as error:
-        raise InfiMmrError(f"picture {path} cannot be read: {error.strerror or error}", "Name a file") from error
+        raise InfiMmrError(f"image {path} cannot be read: {error.strerror or error}", "Name a file") from error
     except ImageRefused as error:
-        raise InfiMmrError(f"picture {path} cannot be used: {error.message}", "Name a PNG, JPEG or WebP") from error
+        raise InfiMmrError(f"image {path} cannot be used: {error.message}", "Name a PNG, JPEG or WebP") from error
     return data
 
 

@@ -24,9 +24,9 @@ def register(app: typer.Typer) -> None:
 @taking_options
 def ask(  # noqa: PLR0917 - typer turns each parameter into an option
     checkpoint: CheckpointArgument,
-    question: Annotated[str, typer.Argument(help="The question; <image> says where a picture stands.")],
+    question: Annotated[str, typer.Argument(help="The question; <image> says where an image stands.")],
     options: AnswerOptions,
-    image: Annotated[list[Path] | None, typer.Option("--image", help="A picture file; may be repeated.")] = None,
+    image: Annotated[list[Path] | None, typer.Option("--image", help="An image file; may be repeated.")] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Answers to draw; without it one answer is given greedily.")
     ] = None,

@@ -49,9 +49,7 @@ class Settings(Strict):
     max_model_len: int | None = Field(
         None, gt=0, description="Tokens of prompt and answer; None: the checkpoint's, to 8192."
     )
-    max_pixels: int | None = Field(
-        None, gt=0, description="Pixels to which pictures are reduced; None: the processor's."
-    )
+    max_pixels: int | None = Field(None, gt=0, description="Pixels to which images are reduced; None: the processor's.")
     limit: int | None = Field(default=None, gt=0, description="First items only, per benchmark; None: all.")
     batch_size: int = Field(default=64, gt=0, description="Requests per call; each call's answers are stored at once.")
     system_prompt: str = Field(default="reason_system", description="A prompt of the set by name, or a text file.")

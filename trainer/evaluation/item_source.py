@@ -56,7 +56,7 @@ class ItemSource(Strict):
     )
     where: dict[str, Names] = Field(default={}, description="Only items whose field has this value, or one of these.")
     files: tuple[str, ...] = Field(default=(), description="Names or patterns of the files of a folder; empty: all.")
-    pictures: str = Field(default="", description="Folder beside the file where pictures' names start from.")
+    pictures: str = Field(default="", description="Folder beside the file where images' names start from.")
     keep: tuple[str, ...] = Field(default=(), description="Further fields for groups, question and scorer.")
     derived: dict[str, Derived] = Field(default={}, description="Fields that are a part of another one: name = part.")
     golds: dict[str, str] = Field(default={}, description="Golds spelled otherwise: what the file has = what is meant.")

@@ -94,7 +94,7 @@ def read_problem(request: Request, renderer: Any, dtype: str = "float32") -> Rea
     if len(token_ids) > room:
         if raw is not None:
             message = (
-                f"a prompt with pictures has {len(token_ids)} tokens and {room} fit: its pictures cannot be cut. Raise "
+                f"a prompt with images has {len(token_ids)} tokens and {room} fit: its images cannot be cut. Raise "
                 "rollout.max_length or lower rollout.max_new_tokens"
             )
             raise ValueError(message)
@@ -147,11 +147,11 @@ def placeholder_ranges(token_ids: list[int], image_token: int, lengths: list[int
         start = token_ids.index(image_token, position)
         position = start + length
         if token_ids[start:position] != [image_token] * length:
-            message = f"a picture of {length} tokens has other tokens at {start} of its prompt"
+            message = f"an image of {length} tokens has other tokens at {start} of its prompt"
             raise ValueError(message)
         ranges.append((start, length))
     if image_token in token_ids[position:]:
-        message = f"a prompt has more picture tokens than its {len(lengths)} pictures"
+        message = f"a prompt has more image tokens than its {len(lengths)} images"
         raise ValueError(message)
     return ranges
 

@@ -171,9 +171,9 @@ def _add_pictures(name: str, rows: Mapping[str, list[Row]], folder: Path, source
         record = read_result(folder)["benchmarks"].get(name, {}).get("source", {})
         items = load_items(name, source or record.get("dataset"), store, images=True)
     except InfiMmrError as error:
-        return f"{title}: no pictures ({error.message}). Name the items with --source {name}=PATH."
+        return f"{title}: no images ({error.message}). Name the items with --source {name}=PATH."
     if record.get("fingerprint") not in {None, items.record["fingerprint"]}:
-        return f"{title}: no pictures: {source or record.get('dataset') or name} holds other items than were asked."
+        return f"{title}: no images: {source or record.get('dataset') or name} holds other items than were asked."
     for item in items.items:
         for row in rows.get(item.key, ()):
             row["images"] = [picture_url(data) for data in item.images]

@@ -22,7 +22,7 @@ STEP_PARTS = {
 WITHIN_ROLLOUTS = {
     "seconds_engine": "engine at work",
     "seconds_front_end": "feeding it (processor time)",
-    "seconds_pictures": "pictures (processor time)",
+    "seconds_pictures": "images (processor time)",
     "seconds_reward": "reward (processor time)",
 }
 

@@ -110,7 +110,7 @@ def test_a_wrong_folder_a_missing_or_broken_picture_and_a_tag_without_picture_ar
     broken = tmp_path / "broken.png"
     broken.write_bytes(picture.read_bytes()[:60])
     assert "broken.png cannot be used" in refused("ask", "tiny-vl", "What?", "--image", broken)
-    assert "2 <image> tags, but 1 pictures" in refused("ask", "tiny-vl", "<image><image>", "--image", picture)
+    assert "2 <image> tags, but 1 images" in refused("ask", "tiny-vl", "<image><image>", "--image", picture)
     assert "question is empty" in refused("ask", "tiny-vl", " ")
 
 
@@ -122,7 +122,7 @@ def test_a_text_only_checkpoint_with_a_picture_is_one_line(tmp_path, picture):
     (folder / "config.json").write_text(json.dumps(config))
     for name in ("tokenizer.json", "model.safetensors"):
         (folder / name).symlink_to(BUNDLED_FOLDER / name)
-    assert "text-only reads no pictures" in refused("ask", folder, "What?", "--image", picture)
+    assert "text-only reads no images" in refused("ask", folder, "What?", "--image", picture)
 
 
 def test_a_run_folder_stands_for_the_checkpoint_in_it(tmp_path, picture):
