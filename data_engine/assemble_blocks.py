@@ -7,7 +7,9 @@ shards and ledger are written by workers from what lies ready for them. The driv
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,7 @@ from data_engine.split_rows import contents_of, links_of, split_of_rows
 from data_engine.step_blocks import results_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import polars as pl
 
@@ -247,7 +249,8 @@ def _write_shard(number: int, job: _ShardJob) -> dict[str, Any]:
     if job.split:
         splits = pl.concat([job.job.at("split").read_group(blocks, group) for group in groups])
         rows = rows.hstack(splits).filter(pl.col("split") == job.split)
-    write_shard(rows.sort("id"), job.job.images, job.files[number], job.row_group_bytes)
+    with _renamed(job.files[number]) as file:
+        write_shard(rows.sort("id"), job.job.images, file, job.row_group_bytes)
     return {"rows": rows.height}
 
 
@@ -256,5 +259,17 @@ def _write_ledger(number: int, job: _ShardJob) -> dict[str, Any]:
 
     del number
     ledger = pl.concat([job.job.at("ledger").read(block) for block in job.job.blocks.numbers])
-    write_ledger(ledger, job.folder / "ledger.parquet")
+    with _renamed(job.folder / "ledger.parquet") as file:
+        write_ledger(ledger, file)
     return {}
+
+
+@contextlib.contextmanager
+def _renamed(file: Path) -> Iterator[Path]:
+    """A file of this writer's own that takes its name at the end.
+
+    A worker whose node was given up may still write when another does its work again.
+    """
+    own = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    yield own
+    own.replace(file)

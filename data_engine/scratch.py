@@ -24,6 +24,7 @@ SCRATCH = "scratch"
 """Folder of a store in which builds have their scratch."""
 _PREFIX = "build-"
 _LEASE = ".lease"
+_UNLOCKED_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
@@ -58,18 +59,20 @@ def scratch_folder(near: Path | None) -> Iterator[Path]:
 
 def _sweep(base: Path, *, dry_run: bool = False) -> list[str]:
     """Remove the folders under `base` that nobody holds; returns their names."""
-    swept = []
+    dead = []
     for folder in base.glob(f"{_PREFIX}*"):
-        try:
-            with (folder / ".lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                swept.append(folder.name)
-                if not dry_run:
-                    shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            # In use, or another machine's on a shared file system, or just being made.
-            continue
-    return swept
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            try:
+                lock = held.enter_context((folder / ".lock").open("rb"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused: in use
+            except FileNotFoundError:
+                # Just being made; or a worker wrote it when its build was gone, and nobody will hold it.
+                if time.time() - folder.stat().st_mtime < _UNLOCKED_SECONDS:
+                    continue
+            dead.append(folder.name)
+            if not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
+    return dead
 
 
 def remove_dead_scratch(store: Store, *, minimum_age: float, dry_run: bool = False) -> list[Entry]:

@@ -33,6 +33,7 @@ ASKS = pa.schema(
 )
 ERROR = "infi_mmr_error"
 TOLD = "told"
+_ASIDE = b"infi_mmr_aside"
 CHAT = ("text", "tokens", "prompt_tokens", "finish_reason")
 CELLS = pa.schema(
     [
@@ -110,8 +111,15 @@ def error_table(error: InfiMmrError | OSError, aside: Sequence[str] = ()) -> pa.
     return pa.table({ERROR: [json.dumps(told)]})
 
 
-def raise_told(table: pa.Table) -> None:
-    """Raise the error that a worker told by `error_table`, as what it was there; do nothing for any other table.
+def with_aside(table: pa.Table, aside: Sequence[str]) -> pa.Table:
+    """`table`, which tells what a worker set aside while it made it."""
+    if not aside:
+        return table
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _ASIDE: json.dumps(list(aside))})
+
+
+def taken(table: pa.Table) -> pa.Table:
+    """What a worker made, as it made it: what it set aside is noted here, and an error that it told is raised.
 
     Raises:
         InfiMmrError: the worker met it; of the same class where that says no more than its message.
@@ -119,7 +127,11 @@ def raise_told(table: pa.Table) -> None:
 
     """
     if ERROR not in table.column_names:
-        return
+        metadata = dict(table.schema.metadata or {})
+        if aside := metadata.pop(_ASIDE, None):
+            tell_aside(json.loads(aside))
+            return table.replace_schema_metadata(metadata or None)
+        return table
     error = json.loads(table.column(ERROR).drop_null()[0].as_py())
     tell_aside(error["aside"])
     if "message" in error:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.runners.groups import split
 from data_engine.runners.local import LocalRunner
 from data_engine.runners.protocol import Ask, Cell, Keeper, SharedAsks, answer_tokens
-from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, raise_told, told_of
+from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, taken, told_of
 from data_engine.runners.ray_pool import LOGS, Pool
 from data_engine.runners.ray_worker import AskWorker, Mapped
 from shared.errors import InfiMmrError
@@ -133,8 +133,7 @@ class RayRunner:
         pool = Pool(lambda: worker.remote([given]), min(size, len(some)), warnings.append, piece=engine.batch_size)
         with closing(pool.answers(chain(some, tables))) as answers:
             for table in answers:
-                raise_told(table)
-                told = told_of(table)
+                told = told_of(taken(table))
                 if told is not None and keeper is not None:
                     warnings += [told["note"]] if told["note"] else []
                     keeper.add(told)
@@ -169,12 +168,16 @@ class RayRunner:
         mapped = ray.put(Mapped(function, None if broadcast is None else [ray.put(broadcast)]))
         width = 2 * max(2, int(ray.cluster_resources().get("CPU", 1)))  # one at work and one ready, for each core
         waiting: deque[tuple[Any, int]] = deque()
-        for table in chain(first, remaining):
-            waiting.append((there.remote(mapped, table), table.num_rows))
-            if len(waiting) > width:
+        try:
+            for table in chain(first, remaining):
+                waiting.append((there.remote(mapped, table), table.num_rows))
+                if len(waiting) > width:
+                    yield _result(*waiting.popleft(), task)
+            while waiting:
                 yield _result(*waiting.popleft(), task)
-        while waiting:
-            yield _result(*waiting.popleft(), task)
+        finally:
+            for reference, _ in waiting:  # after an error nobody wants them, nor what they would write
+                ray.cancel(reference)
 
     def map_groups(
         self,
@@ -309,13 +312,12 @@ def _result(reference: Any, rows: int | None, task: Task | None) -> pa.Table:
     import ray
 
     try:
-        table: pa.Table = ray.get(reference)
+        table = taken(ray.get(reference))
     except ray.exceptions.RayTaskError:
         raise
     except ray.exceptions.RayError as error:
         message = f"a task was lost with its worker more than {TASK['max_retries']} times: {str(error).splitlines()[0]}"
         raise InfiMmrError(message, LOGS) from error
-    raise_told(table)
     if task is not None:
         task.advance(table.num_rows if rows is None else rows)
     return table

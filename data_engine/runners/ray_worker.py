@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.annotations import set_aside
 from data_engine.runners.protocol import in_batches
-from data_engine.runners.ray_cells import asks_of, cell_table, error_table, told_table
+from data_engine.runners.ray_cells import asks_of, cell_table, error_table, told_table, with_aside
 from data_engine.runners.work import Worker
 from shared.errors import InfiMmrError
 
@@ -81,12 +81,14 @@ class Mapped:
         self._broadcast = broadcast
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Result of one table; an error that has a message of its own is told, so that the driver raises it."""
+        """Result of one table, and what was set aside; an error that has a message is told for the driver to raise."""
         try:
             if self._broadcast is None:
-                return self._function(table)
-            import ray
+                found = self._function(table)
+            else:
+                import ray
 
-            return self._function(table, ray.get(self._broadcast[0]))
+                found = self._function(table, ray.get(self._broadcast[0]))
         except (InfiMmrError, OSError) as error:
             return error_table(error, set_aside())
+        return with_aside(found, set_aside())

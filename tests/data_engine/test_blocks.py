@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,11 +92,16 @@ def test_gc_removes_what_killed_builds_left_in_a_folder_and_nothing_of_a_running
     store = open_store(tmp_path / "team")
     store.put("scratch/build-killed/rows/0", b"left")
     (tmp_path / "team/scratch/build-killed/.lock").touch()
+    for name, age in (("late", 7200), ("new", 5)):  # written by a worker after its build was gone; just being made
+        store.put(f"scratch/build-{name}/rows/0", b"late")
+        os.utime(tmp_path / f"team/scratch/build-{name}", (time.time() - age, time.time() - age))
     with scratch_folder(tmp_path / "other") as running:
         running.rename(tmp_path / "team/scratch" / running.name)
         store.put(f"scratch/{running.name}/rows/0", b"in use")
-        assert collect(store)["removed"] == ["scratch/build-killed/rows/0"]
-        assert [entry.path for entry in store.list()] == [f"scratch/{running.name}/rows/0"]
+        left = ["scratch/build-killed/rows/0", "scratch/build-late/rows/0"]
+        assert [collect(store, dry_run=dry)["removed"] for dry in (True, False)] == [left, left]
+        kept = ["scratch/build-new/rows/0", f"scratch/{running.name}/rows/0"]
+        assert sorted(entry.path for entry in store.list()) == sorted(kept)
 
 
 def test_a_lease_goes_on_after_its_store_could_not_be_reached_for_a_moment(tmp_path, monkeypatch):

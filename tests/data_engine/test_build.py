@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -338,6 +339,24 @@ def test_no_space_left_is_one_clear_line_and_leaves_no_version(recipe, tmp_path,
         run(recipe, tmp_path / "store")
     assert list_datasets(tmp_path / "store") == []
     assert not (tmp_path / "store" / "scratch").exists()
+
+
+@pytest.mark.parametrize("written", ["write_shard", "write_ledger"])
+def test_what_a_worker_writes_has_its_name_only_once_it_is_whole(recipe, tmp_path, monkeypatch, written):
+    """A worker whose node was given up may still write: never into what another has written in its place."""
+    import data_engine.assemble_blocks as room
+
+    write, places = getattr(room, written), []
+
+    def seen(content, *more):
+        write(content, *more)
+        places.extend(file for file in more if isinstance(file, Path))
+        named = {path.name for path in places[-1].parent.glob("[!.]*.parquet")}
+        assert named == (set() if written == "write_shard" else {"small-00000-of-00001.parquet"})
+
+    monkeypatch.setattr(room, written, seen)
+    assert run(recipe, tmp_path / "store").version.verify().ok
+    assert len(places) == 1
 
 
 def test_a_source_without_rows_says_so(recipe, tmp_path):

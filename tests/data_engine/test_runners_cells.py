@@ -11,7 +11,7 @@ import pytest
 from data_engine.annotations import SegmentSetAsideError, set_aside, tell_aside
 from data_engine.blocks import again_where_damaged
 from data_engine.runners import Ask, Cell
-from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, raise_told
+from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, taken
 from data_engine.runners.ray_runner import RayRunner, _actor_options
 from data_engine.runners.ray_worker import Mapped
 from shared.errors import InfiMmrError
@@ -48,7 +48,7 @@ def test_vectors_come_back_bit_by_bit():
 
 def test_an_error_that_concerns_every_ask_is_raised_with_its_next_step():
     with pytest.raises(InfiMmrError, match=r"no such model\. Name another"):
-        raise_told(error_table(InfiMmrError("no such model", "Name another")))
+        taken(error_table(InfiMmrError("no such model", "Name another")))
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,26 @@ def test_what_a_worker_of_a_cluster_raises_is_the_same_error_on_the_driver(error
     set_aside()
     told = Mapped(work, None)(pa.table({"n": [1]}))
     assert set_aside() == [], "told with the error"
-    raise_told(pa.table({"n": [1]}))
+    taken(pa.table({"n": [1]}))
     with pytest.raises((InfiMmrError, OSError)) as raised:
-        raise_told(pa.ipc.open_stream(_sent(told)).read_all())
+        taken(pa.ipc.open_stream(_sent(told)).read_all())
     assert str(raised.value) == str(error)
     assert type(raised.value) is (InfiMmrError if isinstance(error, ImageRefused) else type(error))
     assert getattr(raised.value, "errno", None) == getattr(error, "errno", None)
+    assert set_aside() == ["a segment was damaged"]
+
+
+def test_a_segment_that_a_worker_of_a_cluster_set_aside_is_noted_though_its_work_ended_well():
+    def work(table):
+        if table.num_rows == 2:
+            tell_aside(["a segment was damaged"])
+        return table.replace_schema_metadata({"kept": "x"})
+
+    set_aside()
+    for rows in (1, 2):
+        told = Mapped(work, None)(pa.table({"n": [0] * rows}))
+        assert set_aside() == [], "told with the table"
+        assert taken(pa.ipc.open_stream(_sent(told)).read_all()).schema.metadata == {b"kept": b"x"}
     assert set_aside() == ["a segment was damaged"]
 
 
@@ -86,7 +100,7 @@ def test_a_segment_that_a_worker_of_a_cluster_set_aside_is_asked_again():
         raise answers.pop(0)
 
     with pytest.raises(OSError, match="No space left"):
-        again_where_damaged(lambda: raise_told(Mapped(work, None)(pa.table({"n": [1]}))))
+        again_where_damaged(lambda: taken(Mapped(work, None)(pa.table({"n": [1]}))))
 
 
 def _sent(table):

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from PIL import Image
 from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
 from data_engine.step import BenchmarkItems, StepContext
+from shared.errors import InfiMmrError
 from shared.progress import Progress
 from shared.store import open_store
 from shared.vlm import EngineSpec, Sampling
@@ -153,8 +155,6 @@ def test_a_pool_whose_every_worker_was_ended_goes_on(cluster, standin):
 
 
 def test_an_error_that_concerns_every_ask_is_raised_as_it_is(runner, tmp_path):
-    from shared.errors import InfiMmrError
-
     missing = EngineSpec(model=str(tmp_path / "no" / "model"), batch_size=1)
     with pytest.raises(InfiMmrError, match=r"does not exist.*hub id"):
         runner.ask(missing, asks(5), lambda cells: None, images=Pictures(), sampling=GREEDY)
@@ -186,6 +186,32 @@ def test_functions_of_tables_give_the_same_there_and_here(runner):
     ]
     assert groups[0] == groups[1]
     assert len(groups[0]) == 7
+
+
+def waiting(table, folder):
+    """Fails for the first table, else works long and tells when it is stopped."""
+    number = table.column("n")[0].as_py()
+    if number == 0:
+        while not list(folder.glob("running-*")):
+            time.sleep(0.01)
+        raise InfiMmrError("the first table cannot be worked on", "Look at it")
+    (folder / f"running-{number}").touch()
+    try:
+        for _ in range(1200):
+            time.sleep(0.1)
+    except BaseException:
+        (folder / f"stopped-{number}").touch()
+        raise
+    return table
+
+
+def test_after_an_error_the_work_that_nobody_wants_any_more_is_stopped(runner, tmp_path):
+    tables = [pa.table({"n": [number]}) for number in range(6)]
+    with pytest.raises(InfiMmrError, match="the first table"):
+        list(runner.map_batches(waiting, tables, broadcast=tmp_path))
+    while (running := len(list(tmp_path.glob("running-*")))) > len(list(tmp_path.glob("stopped-*"))):
+        time.sleep(0.05)
+    assert running
 
 
 def test_a_node_killed_in_the_middle_costs_only_what_it_had_not_finished(cluster, runner, standin):
