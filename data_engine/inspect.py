@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.command import say
 from shared.errors import UsageError
 from shared.whole_file import write_whole
 
@@ -156,11 +157,6 @@ def _check_recipe(path: Path) -> None:
 
 def say_inspection(found: Mapping[str, Any]) -> None:
     """Say it to people, on stderr."""
-    import typer
-
-    def say(text: str) -> None:
-        typer.echo(text, err=True)
-
     files = found["files"]
     named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     say(

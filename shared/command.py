@@ -29,6 +29,11 @@ INTERRUPTED = 130
 """The shell's own code for a program ended by Ctrl-C: 128 + SIGINT."""
 
 
+def say(text: str) -> None:
+    """Tell people; stdout belongs to results."""
+    sys.stderr.write(f"{text}\n")
+
+
 def run_command(work: Callable[[], Document], *, as_json: bool, resume: str = "the same command") -> None:
     """Do a command's work. With JSON, its document is all that stdout gets: what libraries print goes to stderr.
 

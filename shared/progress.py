@@ -9,14 +9,13 @@ Not covered: results and reports, which commands print when they are done.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -38,72 +37,21 @@ RECENT = 20
 """Movements from which the pace is taken."""
 
 
+@dataclass(eq=False)
 class Task:
-    """Something that is counted. This one tells nobody."""
+    """Something that goes on: a step, a stage, or what is counted."""
 
-    def advance(self, steps: int = 1, *, tokens: int = 0) -> None:
-        """Count `steps` more, and the tokens of the answers they brought."""
-
-    def note(self, text: str) -> None:
-        """Say `text` beside it (a restart, a loss)."""
-
-    def waits(self, reason: str) -> None:
-        """Say what is waited for (an engine start) until "" ends it; the wait is no part of the pace."""
-
-    def done(self) -> None:
-        """End it."""
-
-
-class Progress:
-    """Who is told how work goes on. This one tells nobody; `open_progress` gives the one that a command needs."""
-
-    def headed(self, title: str) -> None:
-        """Put `title` in front of every line from now on."""
-
-    def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
-        """Begin to count; `total` None where the amount is unknown, `known` what was there and is not done again."""
-        del description, total, unit, known
-        return Task()
-
-    def step(self, name: str) -> AbstractContextManager[None]:
-        """Hold a step of a build; tasks that begin inside are its own. Its end is one line."""
-        del name
-        return contextlib.nullcontext()
-
-    def stage(self, text: str, part: str = "", *, note: str = "", kept: bool = True) -> None:
-        """Say what goes on from now on, in `part` of the work where several parts go on at once; "" ends it.
-
-        A stage without a part ends all parts. The same text again only changes its `note`. One that is not `kept` is
-        shown on the replaced line only.
-        """
-
-    def say(self, text: str) -> None:
-        """Say a line that stays."""
-
-    def __enter__(self) -> Self:
-        """Begin to tell."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Tell no more."""
-
-
-@dataclass
-class _Work:
-    """Something that goes on."""
-
+    owner: Progress
     name: str
     started: float
     total: int | None = None
     unit: str = ""
     """What is counted; empty where nothing is."""
     known: int = 0
-    done: int = 0
+    count: int = 0
     tokens: int = 0
     noted: str = ""
-    waits: str = ""
+    waiting: str = ""
     waits_since: float = 0.0
     waited: float = 0.0
     """Seconds of waiting: no part of the pace."""
@@ -114,46 +62,74 @@ class _Work:
     seen: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     """When it stood where: seconds, count, tokens."""
 
+    def advance(self, steps: int = 1, *, tokens: int = 0) -> None:
+        """Count `steps` more, and the tokens of the answers they brought."""
+        with self.owner.lock:
+            self.count += steps
+            self.tokens += tokens
+            self.seen.append((self.owner.clock(), self.count, self.tokens))
+
+    def note(self, text: str) -> None:
+        """Say `text` beside it (a restart, a loss)."""
+        with self.owner.lock:
+            self.noted = plain(text)
+            self.owner.draw()
+
+    def waits(self, reason: str) -> None:
+        """Say what is waited for (an engine start) until "" ends it; the wait is no part of the pace."""
+        with self.owner.lock:
+            now = self.owner.clock()
+            if self.waiting:
+                self.waited += now - self.waits_since
+                self.seen.clear()
+                self.seen.append((now, self.count, self.tokens))
+            self.waiting, self.waits_since = plain(reason), now
+            self.owner.draw()
+
+    def done(self) -> None:
+        """End it; inside a step its counts become the step's, alone it is told."""
+        self.owner.ended(self)
+
     def now(self, clock: float) -> str:
         """How it stands: counts, recent pace, time so far, time left, what is waited for."""
         words = [self.name]
         if self.unit and self.unit == "bytes":
-            words.append(f"{human_bytes(self.done)} of {human_bytes(self.total or 0)}")
+            words.append(f"{human_bytes(self.count)} of {human_bytes(self.total or 0)}")
         elif self.unit:
-            words.append(f"{self.done:,}/{self.total:,} {self.unit}" if self.total else f"{self.done:,} {self.unit}")
+            words.append(f"{self.count:,}/{self.total:,} {self.unit}" if self.total else f"{self.count:,} {self.unit}")
         parts = [" ".join(words), *self._pace(clock)]
         parts.append(f"{clock_text(clock - self.started)}{GOES_ON}" if self.unit else clock_text(clock - self.started))
         if self.known:
             parts.append(self._already())
-        parts += [text for text in (self.waits, self.noted) if text]
+        parts += [text for text in (self.waiting, self.noted) if text]
         return ", ".join(parts)
 
     def _already(self) -> str:
         return f"{human_bytes(self.known) if self.unit == 'bytes' else f'{self.known:,}'} already there"
 
     def _pace(self, clock: float) -> Iterator[str]:
-        if not self.seen or self.waits:
+        if not self.seen or self.waiting:
             return
         since, count, tokens = self.seen[0]
         between = self.seen[-1][0] - since
         # The time to the last movement; a movement that is late by more than usual slows the pace while it is missing.
         spent = max(between, clock - since - between / max(len(self.seen) - 1, 1))
-        if spent <= 0 or self.done == count:
+        if spent <= 0 or self.count == count:
             return
-        yield rate_text(self.done - count, spent, self.unit)
+        yield rate_text(self.count - count, spent, self.unit)
         if self.tokens > tokens:
             yield rate_text(self.tokens - tokens, spent, "answer tokens")
         if self.total:
-            yield f"{clock_text((self.total - self.done) * spent / (self.done - count))} left"
+            yield f"{clock_text((self.total - self.count) * spent / (self.count - count))} left"
 
     def end(self, clock: float) -> str:
         """What it was: counts, time, pace over the whole."""
         spent = clock - self.started
-        amount = human_bytes(self.done) if self.unit == "bytes" else f"{self.done:,} {self.unit}"
+        amount = human_bytes(self.count) if self.unit == "bytes" else f"{self.count:,} {self.unit}"
         parts = [f"{self.name}: {amount if self.unit else 'done'} in {human_seconds(spent)}"]
         worked = spent - self.waited
-        if self.done and worked > _BRIEF_SECONDS:
-            parts.append(rate_text(self.done, worked, self.unit))
+        if self.count and worked > _BRIEF_SECONDS:
+            parts.append(rate_text(self.count, worked, self.unit))
         if self.tokens and worked > _BRIEF_SECONDS:
             parts.append(rate_text(self.tokens, worked, "answer tokens"))
         if self.known:
@@ -161,31 +137,11 @@ class _Work:
         return ", ".join(parts)
 
 
-class _ToldTask(Task):
-    """One counted piece of work of a `ToldProgress`."""
-
-    def __init__(self, owner: ToldProgress, work: _Work) -> None:
-        self._owner = owner
-        self._work = work
-
-    def advance(self, steps: int = 1, *, tokens: int = 0) -> None:
-        self._owner.moved(self._work, steps, tokens)
-
-    def note(self, text: str) -> None:
-        self._owner.noted(self._work, text)
-
-    def waits(self, reason: str) -> None:
-        self._owner.waiting(self._work, reason)
-
-    def done(self) -> None:
-        self._owner.ended(self._work)
-
-
-class ToldProgress(Progress):
-    """Progress in words.
+class Progress:
+    """Tells how work goes on, in words; without arguments it tells nobody.
 
     Args:
-        write: Takes whole pieces of output.
+        write: Takes whole pieces of output; None: nobody is told.
         live: Whether `write` reaches a terminal, where a line can be replaced.
         title: Stands in front of every line.
         clock: Seconds that only grow.
@@ -195,57 +151,69 @@ class ToldProgress(Progress):
 
     def __init__(
         self,
-        write: Callable[[str], None],
+        write: Callable[[str], None] | None = None,
         *,
-        live: bool,
+        live: bool = False,
         title: str = "",
         clock: Callable[[], float] = time.monotonic,
         columns: Callable[[], int] = lambda: 80,
     ) -> None:
-        self._write, self._live, self._clock, self._columns = write, live, clock, columns
+        self._write, self._live, self.clock, self._columns = write, live and write is not None, clock, columns
         self._title = ""
         self.headed(title)
-        self._lock = threading.RLock()
-        self._steps: list[_Work] = []
-        self._tasks: list[_Work] = []
-        self._stages: dict[str, _Work] = {}
+        self.lock = threading.RLock()
+        self._steps: list[Task] = []
+        self._tasks: list[Task] = []
+        self._stages: dict[str, Task] = {}
         self._stopping = threading.Event()
-        self._ticker = threading.Thread(target=self._tick_on, name="progress", daemon=True)
+
+    @property
+    def tells(self) -> bool:
+        """Whether anybody is told."""
+        return self._write is not None
+
+    def __reduce__(self) -> tuple[type[Progress], tuple[()]]:
+        """Another process tells nobody."""
+        return Progress, ()
 
     def headed(self, title: str) -> None:
         """Put `title` in front of every line from now on."""
         self._title = f"{plain(title)}: " if title else ""
 
     def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
-        """Begin to count; see `Progress.task`."""
-        with self._lock:
+        """Begin to count; `total` None where the amount is unknown, `known` what was there and is not done again."""
+        with self.lock:
             work = self._begun(description, total, unit=unit, known=known)
             work.seen.append((work.started, 0, 0))
             self._tasks.append(work)
-            self._draw()
-            return _ToldTask(self, work)
+            self.draw()
+            return work
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Hold a step; see `Progress.step`. One that is left by an error ends without a line: the error is told."""
-        with self._lock:
+        """Hold a step of a build; tasks that begin inside are its own. Its end is one line, but for an error's."""
+        with self.lock:
             work = self._begun(name)
             self._steps.append(work)
-            self._draw()
+            self.draw()
         try:
             yield
         except BaseException:
-            with self._lock:
+            with self.lock:
                 self._tasks.clear()
                 self._steps.remove(work)
             raise
-        with self._lock:
+        with self.lock:
             self._steps.remove(work)
-            self._tell(work.end(self._clock()))
+            self._tell(work.end(self.clock()))
 
     def stage(self, text: str, part: str = "", *, note: str = "", kept: bool = True) -> None:
-        """Say what goes on from now on; see `Progress.stage`."""
-        with self._lock:
+        """Say what goes on from now on, in `part` of the work where several parts go on at once; "" ends it.
+
+        A stage without a part ends all parts. The same text again only changes its `note`. One that is not `kept` is
+        shown on the replaced line only.
+        """
+        with self.lock:
             name = plain(f"{part}: {text}" if part and text else text)
             before = self._stages.get(part)
             if before is not None and before.name == name:
@@ -255,107 +223,79 @@ class ToldProgress(Progress):
             for other in ends if part else list(self._stages):
                 ended = self._stages.pop(other, None)
                 if ended is not None and ended.kept and self._live:
-                    self._tell(f"{ended.name}: {human_seconds(self._clock() - ended.started)}")
+                    self._tell(f"{ended.name}: {human_seconds(self.clock() - ended.started)}")
             if text:
                 self._stages[part] = self._begun(name, kept=kept)
                 self._stages[part].noted = plain(note)
                 if kept and not self._live:
                     self._tell(name)
-            self._draw()
+            self.draw()
 
     def say(self, text: str) -> None:
         """Say a line that stays."""
-        with self._lock:
+        with self.lock:
             self._tell(text)
 
-    def moved(self, work: _Work, steps: int, tokens: int) -> None:
-        """Count for a task."""
-        with self._lock:
-            work.done += steps
-            work.tokens += tokens
-            work.seen.append((self._clock(), work.done, work.tokens))
-
-    def noted(self, work: _Work, text: str) -> None:
-        """Say something beside a task."""
-        with self._lock:
-            work.noted = plain(text)
-            self._draw()
-
-    def waiting(self, work: _Work, reason: str) -> None:
-        """Say what a task waits for, or that it waits no longer: its pace is taken anew."""
-        with self._lock:
-            now = self._clock()
-            if work.waits:
-                work.waited += now - work.waits_since
-                work.seen.clear()
-                work.seen.append((now, work.done, work.tokens))
-            work.waits, work.waits_since = plain(reason), now
-            self._draw()
-
-    def ended(self, work: _Work) -> None:
-        """End a task; inside a step its counts become the step's, alone it is told."""
-        with self._lock:
+    def ended(self, work: Task) -> None:
+        """End a task; see `Task.done`."""
+        with self.lock:
             if work not in self._tasks:
                 return
             self._tasks.remove(work)
             if not self._steps:
-                self._tell(work.end(self._clock()))
+                self._tell(work.end(self.clock()))
                 return
             step = self._steps[-1]
             step.unit = step.unit or work.unit
             if step.unit == work.unit:
-                step.done, step.tokens, step.known = (
-                    step.done + work.done,
-                    step.tokens + work.tokens,
-                    step.known + work.known,
-                )
+                step.count += work.count
+                step.tokens += work.tokens
+                step.known += work.known
             step.waited += work.waited
-            self._draw()
+            self.draw()
 
     def tick(self) -> None:
         """Let the clock run: replace the line, or tell what has taken long since it was last told of."""
-        with self._lock:
+        with self.lock:
             if self._live or self._stopping.is_set():
-                self._draw()
+                self.draw()
                 return
             told = next((works[-1] for works in (self._steps, self._tasks) if works), None)
             if told is not None:
-                if self._clock() - told.told_at >= BEAT_SECONDS:
-                    told.told_at = self._clock()
+                if self.clock() - told.told_at >= BEAT_SECONDS:
+                    told.told_at = self.clock()
                     self._tell(self._going_on())
                 return
             # Stages of minutes and hours: told after 1, 2, 4, 8, ... minutes.
             stages = self._stages.values()
-            if any(self._clock() - stage.started >= 2 * BEAT_SECONDS * 2**stage.told for stage in stages):
+            if any(self.clock() - stage.started >= 2 * BEAT_SECONDS * 2**stage.told for stage in stages):
                 for stage in stages:
                     stage.told += 1
                 self._tell(self._going_on())
 
     def __enter__(self) -> Self:
         """Let the clock run."""
-        self._ticker.start()
+        if self.tells:
+            threading.Thread(target=self._tick_on, name="progress", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop the clock and take the replaced line away; what has ended stays."""
-        with self._lock:
+        with self.lock:
             self._stopping.set()
             if kind is None:
                 self.stage("")
-            if self._live:
-                self._write("\r\x1b[K")
+            self._put("\r\x1b[K", live=True)
 
-    def _begun(
-        self, name: str, total: int | None = None, *, unit: str = "", known: int = 0, kept: bool = True
-    ) -> _Work:
-        now = self._clock()
-        return _Work(plain(name), now, total, unit, known, kept=kept, told_at=now)
+    def _begun(self, name: str, total: int | None = None, *, unit: str = "", known: int = 0, kept: bool = True) -> Task:
+        now = self.clock()
+        return Task(self, plain(name), now, total, unit, known, kept=kept, told_at=now)
 
     def _going_on(self) -> str:
         """Everything that goes on, in one line: a step and its task, a task, or the stages of all parts."""
-        now = self._clock()
+        now = self.clock()
         if self._tasks:
             task = self._tasks[-1].now(now)
             step = self._steps[-1].name if self._steps else ""
@@ -370,17 +310,21 @@ class ToldProgress(Progress):
 
     def _tell(self, text: str) -> None:
         line = f"{self._title}{plain(text)}"
-        if self._live:
-            self._write(f"\r\x1b[K{line}\n")
-            self._draw()
-        else:
-            self._write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        self._put(f"\r\x1b[K{line}\n", live=True)
+        self._put(f"{time.strftime('%H:%M:%S')} {line}\n", live=False)
+        self.draw()
 
-    def _draw(self) -> None:
+    def _put(self, text: str, *, live: bool) -> None:
+        """Write what is for a terminal, or what is for anything else."""
+        if self._write is not None and self._live == live:
+            self._write(text)
+
+    def draw(self) -> None:
+        """Replace the line, where there is one."""
         if self._live and not self._stopping.is_set():
             text = self._going_on()
             # Back to the line's begin: what anybody else prints then stands over it, not behind it.
-            self._write(f"\r{fitted(self._title + text, self._columns() - 1) if text else ''}\x1b[K\r")
+            self._put(f"\r{fitted(self._title + text, self._columns() - 1) if text else ''}\x1b[K\r", live=True)
 
     def _tick_on(self) -> None:
         while not self._stopping.wait(REDRAW_SECONDS):
@@ -395,9 +339,9 @@ def open_progress(title: str = "", *, as_json: bool = False) -> Progress:
     try:
         stderr = Stderr()
     except (OSError, ValueError):  # a stream without a descriptor, such as a notebook's
-        return ToldProgress(_written, live=False, title=title)
+        return Progress(_written, live=False, title=title)
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return ToldProgress(stderr.write, live=live, title=title, columns=stderr.columns)
+    return Progress(stderr.write, live=live, title=title, columns=stderr.columns)
 
 
 def _written(text: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from shared.command import say
 from shared.config import pick_profile
 from shared.errors import UsageError, nearest
 from trainer.phase import load_phase
@@ -16,11 +17,6 @@ from trainer.phase import load_phase
 if TYPE_CHECKING:
     from shared.progress import Progress
     from trainer.options import PhaseOptions, RunOptions
-
-
-def say(text: str) -> None:
-    """Tell people; stdout belongs to results."""
-    sys.stderr.write(f"{text}\n")
 
 
 def pick_device(device: str) -> Literal["cuda", "cpu"]:
@@ -152,9 +148,7 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
 
 def _tell(progress: Progress) -> Callable[[str], None]:
     """Where remarks go that every user should read: among the lines of progress, or alone where there are none."""
-    from shared.progress import ToldProgress
-
-    return progress.say if isinstance(progress, ToldProgress) else say
+    return progress.say if progress.tells else say
 
 
 def _ray_address() -> str:

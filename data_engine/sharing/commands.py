@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, StoreOption, run_command
+from shared.command import JsonOption, StoreOption, run_command, say
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def tag_command(
 
         done = (catalogue.untag if delete else catalogue.tag)(dataset, tag, _store(store))
         now, before = done["version"] or "nothing", done["before"] or "nothing"
-        typer.echo(f"{done['dataset']}@{tag} is {now} (was {before})", err=True)
+        say(f"{done['dataset']}@{tag} is {now} (was {before})")
         return done
 
     run_command(work, as_json=json)
@@ -213,7 +213,7 @@ def export_command(
         from shared.dataset_version import open_dataset
 
         done = export(open_dataset(dataset, _store(store)), to, replace=replace)
-        typer.echo(f"{done['dataset']}@{done['version']}: {len(done['files'])} files in {done['to']}", err=True)
+        say(f"{done['dataset']}@{done['version']}: {len(done['files'])} files in {done['to']}")
         return done
 
     run_command(work, as_json=json)
@@ -234,7 +234,7 @@ def preview_command(
 
         version = open_dataset(dataset, _store(store))
         done = write_preview(version, to or f"{version.name}-{version.version}.html", rows=rows)
-        typer.echo(f"{version.label}: {done['path']}", err=True)
+        say(f"{version.label}: {done['path']}")
         return done
 
     run_command(work, as_json=json)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.progress import ToldProgress
+from shared.progress import Progress
 from trainer.display import RunTold, followed
 from trainer.next_steps import accuracies, after_phase
 from trainer.openrlhf_bridge.progress import Stage
@@ -190,7 +190,7 @@ def test_on_a_terminal_finished_steps_stay_above_a_line_whose_clock_runs(phase):
 
 def test_an_evaluation_after_the_last_step_is_not_called_sampling():
     lines = []
-    told = RunTold(ToldProgress(lines.append, live=False))
+    told = RunTold(Progress(lines.append, live=False))
     told.begins("mre")
     told.step({"step": 4, "seconds": 2.0}, 4)
     for text in ("sampling rollouts", "answering the held-out items"):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.answers import final_answer, split_thinking
 from shared.benchmark import Item
+from shared.command import say
 from shared.errors import InfiMmrError, UsageError
 from shared.image_tags import IMAGE_TAG
 from shared.placeholders import harmless_question
@@ -201,13 +202,7 @@ def ask_command(
         replies = ask(checkpoint, question, pictures, settings=settings, samples=samples)
     else:
         screen = Screen(samples or 1)
-        replies = ask(
-            checkpoint, question, pictures, settings=settings, samples=samples, heard=screen.heard, tell=_tell
-        )
+        replies = ask(checkpoint, question, pictures, settings=settings, samples=samples, heard=screen.heard, tell=say)
         screen.finish(replies)
     documents = [asdict(reply) for reply in replies]
     return documents[0] if samples is None else documents
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from shared.command import say
 from shared.errors import InfiMmrError, UsageError
 from shared.hub_upload import check_hub_id, commit_files, foreign_files, hub_token
 from shared.store import shown_url
@@ -129,7 +130,7 @@ def push_command(
         "checkpoint": found.name, "to": f"hf://{hub_id}", "dry_run": dry_run, "files": sizes, "bytes": total,
         "left_here": found.left_here, "notes": found.notes,
     }  # fmt: skip
-    tell: Callable[[str], None] = (lambda _: None) if as_json else _tell
+    tell: Callable[[str], None] = (lambda _: None) if as_json else say
     for line in _lines(found, sizes, total, hub_id, dry_run=dry_run):
         tell(line)
     if dry_run:
@@ -150,10 +151,6 @@ def _lines(
     if found.left_here:
         yield f"left here: {', '.join(found.left_here)}"
     yield from found.notes
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, StoreOption, run_command
+from shared.command import JsonOption, StoreOption, run_command, say
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +38,7 @@ def report(
         if not as_json:
             print_report(built, found)
             if html is not None:
-                sys.stderr.write(f"page: {html}\n")
+                say(f"page: {html}")
         names = [column["name"] for column in built.columns]
         scores = {row["name"]: [cell["value"] for cell in row["cells"]] for row in built.table}
         accuracy = {name: dict(zip(names, values, strict=True)) for name, values in scores.items()}
@@ -75,7 +74,7 @@ def compare(  # noqa: PLR0917 - typer turns each parameter into an option
         if html is not None:
             _write(html, page(found, results_folder(first), sources, store))
             if not as_json:
-                sys.stderr.write(f"page: {html}\n")
+                say(f"page: {html}")
         return {**document, "html": str(html) if html else None}
 
     run_command(work, as_json=as_json)
@@ -90,7 +89,7 @@ def watch(
     def work() -> dict[str, Any]:
         from trainer.report.watch import watch as watch_run
 
-        watch_run(run, port, lambda text: sys.stderr.write(f"{text}\n"))
+        watch_run(run, port, say)
         return {}
 
     run_command(work, as_json=False)

@@ -9,14 +9,11 @@ from typing import Annotated
 
 import typer
 
+from shared.command import say
+
 app = typer.Typer(
     no_args_is_help=True, help="Train and evaluate tiny-vl, the bundled Qwen2.5-VL of a few million weights."
 )
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 @app.command()
@@ -50,7 +47,7 @@ def train(  # noqa: PLR0917  # options of a command line
     if steps:
         schedule = dataclasses.replace(schedule, steps=steps)
     run = Run(output, schedule)
-    _say(f"tiny-vl: {sum(p.numel() for p in run.model.parameters()):,} weights, step {run.step} of {schedule.steps}")
+    say(f"tiny-vl: {sum(p.numel() for p in run.model.parameters()):,} weights, step {run.step} of {schedule.steps}")
     with open_progress() as progress:
         run.advance(save_every=save_every, progress=progress)
     checkpoint = output / "tiny-vl"
@@ -59,10 +56,10 @@ def train(  # noqa: PLR0917  # options of a command line
     table = measure(checkpoint, evaluate_with) if evaluate_with else {}
     if table:
         write_table(output, table)
-        _say(table_text(table))
+        say(table_text(table))
     weights = sum(parameter.numel() for parameter in run.model.parameters())
     (checkpoint / "README.md").write_text(card_text(weights, read_progress(output), table), encoding="utf-8")
-    _say(f"checkpoint: {checkpoint}")
+    say(f"checkpoint: {checkpoint}")
 
 
 @app.command()
@@ -78,10 +75,10 @@ def evaluate(
 
     folder = checkpoint or CHECKPOINT
     if not (folder / "config.json").is_file():
-        _say(f"error: {folder} holds no checkpoint (no config.json). Name a Hugging Face folder with --checkpoint.")
+        say(f"error: {folder} holds no checkpoint (no config.json). Name a Hugging Face folder with --checkpoint.")
         raise typer.Exit(1)
     table = measure(folder, count)
     if as_json:
         sys.stdout.write(json.dumps(table) + "\n")
     else:
-        _say(table_text(table))
+        say(table_text(table))
