@@ -8,9 +8,11 @@ memory above what it was then.
     git worktree add ../before 08fd0b1
     python benchmarks/builds_at_scale.py --before ../before [--rows 10000,100000] [--local 10000,100000,1000000]
         [--peer python-with-datatrove]
+    python benchmarks/builds_at_scale.py --rebuilds 10000,100000,1000000
 
 Versions of both must have the same fingerprint, on Ray and here. Writes results/builds_at_scale.json; sizes that are
-not asked for keep what stands there.
+not asked for keep what stands there. The second command writes results/rebuilds_at_scale.json: what it costs to build
+again with nothing new, with another threshold, and with a new benchmark.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ def watched(found: dict[str, Any]) -> Iterator[None]:
 
 
 def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -> dict[str, Any]:
-    """Build once, see the module; `again`: also by the same command, and another version from stored cells."""
+    """Build once, see the module; `again`: also by the same command, with another threshold, with a new benchmark."""
     from data_engine.allocators import give_back_freed_memory
 
     give_back_freed_memory()  # as the command does
@@ -104,7 +106,7 @@ def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -
         os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
         ray.init(address="local", include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES)
 
-    def run(rows: str, store: str, *overrides: str) -> Any:
+    def run(rows: str, store: str, *overrides: str, benchmarks: Sequence[str] = ("drawn",)) -> Any:
         request = BuildRequest(
             recipe=str(recipe),
             profile="local",
@@ -113,7 +115,7 @@ def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -
             runner=runner,  # type: ignore[arg-type]
             licence="MIT",
             overrides=overrides,
-            benchmarks=[f"drawn={Path(folder) / 'items.jsonl'}"],
+            benchmarks=[f"{name}={Path(folder) / name}.jsonl" for name in benchmarks],
         )
         return build(request, Progress())
 
@@ -125,12 +127,37 @@ def measure(runner: str, source: str, small: str, folder: str, *, again: bool) -
     steps = {step.name: step.seconds for step in made.steps}
     found |= {"fingerprint": manifest.fingerprint, "kept": manifest.rows, "seconds_of": steps}
     if again:
-        more = {"same_command": (), "stored_cells": ("assemble.cosine_near=0.91",)}
-        for name, overrides in list(more.items())[: 2 if manifest.rows <= 100_000 else 1]:
-            found[name] = {}
+        hashes = Path(folder) / "store" / "annotations" / "text_hashes"
+        found["same_command"] = same_command(recipe, source, folder)
+        more: dict[str, Any] = {"other_threshold": [("assemble.jaccard_threshold=0.9",), ("drawn",)]}
+        more["new_benchmark"] = [(), ("drawn", "others")]
+        for name, (overrides, benchmarks) in more.items():
+            found[name], known = {}, cells_in(hashes)
             with watched(found[name]):
-                run(source, "store", *overrides)
+                made = run(source, "store", *overrides, benchmarks=benchmarks)
+            found[name] |= {"computed": {step.name: step.computed for step in made.steps if step.computed}}
+            found[name] |= {"texts_hashed": cells_in(hashes) - known, "kept": made.version.manifest.rows}
     return found
+
+
+def same_command(recipe: Path, source: str, folder: str) -> dict[str, Any]:
+    """What the command of the first build costs again, as a process of its own."""
+    words = [sys.executable, "-m", "data_engine.cli", "build", str(recipe), "--profile", "local", "--source", source]
+    words += ["--store", str(Path(folder) / "store"), "--license", "MIT", "--json"]
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    words += ["--benchmark", f"drawn={Path(folder) / 'drawn.jsonl'}"]
+    told = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = {"cpu_seconds": round(seconds, 2), "wall_seconds": round(time.monotonic() - began, 1)}
+    return found | {"computed": {step["name"]: step["computed"] for step in told["steps"] if step["computed"]}}
+
+
+def cells_in(folder: Path) -> int:
+    """Cells stored under a folder of annotations."""
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
 
 
 def peer(count: int) -> dict[str, Any]:
@@ -168,6 +195,7 @@ def main() -> None:
     parser.add_argument("--local", default="10000,100000")
     parser.add_argument("--one", nargs=4, metavar=("RUNNER", "SOURCE", "SMALL", "FOLDER"))
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--rebuilds", metavar="ROWS,...")
     parser.add_argument("--peer", metavar="PYTHON", help="a Python that has datatrove: measured on 5,000 rows")
     parser.add_argument("--peer-one", action="store_true")
     options = parser.parse_args()
@@ -177,6 +205,9 @@ def main() -> None:
     if options.one:
         runner, source, small, folder = options.one
         print(json.dumps(measure(runner, source, small, folder, again=options.again)))
+        return
+    if options.rebuilds:
+        rebuilds([int(size) for size in options.rebuilds.split(",")])
         return
     file = RESULTS / "builds_at_scale.json"
     runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
@@ -190,19 +221,31 @@ def main() -> None:
             for tree, place in trees.items():
                 if tree == "before" and rows > 100_000:
                     continue
-                runs[f"{runner} {rows} {tree}"] = run_in(place, runner, rows, again=tree == "now" and runner == "local")
+                runs[f"{runner} {rows} {tree}"] = run_in(place, runner, rows)
                 print(f"{runner} {rows} {tree}", runs[f"{runner} {rows} {tree}"], file=sys.stderr, flush=True)
                 file.write_text(json.dumps(summary(runs), indent=1) + "\n")
 
 
-def run_in(place: str, runner: str, rows: int, *, again: bool) -> dict[str, Any]:
+def rebuilds(sizes: Sequence[int]) -> None:
+    """Measure builds that follow a first one."""
+    file = RESULTS / "rebuilds_at_scale.json"
+    runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
+    for rows in sizes:
+        runs[str(rows)] = run_in(str(ROOT), "local", rows, again=True)
+        print(rows, runs[str(rows)], file=sys.stderr, flush=True)
+        what = "builds that follow a first one: processor time and memory; texts hashed and cells computed by each"
+        file.write_text(json.dumps({"machine": machine(), "what": what, "runs": runs}, indent=1) + "\n")
+
+
+def run_in(place: str, runner: str, rows: int, *, again: bool = False) -> dict[str, Any]:
     """Measure one build with the code of one checkout."""
     with tempfile.TemporaryDirectory() as folder:
         source, small = Path(folder) / "rows.parquet", Path(folder) / "small.parquet"
         write_rows(rows, source)
         write_rows(5000, small)
-        items = [{"id": f"i{n}", "question": text, "answer": "1"} for n, text in enumerate(draw(ITEMS, seed=3))]
-        (Path(folder) / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+        for name, seed in (("drawn", 3), ("others", 4)):
+            items = [{"id": f"i{n}", "question": text, "answer": "1"} for n, text in enumerate(draw(ITEMS, seed=seed))]
+            (Path(folder) / f"{name}.jsonl").write_text("\n".join(map(json.dumps, items)))
         command = [sys.executable, __file__, "--one", runner, str(source), str(small), folder]
         done = subprocess.run(
             [*command, *(["--again"] if again else [])],

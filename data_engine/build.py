@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.in_blocks import IngestedBlocks
     from data_engine.intake.ingest import Ingested
+    from data_engine.kept_stages import Stages
     from data_engine.recipe import Recipe
     from data_engine.runners import Runner
     from data_engine.step import BenchmarkItems, StepContext, StepResult
@@ -94,6 +95,7 @@ class _Work:
     images: ImagePlaces
     runner: Runner
     progress: Progress
+    stages: Stages
     allow_empty: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -178,6 +180,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
 ) -> BuildReport:
     from data_engine.findings import keep_pictures
     from data_engine.intake.image_places import ImagePlaces
+    from data_engine.kept_stages import Stages
     from data_engine.runners import open_runner
     from data_engine.scratch import scratch_folder, scratch_store
     from shared.dataset_version import publish
@@ -190,7 +193,8 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         runner = open_runner(request.runner)
         stack.callback(runner.close)
         reach = stack.enter_context(scratch_store(store, scratch, elsewhere=request.runner == "ray"))
-        work = _Work(recipe, inputs, store, scratch, reach, spool, runner, progress, request.allow_empty)
+        stages = Stages(inputs, store, reach, runner, progress)
+        work = _Work(recipe, inputs, store, scratch, reach, spool, runner, progress, stages, request.allow_empty)
         # Opening the source hashed its files: that is time of the source, too.
         work.timings["source"] = time.monotonic() - started
         read = _read_source(work)
@@ -212,9 +216,11 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
 def _read_source(work: _Work) -> IngestedBlocks:
     from data_engine.intake.in_blocks import ingest_blocks
 
-    with _told(work.recipe.name, "source"), _timed(work, "source"):
+    limit, conflicts = work.recipe.limit, work.recipe.assemble.remove_conflicts
+
+    def ingest() -> IngestedBlocks:
         known = work.inputs.source.count()
-        total = work.recipe.limit or known if known is None else min(known, work.recipe.limit or known)
+        total = limit or known if known is None else min(known, limit or known)
         task = work.progress.task(f"source {work.inputs.source.name}", total, unit="records")
         read = ingest_blocks(
             work.inputs.source,
@@ -222,12 +228,16 @@ def _read_source(work: _Work) -> IngestedBlocks:
             work.store,
             work.reach,
             work.runner,
-            limit=work.recipe.limit,
-            check_conflicts=work.recipe.assemble.remove_conflicts,
+            limit=limit,
+            check_conflicts=conflicts,
             expected=None if known is None else total,
             task=task,
         )
         task.done()
+        return read
+
+    with _told(work.recipe.name, "source"), _timed(work, "source"):
+        read = work.stages.rows(ingest, limit, conflicts=conflicts, images=lambda: len(work.images))
     if read.records == 0:
         raise InfiMmrError(f"recipe {work.recipe.name}: the source has no records", "Check --source and --limit")
     _refuse_empty(work, read.rows.height, _assembling(work, read, {}, (), ""))
@@ -284,7 +294,9 @@ def _judge(work: _Work, read: IngestedBlocks, benchmarks: Sequence[BenchmarkItem
     context = step_context(work, benchmarks)
     for name, settings in work.recipe.steps():
         with _told(work.recipe.name, name), _timed(work, name):
-            results[name] = run_step(name, settings, dataclasses.replace(context, results=results), read.rows)
+            given = dataclasses.replace(context, results=results)
+            run = functools.partial(run_step, name, settings, given, read.rows)
+            results[name] = work.stages.step(name, read.rows, run)
         if name == "verify_answers" and work.recipe.assemble.remove_unverifiable:
             _refuse_unverifiable(work, read, results)
         trim()

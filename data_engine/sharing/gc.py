@@ -3,8 +3,8 @@
 Reached are the files that a manifest names and, in a bucket, what their maps name. While somebody publishes nothing is
 removed (`shared.dataset_version.leases`), and a publisher that starts meanwhile waits. An unreached file younger than
 `MINIMUM_AGE_SECONDS` stays as well, since it may come from a tool that knows no leases, unless a publisher is known to
-have died while it was written. What killed builds left on scratch goes, too (`data_engine.scratch`). Annotations, tags
-and versions are never removed.
+have died while it was written. What killed builds left on scratch goes, too (`data_engine.scratch`), and stages of
+builds that no build used for two weeks (`data_engine.kept_stages`). Annotations, tags and versions are never removed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from data_engine.kept_stages import unused_stages
 from data_engine.scratch import remove_dead_scratch
 from shared.dataset_version.blobs import blob_is_mapped
 from shared.dataset_version.delta import read_map, run_path
@@ -39,7 +40,7 @@ def collect(store: Store, *, dry_run: bool = False, minimum_age: float = MINIMUM
         reached = _reached_paths(store)
         unreached = [entry for entry in store.list("blobs") if entry.path not in reached]
         young = [entry for entry in unreached if not _removable(entry, dead, minimum_age)]
-        removed = [entry for entry in unreached if entry not in young]
+        removed = [*(entry for entry in unreached if entry not in young), *unused_stages(store)]
         scratch = remove_dead_scratch(store, minimum_age=minimum_age, dry_run=dry_run)
         temporaries = store.dead_temporaries() if isinstance(store, FolderStore) else []
         if not dry_run:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 NAME = "decontaminate_ngrams"
 BY_BLOCK = True
 """Each row is compared with the benchmarks by itself: see `data_engine.step_blocks`."""
+READS = ("benchmarks",)
+"""What decides its findings beside rows and settings: see `data_engine.kept_stages`."""
 CELL_VERSION = "overlap/3"
 """Part of every cell's context: another rule, verification or form of evidence is another version."""
 

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from shared.store import Store
 
 NAME = "dedup_minhash"
+READS = ("verify_answers",)
+"""What decides its findings beside rows and settings: see `data_engine.kept_stages`."""
 
 
 class Settings(Strict):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 NAME = "verify_answers"
 BY_BLOCK = True
 """Each answer is judged by itself: see `data_engine.step_blocks`."""
+READS: tuple[str, ...] = ()
+"""What decides its findings beside rows and settings: see `data_engine.kept_stages`."""
 _BATCH_ROWS = 512
 _THREADS = 4
 """The slow layer runs in worker processes: threads only wait for them."""

@@ -7,6 +7,7 @@ What a store holds::
     datasets/<name>/<vN>/*.parquet      on a folder: hard links of the blobs, so that the folder opens with any tool
     tags/<name>/<tag>.json              small pointers, moved by compare-and-set
     annotations/...                     what models said, found again by any later build
+    stages/...                          what a build read and judged, for the next one; gone without loss
     leases/*.json                       who is publishing just now
 
 The trainer and the data engine meet here and nowhere else.

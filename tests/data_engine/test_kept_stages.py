@@ -1,0 +1,187 @@
+"""Builds that go on behind what another build of the same source read and judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data_engine.build import BuildRequest, build
+from data_engine.intake import in_blocks
+from data_engine.kept_stages import KEPT_SECONDS
+from data_engine.sharing.gc import collect
+from shared.dataset_version import list_datasets
+from shared.fingerprint import file_hash
+from shared.progress import Progress
+from shared.store import open_store
+
+STEPS = """
+[steps.verify_answers]
+[steps.decontaminate_ngrams]
+planted_duplicates = 2
+[steps.dedup_minhash]
+planted_duplicates = 2
+"""
+ONE = f'[source]\nreader = "table"\nlocation = "sums.jsonl"\n{STEPS}'
+SEVERAL = f"""
+[sources.first]
+reader = "table"
+location = "sums.jsonl"
+[sources.second]
+reader = "table"
+location = "more.jsonl"
+weight = 0.5
+{STEPS}"""
+
+
+def sum_of(n: int, word: str) -> str:
+    kind = f"{chr(97 + n % 20)}{chr(97 + n // 20)}"
+    return f"Ann has {n % 9} {word} of kind {kind} in a bag and finds {n // 9} more on the way; how many is that?"
+
+
+def write_sums(file: Path, count: int, *, word: str = "marbles") -> None:
+    rows = [{"id": n, "question": sum_of(n, word), "answer": str(n % 9 + n // 9)} for n in range(count)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0], {**rows[1], "id": "again"}]))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with two sources, two benchmarks and recipes; rows come in two blocks."""
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 24)
+    monkeypatch.setattr(in_blocks, "PART_ROWS", 16)
+    write_sums(tmp_path / "sums.jsonl", 40)
+    write_sums(tmp_path / "more.jsonl", 20, word="pebbles")
+    for name, word in (("mine", "marbles"), ("yours", "pebbles")):
+        item = {"id": "i", "question": sum_of(17, word), "answer": "9"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(item) + "\n")
+    (tmp_path / "one.toml").write_text(ONE)
+    (tmp_path / "several.toml").write_text(SEVERAL)
+    return tmp_path
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """How often a source was read."""
+    count, ingest = Counter(), in_blocks.ingest_blocks
+
+    def counted(*given, **named):
+        count["reads"] += 1
+        return ingest(*given, **named)
+
+    monkeypatch.setattr(in_blocks, "ingest_blocks", counted)
+    return count
+
+
+def run(place, store, recipe="one", benchmarks=("mine",), **options):
+    named = [f"{name}={place / name}.jsonl" for name in benchmarks]
+    request = BuildRequest(str(place / f"{recipe}.toml"), "local", str(place / store), benchmarks=named, **options)
+    return build(request, Progress())
+
+
+def whole(report):
+    """All that a build wrote, without when it was and what it computed."""
+    manifest = report.version.manifest
+    told = manifest.model_dump(mode="json", exclude={"counts", "created_at", "version", "label"})
+    told["counts"] = [(step.name, step.rows_in, step.rows_out) for step in manifest.counts]
+    return told | {file.name: file_hash(file) for file in report.version.path.iterdir() if file.suffix != ".json"}
+
+
+def computed(report):
+    return {step.name: step.computed for step in report.steps if step.computed}
+
+
+@pytest.mark.parametrize("recipe", ["one", "several"])
+def test_another_threshold_reads_no_source_and_judges_no_row_again(place, reads, recipe):
+    run(place, "store", recipe)
+    assert reads["reads"] == 1
+    other = ["assemble.jaccard_threshold=0.95", "assemble.remove_unverifiable=false"]
+    again = run(place, "store", recipe, overrides=other)
+    assert (reads["reads"], again.found, computed(again)) == (1, False, {})
+    assert whole(again) == whole(run(place, "fresh", recipe, overrides=other))
+
+
+def test_a_new_benchmark_is_compared_with_what_is_stored_and_nothing_else_is_done_again(place, reads):
+    run(place, "store")
+    hashes = place / "store" / "annotations" / "text_hashes"
+    known = sum(pl.read_parquet(file).height for file in hashes.rglob("*.parquet"))
+    again = run(place, "store", benchmarks=("mine", "yours"))
+    assert (reads["reads"], computed(again)) == (1, {"decontaminate_ngrams": 40})
+    assert sum(pl.read_parquet(file).height for file in hashes.rglob("*.parquet")) == known + 1
+    assert whole(again) == whole(run(place, "fresh", benchmarks=("mine", "yours")))
+
+
+def test_kept_files_that_are_damaged_or_gone_are_made_again(place, reads):
+    first = run(place, "store")
+    files = sorted((place / "store" / "stages").rglob("*.arrow"))
+    for file in files[::3]:
+        file.write_bytes(file.read_bytes()[:-9] + b"damaged!!")
+    files[1].unlink()
+    again = run(place, "store", overrides=["assemble.jaccard_threshold=0.95"])
+    assert reads["reads"] == 2
+    assert again.version.manifest.rows == first.version.manifest.rows
+    run(place, "store", overrides=["assemble.jaccard_threshold=0.96"])
+    assert reads["reads"] == 2
+
+
+def test_a_changed_source_is_read_and_a_changed_setting_judged_again(place, reads):
+    run(place, "store")
+    write_sums(place / "sums.jsonl", 41)
+    changed = run(place, "store")
+    assert reads["reads"] == 2
+    assert whole(changed) == whole(run(place, "fresh"))
+    other = run(place, "store", overrides=["steps.dedup_minhash.shingle=3"])
+    assert (reads["reads"], computed(other)) == (3, {"dedup_minhash": 41})  # the third one is that of the fresh store
+
+
+def test_rows_with_images_and_rows_of_one_block_are_not_kept(place, monkeypatch):
+    images = {"rows": 60, "duplicates": 0, "copies": 0, "renumbered": 0}
+    told = "".join(f"{name} = {value}\n" for name, value in images.items())
+    (place / "seen.toml").write_text(f'[source]\nreader = "virl39k"\nlocation = "mini"\n[source.mini]\n{told}{STEPS}')
+    run(place, "store", "seen")
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 1000)
+    run(place, "store")
+    assert not (place / "store" / "stages").exists()
+
+
+def test_gc_removes_what_no_build_used_for_long_and_a_build_makes_it_again(place, reads):
+    run(place, "store")
+    store = open_store(place / "store")
+    assert collect(store)["files"] == 0
+    for entry in store.list("stages"):
+        os.utime(store.local_path(entry.path), (0, entry.modified - KEPT_SECONDS - 60))
+    assert collect(store)["removed"]
+    assert list(store.list("stages")) == []
+    run(place, "store", overrides=["assemble.jaccard_threshold=0.95"])
+    assert reads["reads"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_sixteen_racing_builders_lose_nothing(place, kind, request):
+    store = str(place / "store") if kind == "folder" else request.getfixturevalue("bucket_url")
+    program = Path(__file__).with_name("builders.py")
+    subprocess.run([sys.executable, program, store, str(place), "16"], check=True, timeout=600)
+    versions = {version.manifest.recipe["assemble"]["jaccard_threshold"]: version for version in list_datasets(store)}
+    assert len(versions) == 16
+    assert sorted(int(version.version[1:]) for version in versions.values()) == list(range(1, 17))
+    for threshold, version in versions.items():
+        assert version.verify().ok
+        alone = run(place, "alone", overrides=[f"assemble.jaccard_threshold={threshold}"])
+        assert alone.version.manifest.fingerprint == version.manifest.fingerprint
+    more = BuildRequest(str(place / "one.toml"), "local", store, benchmarks=[f"mine={place / 'mine.jsonl'}"], limit=30)
+    assert computed(build(more, Progress())) == {}, "a cell that a builder had stored was lost"
+
+
+@pytest.fixture
+def bucket_url():
+    pytest.importorskip("moto")
+    from benchmarks.s3_server import s3_server
+
+    with s3_server() as url:
+        yield f"{url}/raced"
