@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -40,17 +41,43 @@ def real_data() -> Path:
     return REAL_DATA
 
 
-@pytest.fixture(scope="session")
-def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folder of a family's random-weight checkpoint by its model type, written at the first call (miniatures.py)."""
-    spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
+def module_beside(name: str) -> Any:
+    """A file of this folder, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a family's random-weight checkpoint by its model type, written at the first call (miniatures.py)."""
+    module = module_beside("miniatures")
 
     @cache
     def folder(name: str) -> Path:
         return Path(module.write_miniature(name, tmp_path_factory.mktemp("miniatures") / name))
 
     return folder
+
+
+@pytest.fixture
+def new_standin() -> Iterator[Callable[..., Any]]:
+    """Start OpenAI-compatible servers on loopback that answer by rule (standin.py)."""
+    servers = []
+
+    def start(**options: Any) -> Any:
+        servers.append(module_beside("standin").StandIn(**options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def standin(new_standin: Callable[..., Any]) -> Any:
+    """One such server."""
+    return new_standin()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -18,13 +16,9 @@ from data_engine.steps import caption_images, caption_leaks
 from shared.errors import UsageError
 from shared.vlm import EngineSpec
 
-_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-
 
 @pytest.fixture
-def judged(step_world):
+def judged(step_world, standin):
     """Run captioning and this step over four rows, and assemble.
 
     The server says "42" unless it is asked again; then it says "42" of the first picture only.
@@ -34,10 +28,9 @@ def judged(step_world):
     questions = ["How many?", "How many?", "There are 42. How many?", "Which?"]
     golds = ["42", "42", "42", "7"]
     rows = [(f"r{n}", questions[n], [], [hashes[n]], golds[n], None) for n in range(4)]
-    server = _module.StandIn()
     shown = base64.b64encode(step_world.drawing(0)).decode()
-    server.answers = {shown: "It shows 42.", "thrown away": "It shows boxes.", "": "It shows 42."}
-    engine = EngineSpec(model="standin", endpoint=server.url, attempts=1)
+    standin.answers = {shown: "It shows 42.", "thrown away": "It shows boxes.", "": "It shows 42."}
+    engine = EngineSpec(model="standin", endpoint=standin.url, attempts=1)
 
     def run(**settings):
         captioning = caption_images.Settings(engine=engine)
@@ -52,10 +45,9 @@ def judged(step_world):
             source_id=pl.col("id"), image_types=pl.lit(None), captions=pl.lit(None), answer_kind=pl.lit("")
         )
         done = assemble(frame, {**results, "caption_leaks": result}, AssembleSettings(), {})
-        return result, done, server
+        return result, done, standin
 
-    yield run
-    server.close()
+    return run
 
 
 def captions_of(done):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,17 +13,6 @@ from shared.errors import UsageError
 from shared.schema import IMAGE_TYPES
 from shared.vlm import EngineSpec
 from shared.vlm.identity import engine_identity
-
-_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-
-
-@pytest.fixture
-def standin():
-    server = _module.StandIn()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -16,13 +14,9 @@ from shared.binomial import exact_interval
 from shared.prompts import prompt
 from shared.vlm import EngineSpec
 
-_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-
 
 @pytest.fixture
-def world(step_world):
+def world(step_world, standin):
     """Four rows, one with a picture; the server answers 4 to every question."""
     pictures = step_world.Pictures()
     shown = pictures.add(step_world.drawing(1))
@@ -32,9 +26,8 @@ def world(step_world):
         ("r2", "<image>How many?", [], [shown], "four", None),
         ("r3", "Prove it.", [], [], "", None),
     ]
-    server = _module.StandIn()
-    server.answers = {"": r"<think>Let me see.</think>\boxed{4}"}
-    engine = EngineSpec(model="standin", endpoint=server.url, attempts=1, batch_size=4)
+    standin.answers = {"": r"<think>Let me see.</think>\boxed{4}"}
+    engine = EngineSpec(model="standin", endpoint=standin.url, attempts=1, batch_size=4)
     checked = pl.DataFrame(
         {
             "id": ["r0", "r1", "r2", "r3"],
@@ -49,8 +42,7 @@ def world(step_world):
         chosen = rate_difficulty.Settings.model_validate({"engine": engine, "samples": 3, **settings})
         return rate_difficulty.run(context, chosen)
 
-    yield rate, server
-    server.close()
+    return rate, standin
 
 
 def test_each_row_gets_its_pass_rate_with_its_interval_and_the_length_of_answers(world):

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import shutil
-from pathlib import Path
 
 import pytest
 
 from data_engine.build import BuildRequest, build
 from shared.fingerprint import file_hash
 from shared.progress import Progress
-
-_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
 
 RECIPE = """
 [source]
@@ -36,23 +30,11 @@ endpoint = "{url}"
 """
 
 
-class Forgetful(_module.StandIn):
-    """Captions carry the number of the request."""
-
-    numbers = itertools.count()
-
-    def _answer(self, path, body, model, *, authorised):
-        status, made = super()._answer(path, body, model, authorised=authorised)
-        if status == 200 and "structured_outputs" not in body:
-            made["choices"][0]["message"]["content"] += f" {next(self.numbers)}"
-        return status, made
-
-
 @pytest.fixture
-def forgetful():
-    server = Forgetful()
-    yield server
-    server.close()
+def forgetful(new_standin):
+    """Captions carry the number of the request."""
+    numbers = itertools.count()
+    return new_standin(say=lambda body: "" if "structured_outputs" in body else f"Caption {next(numbers)}")
 
 
 def test_builds_that_share_annotations_are_identical_and_others_are_not(forgetful, tmp_path):

@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,43 +19,17 @@ from trainer.cli import main
 from trainer.evaluation import Settings, evaluate_checkpoint
 
 
-class Adder(BaseHTTPRequestHandler):
-    """Answers `What is A + B?` rightly, unless its server was told to break from some request on."""
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        server = self.server
-        with server.lock:
-            server.asked.append(body)
-            broken = server.break_after is not None and len(server.asked) > server.break_after
-        if broken:
-            self.send_error(401)
-            return
-        text = json.dumps(body["messages"])
-        numbers = [int(n) for n in re.findall(r"What is (\d+) \+ (\d+)", text)[-1]] if "What is" in text else [0]
-        drawn = body.get("temperature", 0) > 0 and (body.get("seed") or 0) % 2 == 1
-        words = f"<think>add</think>\n\\boxed{{{sum(numbers) + drawn}}}"
-        reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}],
-                 "usage": {"prompt_tokens": 9, "completion_tokens": 7}}  # fmt: skip
-        data = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *words):
-        pass
+def added(body):
+    """The right answer to `What is A + B?`, one too many where it is drawn with an odd seed."""
+    text = json.dumps(body["messages"])
+    numbers = [int(n) for n in re.findall(r"What is (\d+) \+ (\d+)", text)[-1]] if "What is" in text else [0]
+    drawn = body.get("temperature", 0) > 0 and (body.get("seed") or 0) % 2 == 1
+    return f"<think>add</think>\n\\boxed{{{sum(numbers) + drawn}}}"
 
 
 @pytest.fixture
-def server():
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Adder)
-    found.lock, found.asked, found.break_after = threading.Lock(), [], None
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+def server(new_standin):
+    return new_standin(model="served", say=added, tokens=7)
 
 
 @pytest.fixture
@@ -69,8 +41,7 @@ def sums(tmp_path):
 
 
 def settings(server, **more):
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    return Settings.model_validate({"endpoint": url, "batch_size": 4, "max_model_len": 512, **more})
+    return Settings.model_validate({"endpoint": server.url, "batch_size": 4, "max_model_len": 512, **more})
 
 
 def test_a_served_checkpoint_is_asked_once_and_an_unchanged_evaluation_costs_nothing(server, sums, tmp_path):
@@ -79,9 +50,9 @@ def test_a_served_checkpoint_is_asked_once_and_an_unchanged_evaluation_costs_not
     first = evaluate_checkpoint("served", ["math500"], store, **ask)
     assert first["benchmarks"]["math500"]["accuracy"] == 1.0
     assert first["benchmarks"]["math500"]["mean_tokens"] == 7
-    assert len(server.asked) == 12
+    assert len(server.requests) == 12
     again = evaluate_checkpoint("served", ["math500"], store, **ask)
-    assert len(server.asked) == 12
+    assert len(server.requests) == 12
     assert (again["asking"]["asked"], again["asking"]["from_store"]) == (0, 12)
     assert again["benchmarks"] == first["benchmarks"]
     assert json.loads((out / "evaluation.json").read_text())["benchmarks"]["math500"]["n"] == 12
@@ -102,7 +73,7 @@ def test_a_task_file_is_asked_in_its_own_words_and_scored_by_its_own_scorer(serv
     store = str(tmp_path / "store")
     found = evaluate_checkpoint("served", [str(tmp_path / "near.toml")], store, settings=settings(server))
     result = found["benchmarks"]["near"]
-    assert "What is 3 + 2? Think of odd numbers." in json.dumps(server.asked)
+    assert "What is 3 + 2? Think of odd numbers." in json.dumps(server.requests)
     assert (result["n"], result["correct"]) == (6, 4), "0.04 is within 1% of 4.04 and more, not of 2.04 and 3.04"
     assert {name: group["n"] for name, group in result["by_kind_of_sum"].items()} == {"even": 3, "odd": 3}
 
@@ -135,15 +106,15 @@ def test_other_sampling_and_other_prompts_are_asked_anew_and_samples_give_pass_a
     ask = {"sources": {"math500": str(sums)}}
     evaluate_checkpoint("served", ["math500"], store, settings=settings(server), **ask)
     drawn = evaluate_checkpoint("served", ["math500"], store, settings=settings(server, samples=2), **ask)
-    assert len(server.asked) == 12 + 24  # the greedy answers were known
+    assert len(server.requests) == 12 + 24  # the greedy answers were known
     samples = drawn["benchmarks"]["math500"]["samples"]
     assert (samples["k"], samples["avg_at_k"], samples["pass_at"]["2"]) == (2, 0.5, 1.0)
     assert drawn["benchmarks"]["math500"]["accuracy"] == 1.0  # greedy stays the headline
     prompt = tmp_path / "prompt.md"
     prompt.write_text("Answer in a box.")
     evaluate_checkpoint("served", ["math500"], store, settings=settings(server, system_prompt=str(prompt)), **ask)
-    assert len(server.asked) == 12 + 24 + 12
-    assert server.asked[-1]["messages"][0]["content"] == "Answer in a box."
+    assert len(server.requests) == 12 + 24 + 12
+    assert server.requests[-1]["messages"][0]["content"] == "Answer in a box."
 
 
 def test_a_missing_image_leaves_its_item_unscored_and_the_others_scored(server, tmp_path):
@@ -159,7 +130,7 @@ def test_a_missing_image_leaves_its_item_unscored_and_the_others_scored(server, 
                                    settings=settings(server))  # fmt: skip
     result = document["benchmarks"]["mathvision"]
     assert (result["n"], result["accuracy"], result["unscored_reasons"]) == (1, 1.0, {"image_missing": 1})
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

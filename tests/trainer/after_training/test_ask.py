@@ -4,8 +4,6 @@ import base64
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -18,37 +16,10 @@ from trainer.evaluation.asking import Settings
 TEXT = "<think>2 and 3</think>\nSo \\boxed{5}"
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-
-class Answers(BaseHTTPRequestHandler):
-    """Answers every question alike and keeps what was asked."""
-
-    def do_POST(self):
-        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        data = json.dumps({
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 9, "completion_tokens": 7},
-        }).encode()  # fmt: skip
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *words):
-        pass
-
-
 @pytest.fixture
-def server():
-    found = Server(("127.0.0.1", 0), Answers)
-    found.asked = []
-    found.url = f"http://127.0.0.1:{found.server_port}/v1"
-    threading.Thread(target=found.serve_forever, args=(0.05,), daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+def server(new_standin):
+    """Answers every question alike and keeps what was asked."""
+    return new_standin(model="served", say=lambda _: TEXT, tokens=7)
 
 
 @pytest.fixture
@@ -88,13 +59,13 @@ def test_json_holds_thinking_answer_text_and_tokens_and_a_list_where_samples_are
     assert json.loads(ran.stdout) == reply
     ran = trainer("ask", "served", "What is 2 + 3?", "--endpoint", server.url, "--json", "--samples", "3")
     assert json.loads(ran.stdout) == [reply] * 3
-    assert sorted((body["temperature"], body.get("seed")) for body in server.asked[1:]) == [(1, 1), (1, 2), (1, 3)]
+    assert sorted((body["temperature"], body.get("seed")) for body in server.requests[1:]) == [(1, 1), (1, 2), (1, 3)]
 
 
 def test_a_question_is_put_in_the_words_of_the_evaluation_with_its_pictures_where_they_stand(server, picture):
     settings = Settings.model_validate({"endpoint": server.url, "prompts": "bundled"})
     ask("served", "See <image> and <|im_end|>: how many?", [picture], settings=settings)
-    system, user = server.asked[0]["messages"]
+    system, user = server.requests[0]["messages"]
     assert system["content"].startswith("Think first inside <think>")
     assert [part["type"] for part in user["content"]] == ["text", "image_url", "text"]
     assert user["content"][2]["text"] == " and < |im_end| >: how many?"

@@ -1,6 +1,7 @@
 """A stand-in for an OpenAI-compatible server on loopback: it answers by rule and counts, and is no model.
 
-The answer to a chat is a hash of its messages, so that any client that sends the same gets the same.
+The answer to a chat is a hash of its messages, so that any client that sends the same gets the same, or what `say`
+makes of the request where it makes something.
 """
 
 from __future__ import annotations
@@ -9,14 +10,25 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 class StandIn:
-    """Serves `/v1/chat/completions` and `/v1/embeddings`; `status_for(text, count)` may ask for another status."""
+    """Serves `/v1/chat/completions` and `/v1/embeddings`; after `break_after` requests it refuses the key."""
 
-    def __init__(self, *, key: str = "", model: str = "standin", seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        key: str = "",
+        model: str = "standin",
+        seconds: float = 0.0,
+        say: Callable[[dict[str, Any]], str] | None = None,
+        tokens: int = 3,
+    ) -> None:
+        self.break_after: int | None = None
+        self._say, self._tokens = say, tokens
         self.requests: list[dict[str, Any]] = []
         self.most_at_once = 0
         self.statuses: dict[str, list[int]] = {}
@@ -43,7 +55,8 @@ class StandIn:
                     if outer.on_request is not None:
                         outer.on_request(number)
                     time.sleep(seconds)
-                    authorised = not key or self.headers.get("authorization") == f"Bearer {key}"
+                    broken = outer.break_after is not None and number > outer.break_after
+                    authorised = not broken and (not key or self.headers.get("authorization") == f"Bearer {key}")
                     self._reply(*outer._answer(self.path, body, model, authorised=authorised))
                 finally:
                     with outer._lock:
@@ -82,6 +95,7 @@ class StandIn:
             return 200, {"data": [{"embedding": vector}]}
         choices = body.get("structured_outputs", {}).get("choice")
         said = choices[int(digest, 16) % len(choices)] if choices else digest[:24]
+        said = (self._say(body) if self._say is not None else "") or said
         said = next((answer for word, answer in self.answers.items() if word in text), said)
-        usage = {"completion_tokens": 3, "prompt_tokens": len(text) // 4}
+        usage = {"completion_tokens": self._tokens, "prompt_tokens": len(text) // 4}
         return 200, {"choices": [{"message": {"content": said}, "finish_reason": "stop"}], "usage": usage}
