@@ -101,12 +101,11 @@ def run_side(build: Path, side: dict[str, Any], scratch: Path) -> dict[str, Any]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CUDA_"))}
     environment |= json.loads(
         subprocess.run(
-            [sys.executable, "-c", ENVIRONMENT], env={**environment, "PYTHONPATH": str(build)},
+            [sys.executable, "-c", ENVIRONMENT, str(scratch / "parts")], env={**environment, "PYTHONPATH": str(build)},
             stdout=subprocess.PIPE, text=True, check=True, cwd=scratch,
         ).stdout
     )  # fmt: skip
     environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(build), str(Path(__file__).parent)])
-    environment["INFI_MMR_AGENT"] = json.dumps({"rollouts": str(scratch / "parts")})
     file = scratch / "jobs.json"
     file.write_text(json.dumps({"scratch": str(scratch / "ray"), **side}))
     ran = subprocess.run(
@@ -117,10 +116,14 @@ def run_side(build: Path, side: dict[str, Any], scratch: Path) -> dict[str, Any]
 
 
 ENVIRONMENT = """
-import json
+import json, sys
 from trainer.openrlhf_bridge import cpu_compat
+from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.private_ray import LOOPBACK
-print(json.dumps({**cpu_compat.environment(), **LOOPBACK, "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
+told = {"rollouts": sys.argv[1]} if "rollouts" in AgentSettings.__dataclass_fields__ else {}  # of an earlier build
+print(json.dumps({**cpu_compat.environment(), **LOOPBACK, SETTINGS: AgentSettings(**told).to_json(),
+    "INFI_MMR_RECORDS": sys.argv[1],
+    "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0",
     "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "RAY_ADDRESS": ""}))
 """

@@ -9,7 +9,6 @@ The same call on the same folder continues a run that was cut off, inside the ph
 from __future__ import annotations
 
 import fcntl
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,16 +25,13 @@ from shared.whole_file import made_folder
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.families import check_linear_attention
-from trainer.held_out import FILE as HELD_OUT
 from trainer.held_out import at_hand, write_held_out
-from trainer.openrlhf_bridge.arguments import PromptFacts
 from trainer.openrlhf_bridge.progress import Stage
-from trainer.own_reward import OwnReward, checked_reward, failure, for_workers, recorded
+from trainer.own_reward import OwnReward, checked_reward, recorded
 from trainer.phase import Phase
 from trainer.picture_cache import restore_pictures
-from trainer.rewards import RewardWeights
-from trainer.rollouts import PARTS, RunWriter, read_metrics
-from trainer.run_attempt import RunningAttempt, Silent, Watcher
+from trainer.rollouts import PARTS, read_metrics
+from trainer.run_attempt import STATES, WEIGHTS, Silent, Watcher, saved_step, train
 from trainer.run_record import (
     FILE,
     PACKAGES,
@@ -45,21 +41,14 @@ from trainer.run_record import (
     read_record,
     write_record,
 )
-from trainer.sample_tables import SampleTables
 from trainer.training_data import (
     check_dataset,
     first_label,
     left_out_text,
-    read_prompt_file,
     training_split,
     write_prompts,
     written_label,
 )
-
-STATES = "ckpt"
-"""DeepSpeed's states, from which a run goes on."""
-WEIGHTS = "weights"
-"""What OpenRLHF saves at the end, before it becomes a checkpoint."""
 
 
 def silent(_: str) -> None:
@@ -123,7 +112,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         watcher.stage(Stage("reading the dataset and writing prompts"))
         record = _prepared(request, output, parent, record)
         if not _trained(output, record):
-            record = _train(request, output, parent, record, watcher)
+            record = train(record, output, parent, watcher, tell=request.tell, ray_address=request.ray_address)
         watcher.stage(Stage("making the checkpoint"))
         return _finished(output, parent, record)
 
@@ -302,17 +291,6 @@ def _location(phase: Phase, parent: Path) -> str:
     return phase.model.start if phase.model.start == "tiny-vl" else "/".join(parent.parts[-2:])
 
 
-def saved_step(states: Path) -> int:
-    """Step of the newest whole DeepSpeed state; 0 where there is none.
-
-    DeepSpeed writes `latest` after everything else of a state.
-    """
-    places = (states / "_actor" / "latest", states / "latest")  # of the PPO and the SFT entry
-    said = next((place.read_text().strip() for place in places if place.is_file()), "")
-    found = re.fullmatch(r"global_step(\d+)", said)
-    return int(found[1]) if found else 0
-
-
 def _trained(output: Path, record: RunRecord) -> bool:
     """Whether only the checkpoint is missing: training ended, then a disk was full or the command was killed."""
     ended = bool(record.attempts) and record.attempts[-1].outcome == "finished"
@@ -336,92 +314,6 @@ def _finished(output: Path, parent: Path, record: RunRecord) -> RunRecord:
     for folder in (output / WEIGHTS, output / STATES, output / "rollouts" / PARTS):
         shutil.rmtree(folder, ignore_errors=True)
     return record
-
-
-def _train(request: PhaseRequest, output: Path, parent: Path, record: RunRecord, watcher: Watcher) -> RunRecord:
-    states = output / STATES
-    resumed_from = saved_step(states)
-    if resumed_from:
-        watcher.resumed(resumed_from, record.steps)
-    writer = RunWriter(output, resumed_from=resumed_from, supervised=request.phase.method == "sft")
-    samples = SampleTables(output, request.phase.name, request.phase.logging.wandb_project, request.tell)
-    failure(writer.parts)  # of an attempt that was killed before it could tell
-    attempt = RunningAttempt(
-        output,
-        record,
-        resumed_from=resumed_from,
-        writer=writer,
-        samples=samples,
-        watcher=watcher,
-        evaluated_every=request.phase.evaluation.every,
-    )
-    prompts, shown = read_prompt_file(output), record.held_out.get("max_images", 0)
-    facts = PromptFacts(prompts.rows, max(prompts.max_images, shown))
-    watcher.stage(Stage("asking OpenRLHF's parser about the arguments"))
-    spec = launch_spec(request, output, parent, facts, writer.parts, resumed_from, record)
-    ray = f"joining Ray at {request.ray_address}" if request.ray_address else "starting Ray"
-    watcher.stage(Stage("starting OpenRLHF" if spec.agent is None else ray))
-    ending = attempt.run(spec)
-    if ending.returncode != 0 or (attempt.last_step < record.steps and not request.phase.rollout.dynamic_filtering):
-        own = failure(writer.parts)
-        reason = own or ending.trouble or f"OpenRLHF ended with status {ending.returncode}"
-        attempt.close("failed", reason)
-        raise InfiMmrError(
-            f"phase {record.phase.name} stopped after step {attempt.last_step} of {record.steps}: {reason}",
-            f"{'Mend the function' if own else f'See {output}/openrlhf.log'}; the same command with --resume continues "
-            f"after step {saved_step(states)}",
-        )
-    return attempt.close("finished")
-
-
-def launch_spec(  # noqa: PLR0917 - the run's seven parts
-    request: PhaseRequest,
-    output: Path,
-    parent: Path,
-    prompts: PromptFacts,
-    parts: Path,
-    resumed_from: int,
-    record: RunRecord,
-) -> Any:
-    """Everything that the launcher needs; OpenRLHF's own parser has accepted the arguments.
-
-    Raises:
-        InfiMmrError: OpenRLHF refuses the arguments.
-
-    """
-    from trainer.openrlhf_bridge.agent_settings import AgentSettings
-    from trainer.openrlhf_bridge.arguments import RunPaths, openrlhf_arguments, parse_with_openrlhf
-    from trainer.openrlhf_bridge.engine_arguments import engine_arguments
-    from trainer.openrlhf_bridge.launch import LaunchSpec
-
-    phase = request.phase
-    paths = RunPaths(
-        prompts=str(output / "prompts.jsonl"),
-        checkpoint=str(parent),
-        states=str(output / STATES),
-        output=str(output / WEIGHTS),
-        tensorboard=str(output / "tensorboard"),
-        held_out=str(output / HELD_OUT) if phase.evaluation.every else "",
-    )
-    arguments = openrlhf_arguments(phase, paths, prompts, device=request.device, resume=resumed_from > 0)
-    parse_with_openrlhf(arguments, phase.method)
-    agent = AgentSettings(
-        rollouts=str(parts),
-        first_step=resumed_from + 1,
-        weights=RewardWeights.model_validate(phase.reward.model_dump(exclude={"function"})),
-        reward=for_workers(record.reward, output),
-        dtype=record.dtype,
-        engine=engine_arguments(phase, prompts.max_images, request.device),
-    )
-    return LaunchSpec(
-        arguments=arguments,
-        folder=output,
-        agent=None if phase.method == "sft" else agent,
-        device=request.device,
-        dtype=record.dtype,
-        gpus=phase.cluster.gpus_per_node if request.device == "cuda" else 1,
-        ray_address=request.ray_address,
-    )
 
 
 def checkpoint_of(output: Path) -> Path:

@@ -1,9 +1,9 @@
-"""Rollouts and metrics of a run: what the agents wrote, joined with the prompts, as Parquet per step and JSON lines.
+"""What a run did, step by step: OpenRLHF's numbers and the agents' rollouts joined with the prompts, as files.
 
-Input: the agents' `rollouts/.parts/*.jsonl`, the prompt file, OpenRLHF's numbers of a step. Output:
-`rollouts/step-000012.parquet` (columns below), one line per step in `metrics.jsonl`, and one per evaluation during
-training in `evaluations.jsonl`. A step that is trained again
-after a resume replaces its own file and line.
+Input: the records that the run's processes write (`openrlhf_bridge/records.py`), live and at the end, and the prompt
+file. Output: `rollouts/step-000012.parquet` (columns below), one line per step in `metrics.jsonl`, and one per
+evaluation during training in `evaluations.jsonl`. A step that is trained again after a resume replaces its own file and
+line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from trainer.openrlhf_bridge.records import ACTOR, TRAINER
 
 COLUMNS = (
     # (name, polars type, meaning)
@@ -36,6 +38,8 @@ COLUMNS = (
     ("truncated", "Boolean", "cut by max_new_tokens"),
 )
 PARTS = ".parts"
+"""Folder of the records, inside `rollouts`."""
+METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 """Accuracies on the held-out items during training, one line per evaluation."""
 OPENRLHF_NAMES = {
@@ -75,107 +79,90 @@ class RunWriter:
     def __init__(self, folder: Path, *, resumed_from: int = 0, supervised: bool = False) -> None:
         """Take a run folder; what an earlier attempt wrote about steps after `resumed_from` is dropped.
 
-        A supervised run has metrics only.
-
-        Steps up to `resumed_from` that it trained and saved unheard (Ray's head was gone, and with it the log) are
-        written now.
+        Steps up to there that it recorded when nobody looked any more are written now. A supervised run has metrics
+        only.
         """
         self._folder = folder
         self._supervised = supervised
         self._rollouts = folder / "rollouts"
         self.parts = self._rollouts / PARTS
         self.parts.mkdir(parents=True, exist_ok=True)
-        self._metrics = folder / "metrics.jsonl"
-        kept = [line for line in read_metrics(folder) if line["step"] <= resumed_from]
-        self._metrics.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         for file in self._rollouts.glob("step-*.parquet"):
             if int(file.stem.removeprefix("step-")) > resumed_from:
                 file.unlink()
+        self._prompts = _prompt_facts(folder / "prompts.jsonl")
+        self._written = {name: _kept(folder / name, resumed_from) for name in (METRICS, EVALUATIONS)}
+        (folder / METRICS).touch()
+        self._forget()
+        for _ in self.finished(resumed_from):
+            pass
+        for old in self.parts.glob("*.jsonl"):
+            old.unlink()
+        self._forget()
+
+    def _forget(self) -> None:
         self._read: dict[Path, int] = defaultdict(int)
         self._waiting: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self._seconds: dict[int, dict[str, float]] = defaultdict(dict)
         self._held_out: list[dict[str, Any]] = []
-        self._evaluations = folder / EVALUATIONS
-        earlier = [line for line in read_lines(self._evaluations) if line["step"] <= resumed_from]
-        if earlier or self._evaluations.is_file():
-            self._evaluations.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
-        self._prompts = _prompt_facts(folder / "prompts.jsonl")
-        self._restore(resumed_from)
 
-    def finish_step(self, step: int, values: dict[str, float]) -> dict[str, Any]:
-        """Write the Parquet file and the metrics line of a finished step; returns the line's values."""
+    def finished(self, last: float = math.inf) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Write the steps and evaluations, up to step `last`, that have been recorded since the last call.
+
+        Yields `METRICS` or `EVALUATIONS` and the line that this file got.
+        """
+        ended = list(self._new_lines(TRAINER))  # before the actors' files: a step's line is written after theirs
         self._collect()
+        for record in ended:
+            name, step = (EVALUATIONS, record["evaluated"]) if "evaluated" in record else (METRICS, record["step"])
+            if step > last or step in self._written[name]:
+                continue
+            line = self._evaluation(step) if name == EVALUATIONS else self._step(step, record["values"])
+            with (self._folder / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            self._written[name].add(step)
+            yield name, line
+
+    def _step(self, step: int, values: dict[str, float]) -> dict[str, Any]:
+        """Write the Parquet file of a finished step; returns its metrics line."""
         rows = self._waiting.pop(step, [])
         for late in [number for number in self._waiting if number < step]:
             del self._waiting[late]
         if self._supervised:
-            line = openrlhf_metrics(step, values)
-        else:
-            self._write_parquet(step, rows)
-            line = step_metrics(step, values, rows, self._seconds.pop(step, {}))
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        return line
+            return openrlhf_metrics(step, values)
+        self._write_parquet(step, rows)
+        return step_metrics(step, values, rows, self._seconds.pop(step, {}))
 
-    def finish_unheard(self, last: int) -> Iterator[dict[str, Any]]:
-        """Finish the steps up to `last` that OpenRLHF trained and nobody heard of: it told TensorBoard, too.
-
-        Its log passes through Ray, which may end before it has passed on the last lines.
-        """
-        heard = {line["step"] for line in read_metrics(self._folder)}
-        unheard = [step for step in range(1, last + 1) if step not in heard]
-        logged = _logged_steps(self._folder / "tensorboard") if unheard else {}
-        for step in unheard:
-            if step in logged:
-                yield self.finish_step(step, logged[step])
-
-    def holds_answers(self) -> bool:
-        """Whether the agents answered held-out items of which no evaluation was finished."""
-        self._collect()
-        return bool(self._held_out)
-
-    def finish_evaluation(self, step: int) -> dict[str, Any]:
-        """Write the line of a finished evaluation during training: accuracy per benchmark after `step`.
+    def _evaluation(self, step: int) -> dict[str, Any]:
+        """The line of a finished evaluation during training: accuracy per benchmark after `step`.
 
         The answers are scored as `trainer evaluate` scores them: by the benchmark's task.
         """
-        self._collect()
-        line = {"step": step, "accuracy": _accuracies(self._folder, self._held_out)}
-        self._held_out = []
-        with self._evaluations.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        return line
+        # The actors count an answer to the step that would come next.
+        answers = [row for row in self._held_out if row["step"] <= step + 1]
+        self._held_out = [row for row in self._held_out if row["step"] > step + 1]
+        return {"step": step, "accuracy": _accuracies(self._folder, answers)}
 
-    def _restore(self, resumed_from: int) -> None:
-        """Write steps of earlier attempts that nobody heard of, then forget the agents' files of these attempts."""
-        for _ in self.finish_unheard(resumed_from):
-            pass
-        for old in self.parts.glob("*.jsonl"):
-            old.unlink()
-        self._read.clear()
-        self._waiting.clear()
-        self._seconds.clear()
-        self._held_out.clear()
-
-    def _collect(self) -> None:
-        for file in sorted(self.parts.glob("*.jsonl")):
+    def _new_lines(self, whose: str) -> Iterator[dict[str, Any]]:
+        for file in sorted(self.parts.glob(f"{whose}-*.jsonl")):
             with file.open("rb") as stream:
                 stream.seek(self._read[file])
                 for raw in stream:
                     if not raw.endswith(b"\n"):  # still being written
                         break
                     self._read[file] += len(raw)
-                    row = json.loads(raw)
-                    if "seconds" in row:
-                        self._slowest(row["step"], row["seconds"])
-                    else:
-                        (self._held_out if row.get("held_out") else self._waiting[row["step"]]).append(row)
+                    yield json.loads(raw)
 
-    def _slowest(self, step: int, seconds: dict[str, float]) -> None:
-        """Keep each part's seconds of the actor that took longest: the step waits for it."""
-        kept = self._seconds[step]
-        for part, value in seconds.items():
-            kept[part] = max(value, kept.get(part, 0.0))
+    def _collect(self) -> None:
+        """Sort what the actors have written: rollouts, answers to held-out items, the seconds of a step."""
+        for row in self._new_lines(ACTOR):
+            if "seconds" in row:  # of the actor that took longest: the step waits for it
+                kept = self._seconds[row["step"]]
+                kept |= {part: max(value, kept.get(part, 0.0)) for part, value in row["seconds"].items()}
+            elif row.get("held_out"):
+                self._held_out.append(row)
+            else:
+                self._waiting[row["step"]].append(row)
 
     def _write_parquet(self, step: int, rows: list[dict[str, Any]]) -> None:
         import polars as pl
@@ -235,7 +222,7 @@ def openrlhf_metrics(step: int, values: dict[str, float]) -> dict[str, Any]:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Lines of `metrics.jsonl`, in order."""
-    return read_lines(folder / "metrics.jsonl")
+    return read_lines(folder / METRICS)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -269,17 +256,12 @@ def _accuracies(folder: Path, rows: list[dict[str, Any]]) -> dict[str, dict[str,
     return {name: {key: result[key] for key in ("n", "accuracy", "stderr")} for name, result in found.items()}
 
 
-def _logged_steps(folder: Path) -> dict[int, dict[str, float]]:
-    """OpenRLHF's numbers of each step, from its own TensorBoard files."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    steps: dict[int, dict[str, float]] = defaultdict(dict)
-    for place in sorted({file.parent for file in folder.rglob("events.out.tfevents.*")}):
-        events = EventAccumulator(str(place), size_guidance={"scalars": 0}).Reload()
-        for tag in events.Tags()["scalars"]:
-            for event in events.Scalars(tag):
-                steps[event.step][tag.removeprefix("train/")] = event.value
-    return steps
+def _kept(path: Path, last: int) -> set[int]:
+    """Drop a file's lines about steps after `last`; returns the steps that stay."""
+    lines = [line for line in read_lines(path) if line["step"] <= last]
+    if path.is_file():
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return {line["step"] for line in lines}
 
 
 def _prompt_facts(path: Path) -> dict[str, tuple[str, list[str]]]:

@@ -16,6 +16,7 @@ import pytest
 from trainer.families import TRAINED, UNLOADED
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.records import FOLDER
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
@@ -95,7 +96,8 @@ def test_its_rollouts_and_tensors_are_those_of_openrlhfs_executor_and_vllms_rend
     environment = {**os.environ, **cpu_compat.environment(), "HF_HUB_OFFLINE": "1"}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
-    environment[SETTINGS] = AgentSettings(str(tmp_path / "parts")).to_json()
+    environment[SETTINGS] = AgentSettings().to_json()
+    environment[FOLDER] = str(tmp_path / "parts")
     program = ROOT / "tests" / "trainer" / "same_rollouts.py"
     done = subprocess.run(
         [sys.executable, str(program), str(miniature(family)), str(tmp_path), dtype],

@@ -39,7 +39,7 @@ def run_processes(output):
     wanted, found = str(output / "rollouts"), []
     for process in psutil.process_iter():
         try:
-            if wanted in process.environ().get("INFI_MMR_AGENT", ""):
+            if wanted in process.environ().get("INFI_MMR_RECORDS", ""):
                 found.append(process)
         except psutil.Error:
             continue

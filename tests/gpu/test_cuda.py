@@ -99,7 +99,7 @@ def drivers(output: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            ours = str(output / "rollouts") in process.environ().get("INFI_MMR_AGENT", "")
+            ours = str(output / "rollouts") in process.environ().get("INFI_MMR_RECORDS", "")
             if ours and "trainer.openrlhf_bridge.driver" in process.cmdline():
                 found.append(process)
         except psutil.Error:

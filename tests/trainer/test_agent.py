@@ -15,6 +15,7 @@ import pytest
 
 from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
+from trainer.openrlhf_bridge.records import FOLDER
 from trainer.openrlhf_bridge.reward_entry import Judges, judge
 from trainer.rewards import RewardWeights
 
@@ -79,7 +80,7 @@ def test_the_time_of_a_reward_begins_when_it_is_asked_not_while_it_waits_for_a_t
 
 
 def test_settings_survive_the_environment(monkeypatch):
-    settings = AgentSettings("folder", 7, RewardWeights(format_weight=0.2, accuracy_weight=0.8))
+    settings = AgentSettings(7, RewardWeights(format_weight=0.2, accuracy_weight=0.8))
     monkeypatch.setenv(SETTINGS, settings.to_json())
     assert AgentSettings.from_environment() == settings
 
@@ -149,7 +150,8 @@ def test_openrlhfs_executor_returns_our_reward_and_cannot_sample_pad_tokens(tmp_
     environment = {**os.environ, **cpu_compat.environment()}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parents[2])])
-    environment[SETTINGS] = AgentSettings(str(tmp_path / "parts"), 3).to_json()
+    environment[SETTINGS] = AgentSettings(3).to_json()
+    environment[FOLDER] = str(tmp_path / "parts")
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=600, check=False
     )

@@ -55,7 +55,7 @@ def test_the_arguments_reach_openrlhfs_actors_in_place_of_its_own(monkeypatch):
             started.append(values)
 
     module = SimpleNamespace(RolloutRayActor=Actor, create_vllm_engines=None)
-    monkeypatch.setenv(SETTINGS, AgentSettings("parts", engine={"max_num_seqs": 7}).to_json())
+    monkeypatch.setenv(SETTINGS, AgentSettings(engine={"max_num_seqs": 7}).to_json())
     ROLLOUT_PATH[0].after(module)
     module.RolloutRayActor.options(num_cpus=1).remote(model="m", max_num_seqs=1)
     assert started == [{"model": "m", "max_num_seqs": 7}]

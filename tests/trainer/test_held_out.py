@@ -20,7 +20,6 @@ from trainer.evaluation.scoring import score
 from trainer.evaluation.tasks import task
 from trainer.held_out import FILE, read_items, write_held_out
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
-from trainer.openrlhf_bridge.progress import Evaluated, events
 from trainer.openrlhf_bridge.reward_entry import judge
 from trainer.phase import load_phase
 from trainer.rewards import RewardWeights
@@ -97,6 +96,13 @@ def test_the_item_of_a_line_is_all_that_its_scorer_needs(mini_store, tmp_path):
     assert [f"{item.benchmark}/{item.key}" for item in loaded] == list(items)
 
 
+def recorded(writer, line):
+    with (writer.parts / "trainer-1.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    ((_, told),) = writer.finished()
+    return told
+
+
 def test_an_evaluation_is_one_line_of_the_tasks_accuracies_and_no_rollout(mini_store, tmp_path):
     written(mini_store, tmp_path)
     (tmp_path / "prompts.jsonl").write_text("")
@@ -110,14 +116,14 @@ def test_an_evaluation_is_one_line_of_the_tasks_accuracies_and_no_rollout(mini_s
         rows.append({**row, "tokens": 5, "truncated": False})
         scored[item.benchmark].append((item, 0, StoredAnswer(output, 5, 0, truncated=False)))
     (writer.parts / "actor-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    writer.finish_evaluation(2)
+    recorded(writer, {"evaluated": 2})
     (line,) = read_lines(tmp_path / EVALUATIONS)
     assert line["step"] == 2
     for name, outputs in scored.items():
         wanted = summarise(task(name), score(task(name), outputs))
         assert line["accuracy"][name] == {key: wanted[key] for key in ("n", "accuracy", "stderr")}
     assert 0.5 < line["accuracy"]["math500"]["accuracy"] < 0.8
-    assert writer.finish_step(3, {})["rollouts"] == 0
+    assert recorded(writer, {"step": 3, "values": {}})["rollouts"] == 0
     RunWriter(tmp_path, resumed_from=1)  # the state of step 1 knows nothing of an evaluation after step 2
     assert read_lines(tmp_path / EVALUATIONS) == []
 
@@ -141,15 +147,10 @@ def test_a_task_file_is_the_held_out_evaluation_of_a_phase_with_its_own_words_an
     (run / "prompts.jsonl").write_text("")
     writer = RunWriter(run)
     outputs = [
-        {"step": 1, "held_out": "sums", "prompt_id": f"sums/{n}", "output": f"\\boxed{{{2 * n + n}}}"} for n in range(4)
+        {"step": 2, "held_out": "sums", "prompt_id": f"sums/{n}", "output": f"\\boxed{{{2 * n + n}}}"} for n in range(4)
     ]
     told = [json.dumps({**row, "exact": 0.0, "tokens": 3, "truncated": False}) for row in outputs]
     (writer.parts / "actor-1.jsonl").write_text("".join(line + "\n" for line in told))
-    writer.finish_evaluation(1)
+    recorded(writer, {"evaluated": 1})
     (line,) = read_lines(run / EVALUATIONS)
     assert (line["accuracy"]["sums"]["n"], line["accuracy"]["sums"]["accuracy"]) == (4, 0.5)
-
-
-def test_the_line_that_ends_an_evaluation_is_an_event():
-    said = "INFO ppo_trainer.py:598] ✨ Evaluation completed in 0:00:03, global_step 20, eval_metrics: {'eval_x': 0.5}"
-    assert list(events([said])) == [Evaluated(20)]

@@ -25,7 +25,7 @@ from trainer.openrlhf_bridge.launch import (
 
 
 def spec(folder, device="cpu", **more):
-    return LaunchSpec(["--x"], folder, AgentSettings(str(folder / "parts"), 1), device, **more)
+    return LaunchSpec(["--x"], folder, folder / "parts", AgentSettings(), device, **more)
 
 
 def start(tag, code="import time; time.sleep(600)"):
@@ -54,7 +54,7 @@ def test_only_processes_with_the_runs_tag_are_ended_also_stubborn_ones():
 
 def test_a_supervised_run_has_no_agents_no_fork_server_and_every_core(tmp_path):
     rolled = run_environment(spec(tmp_path), "t", tmp_path)
-    supervised = run_environment(LaunchSpec(["--x"], tmp_path, None, "cpu"), "t", tmp_path)
+    supervised = run_environment(LaunchSpec(["--x"], tmp_path, tmp_path / "parts", None, "cpu"), "t", tmp_path)
     assert rolled.keys() - supervised.keys() == {
         "INFI_MMR_AGENT",
         "INFI_MMR_FORK_SERVER",
@@ -79,7 +79,8 @@ def test_without_cuda_a_run_gets_every_adaptation_and_with_it_the_stand_in_for_f
     assert fork_server.ADDRESS not in joined  # its workers are started by nodes that are up there
     for found in (cpu, cuda):
         assert found[TAG] == "t"
-        assert AgentSettings(str(tmp_path / "parts"), 1).to_json() == found[SETTINGS]
+        assert AgentSettings().to_json() == found[SETTINGS]
+        assert found["INFI_MMR_RECORDS"] == str(tmp_path / "parts")
         assert found["HF_HUB_OFFLINE"] == "1"
 
 
@@ -99,9 +100,11 @@ def test_a_driver_that_fails_ends_with_its_status_its_last_error_and_no_scratch_
         "trainer.openrlhf_bridge.launch.ray_keywords", lambda *_: {"address": "local", "no_such_keyword": 1}
     )
     heard = []
-    ending = run(broken, heard.append)
+    looks = []
+    ending = run(broken, heard.append, lambda: looks.append(len(heard)))
     assert ending.returncode != 0
     assert "no_such_keyword" in ending.trouble
+    assert looks[-1] == len(heard)  # the last look is when everything has been heard
     assert "no_such_keyword" in (tmp_path / "openrlhf.log").read_text()
     assert not list(tmp_path.glob("mmr-*"))
 
@@ -174,16 +177,15 @@ def test_two_private_ray_instances_live_side_by_side(tmp_path):
 def test_an_interrupted_run_says_at_once_that_it_is_ending_and_how_to_go_on(tmp_path, monkeypatch, capsys):
     @contextlib.contextmanager
     def interrupted(*_):
-        def lines():
-            yield "x\n"
-            raise KeyboardInterrupt
+        yield iter(["x\n"]), lambda: 0
 
-        yield lines(), lambda: 0
+    def look():
+        raise KeyboardInterrupt
 
     said_before = []
     monkeypatch.setattr(launch, "_lines", interrupted)
     monkeypatch.setattr(launch, "end_processes", lambda _: said_before.append(capsys.readouterr().err))
     with pytest.raises(KeyboardInterrupt):
-        run(spec(tmp_path), lambda _: None)
+        run(spec(tmp_path), lambda _: None, look)
     assert said_before == [launch.ENDING]
     assert "--resume continues" in launch.ENDING

@@ -134,7 +134,7 @@ def test_a_phase_whose_reward_fails_for_a_row_of_its_dataset_is_refused_and_leav
 def test_a_run_keeps_the_source_and_goes_on_with_a_mended_one(tmp_path, mini_store, monkeypatch):
     seen = []
 
-    def stop(spec, _):
+    def stop(spec, *_):
         seen.append(spec.agent.reward)
         raise KeyboardInterrupt
 

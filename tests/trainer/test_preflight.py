@@ -18,7 +18,8 @@ from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer import preflight
 from trainer.phase import load_phase
-from trainer.phase_run import PhaseRequest, run_phase, saved_step
+from trainer.phase_run import PhaseRequest, run_phase
+from trainer.run_attempt import saved_step
 
 _spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
 assert _spec is not None

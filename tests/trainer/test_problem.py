@@ -16,6 +16,7 @@ from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.private_ray import LOOPBACK
 from trainer.openrlhf_bridge.problem import placeholder_ranges
+from trainer.openrlhf_bridge.records import FOLDER
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,8 @@ def rollouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment = {**os.environ, **cpu_compat.environment(), "HF_HUB_OFFLINE": "1"}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
-    environment[SETTINGS] = AgentSettings(str(folder / "parts")).to_json()
+    environment[SETTINGS] = AgentSettings().to_json()
+    environment[FOLDER] = str(folder / "parts")
     program = Path(__file__).with_name("same_rollouts.py")
     ran = subprocess.run(
         [sys.executable, str(program), str(ROOT / "shared" / "laptop" / "assets" / "tiny-vl"), str(folder)],

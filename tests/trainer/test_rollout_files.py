@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 
 import polars as pl
 
-from trainer.rollouts import COLUMNS, RunWriter, read_metrics
+from trainer.openrlhf_bridge.records import ACTOR, FOLDER, TRAINER, RecordFile
+from trainer.rollouts import COLUMNS, METRICS, RunWriter, read_metrics
 
 
 def prompts(folder):
@@ -27,6 +29,14 @@ def rollout(step, name="r1", score=1, kind="integer", shaped=None):
     }  # fmt: skip
 
 
+def finish(writer, step, values=None):
+    with (writer.parts / "trainer-1.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step, "values": values or {}}) + "\n")
+    ((name, line),) = writer.finished()
+    assert (name, line["step"]) == (METRICS, step)
+    return line
+
+
 def write_part(writer, *rows, cut=False):
     with (writer.parts / "actor-1.jsonl").open("a") as file:
         text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -37,7 +47,7 @@ def test_a_finished_step_has_its_parquet_file_with_question_and_pictures(tmp_pat
     prompts(tmp_path)
     writer = RunWriter(tmp_path)
     write_part(writer, rollout(1), rollout(1, "r2", 0, "choice"), rollout(2))
-    line = writer.finish_step(1, {"reward": 0.55, "kl": float("nan"), "timing/step_total": 3.0})
+    line = finish(writer, 1, {"reward": 0.55, "kl": float("nan"), "timing/step_total": 3.0})
     table = pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet")
     assert table.columns == [name for name, _, _ in COLUMNS]
     assert table.height == 2
@@ -49,7 +59,7 @@ def test_a_finished_step_has_its_parquet_file_with_question_and_pictures(tmp_pat
     assert line["seconds"] == 3.0
     assert line["tokens"] == 20
     assert line["by_kind"]["choice"] == {"rollouts": 1, "accuracy": 0.0, "reward": 0.1}
-    writer.finish_step(2, {})
+    finish(writer, 2)
     assert pl.read_parquet(tmp_path / "rollouts" / "step-000002.parquet").height == 1
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
 
@@ -58,7 +68,7 @@ def test_accuracy_means_the_same_in_the_rollouts_as_in_the_metrics(tmp_path):
     prompts(tmp_path)
     writer = RunWriter(tmp_path)
     write_part(writer, rollout(1), rollout(1, score=0, shaped=0.2), rollout(1, score=0, shaped=0.2), rollout(1))
-    line = writer.finish_step(1, {"accuracy": 0.5, "reward": 0.64})
+    line = finish(writer, 1, {"accuracy": 0.5, "reward": 0.64})
     table = pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet")
     assert table["accuracy"].to_list() == [1.0, 0.0, 0.0, 1.0]
     assert table["accuracy"].mean() == line["accuracy"] == line["by_kind"]["integer"]["accuracy"]
@@ -76,7 +86,7 @@ def test_a_line_still_being_written_waits_for_its_end(tmp_path):
     text = json.dumps(rollout(1)) + "\n"
     with (writer.parts / "actor-1.jsonl").open("a") as file:
         file.write(text[-5:])
-    writer.finish_step(1, {})
+    finish(writer, 1)
     assert pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet").height == 2
 
 
@@ -85,7 +95,7 @@ def test_a_resumed_run_forgets_what_came_after_its_state(tmp_path):
     writer = RunWriter(tmp_path)
     for step in (1, 2, 3):
         write_part(writer, rollout(step))
-        writer.finish_step(step, {"reward": step / 10})
+        finish(writer, step, {"reward": step / 10})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')  # cut by a kill
     again = RunWriter(tmp_path, resumed_from=2)
@@ -95,27 +105,27 @@ def test_a_resumed_run_forgets_what_came_after_its_state(tmp_path):
         "step-000002.parquet",
     ]
     write_part(again, rollout(3, "r2"))
-    again.finish_step(3, {"reward": 0.9})
+    finish(again, 3, {"reward": 0.9})
     assert read_metrics(tmp_path)[-1]["reward"] == 0.9
 
 
 def test_a_step_without_rollout_lines_still_has_a_file_with_the_columns(tmp_path):
     prompts(tmp_path)
     writer = RunWriter(tmp_path)
-    writer.finish_step(1, {"reward": 0.0})
+    finish(writer, 1, {"reward": 0.0})
     assert pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet").height == 0
 
 
-def test_steps_that_were_saved_unheard_are_written_from_tensorboard_and_the_agents_files(tmp_path):
-    from torch.utils.tensorboard import SummaryWriter
-
+def test_steps_that_were_saved_when_nobody_looked_any_more_are_written_at_the_resume(tmp_path):
     prompts(tmp_path)
     writer = RunWriter(tmp_path)
-    with SummaryWriter(str(tmp_path / "tensorboard" / "fra")) as log:
-        for step in (1, 2, 3, 4):
-            log.add_scalar("train/reward", step / 8, step)
-            write_part(writer, rollout(step), rollout(step, "r2"))
-    writer.finish_step(1, {"reward": 0.125})  # then the log was lost, and training went on to a state of step 3
+    write_part(writer, rollout(1), rollout(1, "r2"))
+    finish(writer, 1, {"reward": 0.125})  # then the launcher was killed, and training went on to a state of step 3
+    for step in (2, 3, 4):
+        write_part(writer, rollout(step), rollout(step, "r2"))
+    with (writer.parts / "trainer-1.jsonl").open("a") as file:
+        file.writelines(json.dumps({"step": step, "values": {"reward": step / 8}}) + "\n" for step in (2, 3, 4))
+        file.write('{"step": 5, "val')  # cut by a kill
     again = RunWriter(tmp_path, resumed_from=3)
     assert [(line["step"], line["reward"], line["rollouts"]) for line in read_metrics(tmp_path)] == [
         (1, 0.125, 2),
@@ -124,17 +134,21 @@ def test_steps_that_were_saved_unheard_are_written_from_tensorboard_and_the_agen
     ]
     assert pl.read_parquet(tmp_path / "rollouts" / "step-000003.parquet")["prompt_id"].to_list() == ["r1", "r2"]
     assert list(again.parts.iterdir()) == []
-    again.finish_step(4, {})
-    assert read_metrics(tmp_path)[-1]["rollouts"] == 0
+    assert finish(again, 4)["rollouts"] == 0
 
 
-def test_answers_to_held_out_items_whose_evaluation_nobody_heard_of_are_known(tmp_path):
+def test_what_a_process_records_is_what_the_launcher_reads_to_the_last_digit(tmp_path, monkeypatch):
     prompts(tmp_path)
     writer = RunWriter(tmp_path)
-    write_part(writer, rollout(1))
-    assert not writer.holds_answers()
-    write_part(writer, {**rollout(1), "held_out": True})
-    assert writer.holds_answers()
+    monkeypatch.setenv(FOLDER, str(writer.parts))
+    actor, trainer = RecordFile(ACTOR), RecordFile(TRAINER)
+    actor.write(rollout(1) | {"output": "α\n✓"})
+    assert list(writer.finished()) == []
+    trainer.write_step(1, {"reward": 0.1 + 0.2, "kl": math.nan, "truncated": None, "generated_samples": ["text", 0.5]})
+    ((name, line),) = writer.finished()
+    assert (name, line["reward"], line["kl"], line["rollouts"]) == (METRICS, 0.1 + 0.2, None, 1)
+    assert pl.read_parquet(tmp_path / "rollouts" / "step-000001.parquet")["output"].to_list() == ["α\n✓"]
+    assert list(writer.finished()) == []
 
 
 def test_the_seconds_of_a_step_are_those_of_the_actor_that_took_longest(tmp_path):
@@ -143,9 +157,9 @@ def test_the_seconds_of_a_step_are_those_of_the_actor_that_took_longest(tmp_path
     write_part(writer, rollout(1), {"step": 1, "seconds": {"engine": 8.0, "front_end": 1.0, "pictures": 0.5}})
     with (writer.parts / "actor-2.jsonl").open("a") as file:
         file.write(json.dumps({"step": 1, "seconds": {"engine": 9.5, "front_end": 0.75, "pictures": 0.25}}) + "\n")
-    line = writer.finish_step(1, {"timing/generation": 10.0})
+    line = finish(writer, 1, {"timing/generation": 10.0})
     assert line["rollouts"] == 1
     assert line["seconds_generation"] == 10.0
     assert [line[f"seconds_{part}"] for part in ("engine", "front_end", "pictures")] == [9.5, 1.0, 0.5]
     write_part(writer, rollout(2))
-    assert "seconds_engine" not in writer.finish_step(2, {})
+    assert "seconds_engine" not in finish(writer, 2)

@@ -16,10 +16,11 @@ from trainer import preflight
 from trainer.display import step_text
 from trainer.next_steps import next_phase
 from trainer.phase import load_phase
-from trainer.phase_run import PhaseRequest, check_data, run_phase, saved_step
+from trainer.phase_run import PhaseRequest, check_data, run_phase
 from trainer.plan import make_plan, plan_text
 from trainer.rewards import reward
 from trainer.rollouts import RunWriter, read_metrics
+from trainer.run_attempt import saved_step
 from trainer.show_prompts import prompts_of
 from trainer.supervised import fit_trace, traces_of
 from trainer.training_data import left_out_text, read_prompt_file, write_prompts
@@ -209,7 +210,9 @@ def test_a_supervised_step_is_told_by_its_loss_and_pace():
 def test_metrics_of_a_supervised_run_are_openrlhfs_under_our_names_without_rollouts(tmp_path):
     (tmp_path / "prompts.jsonl").write_text("")
     writer = RunWriter(tmp_path, supervised=True)
-    writer.finish_step(1, {"loss_mean": 0.5, "gpt_loss": 0.4, "lr": 1e-5, "grad_norm": math.nan, "tokens": 90.0})
+    values = {"loss_mean": 0.5, "gpt_loss": 0.4, "lr": 1e-5, "grad_norm": math.nan, "tokens": 90.0}
+    (writer.parts / "trainer-1.jsonl").write_text(json.dumps({"step": 1, "values": values}) + "\n")
+    assert len(list(writer.finished())) == 1
     assert read_metrics(tmp_path) == [
         {"step": 1, "loss": 0.5, "learning_rate": 1e-5, "grad_norm": None, "tokens": 90.0}
     ]

@@ -27,19 +27,22 @@ SEEN_SECONDS = 2.0
 """Within this a step's line must be in the file after its end: the one bound in seconds that users were promised."""
 
 REPLAY = """
-import json, os, shutil, sys, time
+import ast, json, os, shutil, sys, time
 from pathlib import Path
+from trainer.openrlhf_bridge.records import TRAINER, RecordFile
 
 def of(name):
     return Path(arguments[arguments.index(name) + 1])
 
 
 arguments = json.loads(Path(sys.argv[1]).read_text())["arguments"]
-told, seen = os.environ.get("TOLD"), {}
+told, seen, records = os.environ.get("TOLD"), {}, RecordFile(TRAINER)
 for line in open(os.environ["RECORDED"], newline=""):
+    step, _, values = line.partition("Global step ")[2].partition(": ")
+    if step:
+        records.write_step(int(step), ast.literal_eval(values))
     sys.stdout.write(line)
     sys.stdout.flush()
-    step = line.partition("Global step ")[2].partition(":")[0]
     if "Train epoch" in line and "3/4" in line :
         time.sleep(float(os.environ["PAUSE_SECONDS"]))  # a long update
     if step and step == os.environ.get("KILLED_AFTER"):

@@ -3,7 +3,7 @@
 It does what OpenRLHF's own single-turn executor does, and five things more. A problem's pictures are processed once
 for all its samples (`problem.py`), and the engine is asked for the last output alone. Image and video pad tokens can
 never be sampled: a policy that does kills training ("image features and image tokens do not match"). Every rollout gets
-a reward. Every rollout is appended to a file of its actor, which the launcher turns into Parquet step by step. And
+a reward. Every rollout is appended to its actor's record file, which the launcher turns into Parquet step by step. And
 after each weight push the engine forgets the pictures it has encoded.
 The step a rollout belongs to is counted by the weight pushes seen by this actor's engine.
 """
@@ -13,11 +13,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
-import os
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from openrlhf.utils.agent import SingleTurnAgentExecutor
@@ -27,6 +25,7 @@ from shared.vlm.chat_template import opened_thinking
 from shared.whole_file import write_whole
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
 from trainer.openrlhf_bridge.problem import Problems, Request
+from trainer.openrlhf_bridge.records import ACTOR, RecordFile
 from trainer.openrlhf_bridge.reward_entry import Judges, Outcome, is_held_out, judge
 from trainer.openrlhf_bridge.step_profile import StepProfile
 from trainer.own_reward import FAILED, loaded_by_worker
@@ -85,15 +84,12 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         self._judges = Judges()
         self._problems = Problems(settings.dtype)
         self._profile = StepProfile()
-        folder = self._folder = Path(settings.rollouts)
-        folder.mkdir(parents=True, exist_ok=True)
+        self._records = RecordFile(ACTOR)
         try:
             self._own = loaded_by_worker(settings.reward)
         except InfiMmrError as error:
-            write_whole(folder / FAILED, str(error))
+            write_whole(self._records.folder / FAILED, str(error))
             raise
-        # One file per actor: no two processes write to the same one.
-        self._file = (folder / f"actor-{os.getpid()}-{os.urandom(3).hex()}.jsonl").open("a", encoding="utf-8")
 
     async def execute(  # noqa: PLR0917 - OpenRLHF's signature
         self,
@@ -121,7 +117,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         except (InfiMmrError, TimeoutError) as error:  # of the user's own reward: the run ends
             row = json.loads(label).get("id", "")
             told = str(error) or f"reward {self._own and self._own.function.name} has no result for row {row}"
-            write_whole(self._folder / FAILED, told)
+            write_whole(self._records.folder / FAILED, told)
             raise
         profile.reward += seconds
         line = {
@@ -131,7 +127,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "truncated": truncated,
             **outcome.record,
         }
-        self._write(line)
+        self._records.write(line)
         return {
             "prompt": prompt,
             "label": label,
@@ -157,11 +153,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         return text, judge(text, label, self._weights, self._own, facts), time.thread_time() - started
 
     def _end_step(self, step: int) -> None:
-        self._write({"step": step, "seconds": self._profile.taken()})
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._records.write({"step": step, "seconds": self._profile.taken()}, ends=True)
 
 
 def sampled_log_probabilities(prompt_tokens: int, tokens: list[int], logprobs: Any) -> list[float] | None:

@@ -20,8 +20,6 @@ SETTINGS = "INFI_MMR_AGENT"
 class AgentSettings:
     """Settings of the agents of one run."""
 
-    rollouts: str
-    """Folder for the actors' rollout files."""
     first_step: int = 1
     """Step that the first rollouts belong to (more than 1 after a resume)."""
     weights: RewardWeights = field(default_factory=RewardWeights)

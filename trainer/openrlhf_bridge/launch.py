@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -27,12 +28,12 @@ from typing import IO, Literal
 
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
-from trainer.openrlhf_bridge import cpu_compat, fork_server
+from trainer.openrlhf_bridge import cpu_compat, fork_server, records
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.compiled_operators import compiling, keep_operators, lend_operators
 from trainer.openrlhf_bridge.job import submitted_lines
 from trainer.openrlhf_bridge.private_ray import LOOPBACK
-from trainer.openrlhf_bridge.progress import Event, Fatal, Stage, Trouble, events
+from trainer.openrlhf_bridge.progress import Done, Event, Fatal, Stage, Trouble, events
 
 DRIVER = "trainer.openrlhf_bridge.driver"
 """Module that is run as the driver."""
@@ -47,8 +48,8 @@ OWNER = "owner"
 """File in a scratch folder that holds the launcher's process id."""
 ENDING = "interrupted: ending the run's processes, which may take half a minute; --resume continues it\n"
 """Said at once: until everything has ended there is nothing else to be seen."""
-WATCH_SECONDS = 1.0
-"""Between two looks at what is compiled; what was seen twice is told."""
+LOOK_SECONDS = 0.5
+"""Between two looks at what the run's processes have written, and at what they compile."""
 TRACEBACK_SECONDS = 3.0
 """What a failed actor gets to print its traceback before the run is ended."""
 
@@ -60,6 +61,8 @@ class LaunchSpec:
     arguments: list[str]
     folder: Path
     """Run folder: log and spec are written here."""
+    records: Path
+    """Folder of the run in which its processes write down what they did (`records.py`)."""
     agent: AgentSettings | None
     """None in a supervised phase: it has no rollouts, and no Ray either."""
     device: Literal["cuda", "cpu"]
@@ -86,6 +89,7 @@ def run_environment(spec: LaunchSpec, tag: str, scratch: Path) -> dict[str, str]
     """Environment variables that a run adds, for the driver and all its workers."""
     values = {
         TAG: tag,
+        records.FOLDER: str(spec.records),
         **({SETTINGS: spec.agent.to_json()} if spec.agent else {}),
         "RAY_DEDUP_LOGS": "0",  # the progress lines must not be folded together
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -150,8 +154,11 @@ def ray_keywords(spec: LaunchSpec, environment: dict[str, str], scratch: Path) -
     return keywords
 
 
-def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
-    """Run to the end. Events are told from this thread; the whole output goes to `openrlhf.log` in the run folder.
+def run(spec: LaunchSpec, on_event: Callable[[Event], None], look: Callable[[], None]) -> Ending:
+    """Run to the end; the whole output goes to `openrlhf.log` in the run folder.
+
+    `on_event` is told what the output says, `look` is called again and again, and once when all has ended, to see what
+    is in `spec.records`: both from this thread.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after everything that was started has been ended.
@@ -169,9 +176,16 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None]) -> Ending:
             _interruptible(),
             (spec.folder / "openrlhf.log").open("a", encoding="utf-8") as log,
             _lines(spec, tag, scratch) as (lines, returncode),
-            _operators_watched(scratch, on_event),
         ):
-            for event in events(_copied(lines, log)):
+            look_at_operators = _operators_look(scratch, on_event)
+
+            def look_at_all() -> None:
+                look_at_operators()
+                look()
+
+            for event in events(_copied(_between_looks(lines, look_at_all), log)):
+                if isinstance(event, Done):  # its record is there sooner than the line has come through Ray
+                    look()
                 if isinstance(event, Trouble):
                     trouble = event.text
                 if isinstance(event, Fatal):
@@ -196,29 +210,50 @@ def sweep_scratch() -> None:
                 shutil.rmtree(owner.parent, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _operators_watched(scratch: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
-    """Tell when DeepSpeed's operators are compiled, of which the log says nothing for half a minute."""
-    ended = threading.Event()
+def _operators_look(scratch: Path, on_event: Callable[[Event], None]) -> Callable[[], None]:
+    """A look that tells when DeepSpeed's operators are compiled, of which the log says nothing for half a minute."""
+    before: list[str] = []
+    told = ""
 
-    def watch() -> None:
-        before: list[str] = []
-        told = ""
-        while not ended.wait(WATCH_SECONDS):
-            now = compiling(scratch)
-            text = f"compiling {', '.join(now)}" if now and now == before else ""
-            before = now
-            if text != told:
-                told = text
-                on_event(Stage(text, "DeepSpeed"))
+    def look() -> None:
+        nonlocal before, told
+        now = compiling(scratch)
+        text = f"compiling {', '.join(now)}" if now and now == before else ""  # not what was only opened
+        before = now
+        if text != told:
+            told = text
+            on_event(Stage(text, "DeepSpeed"))
 
-    thread = threading.Thread(target=watch, name="operators", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return look
+
+
+def _between_looks(lines: Iterator[str], look: Callable[[], None]) -> Iterator[str]:
+    """Hand on the lines as they come; `look` is called meanwhile, whether any come or not, and behind the last."""
+    heard: queue.SimpleQueue[str | Exception | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for line in lines:
+                heard.put(line)
+            heard.put(None)
+        except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits for the lines
+            heard.put(error)
+
+    threading.Thread(target=read, name="output", daemon=True).start()
+    due = time.monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            line = heard.get(timeout=max(0.0, due - time.monotonic()))
+        except queue.Empty:  # what has been written belongs behind all that has been said
+            look()
+            due = time.monotonic() + LOOK_SECONDS
+            continue
+        if line is None:
+            look()
+            return
+        if isinstance(line, Exception):
+            raise line
+        yield line
 
 
 def _copied(lines: Iterator[str], log: IO[str]) -> Iterator[str]:

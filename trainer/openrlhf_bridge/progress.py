@@ -1,7 +1,6 @@
-"""OpenRLHF's output lines -> typed events: where the start-up stands, one event per finished step.
+"""OpenRLHF's output lines -> typed events: what goes on, and what went wrong. `events` is pure: lines in, events out.
 
-The step line is printed by OpenRLHF's trainer actor as `Global step N: {...}` and reaches the driver through Ray's log
-stream. It is read with a pattern for numbers, never evaluated. `events` is pure: lines in, events out.
+What a step did is not read here: its numbers are in the run's records (`records.py`).
 """
 
 from __future__ import annotations
@@ -9,13 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-STEP = re.compile(r"Global step (\d+): \{(.*)\}")
-NUMBER = re.compile(r"'([A-Za-z0-9_/]+)': (-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))(?=[,}]|$)")
-EVALUATED = re.compile(r"Evaluation completed in [^,]*, global_step (\d+)")
-RESUMED = re.compile(r"checkpoint_states: \{.*'global_step': (\d+)")
+DONE = re.compile(r"Global step \d+: \{|Evaluation completed in ")
 DRIVER = (
     # (pattern of a line, what goes on from there, in the user's words)
     (r"Started a local Ray instance", "importing OpenRLHF"),
@@ -98,21 +94,6 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """OpenRLHF restored a state of this step."""
-
-    step: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step is done. `values` are OpenRLHF's own names, e.g. `reward`, `kl`, `timing/step_total` (seconds)."""
-
-    step: int
-    values: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Trouble:
     """A line that names an exception."""
 
@@ -127,46 +108,22 @@ class Fatal:
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """The held-out items were answered by the policy after this step."""
-
-    step: int
+class Done:
+    """A step, or an evaluation during training, is over: the records tell of it."""
 
 
-Event = Evaluated | Fatal | Stage | Resumed | Step | Trouble
-
-
-def read_step(line: str) -> Step | None:
-    """Step event of one line, or None."""
-    found = STEP.search(ANSI.sub("", line))
-    if not found:
-        return None
-    values = {name: float(value) for name, value in NUMBER.findall(found[2])}
-    return Step(int(found[1]), values)
+Event = Done | Fatal | Stage | Trouble
 
 
 def events(lines: Iterable[str]) -> Iterator[Event]:
-    """Events of a stream of lines, in order. A step that is printed twice is told once."""
+    """Events of a stream of lines, in order."""
     stages = _Stages()
-    last_step = -1
     failed = False
     for raw in lines:
         line = ANSI.sub("", raw).rstrip()
-        step = read_step(line)
-        if step is not None:
-            if step.step > last_step:
-                last_step = step.step
-                stages.trains()
-                yield step
-            continue
-        resumed = RESUMED.search(line)
-        if resumed:
-            yield Resumed(int(resumed[1]))
-            continue
-        evaluated = EVALUATED.search(line)
-        if evaluated:
+        if DONE.search(line):
             stages.trains()
-            yield Evaluated(int(evaluated[1]))
+            yield Done()
             continue
         trouble = ERROR.search(line)
         if FATAL in line:

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.openrlhf_bridge.cpu_compat.adaptations import ActorClass, Adaptation
 from trainer.openrlhf_bridge.merged_lora import adapt_what_trains, push_merged, save_merged
+from trainer.openrlhf_bridge.records import record_steps
 
 
 def _engine(module: Any) -> None:
@@ -37,6 +38,13 @@ ROLLOUT_PATH = (
         ("get_tokenizer",),
         "the processor with its vocabulary is pickled for every problem (kept_processor.py)",
         _processor,
+    ),
+    Adaptation(
+        "step records",
+        "openrlhf.trainer.ppo_trainer",
+        ("TensorboardLogger.log_train", "TensorboardLogger.log_eval"),
+        "a step's numbers are only printed through Ray, and kept back for TensorBoard (records.py)",
+        record_steps,
     ),
     Adaptation(
         "LoRA push",

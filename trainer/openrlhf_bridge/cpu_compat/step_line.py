@@ -1,8 +1,9 @@
 """Adaptations of every supervised run: what OpenRLHF's SFT trainer tells of a step, and the order in which it reads.
 
 It tells a step only to a bar, rounded and now and then. Adapted, it prints the line that OpenRLHF's PPO trainer prints,
-with the loss over all processes (the bar's is the first process's), the seconds of the step, and the tokens that were
-read and learnt. And it trains on the lines of its file as they stand there, not in an order of its own.
+and records the same (`records.py`): the loss over all processes (the bar's is the first process's), the seconds of the
+step, and the tokens that were read and learnt. And it trains on the lines of its file as they stand there, not in an
+order of its own.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import time
 from typing import Any
 
 from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation
+from trainer.openrlhf_bridge.records import TRAINER, RecordFile
 
 
 def _tell_steps(module: Any) -> None:
     windows, save = module.iter_grad_accum_global_norm, module.SFTTrainer.save_logs_and_checkpoints
     counted = {"tokens": 0.0, "trained_tokens": 0.0}
     begun: list[float] = []
+    records: list[RecordFile] = []
 
     def counted_windows(window: Any, *others: Any) -> Any:
         begun[:] = begun or [time.monotonic()]
@@ -33,6 +36,8 @@ def _tell_steps(module: Any) -> None:
         now = time.monotonic()
         values["timing/step_total"], begun[0] = now - begun[0], now
         if self.strategy.is_rank_0():
+            records[:] = records or [RecordFile(TRAINER)]
+            records[0].write_step(global_step, values)
             print(f"Global step {global_step}: {values}", flush=True)  # noqa: T201 - as OpenRLHF's other trainer does
         save(self, args, global_step, *others)
 
@@ -56,7 +61,7 @@ SUPERVISED = (
         "step line",
         "openrlhf.trainer.sft_trainer",
         ("iter_grad_accum_global_norm", "SFTTrainer.save_logs_and_checkpoints"),
-        "the SFT trainer prints no line for a finished step",
+        "the SFT trainer tells nobody of a finished step",
         _tell_steps,
     ),
     Adaptation(
