@@ -24,13 +24,12 @@ from pydantic import Field
 
 from shared.config import Strict, load_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
-from shared.progress import SWITCH
+from shared.progress import SWITCH, Progress
 from shared.whole_file import made_folder, write_whole
-from trainer.display import followed
+from trainer.display import RunTold, followed
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_file, phase_names
 from trainer.phase_run import PhaseRequest, check_data, checkpoint_of, is_run, run_phase, silent
-from trainer.run_attempt import Silent, Watcher
 from trainer.run_record import RunRecord
 
 CURRICULA = Path(__file__).parent / "curricula"
@@ -134,9 +133,9 @@ def check_datasets(request: CurriculumRequest) -> None:
 
 def run_curriculum(
     request: CurriculumRequest,
-    watcher: Watcher | None = None,
+    watcher: RunTold | None = None,
     *,
-    train: Callable[[PhaseRequest, Watcher | None], RunRecord] = run_phase,
+    train: Callable[[PhaseRequest, RunTold | None], RunRecord] = run_phase,
     evaluate: Evaluate | None = None,
     tell: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
@@ -163,7 +162,7 @@ def run_curriculum(
     unseen = next((phase.name for phase in request.phases if has_bar(phase) and not request.evaluate), "")
     if unseen:
         raise UsageError(f"phase {unseen} has a bar, and nothing is evaluated", "Leave --no-evaluate out")
-    watcher = watcher or Silent()
+    watcher = watcher or RunTold(Progress())
     made_folder(output)
     table: list[dict[str, Any]] = []
 
@@ -279,7 +278,7 @@ def evaluation_options(phase: Phase) -> list[str]:
     return [*words, "--limit", str(phase.evaluation.limit)] if phase.evaluation.limit else words
 
 
-def _evaluator(request: CurriculumRequest, phase: Phase, watcher: Watcher) -> Evaluate:
+def _evaluator(request: CurriculumRequest, phase: Phase, watcher: RunTold) -> Evaluate:
     """`trainer evaluate` in a process of its own, with the prompt, lengths and limit of `phase`."""
 
     def evaluate(checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:

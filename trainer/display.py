@@ -73,7 +73,7 @@ def followed(log: Path, hear: Callable[[str], None]) -> Iterator[None]:
 
 
 class RunTold:
-    """Tells a phase to `progress`; the `Watcher` of `run_phase`."""
+    """Tells phases to `progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

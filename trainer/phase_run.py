@@ -19,11 +19,13 @@ from typing import Any, Literal
 from shared.devices import gpus_here
 from shared.errors import InfiMmrError, UsageError, system_error
 from shared.installation import check_vllm
+from shared.progress import Progress
 from shared.provenance import code_commit, package_versions
 from shared.vlm.checkpoint import foreign_prompts
 from shared.whole_file import made_folder
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
+from trainer.display import RunTold
 from trainer.families import check_linear_attention
 from trainer.held_out import at_hand, write_held_out
 from trainer.openrlhf_bridge.progress import Stage
@@ -31,7 +33,7 @@ from trainer.own_reward import OwnReward, checked_reward, recorded
 from trainer.phase import Phase
 from trainer.picture_cache import restore_pictures
 from trainer.rollouts import PARTS, read_metrics
-from trainer.run_attempt import STATES, WEIGHTS, Silent, Watcher, saved_step, train
+from trainer.run_attempt import STATES, WEIGHTS, saved_step, train
 from trainer.run_record import (
     FILE,
     PACKAGES,
@@ -70,7 +72,7 @@ class PhaseRequest:
     """Told what a user should know before the training starts, in one line each."""
 
 
-def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecord:
+def run_phase(request: PhaseRequest, watcher: RunTold | None = None) -> RunRecord:
     """Train a phase and return its record. A finished run is returned as it is, and not run again.
 
     Raises:
@@ -78,7 +80,7 @@ def run_phase(request: PhaseRequest, watcher: Watcher | None = None) -> RunRecor
         KeyboardInterrupt: interrupted; the run can be resumed.
 
     """
-    watcher = watcher or Silent()
+    watcher = watcher or RunTold(Progress())
     phase, output = request.phase, request.output.resolve()
     request = replace(request, ray_address=preflight.without_ray(phase, request.ray_address))
     preflight.check_path(output)
@@ -324,7 +326,3 @@ def checkpoint_of(output: Path) -> Path:
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run."""
     return (folder / FILE).is_file()
-
-
-Run = Callable[[PhaseRequest, Watcher | None], RunRecord]
-"""Signature of `run_phase`, for the curriculum's tests."""

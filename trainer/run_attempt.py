@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Protocol
 
 from shared.errors import InfiMmrError
+from trainer.display import RunTold
 from trainer.held_out import FILE as HELD_OUT
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
@@ -29,46 +29,8 @@ WEIGHTS = "weights"
 """What OpenRLHF saves at the end, before it becomes a checkpoint."""
 
 
-class Watcher(Protocol):
-    """Who is told how a run goes."""
-
-    def begins(self, phase: str) -> None:
-        """A phase begins."""
-
-    def stage(self, stage: Stage) -> None:
-        """What goes on from now on."""
-
-    def said(self, text: str) -> None:
-        """A process that works for this one, such as an evaluation, says how it goes on."""
-
-    def resumed(self, after: int, steps: int) -> None:
-        """A run that was cut off goes on after a step."""
-
-    def step(self, line: dict[str, Any], steps: int) -> None:
-        """A finished step: its metrics line, and how many steps there will be."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def begins(self, phase: str) -> None:
-        """Nothing."""
-
-    def stage(self, stage: Stage) -> None:
-        """Nothing."""
-
-    def said(self, text: str) -> None:
-        """Nothing."""
-
-    def resumed(self, after: int, steps: int) -> None:
-        """Nothing."""
-
-    def step(self, line: dict[str, Any], steps: int) -> None:
-        """Nothing."""
-
-
 def train(
-    record: RunRecord, output: Path, parent: Path, watcher: Watcher, *, tell: Callable[[str], None], ray_address: str
+    record: RunRecord, output: Path, parent: Path, watcher: RunTold, *, tell: Callable[[str], None], ray_address: str
 ) -> RunRecord:
     """Train a prepared run from its newest whole state to its end; returns its record.
 
@@ -155,7 +117,7 @@ class RunningAttempt:
     """What is known of an attempt, written into the run's record when it begins and when it ends."""
 
     def __init__(
-        self, output: Path, record: RunRecord, resumed_from: int, watcher: Watcher, tell: Callable[[str], None]
+        self, output: Path, record: RunRecord, resumed_from: int, watcher: RunTold, tell: Callable[[str], None]
     ) -> None:
         """Begin behind step `resumed_from`; the record gets the attempt, and what became of the one before."""
         phase = record.phase

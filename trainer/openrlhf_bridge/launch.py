@@ -183,7 +183,7 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None], look: Callable[[], 
                 look_at_operators()
                 look()
 
-            for event in events(_copied(_between_looks(lines, look_at_all), log)):
+            for event in events(_between_looks(lines, log, look_at_all)):
                 if isinstance(event, Done):  # its record is there sooner than the line has come through Ray
                     look()
                 if isinstance(event, Trouble):
@@ -227,8 +227,8 @@ def _operators_look(scratch: Path, on_event: Callable[[Event], None]) -> Callabl
     return look
 
 
-def _between_looks(lines: Iterator[str], look: Callable[[], None]) -> Iterator[str]:
-    """Hand on the lines as they come; `look` is called meanwhile, whether any come or not, and behind the last."""
+def _between_looks(lines: Iterator[str], log: IO[str], look: Callable[[], None]) -> Iterator[str]:
+    """Hand on the lines, copied to `log`; `look` is called meanwhile, whether any come or not, and behind the last."""
     heard: queue.SimpleQueue[str | Exception | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -253,11 +253,6 @@ def _between_looks(lines: Iterator[str], look: Callable[[], None]) -> Iterator[s
             return
         if isinstance(line, Exception):
             raise line
-        yield line
-
-
-def _copied(lines: Iterator[str], log: IO[str]) -> Iterator[str]:
-    for line in lines:
         log.write(line)
         log.flush()
         yield line
