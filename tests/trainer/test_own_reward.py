@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import fingerprint
+from trainer.openrlhf_bridge.launch import Ending, run_environment
 from trainer.openrlhf_bridge.reward_entry import judge
 from trainer.own_reward import checked_reward, failure, for_workers, load_reward, loaded_by_worker, recorded
 from trainer.phase import load_phase
@@ -226,3 +230,28 @@ def test_what_the_function_prints_does_not_end_up_among_results(tmp_path, capsys
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.split() == ["loaded", "asked", "asked", "asked"]
+
+
+@pytest.mark.slow
+def test_a_reward_that_loads_here_and_not_on_a_worker_ends_the_run_with_one_line_that_names_it(
+    tmp_path, mini_store, monkeypatch
+):
+    def worker(spec, *_):
+        """A rollout worker's own start, without Ray and vLLM."""
+        words = [sys.executable, "-c", "from trainer.openrlhf_bridge.agent import AgentExecutor; AgentExecutor()"]
+        environment = {**os.environ, **run_environment(spec, "tag", tmp_path)}
+        return Ending(subprocess.run(words, env=environment, stderr=subprocess.DEVNULL, check=False).returncode, "")
+
+    monkeypatch.setattr("trainer.openrlhf_bridge.launch.run", worker)
+    text = "import os\nif 'INFI_MMR_AGENT' in os.environ:\n    raise OSError('no units\\nhere')\n"
+    phase = phase_with(tmp_path, text + "def score(gold, output, row):\n    return 1\n")
+    with pytest.raises(InfiMmrError) as refused:
+        run_phase(PhaseRequest(phase, tmp_path / "run", store=mini_store))
+    copy = next((tmp_path / "run" / "reward").glob("mine-*.py"))
+    assert str(refused.value) == (
+        f"phase {phase.name} stopped after step 0 of {phase.train.max_steps}: reward mine.py:score, copied to "
+        f"{copy}:score cannot be loaded (OSError: no units here). "
+        "Mend the function; the same command with --resume continues after step 0"
+    )
+    reason = json.loads((tmp_path / "run" / "run.json").read_text())["attempts"][0]["reason"]
+    assert "mine.py:score" in reason

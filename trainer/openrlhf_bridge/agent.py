@@ -88,7 +88,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
         try:
             self._own = loaded_by_worker(settings.reward)
         except InfiMmrError as error:
-            write_whole(self._records.folder / FAILED, str(error))
+            write_whole(self._records.folder / FAILED, error.message)
             raise
 
     async def execute(  # noqa: PLR0917 - OpenRLHF's signature
