@@ -32,12 +32,12 @@ def patiently(start):
     return start()
 
 
-def build(store, *options, address=None, under_uv=None):
+def build(store, *options, recipe=RECIPE, address=None, under_uv=None):
     """Build with the command line in a process of its own (in folder `under_uv` under `uv run`); gives its JSON."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     if address:
         environment["RAY_ADDRESS"] = address
-    command = [sys.executable, "-m", "data_engine.cli", "build", RECIPE, "--profile", "local", "--json"]
+    command = [sys.executable, "-m", "data_engine.cli", "build", recipe, "--profile", "local", "--json"]
     command += ["--store", str(store), *options]
     if under_uv:  # a process whose command line is `uv run`, by which Ray knows it; uv itself may be absent
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
@@ -48,9 +48,9 @@ def build(store, *options, address=None, under_uv=None):
     return json.loads(done.stdout)
 
 
-def version(store, made):
+def version(store, made, recipe=RECIPE):
     """What must not depend on the runner: fingerprint, names and hashes of the shards."""
-    manifest = json.loads((Path(store) / "datasets" / RECIPE / made["version"] / "manifest.json").read_text())
+    manifest = json.loads((Path(store) / "datasets" / recipe / made["version"] / "manifest.json").read_text())
     assert manifest["shards"]
     return made["fingerprint"], [(shard["file"], shard["sha256"]) for shard in manifest["shards"]]
 
@@ -107,3 +107,33 @@ def test_real_rows_give_the_same_on_two_nodes(cluster, real_data, tmp_path, rows
     here = build(tmp_path / "here", *options)
     there = build(tmp_path / "there", *options, "--runner", "ray", address=cluster.address)
     assert version(tmp_path / "there", there) == version(tmp_path / "here", here)
+
+
+MERGED = """
+[sources.sums]
+reader = "table"
+location = "sums.jsonl"
+[sources.differences]
+reader = "table"
+location = "differences.jsonl"
+limit = 90
+weight = 0.5
+[splits]
+train = 0.8
+validation = 0.2
+[steps.verify_answers]
+[steps.dedup_minhash]
+"""
+
+
+def test_merged_sources_in_splits_are_the_same_on_a_cluster(cluster, tmp_path):
+    for name, sign in (("sums", 1), ("differences", -1)):
+        rows = [{"id": n, "question": f"What is {n} and {sign * 7 * n}?", "answer": str(n + sign)} for n in range(120)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "both.toml"
+    recipe.write_text(MERGED)
+    here = build(tmp_path / "here", recipe=str(recipe))
+    there = build(tmp_path / "there", "--runner", "ray", recipe=str(recipe), address=cluster.address)
+    found = version(tmp_path / "there", there, "both")
+    assert found == version(tmp_path / "here", here, "both")
+    assert {file.split("-")[1] for file, _ in found[1]} == {"train", "validation"}
