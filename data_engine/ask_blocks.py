@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.annotations import partitions_of
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, over, without_runner
 from data_engine.intake.staging import within_reach
 from data_engine.runners.local import LocalRunner
 from data_engine.step import StepContext, StepResult
 from data_engine.stored_asks import Kept, StoredAsks, write_asks
+from shared.annotations import partitions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import polars as pl
 
-    from data_engine.annotations import AnnotationTable
     from data_engine.runners.protocol import Runner
+    from shared.annotations import AnnotationTable
     from shared.images import ImageSource
     from shared.store import Store
     from shared.vlm.spec import EngineSpec, Sampling

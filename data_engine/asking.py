@@ -12,10 +12,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_engine.annotations import AnnotationTable
 from data_engine.ask_blocks import Asked, Asking, Job, ask_blocks, ask_frames
 from data_engine.blocks import Parts
 from data_engine.step import StepContext, StepResult
+from shared.annotations import AnnotationTable
 from shared.fingerprint import fingerprint
 from shared.vlm.checkpoint import maker
 from shared.vlm.identity import engine_identity, engine_record

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from data_engine.annotations import SegmentSetAsideError, set_aside, tell_aside
-from data_engine.stored_cells import Ranges
+from shared.annotations import SegmentSetAsideError, set_aside, tell_aside
+from shared.store.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -429,11 +429,11 @@ def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
     assembled: AssembledBlocks,
     counts: list[StepCount],
 ) -> ManifestDraft:
-    from data_engine.annotations import set_aside
     from data_engine.captioning import unfit_captions
     from data_engine.pins import unpinned
     from data_engine.sources.base import notes_of
     from data_engine.sources.merged import parts_of
+    from shared.annotations import set_aside
     from shared.dataset_version import Input, ManifestDraft, Prompt
 
     def entry(source: Any, rows: int, name: str) -> Input:

@@ -14,9 +14,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data_engine.annotations import AnnotationTable
 from data_engine.step import by_image
-from data_engine.stored_cells import StoredCells
+from shared.annotations import AnnotationTable, StoredCells
 from shared.images import small_jpeg
 
 if TYPE_CHECKING:

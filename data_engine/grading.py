@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
     from data_engine.step import StepContext
+    from shared.annotations import AnnotationTable
 
 STEP = "grade_answers"
 _BATCH_ROWS = 512
@@ -34,7 +34,7 @@ def verdicts_table(context: StepContext) -> AnnotationTable:
     """Return the table of verdicts."""
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
+    from shared.annotations import AnnotationTable
 
     about = {"step": STEP, "grader": grader_hash()}
     values = pa.schema([("correct", pa.bool_())])

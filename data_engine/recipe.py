@@ -21,7 +21,7 @@ from pydantic import Field
 
 from data_engine.plugins import READERS, STEPS, plugin_names, plugin_step
 from data_engine.sources.mini import MiniSettings
-from shared.benchmarks import benchmark, published_names
+from shared.benchmarks import benchmark, minis, published_names
 from shared.config import NO_IDENTITY, Strict, beside, build_model, merge, parse_override, read_toml
 from shared.dataset_version.names import checked_name
 from shared.errors import UsageError, did_you_mean
@@ -331,10 +331,11 @@ def _table(file: Path, profile: str) -> dict[str, Any]:
     named = table.get("benchmarks")
     if not isinstance(named, str | list):
         return table
-    names = published_names() if named == "all" else [named] if isinstance(named, str) else named
+    known = [name for name in published_names() if profile == "full" or name in minis()]
+    names = known if named == "all" else [named] if isinstance(named, str) else named
     for name in names:
-        if name not in published_names():
-            raise UsageError(f"recipe {file.name}: no benchmark {name!r}", did_you_mean(str(name), published_names()))
+        if name not in known:
+            raise UsageError(f"recipe {file.name}: no benchmark {name!r}", did_you_mean(str(name), known))
     places = {name: benchmark(name).published.model_dump(include={"location", "revision", "files"}) for name in names}
     drawn = {name: place | {"location": "mini"} for name, place in places.items()}
     return table | {"benchmarks": drawn if profile == "local" else places}
@@ -441,14 +442,14 @@ def _check_source(source: SourceSettings, file: str) -> None:
         raise UsageError(
             f"recipe {file}: mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id"
         )
-    if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in published_names():
+    if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in minis():
         raise UsageError(f"recipe {file}: no mini set stands for {source.benchmark}", "Name a file with --source")
 
 
 def _check_steps(settings: Any, file: str) -> None:
     for name, told in settings.benchmarks.items():
-        if told.location == "mini" and name not in published_names():
-            raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, published_names()))
+        if told.location == "mini" and name not in minis():
+            raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, minis()))
     needs = [
         name for name in ("decontaminate_ngrams", "decontaminate_embeddings") if getattr(settings.steps, name, None)
     ]

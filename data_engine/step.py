@@ -151,7 +151,7 @@ def judge_rows(
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
+    from shared.annotations import AnnotationTable
     from shared.fingerprint import fingerprint
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in values.items()])

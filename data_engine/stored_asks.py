@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
     from data_engine.blocks import Parts
+    from shared.annotations import AnnotationTable
 
 ASKS_READ = 1024
 """Asks that are read at once."""

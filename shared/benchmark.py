@@ -7,10 +7,10 @@ the trainer how it is asked and scored. Not covered: finding a declaration by na
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from shared.answers import label_of
 from shared.config import Strict
@@ -69,6 +69,36 @@ class Published(Strict):
     """Which split of a hub folder is meant; other files of the folder are left alone. Empty: all are read."""
 
 
+class Drawings(Hashable, Protocol):
+    """The drawn problems of a mini set, `Problem` of `shared.laptop.problems`, which stays behind its door."""
+
+    def problem(self, number: int) -> Any:
+        """Problem `number`."""
+
+    def reworded(self, problem: Any) -> str:
+        """The same question in another wording; unchanged where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mini:
+    """The small set that stands for a benchmark in profile `local`: drawn problems in its published file's columns."""
+
+    first_bucket: int
+    """Where its part of the 256 buckets of drawn contents begins (`shared.laptop.problems.splits`)."""
+    buckets: int
+    record: Callable[[Any, int, Drawings], dict[str, Any]]
+    """An item's record, from its problem, its number and the drawings."""
+    problem: Callable[[Drawings, int], Any] = lambda drawings, number: drawings.problem(number)
+    """What item `number` asks."""
+    text_only: bool = False
+    grades: tuple[str, ...] = ("easy", "medium", "hard")
+    """Grades to draw from, with repetition as weight."""
+
+
+MINI_LEVELS = {"easy": 1, "medium": 3, "hard": 5}
+"""Levels of drawn grades, as MATH500 and MathVision count them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One benchmark: all that the two halves know of it.
@@ -81,6 +111,7 @@ class Benchmark:
         lettered: Whether golds are option letters: None where the file says so itself, item by item.
         fields: Further fields of an item's `extra`, from its record and file.
         refused: Why an item cannot be scored by rules, from its gold and `extra`; None where it can.
+        mini: The small set that stands for it; None: profile `local` does without it.
         file: The file that declares it.
 
     """
@@ -92,4 +123,5 @@ class Benchmark:
     lettered: bool | None = None
     fields: Callable[[Mapping[str, Any], Path], dict[str, Any]] | None = None
     refused: Callable[[str, Mapping[str, Any]], str | None] | None = None
+    mini: Mini | None = None
     file: Path = Path()

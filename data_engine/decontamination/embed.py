@@ -19,7 +19,7 @@ import numpy as np
 
 from data_engine.ask_blocks import Asked, Asking, ask_frames
 from data_engine.asking import told_elsewhere
-from data_engine.stored_cells import PartitionedCells, StoredCells
+from shared.annotations import PartitionedCells, StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.checkpoint import maker

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_engine.decontamination.benchmark_overlap import FORMS, HashedTexts, Problems, hash_problems
-from data_engine.stored_cells import StoredCells
 from data_engine.text_hash import VERSION, Windows
 from data_engine.text_hash.text_cells import Known, first_of, in_order, in_parts, store_cells, text_key, whole
+from shared.annotations import StoredCells
 from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:

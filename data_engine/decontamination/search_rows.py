@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.annotations import AnnotationTable
     from data_engine.decontamination.embedding_search import Backend, Vectors
-    from data_engine.stored_cells import StoredCells
+    from shared.annotations import AnnotationTable, StoredCells
 
 
 @dataclass(frozen=True)

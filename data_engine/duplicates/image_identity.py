@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from data_engine.annotations import AnnotationTable
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask
 from data_engine.text_hash.text_cells import Known
+from shared.annotations import AnnotationTable
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
 from shared.images import decode_rgb, perceptual_hash, pixel_hash

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_engine.stored_cells import StoredCells
 from data_engine.text_hash import VERSION, iterate_words, ngram_hashes, number_hashes
 from data_engine.text_hash.text_cells import STORED_AT_ONCE, Known, first_of, in_order, in_parts, store_cells, text_key
 from data_engine.text_hash.windows import sums_per_text
 from data_engine.text_hash.words import text_chunks
+from shared.annotations import StoredCells
 from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:

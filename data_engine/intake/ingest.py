@@ -253,7 +253,7 @@ class Inspections:
         if store is not None:
             import pyarrow as pa
 
-            from data_engine.annotations import AnnotationTable
+            from shared.annotations import AnnotationTable
 
             context = fingerprint({"version": INSPECTION_VERSION, **dataclasses.asdict(limits)})
             self._table = AnnotationTable(

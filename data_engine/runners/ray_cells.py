@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from data_engine.annotations import tell_aside
 from data_engine.runners.protocol import Ask, Cell, in_batches
+from shared.annotations import tell_aside
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def told_of(table: pa.Table) -> dict[str, Any] | None:
     if TOLD not in table.column_names:
         return None
     told: dict[str, Any] = json.loads(table.column(TOLD)[0].as_py())
-    tell_aside(told.pop("aside", ()))
     return told
 
 

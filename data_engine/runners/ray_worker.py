@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from data_engine.annotations import set_aside
 from data_engine.runners.protocol import in_batches
 from data_engine.runners.ray_cells import asks_of, cell_table, error_table, told_table, with_aside
 from data_engine.runners.work import Worker
+from shared.annotations import set_aside
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class AskWorker:
         try:
             if self._asks is None:
                 return cell_table(self._worker.answer(asks_of(table)), self._news())
-            return told_table(self._keep(self._asks.read(table), again=again) | {"note": self._news()})
+            told = self._keep(self._asks.read(table), again=again) | {"note": self._news()}
+            return with_aside(told_table(told), set_aside())
         except (InfiMmrError, OSError) as error:
             return error_table(error, set_aside())
 
@@ -65,7 +66,7 @@ class AskWorker:
         finally:
             self._keeper.flush()
         told: dict[str, Any] = self._keeper.told()
-        return told | {"cells": len(asks), "aside": set_aside()}
+        return told | {"cells": len(asks)}
 
     def _news(self) -> str:
         news = self._worker.warnings[self._told :]

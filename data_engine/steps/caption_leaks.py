@@ -156,7 +156,7 @@ def _judge(context: StepContext, rows: pl.DataFrame, captions: _Captions) -> tup
     """What is found in the captions; cells computed and reused."""
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
+    from shared.annotations import AnnotationTable
 
     about = {"step": NAME, "rule": rule_hash()}
     values = pa.schema([(name, pa.string()) for name in FOUND])

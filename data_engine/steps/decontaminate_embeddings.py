@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from data_engine.annotations import AnnotationTable
 from data_engine.ask_blocks import Asked, Job, as_one_block, ask_blocks, merged
 from data_engine.blocks import Parts
 from data_engine.decontamination import planting
@@ -38,7 +37,7 @@ from data_engine.decontamination.embed import (
 from data_engine.decontamination.embedding_search import Backend, nearest
 from data_engine.decontamination.search_rows import Compared, compare
 from data_engine.step import StepContext, StepResult
-from data_engine.stored_cells import StoredCells
+from shared.annotations import AnnotationTable, StoredCells
 from shared.config import NO_IDENTITY, Strict
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.identity import engine_identity, engine_record

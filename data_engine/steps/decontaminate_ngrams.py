@@ -34,9 +34,9 @@ from data_engine.decontamination.match_texts import find_matches
 from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
 from data_engine.duplicates.image_identity import ImagePrint, image_print, image_prints, relation
 from data_engine.step import StepContext, StepResult
-from data_engine.stored_cells import StoredCells
 from data_engine.text_hash import VERSION
 from data_engine.text_hash.text_cells import text_key
+from shared.annotations import StoredCells
 from shared.config import Strict
 from shared.fingerprint import bytes_hash, fingerprint
 

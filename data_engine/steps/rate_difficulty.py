@@ -25,7 +25,7 @@ from data_engine.asking import told_elsewhere
 from data_engine.blocks import Parts
 from data_engine.grading import grade_outputs, grader_hash, verdicts_table
 from data_engine.step import StepContext, StepResult
-from data_engine.stored_cells import PartitionedCells
+from shared.annotations import PartitionedCells
 from shared.binomial import exact_interval
 from shared.config import Strict
 from shared.fingerprint import fingerprint
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from data_engine.annotations import AnnotationTable
     from data_engine.blocks import RowBlocks
+    from shared.annotations import AnnotationTable
 
 NAME = "rate_difficulty"
 _PART_ROWS = 512

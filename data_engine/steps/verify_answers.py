@@ -46,7 +46,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.stored_cells import StoredCells
+    from shared.annotations import StoredCells
 
     del settings
     started = time.monotonic()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.annotations import AnnotationTable
+    from shared.annotations import AnnotationTable
 
 Value = TypeVar("Value")
 

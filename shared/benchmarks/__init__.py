@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from shared.benchmark import Benchmark, Published
+from shared.benchmark import Benchmark, Mini, Published
 from shared.config import read_toml
 
 PAPER = ("math500", "mathverse", "mathvision", "olympiadbench", "mathvista")
@@ -38,6 +38,12 @@ def benchmark(name: str) -> Benchmark:
     table = read_toml(path)
     published = Published.model_validate(table.pop("published", {}))
     return Benchmark(task=table, published=published, file=path)
+
+
+@cache
+def minis() -> dict[str, Mini]:
+    """The mini sets that stand for benchmarks, by name."""
+    return {name: mini for name in declared() if (mini := benchmark(name).mini) is not None}
 
 
 @cache

@@ -1,6 +1,20 @@
 """MATH500 (HuggingFaceH4/MATH-500): 500 text problems, free answers; the output's answer against the gold."""
 
-from shared.benchmark import Benchmark, Published
+from typing import Any
+
+from shared.benchmark import MINI_LEVELS, Benchmark, Drawings, Mini, Published
+
+
+def _record(problem: Any, _number: int, _drawings: Drawings) -> dict[str, Any]:
+    return {
+        "problem": problem.question,
+        "answer": problem.answer,
+        "options": list(problem.choices),
+        "subject": problem.kind,
+        "level": MINI_LEVELS[problem.grade],
+        "unique_id": problem.key,
+    }
+
 
 BENCHMARK = Benchmark(
     task={
@@ -17,4 +31,5 @@ BENCHMARK = Benchmark(
         licence="MIT",
         splits=("test",),
     ),
+    mini=Mini(first_bucket=200, buckets=11, record=_record, text_only=True),
 )

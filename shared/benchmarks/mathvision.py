@@ -7,8 +7,9 @@ after rounding to two decimals: mathllm/MATH-V, evaluation/utils.py), in our own
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from shared.benchmark import Benchmark, Item, Published
+from shared.benchmark import MINI_LEVELS, Benchmark, Drawings, Item, Mini, Published
 from shared.benchmark_arithmetic import float_of, value_of
 from shared.option_lists import LETTERS
 
@@ -85,6 +86,17 @@ def _pieces(text: str) -> tuple[str, ...] | None:
     return (text[0], *(str(round(v, 2)) if v is not None else m for v, m in zip(values, members, strict=True)))
 
 
+def _record(problem: Any, _number: int, _drawings: Drawings) -> dict[str, Any]:
+    return {
+        "id": problem.key,
+        "question": problem.question,
+        "options": list(problem.choices),
+        "answer": problem.answer,
+        "level": MINI_LEVELS[problem.grade],
+        "subject": problem.kind,
+    }
+
+
 BENCHMARK = Benchmark(
     task={
         "title": "MathVision",
@@ -103,4 +115,5 @@ BENCHMARK = Benchmark(
         licence="MIT",
         splits=("test",),
     ),
+    mini=Mini(first_bucket=222, buckets=11, record=_record, grades=("medium", "hard")),
 )

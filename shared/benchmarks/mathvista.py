@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from shared.answers import final_answer
-from shared.benchmark import Benchmark, Item, Published
+from shared.benchmark import Benchmark, Drawings, Item, Mini, Published
 from shared.benchmark_arithmetic import float_of
 from shared.option_lists import LETTERS
 
@@ -55,6 +56,41 @@ def edit_distance(first: str, second: str) -> int:
     return row[-1]
 
 
+_GRADES = {"easy": "elementary school", "medium": "high school", "hard": "college"}
+_MEASURED = ("rectangle/read", "rectangle/perimeter", "triangle/side", "triangle/perimeter")
+"""Forms of drawn problems whose answer is a length: told with one decimal, as MathVista tells what is measured."""
+
+
+def _record(problem: Any, _number: int, _drawings: Drawings) -> dict[str, Any]:
+    answer, form, precision = problem.answer, "text", None
+    if problem.choices:
+        answer = problem.choices["ABCDEFGH".index(answer)]
+    elif problem.form in _MEASURED:
+        answer, form, precision = f"{answer}.0", "float", 1.0
+    elif re.fullmatch(r"-?\d+", answer):
+        form = "integer"
+    elif answer.startswith("("):
+        form = "list"
+    return {
+        "pid": problem.key,
+        "question": problem.question,
+        "choices": list(problem.choices),
+        "answer": answer,
+        "unit": None,
+        "precision": precision,
+        "question_type": "multi_choice" if problem.choices else "free_form",
+        "answer_type": form,
+        "metadata": {
+            "split": "testmini",
+            "source": "mini",
+            "category": "math-targeted-vqa" if problem.image_type == "mathgeo" else "general-vqa",
+            "task": problem.kind,
+            "context": problem.image_type,
+            "grade": _GRADES[problem.grade],
+        },
+    }
+
+
 BENCHMARK = Benchmark(
     task={
         "title": "MathVista",
@@ -78,4 +114,5 @@ BENCHMARK = Benchmark(
         licence="CC BY-SA 4.0",
         splits=("testmini",),
     ),
+    mini=Mini(first_bucket=244, buckets=12, record=_record, grades=("easy", "easy", "medium", "hard")),
 )

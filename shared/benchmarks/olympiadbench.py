@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from shared.answers.parse.extract import boxed_contents
-from shared.benchmark import Benchmark, Item, Published
+from shared.benchmark import Benchmark, Drawings, Item, Mini, Published
 from shared.benchmark_arithmetic import float_of, value_of
 
 _SUBSET = re.compile(r"(OE|TP)_(MM|TO)_(maths|physics)_(en|zh)_(COMP|CEE)", re.IGNORECASE)
@@ -113,6 +114,46 @@ def _equal(gold: str, given: str, tolerance: float) -> bool:
     return any(abs(left * scale - right) <= tolerance * 1.01 for scale in scales)
 
 
+_TWO_ANSWERS_EVERY = 10
+_SECOND_DRAWN = 100_000
+"""Numbers of the second problems of drawn items with two answers, far from every item's own."""
+
+
+def _problem(drawings: Drawings, number: int) -> Any:
+    """The drawn problem; every tenth item asks two, and has two answers."""
+    problem = drawings.problem(number)
+    if number % _TWO_ANSWERS_EVERY != _TWO_ANSWERS_EVERY - 1 or problem.choices:
+        return problem
+    seconds = (drawings.problem(_SECOND_DRAWN + 50 * number + more) for more in range(50))
+    other = next(second for second in seconds if not second.choices and second.answer != problem.answer)
+    both = {"question": f"{problem.question} {other.question}", "answer": f"{problem.answer}, {other.answer}"}
+    return replace(problem, **both)
+
+
+def _record(problem: Any, number: int, _drawings: Drawings) -> dict[str, Any]:
+    answers = problem.answer.split(", ") if not problem.choices else [problem.answer]
+    # Word problems count things: "Find the number of apples left", which a solution would end with "92 apples".
+    counted = re.search(r"number of (?P<thing>[a-z]+)(?: left|\.| in )", problem.question)
+    return {
+        "id": problem.key,
+        "subfield": problem.kind,
+        "context": None,
+        "question": problem.question,
+        "options": list(problem.choices),
+        "final_answer": answers,
+        "is_multiple_answer": len(answers) > 1,
+        "unit": counted["thing"] if counted and not problem.choices and len(answers) == 1 else None,
+        "answer_type": "Numerical",
+        "error": "1e-2" if any("." in answer for answer in answers) else None,
+        "question_type": "Open-ended",
+        "subject": "Math",
+        "language": "English",
+        "modality": "Text-only",
+        "difficulty": "Competition",
+        "index": number,
+    }
+
+
 BENCHMARK = Benchmark(
     task={
         "title": "OlympiadBench",
@@ -134,5 +175,13 @@ BENCHMARK = Benchmark(
         files=("OE_MM_maths_en_COMP/*", "OlympiadBench/OE_MM_maths_en_COMP/*"),
         licence="Apache-2.0",
         splits=("OE_MM_maths_en_COMP",),
+    ),
+    mini=Mini(
+        first_bucket=233,
+        buckets=11,
+        record=_record,
+        problem=_problem,
+        text_only=True,
+        grades=("medium", "hard", "hard"),
     ),
 )

@@ -18,12 +18,12 @@ from typing import Any
 
 from pydantic import Field
 
+from shared.benchmarks import minis
 from shared.config import Strict
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import fingerprint
-from shared.laptop.mini_benchmarks import BENCHMARKS, benchmark_record, item_problem
+from shared.laptop.mini_benchmarks import benchmark_record, item_problem
 
-TEXT_BENCHMARKS = ("math500", "olympiadbench")
 _CATEGORIES = {
     "mathgeo": "(GradeSchool) Geometric",
     "chart": "Tables/Diagrams/Charts",
@@ -68,25 +68,25 @@ class MiniSet:
     """
 
     def __init__(self, stands_for: str, settings: MiniSettings) -> None:
-        known = ("virl39k", "deepscaler", *BENCHMARKS)
+        known = ("virl39k", "deepscaler", *minis())
         if stands_for not in known:
             raise UsageError(f"no mini set stands for {stands_for!r}", did_you_mean(stands_for, known))
         self.name = stands_for
         self._settings = settings
+        self._copied = {n: m.text_only for n, m in minis().items() if m.text_only or stands_for == "virl39k"}
         self.fingerprint = fingerprint({"stands_for": stands_for, "settings": settings, "drawn_by": DRAWN_BY})
         self.taken = f"{settings.rows} problems drawn from the split mini-{stands_for}"
 
     def count(self) -> int:
         """Problems drawn and planted."""
-        if self.name in BENCHMARKS:
+        if self.name in minis():
             return self._settings.rows
-        text = len(TEXT_BENCHMARKS) * (self._settings.copies + self._settings.renumbered)
-        pictures = (len(BENCHMARKS) - len(TEXT_BENCHMARKS)) * self._settings.copies
-        return self._settings.rows + self._settings.duplicates + text + (pictures if self.name == "virl39k" else 0)
+        planted = sum(self._settings.copies + text * self._settings.renumbered for text in self._copied.values())
+        return self._settings.rows + self._settings.duplicates + planted
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Records with the columns of the published files; drawn problems first, planted ones after them."""
-        if self.name in BENCHMARKS:
+        if self.name in minis():
             yield from (benchmark_record(self.name, index) for index in range(self._settings.rows))
             return
         shape = _virl_record if self.name == "virl39k" else _text_record
@@ -97,10 +97,10 @@ class MiniSet:
             edited = number % 2 == 1
             record = shape(problem, f"{key}-again-{number}", edited=edited)
             yield record | {"planted": f"duplicate_of:{key} {'edited' if edited else 'exact'}"}
-        for name in BENCHMARKS if self.name == "virl39k" else TEXT_BENCHMARKS:
+        for name, text in self._copied.items():
             for number in range(self._settings.copies):
                 yield _planted_copy(name, number * 3, shape, renumbered=False)
-            for number in range(self._settings.renumbered if name in TEXT_BENCHMARKS else 0):
+            for number in range(text * self._settings.renumbered):
                 yield _planted_copy(name, number * 3 + 1, shape, renumbered=True)
 
     def _drawn(self, index: int) -> tuple[Any, str]:

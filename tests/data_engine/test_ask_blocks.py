@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
 from pathlib import Path
@@ -13,17 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_engine import ask_blocks, blocks, stored_asks
-from data_engine.annotations import AnnotationTable, partitions_of
 from data_engine.build import BuildRequest, build
 from data_engine.runners import Cell
 from data_engine.stored_asks import Kept, StoredAsks, write_asks
+from shared.annotations import AnnotationTable, partitions_of
 from shared.errors import InfiMmrError
 from shared.progress import Progress
 from shared.store import open_store
-
-_spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "shared" / "vlm" / "standin.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
 
 RECIPE = """
 prompts = "full"
@@ -49,13 +44,6 @@ max_tokens = 96
 [benchmarks.math500]
 location = "mini"
 """
-
-
-@pytest.fixture
-def standin():
-    server = _module.StandIn()
-    yield server
-    server.close()
 
 
 def cells(store):

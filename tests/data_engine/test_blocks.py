@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_engine.annotations import SegmentSetAsideError
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, block_of, blocks_for, over
 from data_engine.runners.local import LocalRunner
 from data_engine.scratch import scratch_folder, scratch_store
 from data_engine.sharing.gc import collect
+from shared.annotations import SegmentSetAsideError
 from shared.dataset_version.leases import Lease, holding
 from shared.errors import InfiMmrError
 from shared.ids import row_id

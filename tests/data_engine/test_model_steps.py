@@ -198,7 +198,7 @@ def test_a_row_gets_the_caption_in_its_own_language():
 
 def test_cells_of_the_bundled_prompts_keep_their_keys(world):
     """The content key that was in force before prompt sets: engine, text, turn and sampling."""
-    from data_engine.annotations import AnnotationTable
+    from shared.annotations import AnnotationTable
     from shared.fingerprint import bytes_hash, fingerprint
     from shared.prompts import prompt
     from shared.vlm.spec import Sampling

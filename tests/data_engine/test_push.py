@@ -12,9 +12,9 @@ import pytest
 
 from benchmarks.s3_server import s3_server
 from benchmarks.sample_versions import draft, publish_sample, row, write_rows
-from data_engine.annotations import AnnotationTable
 from data_engine.sharing.catalogue import list_versions, transfer
 from data_engine.sharing.gc import collect
+from shared.annotations import AnnotationTable
 from shared.dataset_version import list_datasets, open_dataset, publish, set_tag
 from shared.dataset_version.names import blob_path, map_path
 from shared.errors import InfiMmrError

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_engine.annotations import SegmentSetAsideError, set_aside, tell_aside
 from data_engine.blocks import again_where_damaged
 from data_engine.runners import Ask, Cell
 from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, taken
 from data_engine.runners.ray_runner import RayRunner, _actor_options
 from data_engine.runners.ray_worker import Mapped
+from shared.annotations import SegmentSetAsideError, set_aside, tell_aside
 from shared.errors import InfiMmrError
 from shared.images import ImageRefused
 from shared.store import StoreFullError

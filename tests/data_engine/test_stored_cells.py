@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_engine import annotations, stored_cells
-from data_engine.annotations import AnnotationTable, SegmentSetAsideError
 from data_engine.blocks import again_where_damaged
-from data_engine.stored_cells import StoredCells, read_cells
+from shared.annotations import AnnotationTable, SegmentSetAsideError, StoredCells, merging, read_cells
 from shared.store import open_store
+from shared.store.ranges import Ranges
 
 HERE = ("embeddings", "c" * 64)
 
@@ -101,7 +100,7 @@ def test_two_workers_that_need_one_damaged_segment_both_go_on(store):
 
 
 def test_small_files_are_merged_in_groups(store, monkeypatch):
-    monkeypatch.setattr(annotations, "MERGED_BYTES", 4000)
+    monkeypatch.setattr(merging, "MERGED_BYTES", 4000)
     table = StoredCells(store, *HERE)
     for number in range(12):
         table.append_table(vectors([f"k{number:02}"], number, 64))
@@ -115,13 +114,13 @@ def test_small_files_are_merged_in_groups(store, monkeypatch):
 def test_opening_reads_the_keys_and_leaves_the_values(store, monkeypatch):
     StoredCells(store, *HERE).append_table(vectors([f"k{n}" for n in range(100)], 1, 1536))
     read = []
-    real = stored_cells.Ranges.read
+    real = Ranges.read
 
     def spy(self, size=-1):
         data = real(self, size)
         read.append(len(data))
         return data
 
-    monkeypatch.setattr(stored_cells.Ranges, "read", spy)
+    monkeypatch.setattr(Ranges, "read", spy)
     assert len(StoredCells(store, *HERE)) == 100
     assert sum(read) < 100 * 1536

@@ -7,7 +7,7 @@ import pytest
 
 from data_engine.grading import grader_hash
 from data_engine.steps import verify_answers
-from data_engine.stored_cells import StoredCells
+from shared.annotations import StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
 

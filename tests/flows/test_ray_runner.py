@@ -262,7 +262,7 @@ def drawn_rows(count):
 def embedded(store, rows, seed):
     """Put unit vectors of `rows` into the store, as if an engine had been asked."""
     from data_engine.decontamination.embed import STEP, content_key
-    from data_engine.stored_cells import StoredCells
+    from shared.annotations import StoredCells
     from shared.fingerprint import fingerprint
 
     keys = [content_key(text, images) for text, images in rows.select("question", "image_hashes").iter_rows()]

@@ -100,6 +100,7 @@ def ask_items(
         InfiMmrError: the checkpoint lacks files, or its engine does not start.
 
     """
+    from shared.annotations import set_aside
     from shared.prompts import SETS, load_prompt
     from shared.store import default_store_url, open_store
     from shared.vlm.checkpoint import maker, prompt_set_for
@@ -111,6 +112,8 @@ def ask_items(
     asks = _asks(task, items, settings, spec, system, prompts)
     answers = cache.find([ask.key for ask in asks])
     stored = len(answers)
+    for sentence in set_aside():
+        progress.say(sentence)
     elsewhere = cache.made_elsewhere([ask.key for ask in asks])
     for ask in asks:
         if ask.key not in answers and (failure := _unaskable(ask.item, reads_images=reads_images)):

@@ -12,6 +12,8 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 
+from shared.benchmarks import minis
+
 BUCKETS = 256
 
 
@@ -40,11 +42,10 @@ SPLITS: dict[str, Split] = {
     "fresh": Split(112, 24, _ALL, text_only=False, grades=_EVEN),
     "mini-virl39k": Split(136, 40, _SOURCES, text_only=False, grades=_EVEN),
     "mini-deepscaler": Split(176, 24, _SOURCES, text_only=True, grades=_EVEN),
-    "mini-math500": Split(200, 11, _BENCHMARKS, text_only=True, grades=_EVEN),
-    "mini-mathverse": Split(211, 11, _BENCHMARKS, text_only=False, grades=_EVEN),
-    "mini-mathvision": Split(222, 11, _BENCHMARKS, text_only=False, grades=("medium", "hard")),
-    "mini-olympiadbench": Split(233, 11, _BENCHMARKS, text_only=True, grades=("medium", "hard", "hard")),
-    "mini-mathvista": Split(244, 12, _BENCHMARKS, text_only=False, grades=("easy", "easy", "medium", "hard")),
+    **{
+        f"mini-{name}": Split(mini.first_bucket, mini.buckets, _BENCHMARKS, mini.text_only, mini.grades)
+        for name, mini in minis().items()
+    },
 }
 
 

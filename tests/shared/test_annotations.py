@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from data_engine import annotations
-from data_engine.annotations import MANY_SEGMENTS, AnnotationTable, SegmentSetAsideError, set_aside
-from data_engine.stored_cells import StoredCells
+from shared.annotations import AnnotationTable, SegmentSetAsideError, StoredCells, merging, set_aside
+from shared.annotations.merging import MANY_SEGMENTS
 from shared.errors import InfiMmrError
 from shared.store import Store, open_store
 from shared.store.folder import FolderStore
@@ -206,7 +205,7 @@ def test_a_slow_reader_of_damaged_bytes_removes_no_segment_that_was_stored_anew_
 def test_a_large_table_is_moved_into_partitions_and_few_keys_read_few_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(annotations, "PARTITIONED_BYTES", 1)
+    monkeypatch.setattr(merging, "PARTITIONED_BYTES", 1)
     keys = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(400)]
     store = open_store(tmp_path)
     for start in range(0, 400, 100):
@@ -235,7 +234,7 @@ def test_nothing_appended_writes_nothing(tmp_path: Path) -> None:
 APPEND_SOME = """
 import random, sys
 import pyarrow as pa
-from data_engine.annotations import AnnotationTable
+from shared.annotations import AnnotationTable
 from shared.store import Store, open_store
 root, seed = sys.argv[1], int(sys.argv[2])
 values = pa.schema([("caption", pa.string()), ("tokens", pa.int32())])
@@ -281,7 +280,7 @@ def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def test_sixteen_builders_appending_merging_and_moving_at_once_lose_no_cell(
     shared_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(annotations, "PARTITIONED_BYTES", 4096)
+    monkeypatch.setattr(merging, "PARTITIONED_BYTES", 4096)
     keys = [hashlib.sha256(str(number % 7).encode() + bytes([number % 40])).hexdigest() for number in range(96)]
 
     def build(number: int) -> None:

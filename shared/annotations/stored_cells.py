@@ -8,21 +8,15 @@ Not covered: reading single cells (workers read whole files, one at a time).
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_engine.annotations import (
-    AnnotationTable,
-    SegmentSetAsideError,
-    maker_of,
-    move_aside,
-    smallest_value,
-    verified,
-)
+from shared.annotations.segments import SegmentSetAsideError, maker_of, move_aside, smallest_value, verified
+from shared.annotations.table import AnnotationTable
 from shared.store import NotInStoreError
+from shared.store.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -233,39 +227,3 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
         parts.append(read.take(rows))
     order = {key: row for row, key in enumerate(key for wanted in by_file.values() for key in wanted)}
     return pa.concat_tables(parts).take(pa.array([order[key] for key in keys], pa.int64()))
-
-
-class Ranges(io.RawIOBase):
-    """A file of a store that is read in ranges, as Parquet's readers ask for them."""
-
-    def __init__(self, store: Store, path: str) -> None:
-        super().__init__()
-        entry = store.head(path)
-        if entry is None:
-            message = f"{path} is not in the store"
-            raise NotInStoreError(message, "It was merged with others meanwhile: try again.")
-        self._store, self._path, self._size, self._at = store, path, entry.size, 0
-
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def tell(self) -> int:
-        """Return where the next read begins."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move there."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes, all that follow where it is negative."""
-        length = min(size if size >= 0 else self._size, self._size - self._at)
-        data = self._store.get_range(self._path, self._at, length) if length > 0 else b""
-        self._at += len(data)
-        return data
