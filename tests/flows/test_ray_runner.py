@@ -40,7 +40,7 @@ def loaded(name, path):
     return module
 
 
-_module = loaded("standin", "tests/shared/vlm/standin.py")
+_module = loaded("standin", "tests/standin.py")
 _world = loaded("step_world", "tests/data_engine/conftest.py")
 _drawn = loaded("drawn_texts", "benchmarks/drawn_texts.py")
 
