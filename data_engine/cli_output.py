@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared.command import say
-from shared.number_text import human_bytes, human_seconds
+from shared.number_text import counts_text, human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from data_engine.build import BuildReport
@@ -25,14 +25,10 @@ def say_report(report: BuildReport) -> None:
     if manifest.rejected:
         from data_engine.findings import reason_counts
 
-        say(f"  removed: {_counted(reason_counts(report.version.ledger()))}")
+        say(f"  removed: {counts_text(reason_counts(report.version.ledger()))}")
     for warning in manifest.warnings:
         say(f"  note: {warning}")
     say(f"{done}: {report.version.place}")
-
-
-def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {rule}" for rule, count in reasons.items())
 
 
 def say_plan(plan: Mapping[str, Any]) -> None:
@@ -42,7 +38,7 @@ def say_plan(plan: Mapping[str, Any]) -> None:
         return
     say(f"{plan['dataset']} ({plan['profile']}): {plan['rows']} rows, {plan['images']} images from {plan['source']}")
     if plan["reasons"]:
-        say(f"  refused by the source: {_counted(plan['reasons'])}")
+        say(f"  refused by the source: {counts_text(plan['reasons'])}")
     for note in plan["notes"]:
         say(f"  note: {note}")
     for step in plan["steps"]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.command import say
 from shared.errors import UsageError
+from shared.number_text import counts_text
 from shared.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def say_inspection(found: Mapping[str, Any]) -> None:
     )
     for role, column in found["columns"].items():
         say(f"  {role:<12}{column}")
-    say(f"  answers     {_counts(found['answer_kinds']) or 'none'}")
+    say(f"  answers     {counts_text(found['answer_kinds']) or 'none'}")
     for reason, count in found["refused"].items():
         first = found["refused_examples"].get(reason, [{}])[0]
         shown = f"  e.g. {first['source_id']}: {first['detail']}" if first else ""
@@ -179,7 +180,3 @@ def say_inspection(found: Mapping[str, Any]) -> None:
         say(f"\n{found['recipe']}\n(--recipe FILE.toml writes it)")
     else:
         say(f"wrote {found['recipe']}: data-engine build {found['recipe']}")
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())

@@ -22,6 +22,7 @@ from shared.benchmark_golds import mend_gold
 from shared.benchmarks import benchmark
 from shared.errors import InfiMmrError
 from shared.image_tags import place_image_tags, without_tags
+from shared.images import file_inside
 from shared.option_lists import LETTERS, choices_in_text
 
 
@@ -315,20 +316,8 @@ def _image_bytes(value: object, root: Path) -> tuple[bytes | None, str]:
             return value["bytes"], path
         value = path
     path = _text(value).replace("\\", "/")
-    file = _inside(root, path)
+    file = file_inside(root, path) or file_inside(root, f"images/{path}")
     return (file.read_bytes(), path) if file is not None else (None, path)
-
-
-def _inside(root: Path, relative: str) -> Path | None:
-    """The file `relative` below `root` or `root/images`; None where absent or where it would lead out of `root`."""
-    if not relative or "://" in relative or relative.startswith("/"):
-        return None
-    base = root.resolve()
-    for candidate in (base / relative, base / "images" / relative):
-        resolved = candidate.resolve()
-        if resolved.is_relative_to(base) and resolved.is_file():
-            return resolved
-    return None
 
 
 def _extra(name: str, record: Mapping[str, Any], file: Path) -> dict[str, Any]:

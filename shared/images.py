@@ -267,6 +267,15 @@ def safe_join(root: Path | str, relative: str, links: Path | None = None) -> Pat
     return Path("/".join([base, *parts]))
 
 
+def file_inside(root: Path, relative: str) -> Path | None:
+    """Return the file `root/relative`; None where there is none, or where the name would lead out (`safe_join`)."""
+    try:
+        path = safe_join(root, relative)
+    except PathRefused:
+        return None
+    return path if path.is_file() else None
+
+
 @functools.cache
 def _real_folder(root: str) -> str:
     """Return the folder with its own symlinks followed; once per folder, since a source asks for each of its files."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def clock_text(seconds: float) -> str:
     """A running clock: 0:07, 12:30, 1:02:03."""
@@ -34,3 +36,8 @@ def rate_text(count: float, seconds: float, unit: str) -> str:
     if unit == "bytes":
         return f"{human_bytes(pace)}/s"
     return f"{pace:,.0f} {unit}/s" if pace >= 10 else f"{pace:.2g} {unit}/s"
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Counts by name in one line."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -6,9 +6,10 @@ store have their own writers (`shared.store.folder`).
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +54,12 @@ def made_folder(folder: Path, option: str = "--output") -> Path:
     except FileNotFoundError as error:
         raise InfiMmrError(f"the folder {folder} cannot be made", f"Name another place with {option}") from error
     return folder
+
+
+def json_table(path: Path) -> dict[str, Any]:
+    """The object that a file of JSON holds; empty where it cannot be read or holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -36,7 +36,7 @@ from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, choices_of, table_row
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
-from shared.images import PathRefused, safe_join
+from shared.images import PathRefused, file_inside
 
 GUESSED = "columns guessed"
 SAMPLE = 512
@@ -290,7 +290,7 @@ class Table:
             folder = unpacked(file, file_hashes([file])[file], cache_folder())
             inside = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
             for prefix in ("", *inside):
-                hits = sum(_is_file(folder, f"{prefix}{name}") for name in names)
+                hits = sum(file_inside(folder, f"{prefix}{name}") is not None for name in names)
                 if hits:
                     roots.append((hits, folder, prefix))
         return [(folder, None, prefix) for _, folder, prefix in sorted(roots, key=lambda root: -root[0])]
@@ -298,9 +298,9 @@ class Table:
     def _find(self, name: str) -> FileImage:
         """The file that a picture's name means; of several roots the first that has it."""
         for root, links, prefix in self._roots[:-1]:
-            here = self._place.has(f"{prefix}{name}") if root == self._place.root else _is_file(root, f"{prefix}{name}")
-            if here:
-                return FileImage(root, f"{prefix}{name}", links)
+            below = f"{prefix}{name}"
+            if self._place.has(below) if root == self._place.root else file_inside(root, below):
+                return FileImage(root, below, links)
         root, links, prefix = self._roots[-1]
         plain = name.startswith("/") or ":" in name.partition("/")[0]
         return FileImage(root, name if plain else f"{prefix}{name}", links)
@@ -376,10 +376,3 @@ class TableSplit:
 
 def _has(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bool:
     return any(value_at(record, column) is not None for record in records for column in columns)
-
-
-def _is_file(root: Path, name: str) -> bool:
-    try:
-        return safe_join(root, name).is_file()
-    except PathRefused:
-        return False

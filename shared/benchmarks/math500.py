@@ -7,13 +7,9 @@ from shared.benchmark import MINI_LEVELS, Benchmark, Drawings, Mini, Published
 
 def _record(problem: Any, _number: int, _drawings: Drawings) -> dict[str, Any]:
     return {
-        "problem": problem.question,
-        "answer": problem.answer,
-        "options": list(problem.choices),
-        "subject": problem.kind,
-        "level": MINI_LEVELS[problem.grade],
-        "unique_id": problem.key,
-    }
+        "problem": problem.question, "answer": problem.answer, "options": list(problem.choices),
+        "subject": problem.kind, "level": MINI_LEVELS[problem.grade], "unique_id": problem.key,
+    }  # fmt: skip
 
 
 BENCHMARK = Benchmark(

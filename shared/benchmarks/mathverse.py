@@ -84,16 +84,12 @@ def _in_version(drawings: Drawings, problem: Any, version: str) -> Any:
 def _record(problem: Any, number: int, drawings: Drawings) -> dict[str, Any]:
     drawn, version = _version_of(drawings, number)
     return {
-        "sample_index": problem.key,
-        "problem_index": str(drawn + 1),
-        "problem_version": version,
-        "question": problem.question,
-        "question_for_eval": _problem(drawings, _plain(number)).question,
-        "answer": problem.answer,
-        "options": list(problem.choices),
+        "sample_index": problem.key, "problem_index": str(drawn + 1), "problem_version": version,
+        "question": problem.question, "question_for_eval": _problem(drawings, _plain(number)).question,
+        "answer": problem.answer, "options": list(problem.choices),
         "question_type": "multi-choice" if problem.choices else "free-form",
         "metadata": {"split": "testmini", "source": "mini", "subject": problem.kind, "subfield": problem.form},
-    }
+    }  # fmt: skip
 
 
 BENCHMARK = Benchmark(

@@ -88,20 +88,15 @@ def _pieces(text: str) -> tuple[str, ...] | None:
 
 def _record(problem: Any, _number: int, _drawings: Drawings) -> dict[str, Any]:
     return {
-        "id": problem.key,
-        "question": problem.question,
-        "options": list(problem.choices),
-        "answer": problem.answer,
-        "level": MINI_LEVELS[problem.grade],
-        "subject": problem.kind,
-    }
+        "id": problem.key, "question": problem.question, "options": list(problem.choices), "answer": problem.answer,
+        "level": MINI_LEVELS[problem.grade], "subject": problem.kind,
+    }  # fmt: skip
 
 
 BENCHMARK = Benchmark(
     task={
         "title": "MathVision",
         "version": 2,
-        "official": "mathvision",
         "protocol": "Exact values; the official rule, which rounds to two decimals, stands beside it.",
     },
     official=official,

@@ -72,30 +72,21 @@ def _record(problem: Any, _number: int, _drawings: Drawings) -> dict[str, Any]:
     elif answer.startswith("("):
         form = "list"
     return {
-        "pid": problem.key,
-        "question": problem.question,
-        "choices": list(problem.choices),
-        "answer": answer,
-        "unit": None,
-        "precision": precision,
-        "question_type": "multi_choice" if problem.choices else "free_form",
+        "pid": problem.key, "question": problem.question, "choices": list(problem.choices), "answer": answer,
+        "unit": None, "precision": precision, "question_type": "multi_choice" if problem.choices else "free_form",
         "answer_type": form,
         "metadata": {
-            "split": "testmini",
-            "source": "mini",
+            "split": "testmini", "source": "mini",
             "category": "math-targeted-vqa" if problem.image_type == "mathgeo" else "general-vqa",
-            "task": problem.kind,
-            "context": problem.image_type,
-            "grade": _GRADES[problem.grade],
+            "task": problem.kind, "context": problem.image_type, "grade": _GRADES[problem.grade],
         },
-    }
+    }  # fmt: skip
 
 
 BENCHMARK = Benchmark(
     task={
         "title": "MathVista",
         "version": 2,
-        "official": "mathvista",
         "groups": {
             "by_subject": "category",
             "by_level": "level",

@@ -135,30 +135,19 @@ def _record(problem: Any, number: int, _drawings: Drawings) -> dict[str, Any]:
     # Word problems count things: "Find the number of apples left", which a solution would end with "92 apples".
     counted = re.search(r"number of (?P<thing>[a-z]+)(?: left|\.| in )", problem.question)
     return {
-        "id": problem.key,
-        "subfield": problem.kind,
-        "context": None,
-        "question": problem.question,
-        "options": list(problem.choices),
-        "final_answer": answers,
-        "is_multiple_answer": len(answers) > 1,
+        "id": problem.key, "subfield": problem.kind, "context": None, "question": problem.question,
+        "options": list(problem.choices), "final_answer": answers, "is_multiple_answer": len(answers) > 1,
         "unit": counted["thing"] if counted and not problem.choices and len(answers) == 1 else None,
-        "answer_type": "Numerical",
-        "error": "1e-2" if any("." in answer for answer in answers) else None,
-        "question_type": "Open-ended",
-        "subject": "Math",
-        "language": "English",
-        "modality": "Text-only",
-        "difficulty": "Competition",
-        "index": number,
-    }
+        "answer_type": "Numerical", "error": "1e-2" if any("." in answer for answer in answers) else None,
+        "question_type": "Open-ended", "subject": "Math", "language": "English", "modality": "Text-only",
+        "difficulty": "Competition", "index": number,
+    }  # fmt: skip
 
 
 BENCHMARK = Benchmark(
     task={
         "title": "OlympiadBench",
         "version": 3,
-        "official": "olympiadbench",
         "subset": "subset",
         "groups": {"by_subset": "subset", "by_subject": "category", "by_type": "answer_type"},
         "protocol": "Open-ended items only, proofs skipped; tolerance, units and several answers as each item states.",

@@ -19,6 +19,7 @@ from shared.errors import InfiMmrError, UsageError
 from shared.hub_upload import check_hub_id, commit_files, foreign_files, hub_token
 from shared.store import shown_url
 from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_hash, is_folder
+from shared.whole_file import json_table
 from trainer.after_training.model_card import card_text
 from trainer.after_training.places import local_checkpoint, meant_checkpoint
 from trainer.checkpoint import NOT_COPIED, WEIGHTS
@@ -155,16 +156,8 @@ def _lines(
 
 def _record(folder: Path) -> dict[str, Any]:
     """The run record without paths of this machine; empty where the folder holds none that can be read."""
-    found = _values(folder / FILE_IN_CHECKPOINT)
+    found = json_table(folder / FILE_IN_CHECKPOINT)
     return dict(_public(found)) if isinstance(found.get("phase"), dict) else {}
-
-
-def _values(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _public(value: Any) -> Any:
@@ -196,7 +189,7 @@ def _evaluation(checkpoint: str, folder: Path, results: Path | None) -> tuple[di
 def _base(folder: Path) -> str:
     """Hub id from which the curriculum of a checkpoint began, as far as its parents are at hand; empty if unknown."""
     for _ in range(20):
-        start = _values(folder / FILE_IN_CHECKPOINT).get("phase", {}).get("model", {}).get("start", "")
+        start = json_table(folder / FILE_IN_CHECKPOINT).get("phase", {}).get("model", {}).get("start", "")
         if not isinstance(start, str) or not start:
             return ""
         if not is_folder(start):

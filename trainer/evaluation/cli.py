@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +12,6 @@ from shared.command import JsonOption, StoreOption, run_command, taking_options
 from trainer.options import AnswerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from shared.progress import Progress
 
 
@@ -22,89 +20,82 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
-@taking_options
-def evaluate(  # noqa: PLR0917 - typer turns each parameter into an option
-    options: AnswerOptions,
-    checkpoint: Annotated[str | None, typer.Option(help="Folder, hub id, or tiny-vl.")] = None,
+@dataclass(frozen=True)
+class EvaluateOptions(AnswerOptions):
+    """Options of `evaluate`."""
+
+    checkpoint: Annotated[str | None, typer.Option(help="Folder, hub id, or tiny-vl.")] = None
     outputs: Annotated[
         Path | None, typer.Option(help='Score lines {"benchmark","item","output"} made elsewhere; loads no model.')
-    ] = None,
+    ] = None
     benchmarks: Annotated[
         str, typer.Option(help="all (the paper's five), or names and task files: math500,./my-task.toml,...")
-    ] = "all",
+    ] = "all"
     source: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: items from a file, folder or dataset reference.")
-    ] = None,
+    ] = None
     output: Annotated[
         Path | None, typer.Option(help="Folder for evaluation.json and outputs.parquet; default evaluations/NAME.")
-    ] = None,
+    ] = None
     compare: Annotated[
         Path | None, typer.Option(help="Folder of an earlier evaluation: adds a paired test against it.")
-    ] = None,
-    samples: Annotated[int, typer.Option(help="Answers drawn per item for avg@k and pass@k.")] = 1,
-    top_p: Annotated[float, typer.Option(help="top-p for sampled answers.")] = 1.0,
-    limit: Annotated[int | None, typer.Option(help="First items only, per benchmark.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Requests per call; each call's answers are stored at once.")] = 64,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    store: StoreOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    ] = None
+    samples: Annotated[int, typer.Option(help="Answers drawn per item for avg@k and pass@k.")] = 1
+    top_p: Annotated[float, typer.Option(help="top-p for sampled answers.")] = 1.0
+    limit: Annotated[int | None, typer.Option(help="First items only, per benchmark.")] = None
+    batch_size: Annotated[int, typer.Option(help="Requests per call; each call's answers are stored at once.")] = 64
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
+    store: StoreOption = None
+    as_json: JsonOption = False
+
+
+@taking_options
+def evaluate(options: EvaluateOptions) -> None:
     """Score a checkpoint on the paper's benchmarks by rules alone. Also outputs made elsewhere."""
-    more = {"samples": samples, "top_p": top_p, "limit": limit, "batch_size": batch_size, "dtype": dtype}
-    settings = dataclasses.asdict(options) | more
 
     def work() -> dict[str, Any]:
         from shared.progress import open_progress
 
-        with open_progress(as_json=as_json) as progress:
-            document = _work(checkpoint, outputs, benchmarks, source or [], output, compare, settings, store, progress)
-        if not as_json:
+        with open_progress(as_json=options.as_json) as progress:
+            document = _work(options, progress)
+        if not options.as_json:
             from trainer.evaluation.show import print_document
 
             print_document(document)
         return document
 
-    run_command(work, as_json=as_json)
+    run_command(work, as_json=options.as_json)
 
 
-def _work(  # noqa: PLR0917 - the command's options, handed on
-    checkpoint: str | None,
-    outputs: Path | None,
-    benchmarks: str,
-    source: list[str],
-    output: Path | None,
-    compare: Path | None,
-    settings: Mapping[str, Any],
-    store: str | None,
-    progress: Progress,
-) -> dict[str, Any]:
+def _work(options: EvaluateOptions, progress: Progress) -> dict[str, Any]:
     from shared.config import build_model
     from shared.errors import UsageError
     from shared.whole_file import made_folder
     from trainer.evaluation.asking import Settings
     from trainer.evaluation.items import parse_sources
-    from trainer.evaluation.results import compare as paired
-    from trainer.evaluation.results import save_document
+    from trainer.evaluation.results import compare, save_document
     from trainer.evaluation.run import evaluate_checkpoint, evaluate_outputs
     from trainer.evaluation.tasks import benchmark_names
 
+    checkpoint, outputs, names, store = options.checkpoint, options.outputs, options.benchmarks, options.store
     if (checkpoint is None) == (outputs is None):
         message = "name either --checkpoint DIR or --outputs FILE.jsonl"
         raise UsageError(message, "One of them says what is evaluated")
-    benchmark_names(benchmarks)
-    sources = parse_sources(source)
+    benchmark_names(names)
+    sources = parse_sources(options.source or [])
     benchmark_names(list(sources)) if sources else None
-    folder = made_folder(output or default_folder(checkpoint, outputs))
+    folder = made_folder(options.output or default_folder(checkpoint, outputs))
     if outputs is not None:
-        document = evaluate_outputs(outputs, benchmarks, store, sources=sources, output=folder, progress=progress)
+        document = evaluate_outputs(outputs, names, store, sources=sources, output=folder, progress=progress)
     else:
-        model = build_model(dict(settings), Settings, what="evaluate", file="options")
+        told = {name: getattr(options, name) for name in Settings.model_fields}
+        model = build_model(told, Settings, what="evaluate", file="options")
         document = evaluate_checkpoint(
-            str(checkpoint), benchmarks, store, sources=sources, settings=model, output=folder, progress=progress
+            str(checkpoint), names, store, sources=sources, settings=model, output=folder, progress=progress
         )
-    if compare is not None:
-        spoken = compare if not compare.is_absolute() else Path(*compare.parts[-2:])
-        document["compared_with"] = {"folder": str(spoken), "tests": paired(compare, folder)}
+    if (before := options.compare) is not None:
+        spoken = before if not before.is_absolute() else Path(*before.parts[-2:])
+        document["compared_with"] = {"folder": str(spoken), "tests": compare(before, folder)}
         save_document(folder, document)
     return {**document, "results": str(folder)}
 

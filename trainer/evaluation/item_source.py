@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from shared.benchmark_files import ANSWER_FIELDS, ID_FIELDS, QUESTION_FIELDS, literal_list
 from shared.config import Strict
 from shared.errors import InfiMmrError, did_you_mean
-from shared.images import PathRefused, safe_join
+from shared.images import file_inside
 from shared.option_lists import without_letters
 
 Names = str | tuple[str, ...]
@@ -164,7 +164,7 @@ class ItemReader:
     def _placed(self, picture: Any, folder: Path) -> Any:
         """A picture's name with the folder that it starts from, where it lies there."""
         name = f"{self.told.pictures.strip('/')}/{picture}"
-        return name if isinstance(picture, str) and _lies(folder, name) else picture
+        return name if isinstance(picture, str) and file_inside(folder, name) else picture
 
     def complete(self, row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         """The row with what only the task file knows: kept fields, its category, further right answers."""
@@ -192,13 +192,6 @@ class ItemReader:
 
 def _several(names: Names) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
-
-
-def _lies(folder: Path, name: str) -> bool:
-    try:
-        return safe_join(folder, name).is_file()
-    except PathRefused:
-        return False
 
 
 def _listed(gold: Any) -> list[str]:

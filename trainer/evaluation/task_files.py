@@ -212,7 +212,7 @@ def _task(name: str, told: TaskFile, path: Path, *, own: bool = True) -> Task:
     groups = told.groups if own and "groups" in told.model_fields_set else {}
     limits = Limits(told.tolerance, told.relative_tolerance, told.decimals, told.unit)
     named = _scorers(told.scorer, path)
-    official = benchmark(told.official).official
+    official = benchmark(told.official or name).official
     if told.official and official is None:
         known = [name for name in declared() if benchmark(name).official]
         raise UsageError(f"task {path.name}: no published rule {told.official!r}", did_you_mean(told.official, known))

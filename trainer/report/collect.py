@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import InfiMmrError
+from shared.whole_file import json_table
 from trainer.evaluation.results import OUTPUTS_FILE, RESULT_FILE, compare, read_result
 
 CURVES = {
@@ -112,7 +113,7 @@ def _runs_in(folder: Path) -> list[tuple[Path, str]]:
         raise InfiMmrError(message, "Name folders that `trainer phase`, `curriculum` or `evaluate` wrote")
     curriculum = folder / "curriculum.json"
     if curriculum.is_file():
-        table = _json(curriculum).get("table")
+        table = json_table(curriculum).get("table")
         entries = [entry for entry in table if isinstance(entry, dict)] if isinstance(table, list) else []
         named = [(folder / str(entry.get("folder", "")), str(entry.get("name", ""))) for entry in entries]
         # A curriculum still under way has run folders that its table does not list yet.
@@ -132,18 +133,10 @@ def _children(folder: Path) -> list[tuple[Path, str]]:
     return [(place, "") for place in sorted(folder.iterdir()) if any((place / name).is_file() for name in names)]
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _read(folder: Path, name: str, rollouts: int) -> Run:
     run = Run(folder, name)
     if (folder / "run.json").is_file():
-        run.record = _json(folder / "run.json")
+        run.record = json_table(folder / "run.json")
         if not run.record:
             run.notes.append("run.json cannot be read")
     if (folder / RESULT_FILE).is_file():
