@@ -251,7 +251,7 @@ def no_rows(recipe: str, ledger: Any) -> InfiMmrError:
     counts = ", ".join(f"{count} {rule}" for rule, count in reason_counts(ledger).items())
     return InfiMmrError(
         f"recipe {recipe}: no row is kept ({counts}; {first_of(ledger)})",
-        "Mend the source or the recipe; --allow-empty publishes a version without rows",
+        "Fix the source or the recipe; --allow-empty publishes a version without rows",
     )
 
 

@@ -113,7 +113,7 @@ def build(
 @app.command()
 @taking_options
 def plan(options: BuildOptions) -> None:
-    """Say what a build would do. What it would run and reuse, how many model calls, how long."""
+    """Show what a build would do. What it would run and reuse, how many model calls, how long."""
 
     def work() -> dict[str, Any]:
         request = options.request()
@@ -166,7 +166,7 @@ def inspect(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what a set of your own would give. Columns by role, answers, images, refusals; writes a recipe."""
+    """Show what a dataset of your own would give. Columns by role, answers, images, refusals; writes a recipe."""
 
     def work() -> dict[str, Any]:
         from data_engine.allocators import give_back_freed_memory

@@ -137,7 +137,7 @@ def _content(path: str) -> str:
     try:
         return file_hash(path)
     except OSError as error:
-        raise InfiMmrError(f"{path} cannot be read ({error.strerror})", "Name a file that is there") from error
+        raise InfiMmrError(f"{path} cannot be read ({error.strerror})", "Name a file that exists") from error
 
 
 def _named(values: dict[str, Any], source: Source) -> dict[str, Any]:

@@ -149,9 +149,9 @@ def _toml(value: str | Sequence[str]) -> str:
 
 def _check_recipe(path: Path) -> None:
     if path.suffix != ".toml":
-        raise UsageError(f"--recipe {path} is no TOML file", f"Name for example {path.stem or 'mine'}.toml")
+        raise UsageError(f"--recipe {path} is not a TOML file", f"Name for example {path.stem or 'mine'}.toml")
     if path.exists():
-        raise UsageError(f"{path} is there already", "Name another file, or remove it")
+        raise UsageError(f"{path} already exists", "Name another file, or remove it")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"the folder of {path} does not exist", "Make it, or name another file")
 

@@ -68,9 +68,9 @@ def load_plugin(group: str, name: str) -> Plugin:
     entries = list(metadata.entry_points(group=group, name=name))
     owners = sorted({entry.dist.name for entry in entries if entry.dist is not None})
     if not entries:
-        raise InfiMmrError(f"no installed package brings {what}", "Install the one that does")
+        raise InfiMmrError(f"no installed package provides {what}", "Install the one that does")
     if len(owners) > 1:
-        raise InfiMmrError(f"{what} is brought by {' and '.join(owners)}", "Uninstall one of them")
+        raise InfiMmrError(f"{what} is provided by {' and '.join(owners)}", "Uninstall one of them")
     entry, owner = entries[0], entries[0].dist
     package, version = (owner.name, owner.version) if owner is not None else ("?", "?")
     try:
@@ -79,7 +79,7 @@ def load_plugin(group: str, name: str) -> Plugin:
     except (Exception, SystemExit) as error:
         raise InfiMmrError(
             f"{what} of package {package} {version} cannot be loaded ({type(error).__name__}: {error})",
-            "Mend or update that package",
+            "Fix or update that package",
         ) from error
     return Plugin(name, package, version, _code_hash(entry.module), value)
 
@@ -112,10 +112,10 @@ class PluginStep:
         with_rows = f"step {self.plugin.name} of {self.plugin.words}"
         result = _told(with_rows, lambda: self.plugin.value.run(replace(context, plugin=identity), settings))
         if not hasattr(result, "annotations"):
-            raise InfiMmrError(f"{with_rows} returned no StepResult", "Mend or update that package")
+            raise InfiMmrError(f"{with_rows} returned no StepResult", "Fix or update that package")
         for frame in (result.annotations, getattr(result, "failures", None)):
             if frame is not None and (wrong := _wrong_key(frame, context.rows["id"])):
-                raise InfiMmrError(f"{with_rows} {wrong}", "Mend or update that package")
+                raise InfiMmrError(f"{with_rows} {wrong}", "Fix or update that package")
         return result
 
 
@@ -132,7 +132,7 @@ def _wrong_key(frame: Any, ids: Any) -> str:
         return f"returned rows with neither id nor image_hash, but {', '.join(frame.columns)}"
     column = frame[key]
     if column.dtype != pl.String:
-        return f"returned {key} {column[0]!r} in row 0, which is no text"
+        return f"returned {key} {column[0]!r} in row 0, which is not text"
     if column.null_count():
         return f"returned no {key} in row {column.is_null().arg_max()}"
     strange = column.filter(~column.is_in(ids.implode())) if key == "id" else column.clear()
@@ -152,7 +152,7 @@ def plugin_step(name: str) -> PluginStep:
     if not (isinstance(settings, type) and issubclass(settings, Strict) and callable(getattr(plugin.value, "run", 0))):
         raise InfiMmrError(
             f"step {name} of {plugin.words} has no Settings (a shared.config.Strict) and run(context, settings)",
-            "Mend or update that package",
+            "Fix or update that package",
         )
     return PluginStep(plugin, settings)
 
@@ -168,7 +168,7 @@ def plugin_source(name: str, settings: Any, what: str) -> Any:
     where = f"reader {name} of {plugin.words}"
     source = _told(where, lambda: plugin.value(settings, what))
     if absent := [part for part in _SOURCE if not hasattr(source, part)]:
-        raise InfiMmrError(f"{where} returned a source without {', '.join(absent)}", "Mend or update that package")
+        raise InfiMmrError(f"{where} returned a source without {', '.join(absent)}", "Fix or update that package")
     return _PluginSource(source, where)
 
 
@@ -200,4 +200,4 @@ def _told(what: str, work: Callable[[], Any]) -> Any:
     except InfiMmrError:
         raise
     except Exception as error:
-        raise InfiMmrError(f"{what} failed: {type(error).__name__}: {error}", "Mend or update that package") from error
+        raise InfiMmrError(f"{what} failed: {type(error).__name__}: {error}", "Fix or update that package") from error

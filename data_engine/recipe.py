@@ -292,7 +292,7 @@ def load_recipe(
         if not re.search(r"unknown key steps\.[^.]+$", error.message):
             raise
         hint = error.next_step if error.next_step.endswith("?") else f"{error.next_step}."
-        raise UsageError(error.message, f"{hint} Or install the package that brings it") from None
+        raise UsageError(error.message, f"{hint} Or install the package that provides it") from None
     _check(settings, file.name)
     return Recipe(name=checked_name(name or file.stem), profile=profile, settings=settings)
 

@@ -190,7 +190,7 @@ def _judged(
         try:
             found.append({"key": row["key"], **judge({name: row[name] for name in reads}, settings)})
         except Exception as error:
-            raise InfiMmrError(f"row {row['id']}: {type(error).__name__}: {error}", "Mend that step") from error
+            raise InfiMmrError(f"row {row['id']}: {type(error).__name__}: {error}", "Fix that step") from error
     return pa.Table.from_pylist(found, schema=pa.schema([("key", pa.string()), *schema]))
 
 

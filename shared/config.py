@@ -92,7 +92,7 @@ def read_toml(path: Path | str, what: str = "recipe") -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UsageError(f"{what} file {path} does not exist", "Check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} file {file.name} is not valid TOML: {error}", "Mend the line named") from error
+        raise UsageError(f"{what} file {file.name} is not valid TOML: {error}", "Correct the line it names") from error
     except OSError as error:
         raise InfiMmrError(f"cannot read the {what} file {path}: {error.strerror}", "Check its permissions") from error
 
@@ -195,7 +195,7 @@ def _explain(
     reason = first["msg"].removeprefix("Value error, ")
     given = repr(first["input"])
     shown = given if len(given) <= 60 else f"{given[:57]}..."
-    return UsageError(f"{place}: {dotted or 'the file'} = {shown}: {reason}", "Mend the value")
+    return UsageError(f"{place}: {dotted or 'the file'} = {shown}: {reason}", "Correct the value")
 
 
 def _known_keys(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:

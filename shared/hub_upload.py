@@ -123,7 +123,7 @@ def check_hub_id(hub_id: str) -> None:
     except HFValidationError:
         known = False
     if not known:
-        raise UsageError(f"{hub_id!r} is no repository of the Hub", "Name it OWNER/NAME")
+        raise UsageError(f"{hub_id!r} is not a repository on the Hub", "Name it OWNER/NAME")
 
 
 def foreign_files(names: Iterable[str], writer: str) -> str:

@@ -69,11 +69,11 @@ def plan(  # noqa: PLR0917 - typer turns each parameter into an option
         str, typer.Option("--gpu", help="Kind of GPU: b200, h200, h100, h800, h20, a100-80, a100-40, l40s, 4090, ...")
     ] = "h800",
     rows: Annotated[
-        int | None, typer.Option("--rows", min=1, help="Rows of the dataset, where it is not at hand.")
+        int | None, typer.Option("--rows", min=1, help="Rows of the dataset, where it is not available here.")
     ] = None,
     max_steps: MaxStepsOption = None,
 ) -> None:
-    """Say what a phase will take, before anything starts.
+    """Show what a phase will take, before anything starts.
 
     Resolved configuration, OpenRLHF's arguments, memory, steps, tokens and GPU-hours.
     """
@@ -130,7 +130,7 @@ def _mount_rooms(words: list[str]) -> None:
     register_evaluation(app)
     register_report(app)
     register_after_training(app)
-    app.add_typer(tiny_vl_commands, name="tiny-vl", help="Train and look at the bundled checkpoint.")
+    app.add_typer(tiny_vl_commands, name="tiny-vl", help="Train or evaluate the bundled checkpoint.")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -111,7 +111,9 @@ def load_phases(
             scope, colon, rest = override.partition(":")
             scoped = bool(colon) and "=" not in scope
             if scoped and scope not in called:
-                raise UsageError(f"--set {override}: {scope!r} is no phase of this list", did_you_mean(scope, called))
+                raise UsageError(
+                    f"--set {override}: {scope!r} is not a phase in this list", did_you_mean(scope, called)
+                )
             if not scoped or scope == name:
                 mine.append(rest if scoped else override)
         phases.append(load_phase(words, profile, mine))
@@ -313,7 +315,7 @@ def _read(output: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise InfiMmrError(f"{path} is unreadable", "Choose another --output") from error
     if not isinstance(content, dict) or not {"phases", "table"} <= content.keys():
-        raise InfiMmrError(f"{path} is no record of a curriculum", "Choose another --output")
+        raise InfiMmrError(f"{path} is not a record of a curriculum", "Choose another --output")
     return content
 
 

@@ -74,7 +74,7 @@ def _numbers(value: Any) -> dict[str, float]:
     for name, one in named.items():
         number = math.nan if isinstance(one, str | bytes) or one is None else float(one)
         if not math.isfinite(number):
-            message = f"{name} is {one!r:.60}, which is no finite number"
+            message = f"{name} is {one!r:.60}, which is not a finite number"
             raise ValueError(message)
         if not str(name).isidentifier():
             message = f"{name!r} cannot name a number in the log"
@@ -139,7 +139,7 @@ def _tried(own: OwnReward, phase: str, label: Mapping[str, Any], weights: Reward
         failures.append(InfiMmrError(f"reward {own.function.name} names other parts for other outputs: {parts}"))
     if failures:
         advice = (
-            ALONE if isinstance(failures[0].__cause__, FileNotFoundError) else "Mend the function: nothing was started"
+            ALONE if isinstance(failures[0].__cause__, FileNotFoundError) else "Fix the function: nothing was started"
         )
         raise InfiMmrError(f"phase {phase}: {failures[0]}", advice) from failures[0]
     return OwnReward(own.function, parts[0])

@@ -194,7 +194,7 @@ def _table(file: Path, profile: str) -> dict[str, Any]:
         table = beside(table, file.parent, _is_place)
         base = table.pop("base", None)
         if base is not None and base not in phase_names():
-            raise UsageError(f"phase {file.name}: base {base!r} is no phase", did_you_mean(str(base), phase_names()))
+            raise UsageError(f"phase {file.name}: base {base!r} is not a phase", did_you_mean(str(base), phase_names()))
         if base is not None:
             below = read_toml(PHASES / f"{base}.toml", "phase")
             below.pop("name", None)  # a file over another is not that file

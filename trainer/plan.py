@@ -304,7 +304,7 @@ def check_gpu_memory(phase: Phase, gib: float | None = None) -> None:
 def _on_cluster(phase: Phase, gpus: int) -> Phase:
     per_node = min(gpus, 8)
     if gpus % per_node:
-        raise UsageError(f"--gpus {gpus} is neither up to 8 nor a multiple of 8", "Name whole nodes of 8")
+        raise UsageError(f"--gpus {gpus} is neither up to 8 nor a multiple of 8", "Use a multiple of 8")
     values = phase.model_dump()
     values["cluster"] |= {"nodes": gpus // per_node, "gpus_per_node": per_node}
     try:
@@ -375,7 +375,7 @@ def _model(phase: Phase) -> tuple[int, dict[str, Any], str]:
     if phase.model.start == "Qwen/Qwen2.5-VL-3B-Instruct":
         return MEASURED_WEIGHTS, dict(QWEN_3B), "published configuration of Qwen2.5-VL-3B-Instruct"
     raise InfiMmrError(
-        f"checkpoint {phase.model.start} is not at hand to be planned with", "Name a folder with its files with --from"
+        f"checkpoint {phase.model.start} is not available here to plan with", "Name a folder with its files with --from"
     )
 
 

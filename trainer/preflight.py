@@ -63,7 +63,7 @@ def check_compiler(headers: str | None = None) -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise InfiMmrError(
             f"Python.h of Python {version} not found, which DeepSpeed needs at first use",
-            f"Install python{version}-dev, or let uv bring a whole Python (uv sync --managed-python)",
+            f"Install python{version}-dev, or let uv install a complete Python (uv sync --managed-python)",
         )
 
 
@@ -110,7 +110,7 @@ def check_ray(address: str) -> None:
     parts = urlsplit(address if "//" in address else f"//{address}")
     host, port = parts.hostname, parts.port or (8265 if address.startswith("http") else 6379)
     if not host:
-        raise InfiMmrError(f"RAY_ADDRESS={address} is no address", "Use host:port, auto, or http://host:8265")
+        raise InfiMmrError(f"RAY_ADDRESS={address} is not an address", "Use host:port, auto, or http://host:8265")
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
@@ -155,7 +155,7 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
             f"{spoken_name(checkpoint)}/config.json cannot be read ({type(error).__name__})", "Name another checkpoint"
         ) from error
     if not isinstance(config, dict):
-        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is no object", "Name another checkpoint")
+        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is not a JSON object", "Name another checkpoint")
     return config
 
 

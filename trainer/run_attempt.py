@@ -55,7 +55,7 @@ def train(
         attempt.close("failed", reason)
         raise InfiMmrError(
             f"phase {record.phase.name} stopped after step {attempt.last_step} of {record.steps}: {reason}",
-            f"{'Mend the function' if own else f'See {output}/openrlhf.log'}; the same command with --resume continues "
+            f"{'Fix the function' if own else f'See {output}/openrlhf.log'}; the same command with --resume continues "
             f"after step {saved_step(output / STATES)}",
         )
     return attempt.close("finished")

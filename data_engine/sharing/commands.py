@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
     from shared.store import Store
 
-Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="Dataset, NAME@v3 or NAME@TAG; plain: @latest.")]
+Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="Dataset, NAME@v3 or NAME@TAG; without @: latest.")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="The other store: a folder, s3://, gs:// and so on.")]
-AnnotationsOption = Annotated[bool, typer.Option("--annotations", help="Take along what models said about the rows.")]
-WholeOption = Annotated[bool, typer.Option("--whole", help="Send whole shards, also where most bytes are there.")]
-CheckOption = Annotated[bool, typer.Option("--check", help="Read each shard that is there; replace damaged ones.")]
+AnnotationsOption = Annotated[bool, typer.Option("--annotations", help="Copy what models said about the rows, too.")]
+WholeOption = Annotated[
+    bool, typer.Option("--whole", help="Send whole shards, even where most bytes are already there.")
+]
+CheckOption = Annotated[
+    bool, typer.Option("--check", help="Read each shard that is already there; replace damaged ones.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,7 +91,7 @@ def diff_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what changed between two versions. Rows, by which step and rule, in which columns, configuration."""
+    """Show what changed between two versions. Rows, by which step and rule, in which columns, configuration."""
 
     def work() -> dict[str, Any]:
         from data_engine.sharing import output
@@ -135,7 +139,7 @@ def tag_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Point a tag to a version. `latest` is the highest number unless you set it."""
+    """Point a tag at a version. `latest` is the highest number unless you set it."""
 
     def work() -> dict[str, Any]:
         from data_engine.sharing import catalogue
@@ -149,7 +153,7 @@ def tag_command(
 
 
 def gc_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, remove nothing.")] = False,
     minimum_age: Annotated[
         float,
         typer.Option("--min-age", min=0, help="Seconds that an unreached file of unknown origin stays."),
@@ -180,7 +184,7 @@ def push_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a version to another store. Run it again to go on after an interruption."""
+    """Copy a version to another store. Run it again to continue after an interruption."""
     _transfer(dataset, url, push=True, annotations=annotations, whole=whole, check=check, store=store, json=json)
 
 
@@ -193,7 +197,7 @@ def pull_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a version here from another store. Run it again to go on after an interruption."""
+    """Copy a version here from another store. Run it again to continue after an interruption."""
     _transfer(dataset, url, push=False, annotations=annotations, whole=False, check=check, store=store, json=json)
 
 
@@ -222,7 +226,7 @@ def export_command(
 def preview_command(
     dataset: Reference,
     to: Annotated[str | None, typer.Option("--to", metavar="FILE.html", help="Else NAME-vN.html here.")] = None,
-    rows: Annotated[int, typer.Option("--rows", min=0, help="Rows to show, drawn evenly.")] = 200,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Rows to show, sampled evenly.")] = 200,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -198,7 +198,7 @@ def leak_chart(frame: pl.DataFrame) -> Chart | None:
     ]
     share = f"{sum(told) / len(told):.1%} of {len(told)} captioned rows"
     if sample.height < captioned.height:
-        share += f", drawn evenly from {captioned.height}"
+        share += f", sampled evenly from {captioned.height}"
     words = ["gold in the caption, not in the question" if leaks else "no gold in the caption alone" for leaks in told]
     return counted("Captions that give the answer away", share, pl.Series(words))
 

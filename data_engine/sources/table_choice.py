@@ -80,7 +80,7 @@ def choose_files(
     taken = tuple(name for name in found if kind_of(name) == kinds[0])
     left = [name for name in found if name not in set(taken)]
     if left:
-        told.append(f"left aside beside {kinds[0]}: {_some(left)}")
+        told.append(f"not read, because {kinds[0]} is there: {_some(left)}")
     return Chosen(taken, tuple(told))
 
 

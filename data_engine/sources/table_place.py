@@ -150,10 +150,14 @@ def _saved_by_datasets(path: Path, split: str, what: str) -> Chosen | None:
             return None
         files = [str(item["filename"]) for item in json.loads(state.read_text("utf-8"))["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InfiMmrError(f"{what}: {path.name} is no whole save_to_disk folder ({error})", "Save it again") from error
+        raise InfiMmrError(
+            f"{what}: {path.name} is not a complete save_to_disk folder ({error})", "Save it again"
+        ) from error
     for name in files:
         if "/" in name or not name.endswith(".arrow"):
-            raise InfiMmrError(f"{what}: state.json names {name!r}, which is no file of it", "Save the dataset again")
+            raise InfiMmrError(
+                f"{what}: state.json names {name!r}, which is not one of its files", "Save the dataset again"
+            )
     return Chosen(tuple(f"{prefix}{name}" for name in files), told)
 
 

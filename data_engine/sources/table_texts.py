@@ -175,7 +175,7 @@ class _JsonStream:
                 continue
             key, _ = self._value()
             if self.peek() != ":":
-                raise InfiMmrError("is no valid JSON: a colon is missing", "Fetch it again")
+                raise InfiMmrError("is not valid JSON: a colon is missing", "Fetch it again")
             self._place += 1
             self.peek()
             value, size = self._value()
@@ -198,7 +198,7 @@ class _JsonStream:
                 if end >= 0:
                     self._ended = True
                     continue
-                raise InfiMmrError(f"is cut off or no valid JSON ({str(problem)[:100]})", "Fetch it again")
+                raise InfiMmrError(f"is truncated or not valid JSON ({str(problem)[:100]})", "Fetch it again")
             wanted *= 2
 
     def _more(self, wanted: int = _CHUNK) -> bool:

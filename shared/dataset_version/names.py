@@ -49,35 +49,35 @@ def parse_reference(text: str) -> Reference:
 def checked_name(name: str) -> str:
     """Return a dataset name unchanged, or raise `UsageError`."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no dataset name", "Use lower-case letters, digits and . _ - (at most 100)")
+        raise UsageError(f"{name!r} is not a dataset name", "Use lower-case letters, digits and . _ - (at most 100)")
     return name
 
 
 def checked_tag(tag: str) -> str:
     """Return a tag unchanged, or raise `UsageError`: same letters as a name, and it must not look like a version."""
     if not _NAME.fullmatch(tag) or re.fullmatch(r"v[0-9]+", tag):
-        raise UsageError(f"{tag!r} is no tag", "Use lower-case letters, digits and . _ -, not in the form v3")
+        raise UsageError(f"{tag!r} is not a tag", "Use lower-case letters, digits and . _ -, not in the form v3")
     return tag
 
 
 def checked_sha256(text: str) -> str:
     """Return 64 hex digits unchanged, or raise ValueError."""
     if not _SHA256.fullmatch(text):
-        raise ValueError(f"{text!r} is no sha256")
+        raise ValueError(f"{text!r} is not a sha256")
     return text
 
 
 def checked_shard_file(name: str) -> str:
     """Return a shard's file name unchanged, or raise ValueError: a plain name, so that it stays in its folder."""
     if name != LEDGER_FILE and not _SHARD_FILE.fullmatch(name):
-        raise ValueError(f"{name!r} is no shard's file name")
+        raise ValueError(f"{name!r} is not a shard's file name")
     return name
 
 
 def checked_version(version: str) -> str:
     """Return ``vN`` unchanged, or raise ValueError."""
     if not _VERSION.fullmatch(version):
-        raise ValueError(f"{version!r} is no version")
+        raise ValueError(f"{version!r} is not a version")
     return version
 
 

@@ -40,7 +40,7 @@ _LOST_RACES = 10_000
 def publish_files(
     store: Store, draft: ManifestDraft, shard_files: Sequence[Path], ledger_file: Path | None
 ) -> Manifest:
-    """Upload the files and claim a version; return its manifest, or that of an equal version which is there already.
+    """Upload the files and claim a version; return its manifest, or that of an equal version which already exists.
 
     Args:
         store: where to publish.
@@ -115,7 +115,7 @@ def claim(store: Store, manifest: Manifest, lease: Lease, *, keep_number: bool =
             lease.check()
             if _claimed(store, numbered, folder):
                 return numbered
-    raise InfiMmrError(f"no number could be claimed for {manifest.name} in {store.url}", "Look at the store by hand")
+    raise InfiMmrError(f"no number could be claimed for {manifest.name} in {store.url}", "Inspect the store")
 
 
 def manifests(store: Store, name: str, known: Container[str] = ()) -> Iterator[tuple[str, Manifest | InfiMmrError]]:

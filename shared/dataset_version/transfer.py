@@ -3,7 +3,7 @@
 Blobs that the target has (right size, right hash) stay; the others travel in parallel, and of those only the ranges
 that no older version of the dataset brought before (`shared.dataset_version.delta`). A transfer that was cut off goes
 on with the missing blobs when it is run again. The version keeps its number where that is free and takes the next one
-otherwise; equal content that is there already under any number is the version.
+otherwise; equal content that already exists under any number is the version.
 """
 
 from __future__ import annotations
@@ -201,5 +201,5 @@ def _send_map(file: Path, target: Store, shard: Shard, runs: list[Run]) -> None:
         target.put_pieces(pack_path(pack), new_ranges(file, runs))
         arrived = target.head(pack_path(pack))
         if arrived is None or arrived.size != size:
-            raise InfiMmrError(f"the new bytes of shard {shard.sha256[:12]} did not arrive whole", "Push again")
+            raise InfiMmrError(f"the new bytes of shard {shard.sha256[:12]} did not arrive intact", "Push again")
     write_map(target, shard, runs, pack)

@@ -61,7 +61,7 @@ class Entry:
 def checked_path(path: str) -> str:
     """Return `path` unchanged, or raise `StorePathError` if a segment is empty, hidden or has an odd character."""
     if not isinstance(path, str) or not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
-        message = f"{path!r} is no path inside a store"
+        message = f"{path!r} is not a path inside a store"
         raise StorePathError(message, "Segments are letters, digits and ._@+=- and start with no dot")
     return path
 

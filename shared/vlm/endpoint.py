@@ -56,7 +56,7 @@ class EndpointEngine:
         self.spec = spec
         self._url = (spec.endpoint or "").rstrip("/")
         if not self._url.startswith(("http://", "https://")):
-            message = f"endpoint {shown_url(self._url)!r} is no http address"
+            message = f"endpoint {shown_url(self._url)!r} is not an http address"
             raise EndpointError(message, "Name it like http://HOST:8000/v1.")
         key = os.environ.get(spec.api_key_env, "")
         self._http = httpx.Client(

@@ -163,7 +163,7 @@ def test_the_source_of_another_package_reaches_workers_as_any_other(how):
         (
             "count_words]",
             "count_word]",
-            "unknown key steps.count_word. Did you mean steps.count_words? Or install the package that brings it",
+            "unknown key steps.count_word. Did you mean steps.count_words? Or install the package that provides it",
         ),
         ("most = 5", "mots = 5", "unknown key steps.count_words.mots. Did you mean steps.count_words.most?"),
         (
@@ -202,8 +202,8 @@ def test_a_step_that_fails_for_a_row_names_step_package_and_row(package):
     [
         ({"id": ["x-0"], "reason": ["odd"], "removes": [True]}, "returned row 'x-0', which it was not given"),
         ({"id": ["r0", None]}, "returned no id in row 1"),
-        ({"id": [7]}, "returned id 7 in row 0, which is no text"),
-        ({"image_hash": [None], "n": [1]}, "returned image_hash None in row 0, which is no text"),
+        ({"id": [7]}, "returned id 7 in row 0, which is not text"),
+        ({"image_hash": [None], "n": [1]}, "returned image_hash None in row 0, which is not text"),
         ({"n": [1]}, "returned rows with neither id nor image_hash, but n"),
     ],
 )
@@ -236,4 +236,4 @@ def test_two_packages_that_bring_the_same_step_are_both_named(package):
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
     (other / "entry_points.txt").write_text("[infi_mmr.steps]\ncount_words = my_charts.count_words\n")
     line = run(package, RECIPE, "build", ok=False)
-    assert "step count_words is brought by my-charts and other. Uninstall one of them" in line
+    assert "step count_words is provided by my-charts and other. Uninstall one of them" in line

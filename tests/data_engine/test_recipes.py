@@ -151,7 +151,7 @@ def test_paths_of_a_recipe_lead_from_its_own_folder(tmp_path, monkeypatch):
 
 def test_a_name_that_no_version_could_have_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "My Recipe.toml").write_text('[source]\nreader = "virl39k"\nlocation = "mini"\n')
-    with pytest.raises(UsageError, match="no dataset name"):
+    with pytest.raises(UsageError, match="not a dataset name"):
         load_recipe(str(tmp_path / "My Recipe.toml"), "local")
     assert load_recipe(str(tmp_path / "My Recipe.toml"), "local", name="mine").name == "mine"
 

@@ -269,7 +269,7 @@ def test_an_unreadable_file_ends_the_reading_with_its_name(folder):
         rows_of(folder)
     for name, content, words in (
         ("c.jsonl", b"not json\nat all\n", "c.jsonl holds no JSON object on any of its 2 lines"),
-        ("d.json", b'[{"question": "q", "answer": "1"}, {"que', r"d.json is cut off or no valid JSON"),
+        ("d.json", b'[{"question": "q", "answer": "1"}, {"que', r"d.json is truncated or not valid JSON"),
         ("e.json", b'"words"', "e.json holds neither a list nor an object"),
         ("g.csv", b"question,answer,answer\n1,2,3\n", "g.csv names the column 'answer' twice"),
         ("h.tar", b"\0" * 100, "h.tar cannot be read"),
@@ -426,9 +426,9 @@ def test_a_recipe_is_written_once_and_inspected_itself(folder, tmp_path):
     recipe = tmp_path / "r.toml"
     first = inspect_place(str(shapes.gsm8k(folder)), recipe=str(recipe))
     assert inspect_place(str(recipe))["columns"] == first["columns"]
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         inspect_place(str(folder), recipe=str(recipe))
-    with pytest.raises(UsageError, match="no TOML file"):
+    with pytest.raises(UsageError, match="not a TOML file"):
         inspect_place(str(folder), recipe=str(tmp_path / "r.txt"))
     recipe.write_text('[source]\nreader = "virl39k"\nlocation = "mini"\n')
     with pytest.raises(UsageError, match="this is virl39k"):

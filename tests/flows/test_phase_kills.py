@@ -115,7 +115,7 @@ def test_a_row_for_which_the_users_reward_fails_ends_the_run_by_its_id_and_the_m
     told = first.stderr.strip().splitlines()[-1]
     assert first.returncode == 1
     assert "stopped after step 2 of 5: reward mine.py:score failed for row mini-deepscaler" in told
-    assert "ValueError: no unit in the answer. Mend the function; the same command with --resume" in told
+    assert "ValueError: no unit in the answer. Fix the function; the same command with --resume" in told
     (tmp_path / "mine.py").write_text(OWN.replace("> 40", "> 4000"))
     second = subprocess.run([*words, "--resume"], capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr

@@ -87,8 +87,8 @@ def test_held_out_items_are_scored_by_their_benchmark_alone(tmp_path):
         ("def score(gold, output): return 1", r"does not take \(gold, output, row\): too many positional"),
         ("def score(g, o, r, x): return 1", r"does not take .*missing a required argument: 'x'"),
         ("def score(g, o, r): return float('nan')", r"phase mre: reward mine.py:score failed for row row-1: .*finite"),
-        ("def score(g, o, r): return 'good'", "reward is 'good', which is no finite number"),
-        ("def score(g, o, r): return None", "no finite number"),
+        ("def score(g, o, r): return 'good'", "reward is 'good', which is not a finite number"),
+        ("def score(g, o, r): return None", "not a finite number"),
         ("def score(g, o, r): return {'brief': 1}", "the mapping has no 'reward'"),
         ("def score(g, o, r): return {'reward': 1, 'a b': 1}", "'a b' cannot name a number"),
         ("def score(g, o, r): return {'reward': 1, 'x' if o else 'y': 1}", "other parts for other outputs"),
@@ -251,7 +251,7 @@ def test_a_reward_that_loads_here_and_not_on_a_worker_ends_the_run_with_one_line
     assert str(refused.value) == (
         f"phase {phase.name} stopped after step 0 of {phase.train.max_steps}: reward mine.py:score, copied to "
         f"{copy}:score cannot be loaded (OSError: no units here). "
-        "Mend the function; the same command with --resume continues after step 0"
+        "Fix the function; the same command with --resume continues after step 0"
     )
     reason = json.loads((tmp_path / "run" / "run.json").read_text())["attempts"][0]["reason"]
     assert "mine.py:score" in reason

@@ -84,7 +84,7 @@ def test_paths_in_a_phase_file_lead_from_its_folder_wherever_the_command_runs(tm
         ("[train]\nlearning_rat = 1e-5", r"phase my-phase.toml: unknown key train.learning_rat. Did you mean train.le"),
         ("[evaluation]\nbenchmarks = ['math50']", "unknown benchmark 'math50'. Did you mean math500"),
         ("[evaluation]\nbenchmarks = ['all']", "names and task files"),
-        ("base = 'mree'", "base 'mree' is no phase. Did you mean mre"),
+        ("base = 'mree'", "base 'mree' is not a phase. Did you mean mre"),
         ("base = 'mre'\n[train", "my-phase.toml is not valid TOML"),
         ("title = 'x'", "phase my-phase.toml: the key data is missing"),
     ],

@@ -73,7 +73,7 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and exit.")] = False,
 ) -> None:
-    """Serve a checkpoint by vLLM's own server. OpenAI-compatible, on 127.0.0.1; prints its command, then becomes it."""
+    """Serve a checkpoint with vLLM's own server. OpenAI-compatible, on 127.0.0.1; prints its command first."""
 
     def work() -> Document:
         from trainer.after_training.serve import serve_command

@@ -71,7 +71,7 @@ def parcel(checkpoint: str, hub_id: str, results: Path | None = None) -> Parcel:
     """
     checkpoint = meant_checkpoint(checkpoint)
     if not is_folder(checkpoint):
-        raise UsageError(f"{checkpoint} is no folder here", "Name the folder of a checkpoint")
+        raise UsageError(f"{checkpoint} is not a folder here", "Name the folder of a checkpoint")
     folder = local_checkpoint(checkpoint)
     record = _record(folder)
     name = str(record.get("phase", {}).get("name") or folder.resolve().name)

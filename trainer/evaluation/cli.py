@@ -51,7 +51,7 @@ class EvaluateOptions(AnswerOptions):
 
 @taking_options
 def evaluate(options: EvaluateOptions) -> None:
-    """Score a checkpoint on the paper's benchmarks by rules alone. Also outputs made elsewhere."""
+    """Score a checkpoint on the paper's benchmarks by rules alone. Or outputs made elsewhere."""
 
     def work() -> dict[str, Any]:
         from shared.progress import open_progress

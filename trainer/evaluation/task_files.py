@@ -191,7 +191,7 @@ def load_task_file(path: Path) -> Task:
     """
     name = path.stem.lower()
     if not _NAME.fullmatch(name):
-        raise UsageError(f"task file {path.name}: {name!r} is no name for results", "Use letters, digits and ._-")
+        raise UsageError(f"task file {path.name}: {name!r} is not a name for results", "Use letters, digits and ._-")
     told = load_toml(path, TaskFile, what="task")
     for role in told.source.columns:
         if role not in ROLES:

@@ -24,7 +24,7 @@ def report(
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Infi-MMR report",
     as_json: JsonOption = False,
 ) -> None:
-    """Put runs beside each other and the paper's Table 1. Scores, differences, curves, rollouts."""
+    """Compare runs with each other and the paper's Table 1. Scores, differences, curves, rollouts."""
 
     def work() -> dict[str, Any]:
         from trainer.report.build import build, render

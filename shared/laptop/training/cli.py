@@ -27,7 +27,7 @@ def train(  # noqa: PLR0917  # options of a command line
     save_every: Annotated[int, typer.Option(help="Steps between resumable states.")] = 100,
     evaluate_with: Annotated[int, typer.Option(help="Asks per task in the closing evaluation; 0 skips it.")] = 96,
 ) -> None:
-    """Train from scratch, or go on where the folder stands; ends with a checkpoint, curves and a table."""
+    """Train from scratch, or resume the folder's run; ends with a checkpoint, curves and a table."""
     import dataclasses
 
     import torch

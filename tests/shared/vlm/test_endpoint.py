@@ -139,7 +139,7 @@ def test_an_unknown_model_concerns_every_ask(standin, opened) -> None:
 
 
 def test_an_address_without_http_is_refused_at_once(opened) -> None:
-    with pytest.raises(EndpointError, match="no http address"):
+    with pytest.raises(EndpointError, match="not an http address"):
         opened(EngineSpec(model="m", endpoint="host:8000"))
 
 

@@ -165,11 +165,11 @@ def test_no_token_a_wrong_name_a_wrong_folder_and_a_hub_id_are_one_line(tmp_path
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     for words, says in [
         (("tiny-vl", "team/x"), "no token for the Hub"),
-        (("tiny-vl", "no-owner"), "is no repository of the Hub"),
-        (("tiny-vl", "a/b/c", "--dry-run"), "is no repository of the Hub"),
+        (("tiny-vl", "no-owner"), "is not a repository on the Hub"),
+        (("tiny-vl", "a/b/c", "--dry-run"), "is not a repository on the Hub"),
         ((tmp_path / "nowhere", "team/x", "--dry-run"), "does not exist"),
         ((tmp_path, "team/x", "--dry-run"), "no config.json"),
-        (("Qwen/Qwen2.5-VL-3B-Instruct", "team/x", "--dry-run"), "is no folder here"),
+        (("Qwen/Qwen2.5-VL-3B-Instruct", "team/x", "--dry-run"), "is not a folder here"),
     ]:
         done = invoke(*words)
         assert done.exit_code in {1, 2}

@@ -334,7 +334,7 @@ def test_wrong_words_in_a_task_file_are_one_line(tmp_path):
         ("f.toml", derived.format("(a"), r"source.derived.x.pattern = '\(a': no regular expression \(missing \)"),
         ("g.toml", derived.format("[0-9]+"), r"source.derived.x.pattern = '\[0-9\]\+': no group: put the part"),
         ("mathvista.toml", "", "mathvista is a benchmark of this project"),
-        ("d e.toml", "", "'d e' is no name for results"),
+        ("d e.toml", "", "'d e' is not a name for results"),
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(UsageError, match=words):
