@@ -197,7 +197,9 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         work = _Work(recipe, inputs, store, scratch, reach, spool, runner, progress, stages, request.allow_empty)
         # Opening the source hashed its files: that is time of the source, too.
         work.timings["source"] = time.monotonic() - started
+        _expect(work, recipe.limit or inputs.source.count())
         read = _read_source(work)
+        _expect(work, read.rows.height, len(spool))
         benchmarks, benchmark_reads = _read_benchmarks(work)
         results = _judge(work, read, benchmarks)
         with _told(recipe.name, "assemble"), _timed(work, "assemble"):
@@ -213,31 +215,24 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     return BuildReport(version, found=False, seconds=time.monotonic() - started, steps=counts)
 
 
+def _expect(work: _Work, rows: int | None, images: int | None = None) -> None:
+    """Say how long the steps will take, once it is known of how much; before images were seen, one per row is taken."""
+    from data_engine.expected_time import seconds_of, stored_rates
+
+    if rows is None or not work.progress.tells:
+        return
+    if images is None:
+        images = rows if "images" in getattr(work.inputs.source, "columns", ()) else 0
+    work.progress.expects(seconds_of(work.recipe, stored_rates(work.store, work.recipe.profile), rows, images))
+
+
 def _read_source(work: _Work) -> IngestedBlocks:
-    from data_engine.intake.in_blocks import ingest_blocks
+    from data_engine.kept_stages import read_source
 
-    limit, conflicts = work.recipe.limit, work.recipe.assemble.remove_conflicts
-
-    def ingest() -> IngestedBlocks:
-        known = work.inputs.source.count()
-        total = limit or known if known is None else min(known, limit or known)
-        task = work.progress.task(f"source {work.inputs.source.name}", total, unit="records")
-        read = ingest_blocks(
-            work.inputs.source,
-            work.images,
-            work.store,
-            work.reach,
-            work.runner,
-            limit=limit,
-            check_conflicts=conflicts,
-            expected=None if known is None else total,
-            task=task,
-        )
-        task.done()
-        return read
-
-    with _told(work.recipe.name, "source"), _timed(work, "source"):
-        read = work.stages.rows(ingest, limit, conflicts=conflicts, images=lambda: len(work.images))
+    recipe = work.recipe
+    with _told(recipe.name, "source"), _timed(work, "source"):
+        conflicts = recipe.assemble.remove_conflicts
+        read = read_source(work.stages, work.images, limit=recipe.limit, conflicts=conflicts)
     if read.records == 0:
         raise InfiMmrError(f"recipe {work.recipe.name}: the source has no records", "Check --source and --limit")
     _refuse_empty(work, read.rows.height, _assembling(work, read, {}, (), ""))

@@ -47,6 +47,8 @@ def say_plan(plan: Mapping[str, Any]) -> None:
             say(f"  note: {step['note']}")
         say(f"  {step['name']:<26}{calls:<44}{human_seconds(step['seconds']):>12}")
     say(f"{plan['model_calls']} model calls, about {human_seconds(plan['seconds'])} ({plan['formula']})")
+    if plan["assumed_rates"]:
+        say(f"  assumed, since no version here tells the pace of: {', '.join(plan['assumed_rates'])}")
     say("about {reads} reads and {writes} writes of the store".format(**plan["store_requests"]))
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from data_engine.inputs import Inputs
+    from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.in_blocks import IngestedBlocks
     from data_engine.runners.protocol import Runner
     from data_engine.step import StepResult
@@ -52,6 +53,7 @@ class Stages:
         runner: Its workers copy and check the files.
         progress: Is told what was there already.
         keys: Of the stages so far; empty where the rows are not kept.
+        keeps: Whether what is made is kept; a plan only finds.
 
     """
 
@@ -61,6 +63,7 @@ class Stages:
     runner: Runner
     progress: Progress
     keys: dict[str, str] = field(default_factory=dict)
+    keeps: bool = True
 
     def rows(
         self, read: Callable[[], IngestedBlocks], limit: int, *, conflicts: bool, images: Callable[[], int]
@@ -80,7 +83,7 @@ class Stages:
             rows = RowBlocks(self.scratch, "rows", tuple(kept["heights"]))
             return IngestedBlocks(rows, Parts(self.scratch, "rejected"), **{name: kept[name] for name in names})
         found = read()
-        if len(found.rows.heights) > 1 and not images():
+        if self.keeps and len(found.rows.heights) > 1 and not images():
             told = {name: getattr(found, name) for name in ("rejected", "records", "warnings", "mends")}
             told |= {"heights": found.rows.heights, "inspected": 0, "remembered": 0}
             told["read"] = dict(getattr(source, "read", {}))
@@ -168,6 +171,33 @@ class Stages:
 
     def _copied(self, job: _Copies) -> list[dict[str, Any]]:
         return list(over(self.runner, _copy, range(len(job.files)), job, away=True))
+
+
+def read_source(stages: Stages, images: ImagePlaces, *, limit: int, conflicts: bool) -> IngestedBlocks:
+    """Rows of a source for a build or a plan: those that an earlier build kept, or `ingest_blocks`."""
+    from data_engine.intake.in_blocks import ingest_blocks
+
+    source = stages.inputs.source
+
+    def read() -> IngestedBlocks:
+        known = source.count()
+        total = limit or known if known is None else min(known, limit or known)
+        task = stages.progress.task(f"source {source.name}", total, unit="records")
+        found = ingest_blocks(
+            source,
+            images,
+            stages.store,
+            stages.scratch,
+            stages.runner,
+            limit=limit,
+            check_conflicts=conflicts,
+            expected=None if known is None else total,
+            task=task,
+        )
+        task.done()
+        return found
+
+    return stages.rows(read, limit, conflicts=conflicts, images=lambda: len(images))
 
 
 _RESULT = ("computed", "reused", "warnings", "record", "one_per_row")

@@ -2,7 +2,8 @@
 
 On a terminal what has ended stays as lines, and below them one line about what goes on is replaced twice a second: its
 clock runs also while nothing happens. Elsewhere (nohup, Slurm, CI, a notebook) there are plain lines, each written
-at once: one when a stage begins or a step ends, and one every 30 seconds about what takes longer. `INFI_MMR_PROGRESS=1`
+at once: one when a stage begins or a step ends, and one every 30 seconds about what takes longer. Builds say how long
+all of it will take from their first seconds on. `INFI_MMR_PROGRESS=1`
 tells a command with `--json` to say its progress, too; `INFI_MMR_PROGRESS=0` silences every command.
 Not covered: results and reports, which commands print when they are done.
 """
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -35,6 +36,10 @@ _BRIEF_SECONDS = 0.05
 """No pace is told of what took less."""
 RECENT = 20
 """Movements from which the pace is taken."""
+LEFT_FROM = 10.0
+"""Seconds of a build from which the time left of all of it is told: what is told sooner is mere expectation."""
+_SOME = 0.02
+"""Share of a step from which its own pace tells its end."""
 
 
 @dataclass(eq=False)
@@ -165,6 +170,11 @@ class Progress:
         self._steps: list[Task] = []
         self._tasks: list[Task] = []
         self._stages: dict[str, Task] = {}
+        self._expected: dict[str, float] = {}
+        self._worked: dict[str, float] = {}
+        """Seconds of the expected steps that ended and found little there already."""
+        self._ended: set[str] = set()
+        self._since = self.clock()
         self._stopping = threading.Event()
 
     @property
@@ -189,6 +199,14 @@ class Progress:
             self.draw()
             return work
 
+    def expects(self, seconds: Mapping[str, float]) -> None:
+        """Say which steps a build has and how long each will take, about; from then on its time left is told, too.
+
+        How wrong the steps so far were says how wrong those to come are. May be said again when more is known.
+        """
+        with self.lock:
+            self._expected = dict(seconds)
+
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Hold a step of a build; tasks that begin inside are its own. Its end is one line, but for an error's."""
@@ -205,6 +223,9 @@ class Progress:
             raise
         with self.lock:
             self._steps.remove(work)
+            self._ended.add(work.name)
+            if work.known * 10 <= work.count or not work.known:
+                self._worked[work.name] = self.clock() - work.started - work.waited
             self._tell(work.end(self.clock()))
 
     def stage(self, text: str, part: str = "", *, note: str = "", kept: bool = True) -> None:
@@ -299,14 +320,33 @@ class Progress:
         if self._tasks:
             task = self._tasks[-1].now(now)
             step = self._steps[-1].name if self._steps else ""
-            return task if not step or step == self._tasks[-1].name else f"{step}: {task}"
+            return (task if not step or step == self._tasks[-1].name else f"{step}: {task}") + self._all_left(now)
         if self._steps:
-            return self._steps[-1].now(now)
+            return self._steps[-1].now(now) + self._all_left(now)
         stages = list(self._stages.values())
         if len(stages) == 1:
             return stages[0].now(now)
         names = " | ".join(f"{stage.name} {stage.noted}".rstrip() for stage in stages)
         return f"{names}, {clock_text(now - min(stage.started for stage in stages))}" if stages else ""
+
+    def _all_left(self, now: float) -> str:
+        """Time left of all expected steps, at the pace of those so far; empty where none is known."""
+        step = self._steps[0] if self._steps else None
+        if step is None or step.name not in self._expected or now - self._since < LEFT_FROM:
+            return ""
+        counted = self._tasks[-1] if self._tasks else None
+        spent = now - step.started - step.waited
+        thought = self._expected[step.name]
+        done = min(counted.count / counted.total, 1.0) if counted and counted.total else 0.0
+        seen = {name: spent for name, spent in self._worked.items() if name in self._expected}
+        if done >= _SOME:
+            seen[step.name] = spent
+        expected = sum(self._expected[name] * (done if name == step.name else 1.0) for name in seen)
+        slower = sum(seen.values()) / expected if expected else 1.0
+        left = spent * (1 - done) / done if done >= _SOME else max(thought * slower - spent, 0.0)
+        coming = [name for name in self._expected if name != step.name and name not in self._ended]
+        left += slower * sum(self._expected[name] for name in coming)
+        return f"; about {clock_text(left)} left of the whole" if coming else ""
 
     def _tell(self, text: str) -> None:
         line = f"{self._title}{plain(text)}"

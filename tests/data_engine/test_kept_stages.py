@@ -15,6 +15,7 @@ import pytest
 from data_engine.build import BuildRequest, build
 from data_engine.intake import in_blocks
 from data_engine.kept_stages import KEPT_SECONDS
+from data_engine.plan import plan_build
 from data_engine.sharing.gc import collect
 from shared.dataset_version import list_datasets
 from shared.fingerprint import file_hash
@@ -104,6 +105,31 @@ def test_another_threshold_reads_no_source_and_judges_no_row_again(place, reads,
     again = run(place, "store", recipe, overrides=other)
     assert (reads["reads"], again.found, computed(again)) == (1, False, {})
     assert whole(again) == whole(run(place, "fresh", recipe, overrides=other))
+
+
+def test_a_plan_takes_the_rows_that_a_build_kept_and_keeps_nothing_itself(place, reads):
+    def plan(store):
+        named = [f"mine={place / 'mine.jsonl'}"]
+        request = BuildRequest(str(place / "one.toml"), "local", str(place / store), benchmarks=named, limit=30)
+        return plan_build(request, Progress())
+
+    anew = plan("fresh")
+    assert (reads["reads"], (place / "fresh" / "stages").exists()) == (1, False)
+    run(place, "store", limit=30, overrides=["assemble.jaccard_threshold=0.95"])
+    kept = plan("store")
+    assert reads["reads"] == 2  # those of the first plan and of the build
+    assert {**kept, "seconds": 0, "steps": []} == {**anew, "seconds": 0, "steps": []}
+
+
+def test_a_plan_counts_the_same_calls_in_many_blocks_as_in_one(place, monkeypatch):
+    told = "[source.mini]\nrows = 60\nduplicates = 4\ncopies = 0\nrenumbered = 0\n[steps.type_images.engine]\n"
+    (place / "typed.toml").write_text(f'[source]\nreader = "virl39k"\nlocation = "mini"\n{told}model = "tiny-vl"\n')
+    request = BuildRequest(str(place / "typed.toml"), "local", str(place / "store"))
+    many = plan_build(request, Progress())
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 1000)
+    assert many == {**plan_build(request, Progress()), "store_requests": many["store_requests"]}
+    assert many["model_calls"] == many["images"] > 0
+    assert many["assumed_rates"] == ["type_images"]
 
 
 def test_a_new_benchmark_is_compared_with_what_is_stored_and_nothing_else_is_done_again(place, reads):

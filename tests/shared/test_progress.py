@@ -103,6 +103,36 @@ def test_time_left_comes_from_the_recent_pace_and_not_from_the_wait_for_an_engin
     assert told.lines[-1] == "answers: 230 answers in 5 min 31 s, 0.76 answers/s"
 
 
+def test_a_build_tells_after_seconds_how_long_all_of_it_will_take_and_learns_from_its_steps():
+    told = Told()
+    told.progress.expects({"source": 10.0, "judge": 20.0, "shards": 30.0})
+    with told.progress.step("source"):
+        task = told.progress.task("source", 100, unit="records")
+        for _ in range(60):  # ten times slower than thought, as the later steps will be then
+            told.passes(1)
+            task.advance(1)
+        assert told.lines[-1].endswith("0:41 left, 1:00 so far; about 9:10 left of the whole")
+        task.advance(40)
+        task.done()
+    with told.progress.step("judge"):  # nothing is counted: what was thought of it, at the pace so far
+        told.passes(30)
+    assert told.lines[-2] == "judge, 0:30; about 4:30 left of the whole"
+    with told.progress.step("shards"):
+        told.passes(31)
+    assert told.lines[-2] == "shards, 0:30"
+
+
+def test_what_was_there_already_says_nothing_about_the_pace_of_other_steps():
+    told = Told()
+    told.progress.expects({"source": 100.0, "judge": 50.0, "shards": 50.0})
+    with told.progress.step("source"):
+        told.progress.task("source", 1000, unit="records", known=1000).done()
+        told.passes(1)
+    with told.progress.step("judge"):
+        told.passes(30)
+    assert told.lines[-2] == "judge, 0:30; about 1:10 left of the whole"
+
+
 def test_what_is_waited_for_is_named_while_nothing_happens():
     told = Told()
     task = told.progress.task("type_images", 64, unit="images")
