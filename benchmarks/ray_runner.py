@@ -49,12 +49,12 @@ class AnswersAtOnce:
     def __init__(self, spec: Any) -> None:
         self.spec = spec
 
-    def chat(self, conversations: Sequence[Any], sampling: Any) -> list[Any]:
+    def chat(self, conversations: Sequence[Any], sampling: Sequence[Any]) -> list[Any]:
         """One answer each: a type where few tokens are asked for, else a caption."""
         from shared.vlm import Answer
 
-        text = "chart" if sampling.max_tokens < 64 else "a chart with bars " * 11
-        return [Answer(text, 1, 1, "stop") for _ in conversations]
+        texts = ["chart" if one.max_tokens < 64 else "a chart with bars " * 11 for one in sampling]
+        return [Answer(text, 1, 1, "stop") for text, _ in zip(texts, conversations, strict=True)]
 
     def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
         """A unit vector drawn from each text."""
