@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,24 @@ def test_an_interrupted_run_says_at_once_that_it_is_ending_and_how_to_go_on(tmp_
         run(spec(tmp_path), lambda _: None, look)
     assert said_before == [launch.ENDING]
     assert "--resume continues" in launch.ENDING
+
+
+def test_what_a_run_records_is_seen_while_its_log_is_silent_and_once_more_when_all_has_ended():
+    looked, told = threading.Event(), []
+
+    def lines():
+        yield "sampling\n"
+        assert looked.wait(60)  # Ray's head is gone, and with it every line
+        yield "the end\n"
+
+    def look():
+        told.append("look")
+        if "sampling" in told:
+            looked.set()
+
+    log = io.StringIO()
+    for line in launch._between_looks(lines(), log, look):
+        told.append(line.strip())  # noqa: PERF401 - `look` appends meanwhile
+    assert "look" in told[told.index("sampling") : told.index("the end")]
+    assert told[-1] == "look"
+    assert log.getvalue() == "sampling\nthe end\n"
