@@ -1,9 +1,13 @@
-"""The trainer's small datasets, for whole commands."""
+"""The trainer's small datasets and small steps, for whole commands."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
+
+import psutil
+import pytest
 
 _spec = importlib.util.spec_from_file_location(
     "trainer_conftest", Path(__file__).parents[1] / "trainer" / "conftest.py"
@@ -16,3 +20,45 @@ _spec.loader.exec_module(_module)
 mini_store = _module.mini_store
 publish = _module.publish
 row = _module.row
+
+SMALL_STEPS = (
+    "rollout.batch_size=4",
+    "rollout.samples_per_prompt=4",
+    "train.batch_size=16",
+    "train.micro_batch_size=8",
+)
+
+
+@pytest.fixture(scope="session")
+def small_steps():
+    """Settings of phases whose steps have 16 rollouts and one update."""
+    return SMALL_STEPS
+
+
+@pytest.fixture(scope="session")
+def phase_command():
+    """Words of `trainer phase` with small steps on the CPU, and with more words and settings."""
+
+    def words(name, output, store, *more, settings=()):
+        words = [sys.executable, "-m", "trainer.cli", "phase", "--name", name, "--profile", "local", "--device", "cpu"]
+        words += ["--output", output, "--store", store, *more]
+        return [str(word) for word in (*words, *(f"--set={setting}" for setting in (*SMALL_STEPS, *settings)))]
+
+    return words
+
+
+@pytest.fixture(scope="session")
+def run_processes():
+    """Processes of the run in a folder: those whose environment names its agents' folder."""
+
+    def found(output):
+        return [process for process in psutil.process_iter() if _is_of(process, str(output / "rollouts"))]
+
+    return found
+
+
+def _is_of(process, wanted):
+    try:
+        return wanted in process.environ().get("INFI_MMR_RECORDS", "")
+    except psutil.Error:
+        return False

@@ -138,35 +138,23 @@ def test_the_report_shows_the_loss_of_a_cold_start(cold_started):
     assert "last loss" in page
 
 
-CURRICULUM = [
-    *(f"cold-start:{setting}" for setting in [*SHORT, "train.max_steps=2"]),
-    *(
-        f"{name}:{setting}"
-        for name in ("fra", "mre")
-        for setting in (
-            "train.max_steps=1",
-            "rollout.batch_size=4",
-            "rollout.samples_per_prompt=4",
-            "rollout.max_new_tokens=32",
-            "train.batch_size=16",
-            "train.micro_batch_size=8",
-        )
-    ),
-]
-
-
 @pytest.mark.nightly
-def test_cold_start_then_fra_then_mre_is_one_curriculum_that_goes_on_where_it_was_killed(mini_store, tmp_path):
+def test_cold_start_then_fra_then_mre_is_one_curriculum_that_goes_on_where_it_was_killed(
+    mini_store, small_steps, tmp_path
+):
     output = tmp_path / "curriculum"
     words = ["curriculum", "--phases", "cold-start,fra,mre", "--no-evaluate"]
-    first = start(trainer(words, output, mini_store, CURRICULUM))
+    short = ("train.max_steps=1", "rollout.max_new_tokens=32", *small_steps)
+    settings = [f"cold-start:{setting}" for setting in (*SHORT, "train.max_steps=2")]
+    settings += [f"{name}:{setting}" for name in ("fra", "mre") for setting in short]
+    first = start(trainer(words, output, mini_store, settings))
     second_run = output / "2-fra" / "run.json"
     wait_for(lambda: second_run.is_file() and json.loads(second_run.read_text())["attempts"], first)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate(timeout=300)
     trained = (output / "1-cold-start" / "run.json").read_bytes()
     resumed = subprocess.run(
-        trainer(words, output, mini_store, CURRICULUM, "--resume", "--json"),
+        trainer(words, output, mini_store, settings, "--resume", "--json"),
         capture_output=True,
         text=True,
         timeout=3000,

@@ -22,12 +22,8 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 PHASE = [
     "train.max_steps=3",
-    "rollout.batch_size=4",
-    "rollout.samples_per_prompt=4",
     "rollout.max_new_tokens=32",
     "rollout.max_length=1024",
-    "train.batch_size=16",
-    "train.micro_batch_size=8",
     # Large, and with a decay that moves every weight though all rewards are equal: weights that did not reach vLLM
     # would show at once.
     "train.learning_rate=5e-3",
@@ -47,14 +43,11 @@ def ran(*words, timeout=1500):
 
 
 @pytest.fixture(scope="module", params=TRAINED)
-def trained(request, miniature, mini_store, tmp_path_factory):
+def trained(request, miniature, mini_store, phase_command, tmp_path_factory):
     """(family, its miniature, run folder) after three steps of phase mre."""
     output = tmp_path_factory.mktemp(request.param) / "run"
-    settings = [word for setting in PHASE for word in ("--set", setting)]
-    result = ran(
-        "trainer.cli", "phase", "--name", "mre", "--profile", "local", "--device", "cpu", "--store", mini_store,
-        "--from", miniature(request.param), "--output", output, "--json", *settings,
-    )  # fmt: skip
+    more = ("--from", miniature(request.param), "--json")
+    result = ran(*phase_command("mre", output, mini_store, *more, settings=PHASE)[2:])
     assert result["steps"] == 3
     return request.param, miniature(request.param), output
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 
-import psutil
 import pytest
 
 from trainer.rollouts import read_metrics
@@ -18,32 +16,9 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 SETTINGS = [
     "train.max_steps=5",
     "checkpoint.save_every=1",
-    "rollout.batch_size=4",
-    "rollout.samples_per_prompt=4",
     "rollout.max_new_tokens=32",
-    "train.batch_size=16",
-    "train.micro_batch_size=8",
     "train.kl_coefficient=0.0",
 ]
-
-
-def command(output, store, *more):
-    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", "fra", "--profile", "local", "--device", "cpu"]
-    words += ["--output", str(output), "--store", store, *more]
-    for setting in SETTINGS:
-        words += ["--set", setting]
-    return words
-
-
-def run_processes(output):
-    wanted, found = str(output / "rollouts"), []
-    for process in psutil.process_iter():
-        try:
-            if wanted in process.environ().get("INFI_MMR_RECORDS", ""):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def steps_done(output):
@@ -58,9 +33,9 @@ def is_called(name, process, output):
     return any(name in word for word in process.cmdline())
 
 
-def killed_after(steps, name, output, store, *more):
+def killed_after(steps, name, output, words, run_processes):
     """Run the command, kill the process called `name` after `steps` steps; returns its error output."""
-    process = subprocess.Popen(command(output, store, *more), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     while steps_done(output) < steps:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.5)
@@ -75,13 +50,14 @@ def killed_after(steps, name, output, store, *more):
     return stderr
 
 
-def test_a_killed_rollout_actor_and_a_killed_head_cost_only_the_steps_since_the_last_save(mini_store, tmp_path):
+def test_a_killed_rollout_actor_and_a_killed_head_cost_only_the_steps_since_the_last_save(
+    mini_store, phase_command, run_processes, tmp_path
+):
     output = tmp_path / "run"
-    killed_after(1, "rollout actor", output, mini_store)
-    killed_after(3, "gcs_server", output, mini_store, "--resume")
-    last = subprocess.run(
-        command(output, mini_store, "--resume"), capture_output=True, text=True, timeout=1500, check=False
-    )
+    words = phase_command("fra", output, mini_store, settings=SETTINGS)
+    killed_after(1, "rollout actor", output, words, run_processes)
+    killed_after(3, "gcs_server", output, [*words, "--resume"], run_processes)
+    last = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=1500, check=False)
     assert last.returncode == 0, last.stderr
     record = json.loads((output / "run.json").read_text())
     first, second, third = record["attempts"]
@@ -106,11 +82,12 @@ def score(gold, output, row):
 """
 
 
-def test_a_row_for_which_the_users_reward_fails_ends_the_run_by_its_id_and_the_mended_one_goes_on(mini_store, tmp_path):
+def test_a_row_for_which_the_users_reward_fails_ends_the_run_by_its_id_and_the_mended_one_goes_on(
+    mini_store, phase_command, tmp_path
+):
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "fra.toml").write_text('base = "fra"\n[reward]\nfunction = "mine.py:score"\n')
-    words = command(tmp_path / "run", mini_store)
-    words[words.index("fra")] = str(tmp_path / "fra.toml")
+    words = phase_command(tmp_path / "fra.toml", tmp_path / "run", mini_store, settings=SETTINGS)
     first = subprocess.run(words, capture_output=True, text=True, check=False)
     told = first.stderr.strip().splitlines()[-1]
     assert first.returncode == 1

@@ -25,11 +25,7 @@ STEPS = 4
 SETTINGS = [
     f"train.max_steps={STEPS}",
     "checkpoint.save_every=1",
-    "rollout.batch_size=4",
-    "rollout.samples_per_prompt=4",
     "rollout.max_new_tokens=48",
-    "train.batch_size=16",
-    "train.micro_batch_size=8",
     # Large, and with a decay that moves every weight even when all rewards are equal: weights that did not reach vLLM
     # would show at once.
     "train.learning_rate=1e-3",
@@ -49,28 +45,17 @@ def score(gold, output, row):
 """
 
 
-def command(output, store, *more):
-    (output.parent / "score.py").write_text(REWARD)
-    own = output.parent / "own.toml"
-    own.write_text('base = "cmra"\n[reward]\nfunction = "score.py:score"\n')
-    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", str(own), "--profile", "local", "--device", "cpu"]
-    words += ["--output", str(output), "--store", store, "--json", *more]
-    for setting in SETTINGS:
-        words += ["--set", setting]
+@pytest.fixture(scope="module")
+def command(phase_command):
+    """Words of a run of phase cmra with a reward of one's own, into a folder."""
+
+    def words(output, store, *more):
+        (output.parent / "score.py").write_text(REWARD)
+        own = output.parent / "own.toml"
+        own.write_text('base = "cmra"\n[reward]\nfunction = "score.py:score"\n')
+        return phase_command(own, output, store, "--json", *more, settings=SETTINGS)
+
     return words
-
-
-def run_processes(output):
-    """Processes of the run: those whose environment names its agents' folder."""
-    wanted = str(output / "rollouts")
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if wanted in process.environ().get("INFI_MMR_RECORDS", ""):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def memory_of(processes):
@@ -100,7 +85,7 @@ def steps_done(output):
 
 
 @pytest.fixture(scope="module")
-def finished_run(mini_store, tmp_path_factory):
+def finished_run(mini_store, command, run_processes, tmp_path_factory):
     output = tmp_path_factory.mktemp("phase") / "run"
     found = {"output": output, "memory": 0}
     first = subprocess.Popen(command(output, mini_store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -143,7 +128,7 @@ def test_a_killed_driver_ends_the_command_with_one_line_that_says_how_to_go_on(f
     assert "--resume" in json.loads(finished_run["first_json"])["next"]
 
 
-def test_no_process_is_left_after_a_kill_nor_at_the_end(finished_run):
+def test_no_process_is_left_after_a_kill_nor_at_the_end(finished_run, run_processes):
     assert finished_run["left_after_kill"] == []
     assert run_processes(finished_run["output"]) == []
 
@@ -278,7 +263,7 @@ def test_memory_stays_below_14_gigabytes(finished_run):
     assert 0 < finished_run["memory"] < MEMORY_LIMIT
 
 
-def test_a_finished_run_is_not_run_again(finished_run, mini_store):
+def test_a_finished_run_is_not_run_again(finished_run, command, mini_store):
     before = (finished_run["output"] / "run.json").read_bytes()
     again = subprocess.run(
         command(finished_run["output"], mini_store, "--resume"),
@@ -292,7 +277,7 @@ def test_a_finished_run_is_not_run_again(finished_run, mini_store):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_or_killed_command_leaves_no_process(number, mini_store, tmp_path):
+def test_an_interrupted_or_killed_command_leaves_no_process(number, mini_store, command, run_processes, tmp_path):
     output = tmp_path / "run"
     process = subprocess.Popen(command(output, mini_store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: any("raylet" in found.name() for found in run_processes(output)), 300, "Ray did not start")

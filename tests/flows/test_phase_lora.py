@@ -13,6 +13,7 @@ from shared.vlm.checkpoint import BUNDLED_FOLDER
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 SETTINGS = [
+    "train.max_steps=3",
     "lora.rank=8",
     "lora.alpha=32",
     "model.freeze_vision=true",
@@ -21,28 +22,18 @@ SETTINGS = [
     "train.warmup_ratio=0.0",
     "train.rollout_correction=token",
     "checkpoint.save_every=1",
-    "rollout.batch_size=4",
-    "rollout.samples_per_prompt=4",
     "rollout.max_new_tokens=48",
-    "train.batch_size=16",
-    "train.micro_batch_size=8",
 ]
 
 
-def phase(output, store, steps, *more):
-    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", "mre", "--profile", "local", "--device", "cpu"]
-    words += ["--output", str(output), "--store", store, "--json", *more]
-    for setting in (*SETTINGS, f"train.max_steps={steps}"):
-        words += ["--set", setting]
-    ran = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads(ran.stdout)
-
-
-def test_vllm_follows_the_adapters_and_the_checkpoint_is_whole_with_the_rest_untouched(mini_store, tmp_path):
+def test_vllm_follows_the_adapters_and_the_checkpoint_is_whole_with_the_rest_untouched(
+    mini_store, phase_command, tmp_path
+):
     from safetensors.torch import load_file
 
-    phase(tmp_path / "run", mini_store, 3)
+    trained = phase_command("mre", tmp_path / "run", mini_store, settings=SETTINGS)
+    ran = subprocess.run(trained, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
     lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     drift = max(abs(line["vllm_kl"]) for line in lines)
     assert drift < 0.02

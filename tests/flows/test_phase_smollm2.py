@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,8 @@ pytestmark = [pytest.mark.nightly, pytest.mark.extra, pytest.mark.timeout(3600)]
 
 SETTINGS = [
     "train.max_steps=2",
-    "rollout.batch_size=4",
-    "rollout.samples_per_prompt=4",
     "rollout.max_new_tokens=96",
     "rollout.max_length=384",
-    "train.batch_size=16",
     "train.micro_batch_size=4",
     "train.learning_rate=1e-5",
     "checkpoint.save_every=100",
@@ -50,7 +46,7 @@ def gsm8k_row(number, question, answer):
     }  # fmt: skip
 
 
-def test_fra_trains_smollm2_and_its_checkpoint_reloads(checkpoint, real_data, publish, tmp_path):
+def test_fra_trains_smollm2_and_its_checkpoint_reloads(checkpoint, real_data, publish, phase_command, tmp_path):
     import polars as pl
     import pyarrow.parquet as pq
 
@@ -58,10 +54,8 @@ def test_fra_trains_smollm2_and_its_checkpoint_reloads(checkpoint, real_data, pu
     rows = [gsm8k_row(number, row["question"], row["answer"]) for number, row in enumerate(source)]
     store = publish(tmp_path / "store", "gsm8k", rows)
     output = tmp_path / "run"
-    words = [sys.executable, "-m", "trainer.cli", "phase", "--name", "fra", "--profile", "local", "--device", "cpu"]
-    words += ["--dataset", "gsm8k", "--from", str(checkpoint), "--store", store, "--output", str(output), "--json"]
-    for setting in SETTINGS:
-        words += ["--set", setting]
+    more = ("--dataset", "gsm8k", "--from", checkpoint, "--json")
+    words = phase_command("fra", output, store, *more, settings=SETTINGS)
     ran = subprocess.run(words, capture_output=True, text=True, timeout=1700, check=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["steps"] == 2
