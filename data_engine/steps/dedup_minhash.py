@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from data_engine.ask_blocks import as_one_block
 from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, over, without_runner
 from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
@@ -89,41 +90,8 @@ class Settings(Strict):
 
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Compare the rows of `context.rows` with each other."""
-    import polars as pl
-
-    started = time.monotonic()
-    shingling = Shingling("unicode_words", settings.shingle)
-    bands = bands_for(settings.threshold, settings.recall, settings.num_perm)
-    texts = _texts(context.rows)
-    signed = signed_texts(context, texts, shingling, bands)
-    columns = context.rows
-    rows = Rows(
-        texts,
-        signed.value,
-        [tuple(row or ()) for row in columns["image_hashes"].to_list()],
-        [answer or "" for answer in columns["answer"].to_list()],
-        _order(context, settings),
-    )
-    printed = [0, 0]
-
-    def read_prints(hashes: Iterable[str]) -> Mapping[str, ImagePrint]:
-        known = image_prints(context, hashes, context.images)
-        printed[0], printed[1] = known.computed, known.reused
-        return known.value
-
-    rules = Rules(settings.threshold, settings.same_numbers, settings.max_bits, settings.max_cell)
-    found, cut = find_duplicates(rows, read_prints, shingling, rules, context.runner)
-    ids = context.rows["id"].to_list()
-    entries = [_entry(duplicate, ids, context.rows["question"], rows.answers) for duplicate in found]
-    planted = _found_duplicates(context, settings.planted_duplicates, rows, (shingling, bands, rules))
-    return StepResult(
-        annotations=pl.DataFrame(entries, schema=_schema()).sort("id"),
-        computed=signed.computed + printed[0],
-        reused=signed.reused + printed[1],
-        seconds=time.monotonic() - started,
-        warnings=_crowded(cut),
-        record=_record(settings, bands, planted),
-    )
+    found = as_one_block(run_blocks, context, settings)
+    return replace(found, annotations=found.annotations.drop("row", "of_row"))
 
 
 def _crowded(cut: int) -> list[str]:
@@ -182,7 +150,7 @@ class _Job:
 
 
 def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
-    """`run` for rows in blocks: the same annotations, with `row` and `of_row` (numbers among all rows), in parts."""
+    """Compare rows in blocks; annotations in parts, with `row` and `of_row` (numbers among all rows)."""
     import polars as pl
 
     started = time.monotonic()
@@ -353,16 +321,8 @@ def _forms(problems: Problems) -> pl.Series:
     return pl.Series("text", [problems.form(row, FORMS - 1) for row in range(len(problems))], dtype=pl.String)
 
 
-def _order(context: StepContext, settings: Settings) -> list[int]:
-    """Rank of each row: verified before not, sources in the order preferred, smaller id first."""
-    verify = context.results.get("verify_answers")
-    verified: set[str] = set()
-    if verify is not None:
-        verified = set(verify.annotations.filter(verify.annotations["status"] == "verified")["id"].to_list())
-    return _ranks(context.rows, verified, settings)
-
-
 def _ranks(rows: pl.DataFrame, verified: set[str], settings: Settings) -> list[int]:
+    """Rank of each row: verified before not, sources in the order preferred, smaller id first."""
     place = {source: rank for rank, source in enumerate(settings.prefer_sources)}
     ids = rows["id"].to_list()
     sources = rows["source"].to_list() if "source" in rows.columns else [None] * len(ids)
