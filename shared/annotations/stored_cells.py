@@ -8,7 +8,9 @@ Not covered: reading single cells (workers read whole files, one at a time).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +28,26 @@ if TYPE_CHECKING:
     from shared.store import Store
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a process knows of a table's keys; see `StoredCells`."""
+
+    names: tuple[str, ...]
+    hashes: np.ndarray
+    files: np.ndarray
+    values: pa.Schema | None
+    foreign: tuple[tuple[str, pa.ChunkedArray], ...]
+
+
+_READ: OrderedDict[tuple[str, str, str], _Read] = OrderedDict()
+_READ_TABLES = 6
+"""Tables whose keys a process remembers: those that the steps of a build look into by turns."""
+
+
 class StoredCells(AnnotationTable):
     """As `AnnotationTable`; 12 bytes of memory per cell, whatever its key and value.
+
+    A process that opens a table again, as for each row block, reads only the keys of segments that came since.
 
     Merged cells stay together as they were written, for readers of rows that were judged together; `PartitionedCells`
     are for readers by key.
@@ -76,6 +96,7 @@ class StoredCells(AnnotationTable):
         super()._load(keys)
         if self._new:
             self._sort_in()
+            self._remember()
 
     def _known(self, keys: Sequence[str]) -> list[bool]:
         known: list[bool] = self._find(keys)[1].tolist()
@@ -94,6 +115,8 @@ class StoredCells(AnnotationTable):
     def _read_all(self, names: Sequence[str]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
+
+        names = self._not_remembered(names)
 
         def keys_of(name: str) -> tuple[pa.Schema, pa.ChunkedArray] | None:
             try:
@@ -124,6 +147,27 @@ class StoredCells(AnnotationTable):
             if self.made_by and maker_of(schema) != self.made_by:
                 self._foreign.append((maker_of(schema), keys))
             self._place(name, keys)
+
+    @property
+    def _whose(self) -> tuple[str, str, str]:
+        return self.store.url, self.folder, self.made_by
+
+    def _not_remembered(self, names: Sequence[str]) -> Sequence[str]:
+        """Take up what this process knows of a table that is just opened; names of the files that are new to it."""
+        known = _READ.get(self._whose)
+        there = set(known.names) if known is not None else set()
+        if self._names or known is None or not there <= set(names):
+            return names
+        self._names, self._hashes, self._files = list(known.names), known.hashes, known.files
+        self._values, self._foreign = self._values or known.values, list(known.foreign)
+        return [name for name in names if name not in there]
+
+    def _remember(self) -> None:
+        read = _Read(tuple(self._names), self._hashes, self._files, self._values, tuple(self._foreign))
+        _READ[self._whose] = read
+        _READ.move_to_end(self._whose)
+        if len(_READ) > _READ_TABLES:
+            _READ.popitem(last=False)
 
     def _take_up(self, table: pa.Table, name: str) -> None:
         if name not in self._names:

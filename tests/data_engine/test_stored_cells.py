@@ -124,3 +124,30 @@ def test_opening_reads_the_keys_and_leaves_the_values(store, monkeypatch):
     monkeypatch.setattr(Ranges, "read", spy)
     assert len(StoredCells(store, *HERE)) == 100
     assert sum(read) < 100 * 1536
+
+
+def test_a_process_reads_the_keys_of_a_segment_once_however_often_it_opens_the_table(store, monkeypatch):
+    read = []
+
+    class Counted(Ranges):
+        def __init__(self, store, path):
+            read.append(path)
+            super().__init__(store, path)
+
+    monkeypatch.setattr("shared.annotations.stored_cells.Ranges", Counted)
+    for number in range(5):
+        opened = StoredCells(store, *HERE)
+        assert opened.missing([f"k{one}" for one in range(7)]) == [f"k{one}" for one in range(number, 7)]
+        opened.append_table(vectors([f"k{number}"], number))
+        AnnotationTable(store, *HERE).append_table(vectors(["other"], number))  # another builder's, of one key
+    assert len(read) == len(set(read)) == 8, "four segments each were new to this process"
+    expected = AnnotationTable(store, *HERE).lookup(["other", "k3"])
+    assert StoredCells(store, *HERE).lookup(["other", "k3"]) == expected
+    AnnotationTable(store, *HERE).compact()
+    assert StoredCells(store, *HERE).lookup(["other", "k3"]) == expected, "merged meanwhile: read anew"
+    merged = next(entry.path for entry in store.list(f"annotations/{HERE[0]}") if entry.path.endswith(".parquet"))
+    store.put(merged, b"damaged")
+    opened = StoredCells(store, *HERE)
+    with pytest.raises(SegmentSetAsideError):
+        opened.columns(["k3"])
+    assert StoredCells(store, *HERE).missing(["k3"]) == ["k3"]
