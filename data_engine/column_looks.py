@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.gold_kinds import CHOICE, INTEGER, UNSURE, plain_kinds
+from data_engine.sources.arrow_texts import arrow, series, spread
 from data_engine.sources.conversations import first_exchange, plain_pairs
 from data_engine.sources.given_answers import BEHIND_HASHES, CLOSING_SENTENCE, OPTION_PLACE
-from data_engine.tally import texts
+from data_engine.tally import list_hashes, texts
+from data_engine.text_flags import TextFlags, text_flags
 from shared.answers import ANSWER_KINDS
 from shared.image_tags import IMAGE_TAG
 from shared.option_lists import LETTERS
@@ -22,27 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import polars as pl
+    import pyarrow as pa
 
     from data_engine.sources.table_files import Batch
 
-PLAIN_KINDS = {
-    r"-?[0-9]{1,15}": "integer",
-    r"-?[0-9]{1,12}\.[0-9]{1,12}": "decimal",
-    r"-?\\frac\{[0-9]{1,9}\}\{[0-9]{1,9}\}|-?[0-9]{1,9}/[0-9]{1,9}": "fraction",
-    r"[A-J]": "choice",
-}
-"""Golds whose kind needs no grader (a test holds them to it)."""
-CHOICE = ANSWER_KINDS.index("choice")
-UNSURE, OPEN = -2, -3
-"""In place of a kind: an answer to be looked at with `final_answer_of`, one that stands as it is, of any kind."""
 NOTES = ("", BEHIND_HASHES, CLOSING_SENTENCE, OPTION_PLACE)
-_INTEGER = next(iter(PLAIN_KINDS))
-_LISTS = [f"{letter}{gap}{mark}" for letter in "Aa" for gap in ("", " ", "\n") for mark in ").:：、．）"]
-"""One of these stands wherever `MAY_LIST` finds something (two blanks between are no public set's)."""
-_HEADED = r"(^|\x1f)\s*\(?[A-Ha-h]\s*[).:：、．]"
-_EDGED = r"(^|\x1f)(\s|\x1f|$)|\s(\x1f|$)"
-_SIMPLE = r"^[-+0-9A-Za-z.,/^*(){}\\_ ]*[0-9][-+0-9A-Za-z.,/^*(){}\\_ ]*$"
-"""With no word of four letters besides commands: an answer as it stands, whatever its kind."""
+_ODD = r"[\x0c\x00]|!\[|\[[Ii][Mm][Gg]\]|<\s*(?:\||[Ii][Mm]|[Ss][Tt][Aa]|[Pp][Ii][Cc])"
+"""What `image_tags`, `model_tokens` and `mend_text` look for."""
+_HEADED = r"^\s*\(?[A-Ha-h]\s*[).:：、．]"
 _HASHES = r"####[ \t]*([^\n#]+?)\s*$"
 _SENTENCE = r"^\s*(?:[Tt]he\s+)?(?:[Ff]inal\s+|[Cc]orrect\s+)?[Aa]nswer\s*(?:is|:)\s*([^\n]{1,60}?)\s*\.?\s*$"
 """Marks of an answer that `final_answer_of` knows, where they are all there is to a plain answer."""
@@ -63,10 +53,11 @@ class Looks:
         notes: How a gold was found: a place in `NOTES`.
         kinds: Place in `ANSWER_KINDS`, `OPEN` or `UNSURE`.
         plain: Question and answer are texts and the question holds nothing odd.
-        spaced: The question holds more blanks than single ones between words.
+        spaced: The question may hold more blanks than single ones between words.
         lists: The question may list options.
         optional: The record has options of their own.
-        joined: Options that are plain, joined, beside a letter or place among them as answer; null elsewhere.
+        told: Options are plain and the answer is a letter or place among them.
+        mixed: Hashes of such options; 0 elsewhere. None where no record has options.
         options: Options of other records, by place.
 
     """
@@ -81,7 +72,8 @@ class Looks:
     spaced: Flags
     lists: Flags
     optional: Flags
-    joined: pl.Series | None = None
+    told: Flags
+    mixed: Flags | None = None
     options: dict[int, list[str]] = field(default_factory=dict)
 
 
@@ -91,160 +83,174 @@ def look(batch: Batch, start: int, names: Mapping[str, str], *, talks: bool, fir
     `talks`: the questions stand in conversations. `first`: the number of the first option where answers are places of
     options.
     """
-    import polars as pl
-
     if talks:
-        asked, said = _exchanges(batch, names["question"])
+        asked, said, flags = _exchanges(batch, names["question"])
     else:
-        asked, said = batch.texts(names["question"]), batch.texts(names["answer"], numbers=True)
-    keys = batch.texts(names["id"], numbers=True) if names["id"] else pl.Series([None] * len(batch), dtype=pl.String)
-    key, question, answer = map(pl.col, "kqa")
-    place = pl.int_range(start, start + len(batch)).cast(pl.String)
-    # One call for all: each starts Polars' machinery.
-    found = pl.DataFrame({"k": keys, "q": asked, "a": said}).select(
-        pl.when((key != "").fill_null(value=False)).then(key).otherwise(place).alias("key"),
-        plain=(answer.is_not_null() & _is_plain(question, tagged=bool(names["images"]))).fill_null(value=False),
-        spaced=_is_spaced(question).fill_null(value=False),
-        lists=question.str.contains_any(_LISTS).fill_null(value=False),
-        whole=answer.str.contains(f"^{_INTEGER}$"),
-    )
-    answers, notes, kinds = _golds(said, found["whole"])
-    plain, spaced, lists = (found[name].to_numpy(writable=True) for name in ("plain", "spaced", "lists"))
-    own = np.zeros(len(batch), dtype=bool)
-    looks = Looks(found["key"], asked, said, answers, notes, kinds, plain, spaced, lists, own)
+        column = batch.texts(names["question"])
+        asked, said, flags = series(column), series(batch.texts(names["answer"], numbers=True)), text_flags(column)
+    size = len(batch)
+    plain = ~flags.empty & said.is_not_null().to_numpy()
+    doubtful = np.flatnonzero(plain & (flags.marked | flags.edged))
+    if len(doubtful):
+        rest = asked.gather(doubtful)
+        rest = rest.str.replace_all(IMAGE_TAG, "", literal=True) if names["images"] else rest
+        plain[doubtful] = ~(rest.str.contains(_ODD) | (rest.str.strip_chars() == "")).to_numpy()
+    none = np.zeros(size, dtype=bool)
+    looks = Looks(
+        _keys(batch, names["id"], start), asked, said, said, np.zeros(size, dtype=np.int8),
+        np.full(size, UNSURE, dtype=np.int8), plain, flags.spaced, flags.lists, none, none,
+    )  # fmt: skip
     if names["choices"]:
         _options(batch, names["choices"], looks, first)
+    _golds(looks)
     return looks
 
 
-def _exchanges(batch: Batch, name: str) -> tuple[pl.Series, pl.Series]:
-    """Questions and answers of conversations; null for what is no plain one."""
-    column = batch.column(name)
+def _keys(batch: Batch, name: str, start: int) -> pl.Series:
+    import polars as pl
+
+    column = batch.texts(name, numbers=True)
+    _, starts, ends = spread(column)
+    given = starts < ends
+    keys = series(column)
+    if given.all():
+        return keys
+    return keys.zip_with(pl.Series(given), pl.Series(np.arange(start, start + len(batch))).cast(pl.String))
+
+
+def _exchanges(batch: Batch, name: str) -> tuple[pl.Series, pl.Series, TextFlags]:
+    """Questions and answers of conversations, null for what is no plain one, and signs of the questions."""
+    column = batch.arrow(name)
     pairs = None if column is None else plain_pairs(column)
-    if pairs is not None:
-        return pairs
-    talks = [first_exchange(value) for value in batch.values(name)]
-    whole = [t if t and not t.images and not t.later and t.answer is not None else None for t in talks]
-    return texts([t and t.question for t in whole]), texts([t and t.answer for t in whole])  # type: ignore[misc]
+    if pairs is None:
+        talks = [first_exchange(value) for value in batch.values(name)]
+        whole = [t if t and not t.images and not t.later and t.answer is not None else None for t in talks]
+        asked = texts([t and t.question for t in whole])  # type: ignore[misc]
+        return asked, texts([t and t.answer for t in whole]), text_flags(arrow(asked))  # type: ignore[misc]
+    messages, places = pairs
+    plain = places >= 0
+    held = series(messages)
+    signs = text_flags(messages)
+    asked, said = (_at(held, np.where(plain, places + turn, 0), plain) for turn in (0, 1))
+    at = np.where(plain, places, 0)
+    empty, *others = (
+        part[at] if len(part) else ~plain
+        for part in (signs.empty, signs.marked, signs.spaced, signs.edged, signs.lists)
+    )
+    return asked, said, TextFlags(empty | ~plain, *others)
 
 
-def _is_plain(question: pl.Expr, *, tagged: bool) -> pl.Expr:
-    """Whether a question holds words and nothing odd; `tagged`: `<image>` may stand in it."""
-    rest = question.str.replace_all(IMAGE_TAG, "", literal=True) if tagged else question
-    odd = (rest.str.strip_chars() == "") | rest.str.contains("<", literal=True)
-    for mark in ("![", "\f", "\0"):
-        odd |= question.str.contains(mark, literal=True)
-    return ~(odd | question.str.contains(r"\[[Ii][Mm][Gg]\]"))
-
-
-def _is_spaced(question: pl.Expr) -> pl.Expr:
-    """Whether a question may hold more than single blanks between its words."""
-    other = question.str.len_bytes() != question.str.len_chars()
-    for blank in ("  ", "\n", "\t"):
-        other |= question.str.contains(blank, literal=True)
-    return other | (question.str.strip_chars() != question)
-
-
-def _golds(said: pl.Series, whole: pl.Series) -> tuple[pl.Series, Flags, Flags]:
-    """Answers, notes and kinds (see `Looks`); `whole`: which are whole numbers, the commonest, null for none."""
+def _at(values: pl.Series, places: Flags, there: Flags) -> pl.Series:
+    """Values at some places; null where they are not `there`."""
     import polars as pl
 
-    kinds = np.full(len(said), UNSURE, dtype=np.int8)
-    notes = np.zeros(len(said), dtype=np.int8)
-    kinds[whole.arg_true().to_numpy()] = ANSWER_KINDS.index(PLAIN_KINDS[_INTEGER])
-    others = (~whole).arg_true()
-    if not len(others):
-        return said, notes, kinds
-    rest = said.gather(others)
-    hashed, sentences = rest.str.contains("####", literal=True), rest.str.contains("nswer", literal=True)
-    if hashed.any() or sentences.any():
-        raw = pl.col("raw")
-        closing: pl.Expr = pl.when(sentences).then(raw.str.extract(_SENTENCE))
-        if rest.str.starts_with(_COMMON).all():  # a quarter of the time; what else stands there is no plain answer
-            closing = raw.str.strip_prefix(_COMMON).str.strip_suffix(".")
-        behind = pl.when(hashed).then(raw.str.extract(_HASHES)) if hashed.any() else pl.lit(None, pl.String)
-        frame = pl.DataFrame({"raw": rest}).with_columns(behind=behind, marked=pl.coalesce(behind, closing))
-        found = _plain_kinds(frame["marked"])
-        sure = pl.Series(found != UNSURE)
-        picked, told = others.filter(sure), frame.filter(sure)
-        places = picked.to_numpy()
-        notes[places] = np.where(told["behind"].is_not_null().to_numpy(), 1, 2)
-        kinds[places] = found[sure.to_numpy()]
-        said = told["marked"] if len(picked) == len(said) else said.clone().scatter(picked, told["marked"])
-        others, rest = others.filter(~sure), rest.filter(~sure)
-    kinds[others.to_numpy()] = _plain_kinds(rest)
-    return said, notes, kinds
+    if not there.any():
+        return pl.Series([None] * len(places), dtype=pl.String)
+    found = values.gather(places)
+    return found if there.all() else found.zip_with(pl.Series(there), pl.Series([None], dtype=pl.String))
 
 
-def _plain_kinds(answers: pl.Series) -> Flags:
-    """Kinds of plain answers: places in `ANSWER_KINDS`, `OPEN` or `UNSURE`."""
+def _golds(looks: Looks) -> None:
+    """Find golds, notes and kinds of records whose options do not tell them."""
     import polars as pl
 
-    answer = pl.col("answer")
-    kind = pl.lit(None, pl.Int8)
-    for pattern, name in PLAIN_KINDS.items():
-        kind = pl.when(answer.str.contains(f"^(?:{pattern})$")).then(ANSWER_KINDS.index(name)).otherwise(kind)
-    found = pl.DataFrame({"answer": answers}).select(kind).to_series()
-    kinds = found.fill_null(UNSURE).cast(pl.Int8).to_numpy(writable=True)
-    others = (found.is_null() & answers.is_not_null()).arg_true()
-    if len(others):
-        simple = (
-            answer.str.contains(_SIMPLE)
-            & ~answer.str.contains(r"^\{|\\right|boxed")
-            & ~answer.str.replace_all(r"\\[A-Za-z]+", " ").str.contains(r"[A-Za-z]{4,}")
-            & (answer.str.len_chars() <= 60)
-            & (answer.str.strip_chars() == answer)
-        )
-        as_told = pl.DataFrame({"answer": answers.gather(others)}).select(simple).to_series()
-        kinds[others.filter(as_told).to_numpy()] = OPEN
-    return kinds
+    others = np.flatnonzero(~looks.told & looks.raw.is_not_null().to_numpy())
+    rest = looks.raw if len(others) == len(looks.raw) else looks.raw.gather(others)
+    if rest.str.starts_with(_COMMON).all():  # a quarter of the time; what else stands there is no plain answer
+        marked = rest.str.strip_prefix(_COMMON).str.strip_suffix(".")
+        others, rest = _take_marked(looks, others, rest, marked, np.full(len(others), 2))
+    else:
+        whole = rest.str.contains(f"^{INTEGER}$")
+        looks.kinds[others[whole.to_numpy()]] = ANSWER_KINDS.index("integer")
+        others, rest = others[~whole.to_numpy()], rest.filter(~whole)
+        hashed, sentences = (rest.str.contains(sign, literal=True) for sign in ("####", "nswer"))
+        if hashed.any() or sentences.any():
+            raw = pl.col("raw")
+            found = pl.DataFrame({"raw": rest}).select(
+                behind=pl.when(hashed).then(raw.str.extract(_HASHES)) if hashed.any() else pl.lit(None, pl.String),
+                closing=pl.when(sentences).then(raw.str.extract(_SENTENCE)),
+            )
+            notes = np.where(found["behind"].is_not_null().to_numpy(), 1, 2)
+            marked = found.select(pl.coalesce("behind", "closing")).to_series()
+            others, rest = _take_marked(looks, others, rest, marked, notes)
+    looks.kinds[others] = plain_kinds(rest, integers=False)
+
+
+def _take_marked(
+    looks: Looks, places: Flags, raw: pl.Series, marked: pl.Series, notes: Flags
+) -> tuple[Flags, pl.Series]:
+    """Take the answers that marks point to where these are plain; what is left of places and answers."""
+    import polars as pl
+
+    found = plain_kinds(marked)
+    sure = found != UNSURE
+    looks.notes[places[sure]] = notes[sure]
+    looks.kinds[places[sure]] = found[sure]
+    looks.answers = _with(looks.answers, places[sure], marked.filter(pl.Series(sure)))
+    return places[~sure], raw.filter(pl.Series(~sure))
+
+
+def _with(values: pl.Series, places: Flags, others: pl.Series) -> pl.Series:
+    """Values with others at some places."""
+    return others if len(places) == len(values) else values.clone().scatter(places, others)
 
 
 def _options(batch: Batch, name: str, looks: Looks, first: int | None) -> None:
-    """Look at options: `optional`, `joined` and `options`, and the golds that they decide."""
+    """Look at options: `optional`, `told`, `mixed` and `options`, and the golds that they decide."""
     import polars as pl
 
     lists = batch.lists(name)
     if lists is None:
-        sizes = None
         values: list[Any] = batch.values(name)
         looks.optional = np.array([bool(value) for value in values])
     else:
-        sizes = lists.list.len().fill_null(0)
-        looks.optional = (sizes > 0).to_numpy()
-        joined = lists.list.join("\x1f", ignore_nulls=False)
-        frame = pl.DataFrame({"joined": joined, "size": sizes, "raw": looks.raw}).with_columns(
-            # The place among the options that the answer names; null where it names none.
-            place=pl.when(pl.col("raw").str.contains("^[A-H]$")).then(
-                pl.col("raw").replace_strict({LETTERS[n]: n for n in range(_MOST_OPTIONS)}, default=None)
-            )
-            if first is None
-            else pl.when(pl.col("raw").str.contains("^[0-9]$")).then(pl.col("raw").cast(pl.Int64, strict=False) - first)
-        )
-        text = pl.col("joined")
-        good = (
-            pl.col("size").is_between(2, _MOST_OPTIONS)
-            & pl.col("place").is_between(0, pl.col("size") - 1)
-            & ~text.str.contains("<", literal=True)
-            & ~text.str.contains(_HEADED)
-            & ~text.str.contains(_EDGED)
-        )
-        found = frame.select(good=good.fill_null(value=False), place=pl.col("place").fill_null(0).cast(pl.Int64))
-        sure = found["good"]
-        looks.joined = joined.zip_with(sure, pl.Series([None], dtype=pl.String))
-        spots = sure.arg_true()
-        letters = pl.Series(list(LETTERS), dtype=pl.String).gather(found["place"].filter(sure))
-        looks.answers = looks.answers.clone().scatter(spots, letters)
-        chosen = spots.to_numpy()
+        column, starts, sizes = lists
+        listed = series(column)
+        looks.optional = sizes > 0
+        codes, begins, ends = spread(arrow(looks.raw))
+        place = np.where(ends - begins == 1, codes[np.minimum(begins, len(codes) - 1)] if len(codes) else 0, 0)
+        place = place.astype(np.int64) - (ord("A") if first is None else ord("0") + first)
+        told = (sizes > 1) & (sizes <= _MOST_OPTIONS) & (place >= 0) & (place < sizes)
+        told &= place < (_MOST_OPTIONS if first is None else 10 - first)
+        told &= ~_holding(_poor_options(column, listed), starts, sizes)
+        looks.told = told
+        chosen = np.flatnonzero(told)
+        looks.mixed = np.zeros(len(told), dtype=np.uint64)
+        looks.mixed[chosen] = list_hashes(listed, starts[chosen], sizes[chosen])
+        letters = pl.Series(list(LETTERS), dtype=pl.String).gather(place[chosen])
+        looks.answers = _with(looks.answers, chosen, letters)
         looks.kinds[chosen] = CHOICE
         looks.notes[chosen] = 0 if first is None else NOTES.index(OPTION_PLACE)
-        doubtful = np.flatnonzero(looks.optional & ~sure.to_numpy())
-        shown = lists.gather(pl.Series(doubtful)).to_list()
         values = [None] * len(batch)
-        for spot, value in zip(doubtful.tolist(), shown, strict=True):
-            values[spot] = value
-    for place, value in enumerate(values):
+        for spot in np.flatnonzero(looks.optional & ~told).tolist():
+            values[spot] = column[starts[spot] : starts[spot] + sizes[spot]].to_pylist()
+    for spot, value in enumerate(values):
         if value:
-            good_one = isinstance(value, list) and all(isinstance(one, str) and "<" not in one for one in value)
-            looks.plain[place] &= good_one
-            looks.options[place] = value if good_one else []
+            # One text may hold all options, a mark between them.
+            good_one = isinstance(value, list) and len(value) > 1
+            good_one = good_one and all(isinstance(one, str) and "<" not in one for one in value)
+            looks.plain[spot] &= good_one
+            looks.options[spot] = value if good_one else []
+
+
+def _poor_options(options: pa.Array, listed: pl.Series) -> Flags:
+    """Which options need a closer look: tags, letters in front, blanks around them, no text."""
+    signs = text_flags(options)
+    codes, starts, _ = spread(options)
+    poor = signs.empty | signs.marked | signs.edged
+    if len(codes):
+        ahead = codes[np.minimum(starts, len(codes) - 1)] | ord(" ")
+        headed = np.flatnonzero(((ahead >= ord("a")) & (ahead <= ord("h"))) | (ahead == ord("(")))
+        poor[headed] |= listed.gather(headed).str.contains(_HEADED).fill_null(value=True).to_numpy()
+    return poor
+
+
+def _holding(signs: Flags, starts: Flags, sizes: Flags) -> Flags:
+    """Which lists hold one of the texts with a sign."""
+    found = np.zeros(len(sizes), dtype=bool)
+    places = np.flatnonzero(signs)
+    if len(places) and len(sizes):
+        held = np.searchsorted(starts, places, side="right") - 1
+        inside = (held >= 0) & (places < starts[held] + sizes[held])
+        found[held[inside]] = True
+    return found

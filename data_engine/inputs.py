@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_engine.plugins import READERS, load_plugin, plugin_source
-from data_engine.recipe import TABLE_ONLY, BenchmarkSettings, Recipe, SourceSettings, step_code, without_places
+from data_engine.recipe import (
+    TABLE_ONLY,
+    TABLE_SETTINGS,
+    BenchmarkSettings,
+    Recipe,
+    SourceSettings,
+    step_code,
+    without_places,
+)
 from data_engine.sources import benchmarks as benchmark_reader
 from data_engine.sources import deepscaler as deepscaler_reader
 from data_engine.sources import virl39k as virl39k_reader
@@ -208,31 +216,10 @@ def _open_source(settings: SourceSettings, what: str) -> Source:
 
 
 def open_table(settings: SourceSettings, what: str) -> Table:
-    """Open the generic source of a recipe: find its files, guess what is not told.
+    """Open the generic source of a recipe (see `data_engine.sources.table.opened_table`)."""
+    from data_engine.sources.table import opened_table
 
-    Raises:
-        InfiMmrError: nothing readable there, a told column that is not, or none for question or answer.
-
-    """
-    from data_engine.sources.table import Table
-    from data_engine.sources.table_place import open_table_place
-
-    place = open_table_place(
-        settings.location,
-        settings.revision,
-        config=settings.config,
-        split=settings.split,
-        patterns=settings.files,
-        what=what,
-    )
-    return Table(
-        place,
-        what=what,
-        columns={r: tuple(filter(None, (c,) if isinstance(c, str) else c)) for r, c in settings.columns.items()},
-        answers=settings.answers,
-        pictures=settings.pictures,
-        licence=settings.licence,
-    )
+    return opened_table(what, **{name: getattr(settings, name) for name in TABLE_SETTINGS})
 
 
 def _open_benchmark(recipe: str, name: str, settings: BenchmarkSettings) -> Source:

@@ -17,7 +17,6 @@ from shared.number_text import counts_text
 from shared.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from data_engine.recipe import SourceSettings
     from data_engine.screening import Census
     from data_engine.sources.base import SourceRow
     from data_engine.sources.table import Table
@@ -41,21 +40,22 @@ def inspect_place(
         InfiMmrError: nothing readable there; the recipe cannot be written.
 
     """
-    from data_engine.inputs import open_table
     from data_engine.screening import MOST_DECODED, take_census
-    from data_engine.sources.table import GUESSED
+    from data_engine.sources.table import GUESSED, opened_table
 
     settings = _settings(words, overrides)
     if recipe is not None:
         _check_recipe(Path(recipe))
-    table = open_table(settings, "inspect")
+    table = opened_table("inspect", **settings)
     census = take_census(table, limit)
     told = [note for note in table.notes if not note.startswith(GUESSED)]  # the columns are shown by themselves
     told += [f"{count} rows: {note}" for note, count in sorted(census.notes.items())]
     if census.images > MOST_DECODED:
         told.append(f"{census.decoded} images were decoded; a build decodes all")
     if census.estimated:
-        told.append(f"answer kinds of {census.estimated} rows are told by the proportion of the others")
+        points = 98 / census.drawn**0.5  # 1.96 standard deviations of a share of one half
+        said = f"the proportion of {census.drawn} others, read evenly over the file"
+        told.append(f"answer kinds of {census.estimated} rows are told by {said}: within {points:.0f} points")
     text = recipe_text(settings, table, census)
     if recipe is not None:
         write_whole(Path(recipe), text)
@@ -78,8 +78,12 @@ def inspect_place(
     }
 
 
-def _settings(words: str, overrides: Sequence[str]) -> SourceSettings:
-    from data_engine.recipe import SourceSettings, load_recipe
+def _settings(words: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Settings of `[source]`. A bare place needs no check of a recipe, whose imports take longer than many files."""
+    values: dict[str, Any] = {"location": _absolute(words)}
+    if not overrides and not words.endswith(".toml"):
+        return values
+    from data_engine.recipe import TABLE_SETTINGS, SourceSettings, load_recipe
     from shared.config import build_model, merge, parse_override
 
     changes: dict[str, Any] = {}
@@ -93,10 +97,9 @@ def _settings(words: str, overrides: Sequence[str]) -> SourceSettings:
             raise UsageError(
                 f"{words}: inspect looks at reader table, this is {given.reader}", "Name its folder instead"
             )
-        values = given.model_dump(exclude_defaults=True) | {"reader": "table"}
-    else:
-        values = {"reader": "table", "location": _absolute(words)}
-    return build_model(merge(values, changes), SourceSettings, (), what="--set", file="")
+        values = given.model_dump(exclude_defaults=True)
+    checked = build_model(merge(values | {"reader": "table"}, changes), SourceSettings, (), what="--set", file="")
+    return {name: getattr(checked, name) for name in TABLE_SETTINGS}
 
 
 def _absolute(words: str) -> str:
@@ -116,27 +119,25 @@ def _example(row: SourceRow) -> dict[str, Any]:
     }
 
 
-def recipe_text(settings: SourceSettings, table: Table, census: Census) -> str:
+def recipe_text(settings: Mapping[str, Any], table: Table, census: Census) -> str:
     """A complete recipe of the source: it builds as it is, and every guess stands in it to be overridden."""
     lines = [
         f"# {census.rows} of {census.records} records become rows. Next: data-engine build THIS_FILE",
         "[source]",
         'reader = "table"',
-        f"location = {_toml(settings.location)}",
+        f"location = {_toml(settings['location'])}",
     ]
-    if settings.revision != "main":
-        lines.append(f"revision = {_toml(settings.revision)}")
-    lines += [
-        f"{key} = {_toml(getattr(settings, key))}" for key in ("config", "split", "pictures") if getattr(settings, key)
-    ]
-    lines += [f"files = {_toml(list(settings.files))}"] if settings.files else []
+    if settings.get("revision", "main") != "main":
+        lines.append(f"revision = {_toml(settings['revision'])}")
+    lines += [f"{key} = {_toml(settings[key])}" for key in ("config", "split", "pictures") if settings.get(key)]
+    lines += [f"files = {_toml(list(settings['files']))}"] if settings.get("files") else []
     if "choices" in table.columns and table.form != "text":
         lines.append(f"answers = {_toml(table.form)}")
     lines.append("[source.columns]")
     for role, names in table.columns.items():
         lines.append(f"{role} = {_toml(names[0] if len(names) == 1 else list(names))}")
     # A role that was switched off stays off.
-    lines += [f'{role} = ""' for role, names in settings.columns.items() if not any(names)]
+    lines += [f'{role} = ""' for role, names in settings.get("columns", {}).items() if not any(names)]
     return "\n".join([*lines, "[steps.verify_answers]", "[steps.dedup_minhash]"]) + "\n"
 
 

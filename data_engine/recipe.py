@@ -47,6 +47,7 @@ _READERS = ("virl39k", "deepscaler", "benchmark", "table")
 
 TABLE_ONLY = ("config", "split", "answers", "pictures")
 """Settings that only reader 'table' has: of other readers they are no part of a recipe's identity."""
+TABLE_SETTINGS = ("location", "revision", "files", "licence", "columns", *TABLE_ONLY)
 
 
 class SourceSettings(Strict):

@@ -3,8 +3,8 @@
 Input: an opened `Table`. Output: a `Census`: rows, refused records by reason, answers by kind, pictures. Records whose
 question holds nothing odd are judged column by column (`column_looks`), or by answer and options alone (`_settled`);
 every other record goes through `table_row`, the very code of a build, so that both ways agree (tests compare them).
-Of many different golds the grader reads a part, the rest is told in the proportions seen; pictures are decoded up to
-`MOST_DECODED`. Both are told.
+Of many different golds the grader reads a part (`gold_kinds`), the rest is told in the proportions seen; pictures are
+decoded up to `MOST_DECODED`. Both are told.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.column_looks import CHOICE, NOTES, OPEN, PLAIN_KINDS, UNSURE, Flags, Looks, look
+from data_engine.column_looks import NOTES, Flags, Looks, look
+from data_engine.gold_kinds import CHOICE, UNSURE
 from data_engine.intake.ingest import carried_row
 from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow
 from data_engine.sources.conversations import first_exchange
 from data_engine.sources.given_answers import OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.table_rows import table_row
-from data_engine.tally import NOT_READ, READ, Tally, texts
-from shared.answers import ANSWER_KINDS, answer_kind
+from data_engine.tally import Tally, list_hashes, texts
 from shared.image_tags import IMAGE_TAG
 from shared.images import ImageRefused, PathRefused, inspect_image
 from shared.option_lists import LETTERS, MAY_LIST, choices_in_question
@@ -39,15 +39,16 @@ if TYPE_CHECKING:
     from data_engine.sources.table_files import Batch
 
 MOST_DECODED = 1_000
-GOLDS_AT_LEAST, GOLDS_PER_RECORDS = 2_000, 4_000
-"""So many different golds have their kind read by the grader, and one more per so many records."""
 _EXAMPLES = 3
 _HEADED = re.compile(r"^\s*\(?[A-Ha-h]\s*[).:：、．]")
 
 
 @dataclass
 class Census:
-    """What was counted. `decoded` of `images` pictures were decoded; kinds of `estimated` rows told by proportion."""
+    """What was counted. `decoded` of `images` pictures were decoded; kinds of `estimated` rows told by proportion.
+
+    `drawn` golds were read for these proportions.
+    """
 
     records: int = 0
     rows: int = 0
@@ -56,6 +57,7 @@ class Census:
     refused: Counter[str] = field(default_factory=Counter)
     answer_kinds: Counter[str] = field(default_factory=Counter)
     estimated: int = 0
+    drawn: int = 0
     notes: Counter[str] = field(default_factory=Counter)
     examples: list[SourceRow] = field(default_factory=list)
     refusals: dict[str, list[Rejection]] = field(default_factory=dict)
@@ -87,14 +89,23 @@ class _Taken:
 
     keys: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    options: list[Sequence[str]] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
-    kinds: list[int] = field(default_factory=list)
+    choice: list[bool] = field(default_factory=list)
 
-    def add(self, key: str, problem: str, answer: str, kind: int) -> None:
+    def add(self, key: str, problem: str, options: Sequence[str], answer: str, *, choice: bool) -> None:
         self.keys.append(key)
         self.problems.append(problem)
+        self.options.append(options)
         self.answers.append(answer)
-        self.kinds.append(kind)
+        self.choice.append(choice)
+
+    def join(self, tally: Tally) -> None:
+        sizes = np.array([len(options) for options in self.options], dtype=np.int64)
+        listed = texts([option for options in self.options for option in options])
+        mixed = list_hashes(listed, np.cumsum(sizes) - sizes, sizes)
+        kinds = np.where(np.array(self.choice, dtype=bool), CHOICE, UNSURE)
+        tally.add(texts(self.keys), texts(self.problems), texts(self.answers), kinds, mixed)
 
 
 class _Counter:
@@ -114,8 +125,6 @@ class _Counter:
         self._first = {"index": 0, "index1": 1}.get(table.form)
         """The number of the first option, where numbers beside options are places."""
         self.found = Census()
-        self._kinds_of: dict[str, int] = {}
-        self._judged = 0
         self._tally = Tally()
         self._one = _Taken()
         self._seen: dict[int, tuple[str, ...]] = {}
@@ -140,37 +149,33 @@ class _Counter:
             shown = np.flatnonzero(taken)[: _EXAMPLES - len(self.found.examples)].tolist()
             rows = (table_row(r, start + p, self._reading) for p, r in zip(shown, batch.at(shown), strict=True))
             self.found.examples += [row for row in rows if isinstance(row, SourceRow)]
-        one, self._one = self._one, _Taken()
-        self._tally.add(texts(one.keys), texts(one.problems), texts(one.answers), np.array(one.kinds, dtype=np.int8))
+        if self._one.keys:
+            self._one.join(self._tally)
+            self._one = _Taken()
 
     def _take_columns(self, looks: Looks) -> Flags:
         """Take the plain records whose columns tell answer and kind; returns which."""
         import polars as pl
 
         kinds = looks.kinds
-        told = looks.joined.is_not_null().to_numpy() if looks.joined is not None else False
-        free = looks.plain & (~looks.optional | told)
+        free = looks.plain & (~looks.optional | looks.told)
         # Options that a question lists make it a choice, which a letter is anyway.
         if (places := np.flatnonzero(free & looks.lists & (kinds != CHOICE))).size:
-            asked = looks.questions.gather(pl.Series(places)).to_list()
+            asked = looks.questions.gather(places).to_list()
             free[places] = [MAY_LIST.search(question) is None for question in asked]
-        open_ = np.flatnonzero(free & (kinds == OPEN))
-        kinds[open_] = [
-            self._kind_of(gold, beyond_columns=True) for gold in looks.answers.gather(pl.Series(open_)).to_list()
-        ]
         taken: Flags = free & (kinds != UNSURE)
-        rows = pl.Series(taken)
+        every, rows = bool(taken.all()), pl.Series(taken)
         for note, count in enumerate(np.bincount(looks.notes[taken], minlength=len(NOTES)).tolist()):
             if note and count:
                 self.found.notes[NOTES[note]] += count
         problems = looks.questions
         if (taken & looks.spaced).any():
-            spaced = pl.Series(np.flatnonzero(taken & looks.spaced))
+            spaced = np.flatnonzero(taken & looks.spaced)
             single = problems.gather(spaced).str.replace_all(r"\s+", " ").str.strip_chars()
             problems = problems.clone().scatter(spaced, single)
-        if looks.joined is not None:
-            problems = (problems + "\x1f" + looks.joined).zip_with(looks.joined.is_not_null(), problems)
-        problems = problems.filter(rows)
+        keys, problems, answers = (
+            part if every else part.filter(rows) for part in (looks.keys, problems, looks.answers)
+        )
         if self._names["images"]:
             places = np.flatnonzero(taken).tolist()
             asked = problems.to_list()
@@ -179,7 +184,8 @@ class _Counter:
             )
             for question, place in zip(asked, places, strict=True):
                 self._note_pictures(question, self._seen.get(place, ()))
-        self._tally.add(looks.keys.filter(rows), problems, looks.answers.filter(rows), kinds[taken])
+        mixed = None if looks.mixed is None else looks.mixed[taken]
+        self._tally.add(keys, problems, answers, kinds[taken], mixed)
         return taken
 
     def _settled(self, looks: Looks, place: int) -> bool:
@@ -206,7 +212,7 @@ class _Counter:
         choices = shown or (choices_in_question(question, answer) if MAY_LIST.search(question) else ())
         self._count_notes(notes)
         self._note_pictures(question, seen)
-        self._one.add(key, self._problem(question, shown, seen), answer, CHOICE if choices else self._kind_of(answer))
+        self._one.add(key, self._problem(question, seen), shown, answer, choice=bool(choices))
         return True
 
     def _note_pictures(self, question: str, seen: Sequence[str]) -> None:
@@ -242,9 +248,9 @@ class _Counter:
             seen.append(_mark(image))
         return tuple(seen)
 
-    def _problem(self, question: str, options: Sequence[str], seen: Sequence[str]) -> str:
-        """What tells problems apart: words, options of their own column, pictures."""
-        return self._with_pictures("\x1f".join([" ".join(question.split()), *options]), seen)
+    def _problem(self, question: str, seen: Sequence[str]) -> str:
+        """What tells problems apart besides options of their own column: words, pictures."""
+        return self._with_pictures(" ".join(question.split()), seen)
 
     def _with_pictures(self, problem: str, seen: Sequence[str]) -> str:
         if seen and IMAGE_TAG not in problem:
@@ -272,32 +278,15 @@ class _Counter:
             self.found.examples.append(row)
         self.found.images += len(row.images)
         self._count_notes(row.extra.get("mends", ()))
-        kind = CHOICE if row.choices else self._kind_of(row.answer)
         # Options that were written into the question are taken out of its words again, as plain records have them.
         asked, _, written = row.question.partition("\nChoices: (A) ")
         own = row.choices if written else ()
-        self._one.add(row.source_id, self._problem(asked, own, tuple(map(_mark, row.images))), row.answer, kind)
+        problem = self._problem(asked, tuple(map(_mark, row.images)))
+        self._one.add(row.source_id, problem, own, row.answer, choice=bool(row.choices))
 
     def _count_notes(self, notes: Iterable[str]) -> None:
         for note in notes:
             self.found.notes[note.split(":")[0]] += 1
-
-    def _kind_of(self, answer: str, *, beyond_columns: bool = False) -> int:
-        """Place in `ANSWER_KINDS` of a gold without options; `NOT_READ` where it is told by proportion.
-
-        `beyond_columns`: it is none of `PLAIN_KINDS`.
-        """
-        known = self._kinds_of.get(answer)
-        if known is not None:
-            return known
-        for pattern, kind in () if beyond_columns else _COMPILED:
-            if pattern.fullmatch(answer):
-                return ANSWER_KINDS.index(kind)
-        if self._judged >= GOLDS_AT_LEAST + self.found.records // GOLDS_PER_RECORDS:
-            return NOT_READ
-        self._judged += 1
-        self._kinds_of[answer] = READ + ANSWER_KINDS.index(answer_kind(answer))
-        return self._kinds_of[answer]
 
     def _picture_refusal(self, image: FileImage | BytesImage) -> tuple[str, str] | None:
         """(reason, detail) of a picture that a build would refuse; beyond `MOST_DECODED` only of one that is absent."""
@@ -318,12 +307,10 @@ class _Counter:
 
     def finish(self) -> Census:
         """Take out what occurs twice or with different answers, count kinds and share out those not read."""
-        self.found.rows, self.found.answer_kinds, self.found.estimated, removed = self._tally.count()
-        self.found.refused += removed
-        return self.found
-
-
-_COMPILED = tuple((re.compile(pattern), kind) for pattern, kind in PLAIN_KINDS.items())
+        found = self.found
+        found.rows, found.answer_kinds, found.estimated, found.drawn, removed = self._tally.count()
+        found.refused += removed
+        return found
 
 
 def _is_whole(row: SourceRow) -> bool:

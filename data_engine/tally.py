@@ -1,8 +1,8 @@
 """What is kept of a million rows to count them: hashes of their keys and problems, answers as columns, kinds as bytes.
 
 Input: rows taken, batch by batch. Output: which of them a build removes because they occur twice or with different
-answers, and how many there are of each kind of answer. About 50 bytes a row. Hashes are of 64 bits: among ten million
-rows the chance that two are taken for one is about 3e-6.
+answers, and how many there are of each kind of answer (`gold_kinds`). About 50 bytes a row. Hashes are of 64
+bits: among ten million rows the chance that two are taken for one is about 3e-6.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.gold_kinds import count_kinds
+from data_engine.sources.arrow_texts import arrow, series
 from shared.answers import ANSWER_KINDS, grade
 from shared.code_points import carried
 
@@ -21,38 +23,39 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-NOT_READ = -1
-"""In place of a kind: one that is told by the proportion of those that the grader read."""
-READ = 64
-"""Added to a kind that the grader read."""
+Numbers = np.ndarray[Any, Any]
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 """The golden ratio's odd 64-bit multiple: keeps the hash of a key from cancelling that of its problem."""
 
 
 class Tally:
-    """Rows taken so far; `kinds` are places in `ANSWER_KINDS`, `READ` added where the grader told, or `NOT_READ`."""
+    """Rows taken so far; `kinds` are places in `ANSWER_KINDS`, or negative where they are not known yet."""
 
     def __init__(self) -> None:
         self._keys, self._problems, self._kinds = array("Q"), array("Q"), array("b")
         self._answers: list[pa.Array] = []
 
-    def add(self, keys: pl.Series, problems: pl.Series, answers: pl.Series, kinds: np.ndarray[Any, Any]) -> None:
-        """Take rows: the source's keys, the problems (words, options, marks of pictures) and the answers as texts."""
-        import polars as pl
+    def add(
+        self, keys: pl.Series, problems: pl.Series, answers: pl.Series, kinds: Numbers, mixed: Numbers | None = None
+    ) -> None:
+        """Take rows: the source's keys, the problems (words, marks of pictures), the answers as texts.
 
+        `mixed`: hashes of options (`list_hashes`).
+        """
         if not len(keys):
             return
         problem = problems.hash().to_numpy()
+        problem = problem if mixed is None else problem ^ mixed
         with np.errstate(over="ignore"):
             key = keys.hash().to_numpy() * _MIX ^ problem ^ answers.hash(1).to_numpy()
         self._problems.frombytes(problem.tobytes())
         self._keys.frombytes(key.tobytes())
         self._kinds.frombytes(kinds.astype(np.int8).tobytes())
         # Polars' own form of texts would keep all that they were read from, questions as well.
-        self._answers.append(answers.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        self._answers.append(arrow(answers))
 
-    def count(self) -> tuple[int, Counter[str], int, Counter[str]]:
-        """Rows that stay, answers by kind, how many of these are told by proportion, and removed rows by reason."""
+    def count(self) -> tuple[int, Counter[str], int, int, Counter[str]]:
+        """Rows that stay, answers by kind, how many of these by proportion, and of how many read; removed by reason."""
         import pyarrow as pa
 
         keys, problems = (np.frombuffer(part, dtype=np.uint64) for part in (self._keys, self._problems))
@@ -68,11 +71,23 @@ class Tally:
             if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
                 kept[group] = False
                 removed["conflicting_answers"] += len(group)
-        rows = int(kept.sum())
-        told = np.bincount(kinds[kept & (kinds >= 0)], minlength=READ + len(ANSWER_KINDS))
-        plain, read = (Counter(dict(zip(ANSWER_KINDS, part.tolist(), strict=False))) for part in (told, told[READ:]))
-        read, estimated = shared_out(read, rows - plain.total())
-        return rows, +(plain + read), estimated, removed
+        counts = np.bincount(kinds[kept & (kinds >= 0)], minlength=len(ANSWER_KINDS)).tolist()
+        told, estimated, read = Counter(dict(zip(ANSWER_KINDS, counts, strict=True))), 0, 0
+        if len(unread := np.flatnonzero(kept & (kinds < 0))):
+            others, estimated, read = count_kinds(series(golds.combine_chunks()).gather(unread))
+            told += others
+        return int(kept.sum()), +told, estimated, read, removed
+
+
+def list_hashes(values: pl.Series, starts: Numbers, sizes: Numbers) -> Numbers:
+    """Hashes of lists of texts that begin at `starts` of `values`; 0 for an empty one."""
+    hashes = values.hash().to_numpy()
+    mixed = np.zeros(len(sizes), dtype=np.uint64)
+    for place in range(int(sizes.max(initial=0))):
+        there = slice(None) if sizes.min() > place else np.flatnonzero(sizes > place)
+        with np.errstate(over="ignore"):
+            mixed[there] = (mixed[there] ^ hashes[starts[there] + place]) * _MIX
+    return mixed
 
 
 def texts(values: Sequence[str]) -> pl.Series:
@@ -98,14 +113,3 @@ def _same(values: np.ndarray[Any, Any], kept: np.ndarray[Any, Any]) -> list[list
     order = places[np.argsort(values[places], kind="stable")] if len(places) else places
     ends = np.flatnonzero(np.diff(values[order]) != 0) + 1
     return [group.tolist() for group in np.split(order, ends) if len(group)]
-
-
-def shared_out(counts: Counter[str], rows: int) -> tuple[Counter[str], int]:
-    """Counts that add up to `rows`: what is missing is given in the proportions of those there; and how many it was."""
-    seen = Counter({kind: n for kind, n in counts.items() if n})
-    total, left = sum(seen.values()), rows - sum(seen.values())
-    if left <= 0 or not total:
-        return seen, 0
-    out = Counter({kind: n + left * n // total for kind, n in seen.items()})
-    out[seen.most_common(1)[0][0]] += rows - sum(out.values())
-    return out, left

@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from data_engine.sources.arrow_texts import ends_of, series, spread, valid
 from shared.image_tags import IMAGE_TAG
 
 if TYPE_CHECKING:
-    import polars as pl
+    import numpy as np
+    import pyarrow as pa
 
 _ASKS = {"human", "user", "question", "instruction"}
 _ANSWERS = {"gpt", "assistant", "bot", "model", "answer", "chatgpt"}
@@ -25,6 +27,7 @@ _TEXT_KEYS = ("value", "content", "text")
 _ROLE_KEYS = ("from", "role", "speaker")
 _PLAIN_KEYS = (("from", "value"), ("role", "content"))
 """Role and text of the commonest messages."""
+_TEXT_TYPES = ("string", "large_string")
 
 
 @dataclass
@@ -97,25 +100,47 @@ def message_keys(messages: Sequence[Any]) -> tuple[str, str] | None:
     return next(known, None) if messages else None
 
 
-def plain_pairs(talks: pl.Series) -> tuple[pl.Series, pl.Series] | None:
-    """Questions and answers of a column of conversations, null where one is no plain question and answer.
+def plain_pairs(talks: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]] | None:
+    """Texts of all messages of a column of conversations, and where each asks: its answer stands next to it.
 
-    None for a column without messages of the commonest form. Agrees with `first_exchange` (a test holds it to it).
+    -1 for what is no plain question and answer; None for a column without messages of the commonest form. Agrees with
+    `first_exchange` (a test holds it to it).
     """
-    import polars as pl
+    import numpy as np
+    import pyarrow as pa
 
-    inner = talks.dtype.inner if isinstance(talks.dtype, pl.List) else None
-    fields = {field.name: field.dtype for field in inner.fields} if isinstance(inner, pl.Struct) else {}
-    keys = next((keys for keys in _PLAIN_KEYS if keys[0] in fields), None)
-    if keys is None or any(fields.get(key) != pl.String for key in keys):
+    if not pa.types.is_list(talks.type) and not pa.types.is_large_list(talks.type):
         return None
-    (asker, asked), (teller, said) = (
-        [pl.col("t").list.get(turn, null_on_oob=True).struct.field(key) for key in keys] for turn in (0, 1)
-    )
-    plain = (pl.col("t").list.len() == 2) & asker.is_in(list(_ASKS)) & teller.is_in(list(_ANSWERS))
-    plain &= asked.is_not_null() & said.is_not_null()
-    found = pl.DataFrame({"t": talks}).select(asked=pl.when(plain).then(asked), said=pl.when(plain).then(said))
-    return found["asked"], found["said"]
+    kind = talks.type.value_type
+    names = [kind.field(place).name for place in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+    keys = next((keys for keys in _PLAIN_KEYS if keys[0] in names), None)
+    if keys is None or any(key not in names or str(kind.field(key).type) not in _TEXT_TYPES for key in keys):
+        return None
+    parts = dict(zip(names, talks.values.flatten(), strict=True))
+    roles, texts = (parts[key] for key in keys)
+    starts = ends_of(talks).astype(np.int64)
+    pairs = np.flatnonzero((np.diff(starts) == 2) & valid(talks))
+    first = starts[pairs]
+    there = valid(texts)
+    plain = _asked_and_answered(roles, first) & there[first] & there[first + 1]
+    places = np.full(len(talks), -1, dtype=np.int64)
+    places[pairs[plain]] = first[plain]
+    return texts, places
+
+
+def _asked_and_answered(roles: pa.Array, first: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Whether the roles at `first` ask and those behind them answer; mostly all are the same two."""
+    import numpy as np
+
+    codes, begins, ends = spread(roles)
+    if 2 * len(first) == len(roles) and len(roles) and not roles.null_count:
+        width = int(ends[1])
+        same = len(codes) == width * len(first) and bool((ends[1::2] == width * np.arange(1, len(first) + 1)).all())
+        if same and (codes.reshape(-1, width) == codes[:width]).all() and (ends[::2] - begins[::2] == ends[0]).all():
+            return np.full(len(first), roles[0].as_py() in _ASKS and roles[1].as_py() in _ANSWERS)
+    role = series(roles)
+    asks, answers = (role.is_in(list(known)).fill_null(value=False).to_numpy() for known in (_ASKS, _ANSWERS))
+    return np.asarray(asks[first] & answers[first + 1])
 
 
 def _messages(value: Any) -> list[tuple[str, Any]] | None:

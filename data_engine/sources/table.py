@@ -32,7 +32,7 @@ from data_engine.sources.table_files import (
     read_batches,
     read_piece,
 )
-from data_engine.sources.table_place import TablePlace
+from data_engine.sources.table_place import TablePlace, open_table_place
 from data_engine.sources.table_rows import Reading, choices_of, table_row
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
@@ -347,6 +347,30 @@ class Table:
         for batch in self.batches(wanted):
             for record in batch.records():
                 yield from self._names_of(record)
+
+
+def opened_table(
+    what: str,
+    *,
+    location: str,
+    revision: str = "main",
+    files: Sequence[str] = (),
+    licence: str = "",
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    config: str = "",
+    split: str = "",
+    answers: Form = "guess",
+    pictures: str = "",
+) -> Table:
+    """Find the files of a place (settings as a recipe's `[source]` has them) and guess what is not told.
+
+    Raises:
+        InfiMmrError: nothing readable there, a told column that is not, or none for question or answer.
+
+    """
+    place = open_table_place(location, revision, config=config, split=split, patterns=files, what=what)
+    told = {r: tuple(filter(None, (c,) if isinstance(c, str) else c)) for r, c in (columns or {}).items()}
+    return Table(place, what=what, columns=told, answers=answers, pictures=pictures, licence=licence)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from data_engine.sources.arrow_texts import BLOCK
 from data_engine.sources.conversations import message_keys
 from data_engine.sources.records import Record, records_of
 from data_engine.sources.table_files import Batch, batched, telling
@@ -64,7 +65,9 @@ def column_batches(file: Path, kind: str, what: str, types: Mapping[str, Any]) -
 class _Lines(Batch):
     """Lines of JSON: the wanted columns as a table, the records from their lines."""
 
-    def __init__(self, table: Any, data: bytes, ends: Places) -> None:
+    checked = True
+
+    def __init__(self, table: Any, data: bytearray, ends: Places) -> None:
         super().__init__(table=table)
         self._data, self._ends = data, ends
 
@@ -81,6 +84,8 @@ class _Lines(Batch):
 class _Rows(Batch):
     """Rows of a CSV: a table of all columns, null where a field is empty, as `csv` readers here have it."""
 
+    checked = True
+
     def records(self) -> Sequence[Record]:
         """All records, as Python values."""
         return records_of(self._table)
@@ -92,22 +97,24 @@ def _json_batches(stream: IO[bytes], types: Mapping[str, Any]) -> Iterator[Batch
 
     lines = JsonLines()
     options = pj.ParseOptions(explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore")
-    rest = b""
-    while data := stream.read(CHUNK_BYTES):
-        whole, newline, tail = (rest + data).rpartition(b"\n")
-        rest = tail
-        if newline:
-            yield from _json_chunk(whole + newline, options, lines)
-    yield from batched(lines.records(_lines_of(rest)))
+    while True:
+        chunk = bytearray(CHUNK_BYTES)
+        del chunk[stream.readinto(chunk) :]  # type: ignore[attr-defined]  # every opened file has it
+        chunk += stream.readline()
+        if chunk[-1:] != b"\n":
+            break
+        yield from _json_chunk(chunk, options, lines)
+    yield from batched(lines.records(_lines_of(chunk)))
     lines.end()
 
 
-def _json_chunk(chunk: bytes, options: Any, lines: JsonLines) -> Iterator[Batch]:
+def _json_chunk(chunk: bytearray, options: Any, lines: JsonLines) -> Iterator[Batch]:
     import pyarrow as pa
     import pyarrow.json as pj
 
     data = np.frombuffer(chunk, np.uint8)
-    ends = np.flatnonzero(data == _NEWLINE)
+    blocks = [np.flatnonzero(data[at : at + BLOCK] == _NEWLINE) + at for at in range(0, len(data), BLOCK)]
+    ends = np.concatenate(blocks)
     # Lines that begin and end an object hold at least one object each: where rows are as many, each is one.
     bare = b"\r" not in chunk and data[0] == _OPENING and ends[0] > 0
     if bare and (data[ends - 1] == _CLOSING).all() and (data[ends[:-1] + 1] == _OPENING).all():
@@ -165,7 +172,7 @@ def _csv_chunk(chunk: bytes, rows: CsvRows, parsing: Any, converting: Any) -> It
     yield _Rows(table=table.combine_chunks())
 
 
-def _lines_of(held: bytes, stream: IO[bytes] | None = None) -> Iterator[str]:
+def _lines_of(held: bytes | bytearray, stream: IO[bytes] | None = None) -> Iterator[str]:
     """Lines of what is held and of the rest of the stream, as a text file gives them."""
     whole, newline, tail = held.rpartition(b"\n")
     with io.TextIOWrapper(io.BytesIO(whole + newline), "utf-8", "surrogateescape", "") as text:

@@ -8,12 +8,14 @@ file that cannot be read ends the reading with its name. Nothing is unpickled: o
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_engine.sources.arrow_texts import arrow, ends_of, series, valid
 from data_engine.sources.records import Record, records_of
 from data_engine.sources.table_shards import shard_records
 from data_engine.sources.table_texts import text_records
@@ -21,9 +23,9 @@ from shared.code_points import broken_characters
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pyarrow as pa
 
-BATCH_ROWS = 32_768
+BATCH_ROWS = 65_536
 BATCH_BYTES = 16 << 20
 """A batch ends at whichever comes first: a row may be a number or a picture of megabytes."""
 _BUFFER = 1 << 20
@@ -31,6 +33,9 @@ _BUFFER = 1 << 20
 
 class Batch:
     """Records of one stretch of a file."""
+
+    checked = False
+    """Whether texts of columns are known to be UTF-8."""
 
     def __init__(self, records: Sequence[Record] | None = None, table: Any = None) -> None:
         self._records = records
@@ -50,55 +55,71 @@ class Batch:
         """The records at some places, in order; of a columnar batch only these become Python values."""
         if self._records is not None:
             return [self._records[place] for place in places]
-        if not len(places):
-            return []
-        # A column of Polars, not a list: of a list Arrow asks pandas first, whose import takes as long as much of this.
-        import polars as pl
+        # Stretches, not `take`: its module takes as long to import as much of this.
+        found: list[Record] = []
+        for _, run in itertools.groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
+            stretch = [place for _, place in run]
+            found += records_of(self._table.slice(stretch[0], len(stretch)))
+        return found
 
-        return records_of(self._table.take(pl.Series(places, dtype=pl.Int64).to_arrow()))
-
-    def texts(self, name: str, *, numbers: bool = False) -> pl.Series:
+    def texts(self, name: str, *, numbers: bool = False) -> pa.Array:
         """A column as texts, with `numbers` also whole numbers as their digits; null for what else is there."""
         import polars as pl
 
-        if self._records is not None:
-            values = self.values(name)
-            try:
-                return pl.Series(name, values, dtype=pl.String)
-            except (TypeError, UnicodeEncodeError):  # values of several types, or half a character: no plain text
-                texts = [v if type(v) is str else str(v) if numbers and type(v) is int else None for v in values]
-                whole = [None if text and broken_characters(text) else text for text in texts]
-                return pl.Series(name, whole, dtype=pl.String)
-        found = self.column(name)
-        if found is not None and (found.dtype == pl.String or (numbers and found.dtype.is_integer())):
-            return found if found.dtype == pl.String else found.cast(pl.String)
-        return pl.Series(name, [None] * len(self), dtype=pl.String)
+        if self._records is None:
+            found = self.arrow(name)
+            kind = "" if found is None else str(found.type)
+            if kind in {"string", "large_string"}:
+                return found
+            values = pl.Series([None] * len(self), dtype=pl.String)
+            if kind == "string_view" or (numbers and kind.lstrip("u").startswith("int")):
+                values = series(found).cast(pl.String)
+            return arrow(values)
+        held = self.values(name)
+        try:
+            values = pl.Series(name, held, dtype=pl.String)
+        except (TypeError, UnicodeEncodeError):  # values of several types, or half a character: no plain text
+            texts = [v if type(v) is str else str(v) if numbers and type(v) is int else None for v in held]
+            whole = [None if text and broken_characters(text) else text for text in texts]
+            values = pl.Series(name, whole, dtype=pl.String)
+        return arrow(values)
 
-    def column(self, name: str) -> pl.Series | None:
+    def arrow(self, name: str) -> pa.Array | None:
         """A column of a columnar batch; None where there is none, or it holds text that is no UTF-8."""
-        import polars as pl
-
         if self._records is not None or name not in self._table.schema.names:
             return None
         column = self._table.column(name)
+        if hasattr(column, "combine_chunks"):
+            column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         try:
-            column.validate(full=True)
+            column.validate(full=not self.checked)
         except ValueError:
             return None
-        return pl.Series(name, pl.from_arrow(column))
+        return column
 
-    def lists(self, name: str) -> pl.Series | None:
-        """A column as lists of texts; None where it is no such column."""
+    def lists(self, name: str) -> tuple[pa.Array, Any, Any] | None:
+        """A column of lists of texts: all texts, and where each list starts and its size; None for other columns."""
+        import numpy as np
         import polars as pl
+        import pyarrow as pa
 
         if self._records is not None:
-            values = self.values(name)
             try:
-                return pl.Series(name, values, dtype=pl.List(pl.String), strict=True)
+                held = pl.Series(name, self.values(name), dtype=pl.List(pl.String), strict=True)
             except (TypeError, ValueError, pl.exceptions.PolarsError):
                 return None
-        found = self.column(name)
-        return found if found is not None and found.dtype == pl.List(pl.String) else None
+            found = arrow(held)
+        else:
+            found = self.arrow(name)
+        if found is None or str(found.type).partition("<")[0] not in {"list", "large_list"}:
+            return None
+        if not (pa.types.is_string(found.type.value_type) or pa.types.is_large_string(found.type.value_type)):
+            return None
+        ends = ends_of(found)
+        sizes = np.diff(ends)
+        if found.null_count:
+            sizes = np.where(valid(found), sizes, 0)
+        return found.values, ends[:-1], sizes
 
     def values(self, name: str) -> list[Any]:
         """A column as Python values; None where it is absent."""

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_engine import screening
+from data_engine import gold_kinds, screening
 from data_engine.inputs import open_table
 from data_engine.recipe import SourceSettings
 from data_engine.sources import table_columns
+from data_engine.sources.arrow_texts import arrow
 from data_engine.sources.conversations import first_exchange, plain_pairs
 from data_engine.sources.table_columns import column_batches, column_types
 from data_engine.sources.table_files import read_batches
@@ -80,7 +81,7 @@ def test_lines_read_as_columns_are_the_records_that_a_build_reads(folder, lines,
         assert plain(batch.at(range(len(batch)))) == plain(records)
         held = [{} if isinstance(record, str) else record for record in records]
         for name, known in (("question", str), ("answer", str), ("id", int)):
-            told = batch.texts(name, numbers=True).to_list()
+            told = batch.texts(name, numbers=True).to_pylist()
             values = [record.get(name) for record in held]
             assert all(text is None or text == str(value) for text, value in zip(told, values, strict=True))
             lost = [v for text, v in zip(told, values, strict=True) if text is None and type(v) is known]
@@ -150,10 +151,11 @@ MESSAGE = st.fixed_dictionaries(
 def test_columns_of_conversations_tell_what_each_of_them_holds(talks):
     kind = pl.List(pl.Struct({"from": pl.String, "value": pl.String}))
     column = pl.Series(talks, dtype=kind)
-    asked, said = plain_pairs(column)
-    for talk, question, answer in zip(column.to_list(), asked.to_list(), said.to_list(), strict=True):
+    texts, places = plain_pairs(arrow(column))
+    for talk, place in zip(column.to_list(), places.tolist(), strict=True):
         whole = first_exchange(talk)
-        if question is not None:
+        if place >= 0:
+            question, answer = texts[place].as_py(), texts[place + 1].as_py()
             assert (whole.question, whole.answer, whole.images, whole.later) == (question, answer, [], 0)
         elif talk and [m["from"] for m in talk] == ["human", "gpt"]:
             assert None in [message["value"] for message in talk]
@@ -182,7 +184,8 @@ def test_options_are_counted_as_a_build_takes_them(folder, items):
 
 
 def test_plain_answers_are_counted_and_only_the_others_told_by_proportion(tmp_path, monkeypatch):
-    monkeypatch.setattr(screening, "GOLDS_AT_LEAST", 3)
+    monkeypatch.setattr(gold_kinds, "READ_ALL", 3)
+    monkeypatch.setattr(gold_kinds, "READ", 3)
     file = tmp_path / "d.jsonl"
     with file.open("w") as out:
         for n in range(900):

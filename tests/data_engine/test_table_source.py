@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.s3_server import s3_server
-from data_engine import screening
+from data_engine import gold_kinds, screening
 from data_engine.build import BuildRequest, build
 from data_engine.inputs import open_table
 from data_engine.inspect import inspect_place
 from data_engine.intake.ingest import carried_row
 from data_engine.recipe import SourceSettings
 from data_engine.sources.base import Rejection, SourceRow, splits_of
-from shared.answers import answer_kind
+from shared.answers import ANSWER_KINDS, answer_kind
 from shared.errors import InfiMmrError, UsageError
 from shared.option_lists import MAY_LIST, choices_in_question
 from shared.progress import Progress
@@ -474,16 +474,18 @@ def test_the_grader_calls_plain_golds_what_inspect_calls_them(sign, whole, part)
         f"{sign}{part}/7",
         "ABCJ"[whole % 4],
     ):
-        kinds = [kind for pattern, kind in screening._COMPILED if pattern.fullmatch(text)]
-        assert kinds == [answer_kind(text)]
+        kinds = gold_kinds.plain_kinds(pl.Series([text]))
+        assert [ANSWER_KINDS[kind] for kind in kinds] == [answer_kind(text)]
 
 
 def test_kinds_beyond_the_budget_are_told_by_proportion_and_said(folder, monkeypatch):
-    monkeypatch.setattr(screening, "GOLDS_AT_LEAST", 3)
+    monkeypatch.setattr(gold_kinds, "READ_ALL", 3)
+    monkeypatch.setattr(gold_kinds, "READ", 3)
     shapes.jsonl([{"question": f"q{i}", "answer": f"x+{i}"} for i in range(40)], folder / "d.jsonl")
     found = inspect_place(str(folder))
     assert found["answer_kinds"] == {"expression": 40}
-    assert "answer kinds of 37 rows are told by the proportion of the others" in found["told"]
+    said = "the proportion of 3 others, read evenly over the file: within 57 points"
+    assert f"answer kinds of 37 rows are told by {said}" in found["told"]
 
 
 def test_a_set_in_a_bucket_is_the_same_set(folder, tmp_path):
