@@ -26,6 +26,7 @@ from data_engine.runners.local import LocalRunner
 from data_engine.step import StepContext, StepResult
 from data_engine.stored_asks import Kept, StoredAsks, write_asks
 from shared.annotations import partitions_of
+from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -231,6 +232,9 @@ def ask_blocks(
         others: More lines, whose cells are asked with those of the rows and belong to none.
         given: Makes what `found` needs once all is asked.
 
+    Raises:
+        InfiMmrError: cells that workers say they stored are not there.
+
     """
     hands, job = _job(context, asking, blocks, len(blocks.heights) + len(others), blocks.height)
     pictures = max(one["pictures"] for one in over(hands, _write_lines, blocks.numbers, job))
@@ -249,6 +253,9 @@ def ask_blocks(
             asked.counts.update(one)
         if not asked.counts["absent"] or not asked.answered:
             break
+    else:
+        message = f"{asked.counts['absent']} answers were stored and are not found in {context.store.url}"
+        raise InfiMmrError(message, "See that every worker reaches that very store, then use the same command")
     asked.job = job
     gathered = list(over(hands, _gather, blocks.numbers, job))
     asked.counts["one_per_row"] = int(all(one["one_per_row"] for one in gathered))

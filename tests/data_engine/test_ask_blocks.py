@@ -14,11 +14,13 @@ import pytest
 from data_engine import ask_blocks, blocks, stored_asks
 from data_engine.build import BuildRequest, build
 from data_engine.runners import Cell
+from data_engine.steps import type_images
 from data_engine.stored_asks import Kept, StoredAsks, write_asks
 from shared.annotations import AnnotationTable, partitions_of
 from shared.errors import InfiMmrError
 from shared.progress import Progress
 from shared.store import open_store
+from shared.vlm import EngineSpec
 
 RECIPE = """
 prompts = "full"
@@ -152,3 +154,12 @@ def test_a_machine_that_does_not_see_the_builds_folder_says_what_to_mount(tmp_pa
 def test_buckets_are_ranges_of_partitions():
     keys = pa.array([f"{byte:02x}" + "a" * 62 for byte in range(256)])
     assert partitions_of(keys).tolist() == list(range(256))
+
+
+def test_answers_that_were_stored_elsewhere_end_the_build_and_say_so(step_world, standin, monkeypatch):
+    pictures = step_world.Pictures()
+    shown = pictures.add(step_world.drawing(1))
+    monkeypatch.setattr(AnnotationTable, "append", lambda *_, **__: None)  # a folder that this machine does not see
+    settings = type_images.Settings(engine=EngineSpec(model="standin", endpoint=standin.url))
+    with pytest.raises(InfiMmrError, match=r"1 answers were stored and are not found in .*every worker"):
+        type_images.run(step_world.context([("r", "q", [], [shown])], pictures=pictures), settings)
