@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, block_of, blocks_for, over
+from data_engine.intake.image_checks import Inspections, checked_records
 from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import (
-    Inspections,
     carried_row,
-    checked_records,
     ledger_entry,
     ledger_frame,
     ledger_of,

@@ -12,35 +12,25 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from data_engine.intake.image_places import ImagePlaces
-from data_engine.sources.base import BytesImage, FileImage, Rejection, Source, SourceRow
-from data_engine.sources.file_hashes import file_hashes
-from shared.code_points import broken_characters, carried, carried_value
-from shared.errors import InfiMmrError
-from shared.fingerprint import bytes_hash, fingerprint
+from data_engine.intake.image_checks import Inspections, Picture, checked_records, rejected
+from data_engine.sources.base import Rejection, Source, SourceRow
+from shared.code_points import broken_characters, carried_value
+from shared.fingerprint import fingerprint
 from shared.ids import row_hash, row_id
-from shared.images import DEFAULT_LIMITS, ImageLimits, ImageRefused, PathRefused, inspect_image
+from shared.images import DEFAULT_LIMITS, ImageLimits
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import polars as pl
+    import pyarrow as pa
 
+    from data_engine.intake.image_places import ImagePlaces
     from shared.progress import Task
     from shared.store import Store
-
-INSPECTION_VERSION = 2
-"""Raised when `inspect_image` decides otherwise for the same bytes."""
-
-_WINDOW = 128
-_FLUSH = 2048
 
 
 @dataclass
@@ -54,15 +44,6 @@ class Ingested:
     remembered: int
     warnings: list[str] = field(default_factory=list)
     mends: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Picture:
-    sha256: str
-    name: str
-    data: bytes | None
-    path: Path | None
-    size: int
 
 
 def ingest(
@@ -137,7 +118,7 @@ def carried_row(item: SourceRow | Rejection) -> SourceRow | Rejection:
     if isinstance(item, SourceRow):
         for name, texts in (("question", (item.question,)), ("answer", (item.answer,)), ("options", item.choices)):
             if found := broken_characters("".join(texts)):
-                item = _rejected(item, "unreadable", f"{name}: {found}")
+                item = rejected(item, "unreadable", f"{name}: {found}")
                 break
     values = ((name, getattr(item, name)) for name in _CARRIED[type(item)])
     # Most records hold nothing that must change: they pass as they are. NaN is no number equal to itself.
@@ -150,159 +131,7 @@ def limited(items: Iterator[SourceRow | Rejection], limit: int) -> Iterator[Sour
     return itertools.islice(items, limit) if limit else items
 
 
-def checked_records(
-    items: Iterator[SourceRow | Rejection], places: ImagePlaces, memory: Inspections, task: Task | None
-) -> Iterator[Rejection | tuple[SourceRow, list[_Picture]]]:
-    """Read, hash and inspect pictures, a window of records at a time; decoders let go of Python's lock."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        while window := list(itertools.islice(items, _WINDOW)):
-            if any(isinstance(item, SourceRow) and item.images for item in window):
-                yield from _checked_window(window, pool, places, memory)
-            else:
-                yield from (item if isinstance(item, Rejection) else (item, []) for item in window)
-            if task is not None:
-                task.advance(len(window))
-
-
-def _checked_window(
-    window: list[SourceRow | Rejection], pool: ThreadPoolExecutor, places: ImagePlaces, memory: Inspections
-) -> Iterator[Rejection | tuple[SourceRow, list[_Picture]]]:
-    files = _hash_files(window)
-    found = list(pool.map(_pictures, window, itertools.repeat(files)))
-    memory.recall({p.sha256 for pictures in found if isinstance(pictures, list) for p in pictures})
-    checks = pool.map(_inspect, found, itertools.repeat(memory))
-    for item, pictures, refused in zip(window, found, checks, strict=True):
-        if isinstance(item, Rejection):
-            yield item
-        elif isinstance(pictures, Rejection):
-            yield pictures
-        elif refused is not None:
-            yield _reject(item, refused[0], refused[1])
-        else:
-            for picture in pictures:
-                if picture.path is not None:
-                    places.add_file(picture.sha256, picture.path, picture.size)
-                elif picture.data is not None:
-                    places.add_bytes(picture.sha256, picture.data)
-            yield item, pictures
-    memory.store_new()
-
-
-def _hash_files(window: Iterable[SourceRow | Rejection]) -> dict[Path, str]:
-    paths = []
-    for item in window:
-        for image in item.images if isinstance(item, SourceRow) else ():
-            if isinstance(image, FileImage):
-                try:
-                    paths.append(image.path())
-                except PathRefused:
-                    continue
-    return file_hashes(path for path in paths if path.is_file())
-
-
-def _pictures(item: SourceRow | Rejection, files: Mapping[Path, str]) -> list[_Picture] | Rejection:
-    if isinstance(item, Rejection):
-        return item
-    pictures = []
-    for image in item.images:
-        if isinstance(image, BytesImage):
-            name = carried(image.name.replace("\\", "/"))
-            pictures.append(_Picture(bytes_hash(image.data), name, image.data, None, len(image.data)))
-            continue
-        try:
-            path = image.path()
-        except PathRefused as error:
-            return _reject(item, error.reason, image.name or "neither bytes nor a path")
-        digest = files.get(path)
-        if digest is None:
-            if path.is_file():  # there, and no hash: it must not pass as missing
-                raise InfiMmrError(f"image {image.name} cannot be read", "Check its permissions and the disk")
-            return _reject(item, "image_missing", image.name or "neither bytes nor a path")
-        pictures.append(_Picture(digest, carried(image.name), None, path, path.stat().st_size))
-    return pictures
-
-
-def _reject(row: SourceRow, reason: str, detail: str) -> Rejection:
-    return _rejected(row, reason, carried(detail))
-
-
-def _rejected(row: SourceRow, reason: str, detail: str) -> Rejection:
-    return Rejection(row.source_id, reason, detail, row.question, row.answer_raw, row.origin)
-
-
-def _inspect(pictures: list[_Picture] | Rejection, memory: Inspections) -> tuple[str, str] | None:
-    if isinstance(pictures, Rejection):
-        return None
-    for picture in pictures:
-        reason = memory.reason(picture)
-        if reason:
-            return f"image_refused:{reason}", picture.name
-    return None
-
-
-class Inspections:
-    """Which pictures can be used, by content: remembered in the store as annotations of the step `inspect_images`."""
-
-    def __init__(self, store: Store | None, limits: ImageLimits) -> None:
-        self._limits = limits
-        self._known: dict[str, str] = {}
-        self._new: dict[str, str] = {}
-        self._table: Any = None
-        self.inspected = 0
-        self.remembered = 0
-        if store is not None:
-            import pyarrow as pa
-
-            from shared.annotations import AnnotationTable
-
-            context = fingerprint({"version": INSPECTION_VERSION, **dataclasses.asdict(limits)})
-            self._table = AnnotationTable(
-                store, "inspect_images", context, values=pa.schema([pa.field("reason", pa.string(), nullable=False)])
-            )
-
-    def recall(self, hashes: set[str]) -> None:
-        """Look up what is stored about these pictures."""
-        ask = sorted(hashes - self._known.keys())
-        if self._table is None or not ask:
-            return
-        found = self._table.lookup(ask)
-        self.remembered += len(found)
-        self._known |= {key: str(value["reason"]) for key, value in found.items()}
-
-    def reason(self, picture: _Picture) -> str:
-        """Return why a picture cannot be used; empty where it can."""
-        known = self._known.get(picture.sha256)
-        if known is not None:
-            return known
-        data = picture.data
-        if data is None and picture.path is not None:
-            try:
-                data = picture.path.read_bytes()
-            except OSError as error:
-                raise InfiMmrError(f"image {picture.name} cannot be read: {error.strerror}", "Check it") from error
-        try:
-            inspect_image(data or b"", limits=self._limits)
-            reason = ""
-        except ImageRefused as error:
-            reason = error.reason
-        self._new[picture.sha256] = reason
-        return reason
-
-    def store_new(self) -> None:
-        """Keep fresh findings at hand, and store them when there are many."""
-        self._known |= self._new
-        if len(self._new) >= _FLUSH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Store fresh findings."""
-        self.inspected += len(self._new)
-        if self._table is not None:
-            self._table.append([{"key": key, "reason": reason} for key, reason in sorted(self._new.items())])
-        self._new = {}
-
-
-def row_of(source: Source, row: SourceRow, pictures: list[_Picture]) -> dict[str, Any]:
+def row_of(source: Source, row: SourceRow, pictures: list[Picture]) -> dict[str, Any]:
     """A row of the schema, without the pictures' bytes, and `image_names`."""
     origin = row.origin or source
     hashes = [picture.sha256 for picture in pictures]
@@ -411,28 +240,25 @@ def _all_equal(answers: list[str], choices: list[str]) -> bool:
 
 def rows_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Rows (schema columns without `images`, and `image_names`) as a frame, in the order given."""
-    import polars as pl
     import pyarrow as pa
 
     from shared.schema import ROW_SCHEMA_WITHOUT_IMAGES
 
-    schema = pa.schema(
-        [pa.field(f.name, f.type) for f in ROW_SCHEMA_WITHOUT_IMAGES] + [pa.field("image_names", pa.list_(pa.string()))]
-    )
-    table = pa.Table.from_pylist(rows, schema=schema)
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
-    return frame
+    return _frame(rows, [*ROW_SCHEMA_WITHOUT_IMAGES, pa.field("image_names", pa.list_(pa.string()))])
 
 
 def ledger_frame(entries: list[dict[str, Any]]) -> pl.DataFrame:
     """Ledger entries as a frame."""
+    from shared.schema import LEDGER_SCHEMA
+
+    return _frame(entries, LEDGER_SCHEMA)
+
+
+def _frame(values: list[dict[str, Any]], schema: Iterable[pa.Field]) -> pl.DataFrame:
     import polars as pl
     import pyarrow as pa
 
-    from shared.schema import LEDGER_SCHEMA
-
-    schema = pa.schema([pa.field(f.name, f.type) for f in LEDGER_SCHEMA])
-    frame = pl.from_arrow(pa.Table.from_pylist(entries, schema=schema))
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101  # as above
+    nullable = pa.schema([pa.field(one.name, one.type) for one in schema])
+    frame = pl.from_arrow(pa.Table.from_pylist(values, schema=nullable))
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
     return frame
