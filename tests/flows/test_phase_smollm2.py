@@ -52,9 +52,9 @@ def test_fra_trains_smollm2_and_its_checkpoint_reloads(checkpoint, real_data, pu
 
     source = pq.read_table(real_data / "text" / "gsm8k_train.parquet").slice(0, 40).to_pylist()
     rows = [gsm8k_row(number, row["question"], row["answer"]) for number, row in enumerate(source)]
-    store = publish(tmp_path / "store", "gsm8k", rows)
+    store = publish(tmp_path / "store", "gsm8k-train", rows)
     output = tmp_path / "run"
-    more = ("--dataset", "gsm8k", "--from", checkpoint, "--json")
+    more = ("--dataset", "gsm8k-train", "--from", checkpoint, "--json")
     words = phase_command("fra", output, store, *more, settings=SETTINGS)
     ran = subprocess.run(words, capture_output=True, text=True, timeout=1700, check=False)
     assert ran.returncode == 0, ran.stderr
