@@ -393,8 +393,10 @@ def main() -> None:
 
 def summary(found: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     """Counts, and each kill."""
+    from shared.provenance import code_commit
+
     equal = sum(not one["differs"] for one in found)
-    return {"seed": seed, "kills": len(found), "equal": equal, "struck": found}
+    return {"commit": code_commit()[:12], "seed": seed, "kills": len(found), "equal": equal, "struck": found}
 
 
 def page(made: dict[str, Any]) -> str:
@@ -413,13 +415,13 @@ def page(made: dict[str, Any]) -> str:
         "",
         " ".join(told),
         "",
-        "| lost | kills | equal | what was struck |",
-        "| --- | ---: | ---: | --- |",
+        "| lost | kills | equal | what was struck | commit |",
+        "| --- | ---: | ---: | --- | --- |",
     ]
     for kind, one in made["kinds"].items():
         victims = Counter(each["victim"] for each in one["struck"])
         struck = ", ".join(f"{count} {victim}" for victim, count in victims.most_common())
-        lines.append(f"| {kind} | {one['kills']} | {one['equal']} | {struck} |")
+        lines.append(f"| {kind} | {one['kills']} | {one['equal']} | {struck} | {one['commit'] or '?'} |")
     return "\n".join([*lines, ""])
 
 
