@@ -22,8 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data_engine.sources.mini import Mini, MiniSettings
-from shared.laptop import benchmark_record
+from shared.laptop import MiniSet, MiniSettings, benchmark_record
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 
 Files = dict[str, bytes]
@@ -133,7 +132,7 @@ def _zipped(pictures: Iterable[Files]) -> bytes:
 def _virl(real: Path | None, copied: Record) -> Iterator[tuple[Record, Files]]:
     """Rows of ViRL39K with their pictures by name: one or several each, one row without, one out of MathVision."""
     if real is None:
-        for row in Mini("virl39k", MiniSettings(rows=TRAINING_ROWS, duplicates=2, copies=0, renumbered=0))._records():
+        for row in MiniSet("virl39k", MiniSettings(rows=TRAINING_ROWS, duplicates=2, copies=0, renumbered=0)).records():
             pictures = {image["path"]: image["bytes"] for image in row["image"]}
             yield {**row, "image": list(pictures)}, pictures
     else:
@@ -163,7 +162,7 @@ def _virl_row(key: str, question: str, answer: str, source: str, images: list[st
 def _texts(real: Path | None) -> Iterator[tuple[str, str]]:
     """Problems of DeepScaleR with their answers."""
     if real is None:
-        drawn = Mini("deepscaler", MiniSettings(rows=TRAINING_ROWS, duplicates=0, copies=0, renumbered=0))._records()
+        drawn = MiniSet("deepscaler", MiniSettings(rows=TRAINING_ROWS, duplicates=0, copies=0, renumbered=0)).records()
         yield from ((row["problem"], row["answer"]) for row in drawn)
     else:
         table = pq.read_table(real / "text" / "deepscaler_partial.parquet").slice(0, TRAINING_ROWS).to_pylist()
