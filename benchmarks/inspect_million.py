@@ -87,7 +87,7 @@ print(n, spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024)
 READ = """
 import sys
 from data_engine.inputs import open_table
-from data_engine.recipe import SourceSettings
+from data_engine.recipe_settings import SourceSettings
 import itertools
 rows = open_table(SourceSettings(reader="table", location=sys.argv[1]), "read").rows()
 n = sum(1 for _ in itertools.islice(rows, int(sys.argv[2])))

@@ -24,7 +24,7 @@ from data_engine.step import by_image
 if TYPE_CHECKING:
     import polars as pl
 
-    from data_engine.recipe import AssembleSettings
+    from data_engine.recipe_settings import AssembleSettings
     from data_engine.step import StepResult
 
 VERSION = 1

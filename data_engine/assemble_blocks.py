@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.intake.image_places import ImagePlaces
-    from data_engine.recipe import AssembleSettings, ShardSettings
+    from data_engine.recipe_settings import AssembleSettings, ShardSettings
     from data_engine.runners.protocol import Runner
     from data_engine.step import StepResult
     from shared.progress import Task

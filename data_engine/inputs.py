@@ -14,15 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_engine.plugins import READERS, load_plugin, plugin_source
-from data_engine.recipe import (
-    TABLE_ONLY,
-    TABLE_SETTINGS,
-    BenchmarkSettings,
-    Recipe,
-    SourceSettings,
-    step_code,
-    without_places,
-)
+from data_engine.recipe import Recipe, step_code, without_places
+from data_engine.recipe_settings import TABLE_ONLY, TABLE_SETTINGS, BenchmarkSettings, SourceSettings
 from data_engine.sources import benchmarks as benchmark_reader
 from data_engine.sources import deepscaler as deepscaler_reader
 from data_engine.sources import virl39k as virl39k_reader

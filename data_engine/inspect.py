@@ -83,7 +83,8 @@ def _settings(words: str, overrides: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {"location": _absolute(words)}
     if not overrides and not words.endswith(".toml"):
         return values
-    from data_engine.recipe import TABLE_SETTINGS, SourceSettings, load_recipe
+    from data_engine.recipe import load_recipe
+    from data_engine.recipe_settings import TABLE_SETTINGS, SourceSettings
     from shared.config import build_model, merge, parse_override
 
     changes: dict[str, Any] = {}

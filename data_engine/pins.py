@@ -15,7 +15,7 @@ from shared.vlm.checkpoint import fetched_commit, is_folder
 
 if TYPE_CHECKING:
     from data_engine.inputs import Inputs
-    from data_engine.recipe import BenchmarkSettings, SourceSettings
+    from data_engine.recipe_settings import BenchmarkSettings, SourceSettings
     from data_engine.sources.base import Source
     from shared.vlm.spec import EngineSpec
 

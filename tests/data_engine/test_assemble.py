@@ -6,7 +6,7 @@ import polars as pl
 
 from data_engine.assemble import assemble
 from data_engine.intake.ingest import rows_frame
-from data_engine.recipe import AssembleSettings
+from data_engine.recipe_settings import AssembleSettings
 from data_engine.step import StepResult
 
 

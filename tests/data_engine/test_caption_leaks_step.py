@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from data_engine.assemble import assemble
-from data_engine.recipe import AssembleSettings, load_recipe
+from data_engine.recipe import load_recipe
+from data_engine.recipe_settings import AssembleSettings
 from data_engine.step import StepResult
 from data_engine.steps import caption_images, caption_leaks
 from shared.errors import UsageError

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_engine import gold_kinds, screening
 from data_engine.inputs import open_table
-from data_engine.recipe import SourceSettings
+from data_engine.recipe_settings import SourceSettings
 from data_engine.sources import table_columns
 from data_engine.sources.arrow_texts import arrow
 from data_engine.sources.conversations import first_exchange, plain_pairs

@@ -23,7 +23,7 @@ from data_engine.build import BuildRequest, build
 from data_engine.inputs import open_table
 from data_engine.inspect import inspect_place
 from data_engine.intake.ingest import carried_row
-from data_engine.recipe import SourceSettings
+from data_engine.recipe_settings import SourceSettings
 from data_engine.sources.base import Rejection, SourceRow, splits_of
 from shared.answers import ANSWER_KINDS, answer_kind
 from shared.errors import InfiMmrError, UsageError
