@@ -9,11 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from shared.errors import InfiMmrError
+
+NO_AGENT = "No available agent"
+"""What Ray's job server says (2.55) while no node of it has its agent up."""
+AGENT_SECONDS = 120.0
 
 
 @contextlib.contextmanager
@@ -33,10 +38,8 @@ def submitted_lines(
     spec_file.write_text(json.dumps(content), encoding="utf-8")
     try:
         client = JobSubmissionClient(address)
-        job = client.submit_job(
-            entrypoint=f"python -m trainer.openrlhf_bridge.driver {shlex.quote(str(spec_file))}",
-            runtime_env={"env_vars": environment},
-        )
+        driver = f"python -m trainer.openrlhf_bridge.driver {shlex.quote(str(spec_file))}"
+        job = _submitted(client, entrypoint=driver, runtime_env={"env_vars": environment})
     except (ConnectionError, RuntimeError) as error:
         raise InfiMmrError(f"{address} refuses the job: {error}", "See the cluster's dashboard") from error
     ended = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -45,6 +48,18 @@ def submitted_lines(
     finally:
         if client.get_job_status(job) not in ended:
             client.stop_job(job)
+
+
+def _submitted(client: Any, **job: Any) -> str:
+    """Id of a submitted job. A cluster that has just come up has nobody yet to take it, and is asked again."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if NO_AGENT not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
 
 
 def _tail(client: Any, job: str) -> Iterator[str]:
