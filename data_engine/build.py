@@ -176,6 +176,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     started: float,
 ) -> BuildReport:
     from data_engine.assemble_blocks import assemble_blocks
+    from data_engine.expected_time import records_of
     from data_engine.findings import keep_pictures
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.kept_stages import Stages
@@ -196,7 +197,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         work = _Work(recipe, inputs, store, scratch, reach, spool, runner, progress, stages, request.allow_empty)
         # Opening the source hashed its files: that is time of the source, too.
         work.timings["source"] = time.monotonic() - started
-        _expect(work, recipe.limit or inputs.source.count())
+        _expect(work, records_of(inputs.source, recipe.limit))
         read = _read_source(work)
         _expect(work, read.rows.height, len(spool))
         benchmarks, benchmark_reads = _read_benchmarks(work)

@@ -8,12 +8,13 @@ Not covered: how many calls there will be (`plan`), and what goes on now (`share
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from data_engine.recipe import Recipe
+    from data_engine.sources.base import Source
     from shared.store import Store
 
 MODEL_STEPS = ("type_images", "caption_images", "decontaminate_embeddings", "rate_difficulty")
@@ -91,7 +92,20 @@ def stored_rates(store: Store, profile: str) -> Rates:
     return Rates(profile, per_row, per_call)
 
 
-def seconds_of(recipe: Recipe, rates: Rates, rows: int, images: int) -> dict[str, Any]:
+def seconds_of(recipe: Recipe, rates: Rates, rows: int, images: int) -> dict[str, float]:
     """Seconds of every step of a build, in order, by the names that its progress has."""
     names = ["source", *(name for name, _ in recipe.steps()), "assemble", "shards"]
     return {name: rates.seconds(name, rows, images) for name in names}
+
+
+def records_of(source: Source, limit: int = 0) -> int | None:
+    """Records of a source, about: where its files do not say how many, by their size; None where that says nothing."""
+    parts = getattr(source, "parts", None)
+    if parts is not None:
+        counts = [records_of(part.source, part.limit) for part in parts.values()]
+        known = [count * part.weight for count, part in zip(counts, parts.values(), strict=True) if count is not None]
+        return round(sum(known)) if len(known) == len(parts) else None
+    count = source.count()
+    if count is None and hasattr(source, "about"):
+        count = source.about()
+    return count if count is None else min(count, limit or count)

@@ -113,6 +113,14 @@ class Stages:
         self._keep(key, [found.parts], blocks.numbers, told)
         return found
 
+    def holds(self, name: str) -> bool:
+        """Whether what a step would find about the rows is kept."""
+        reads: Sequence[str] | None = getattr(step_module(name), "READS", None)
+        if reads is None or "rows" not in self.keys:
+            return False
+        self.keys[name] = self._step_key(name, reads)
+        return self.store.exists(f"{STAGES}/{self.keys[name]}/{_TOLD}")
+
     def _source_key(self, limit: int, *, conflicts: bool) -> str:
         import pyarrow as pa
 
@@ -175,6 +183,7 @@ class Stages:
 
 def read_source(stages: Stages, images: ImagePlaces, *, limit: int, conflicts: bool) -> IngestedBlocks:
     """Rows of a source for a build or a plan: those that an earlier build kept, or `ingest_blocks`."""
+    from data_engine.expected_time import records_of
     from data_engine.intake.in_blocks import ingest_blocks
 
     source = stages.inputs.source
@@ -182,7 +191,8 @@ def read_source(stages: Stages, images: ImagePlaces, *, limit: int, conflicts: b
     def read() -> IngestedBlocks:
         known = source.count()
         total = limit or known if known is None else min(known, limit or known)
-        task = stages.progress.task(f"source {source.name}", total, unit="records")
+        about = records_of(source, limit) or 0
+        task = stages.progress.task(f"source {source.name}", total, unit="records", about=about)
         found = ingest_blocks(
             source,
             images,

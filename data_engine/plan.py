@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from data_engine.expected_time import Rates
     from data_engine.inputs import Inputs
     from data_engine.intake.in_blocks import IngestedBlocks
+    from data_engine.kept_stages import Stages
     from data_engine.runners import Ask, RunnerName
     from data_engine.step import StepContext, StepResult
     from shared.progress import Progress
@@ -136,8 +137,8 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
             scratch=reach,
         )
         rates = stored_rates(store, recipe.profile)
-        steps = _steps(inputs, context, read.rows, shown, rates, runner)
-        return _told(inputs, read, shown, steps, rates, len(runner.engines))
+        steps = _steps(stages, context, read.rows, shown, rates, runner)
+        return _told(stages, read, shown, steps, rates, len(runner.engines))
 
 
 def _distinct_images(blocks: RowBlocks) -> int:
@@ -152,14 +153,14 @@ def _distinct_images(blocks: RowBlocks) -> int:
 
 
 def _steps(  # noqa: PLR0917 - what is asked, about what, and how long it takes
-    inputs: Inputs, context: StepContext, blocks: RowBlocks, images: int, rates: Rates, runner: CountingRunner
+    stages: Stages, context: StepContext, blocks: RowBlocks, images: int, rates: Rates, runner: CountingRunner
 ) -> list[dict[str, Any]]:
     from data_engine.expected_time import MODEL_STEPS
     from shared.vlm.checkpoint import check_hub_id
 
     steps: list[dict[str, Any]] = []
     results: dict[str, StepResult] = {}
-    for name, settings in inputs.recipe.steps():
+    for name, settings in stages.inputs.recipe.steps():
         entry: dict[str, Any] = {"name": name, "model": None, "model_calls": 0, "reused": 0}
         entry["note"] = "no model: known cells are reused, the rest is computed"
         if getattr(settings, "action", "") == "re-ask":
@@ -172,6 +173,8 @@ def _steps(  # noqa: PLR0917 - what is asked, about what, and how long it takes
             entry["model_calls"] = len(runner.asked) - before
             entry["note"] = check_hub_id(settings.engine) if entry["model_calls"] else ""
         entry["seconds"] = round(rates.seconds(name, blocks.height, images, entry["model_calls"]), 1)
+        if stages.holds(name):
+            entry |= {"note": "found by an earlier build about the same rows", "seconds": 0.0}
         steps.append(entry)
     return steps
 
@@ -221,19 +224,21 @@ def _ask_embeddings(settings: Any, context: StepContext, blocks: RowBlocks) -> i
 
 
 def _told(  # noqa: PLR0917 - everything that was counted
-    inputs: Inputs, read: IngestedBlocks, images: int, steps: list[dict[str, Any]], rates: Rates, starts: int
+    stages: Stages, read: IngestedBlocks, images: int, steps: list[dict[str, Any]], rates: Rates, starts: int
 ) -> dict[str, Any]:
     from data_engine.captioning import unfit_captions
     from data_engine.expected_time import ASSUMED
     from data_engine.findings import reason_counts
     from data_engine.sources.base import notes_of
 
+    inputs = stages.inputs
     unfit = unfit_captions(dict(inputs.recipe.steps()).get("caption_images"), inputs.source.location)
     rows, reasons = read.rows.height, Counter[str]()
     for block in read.rows.numbers:
         reasons.update(reason_counts(read.ledger(block)))
     seconds = sum(step["seconds"] for step in steps) + starts * ASSUMED[inputs.recipe.profile]["start"]
-    seconds += sum(rates.seconds(name, rows, images) for name in ("source", "assemble", "shards"))
+    names = ("assemble", "shards") if "rows" in stages.keys else ("source", "assemble", "shards")
+    seconds += sum(rates.seconds(name, rows, images) for name in names)
     return {
         "rows": rows,
         "rejected_by_source": read.rejected,

@@ -53,6 +53,8 @@ class Task:
     unit: str = ""
     """What is counted; empty where nothing is."""
     known: int = 0
+    about: int = 0
+    """How much there is, about, where `total` is unknown: for the time left of the whole only."""
     count: int = 0
     tokens: int = 0
     noted: str = ""
@@ -190,10 +192,16 @@ class Progress:
         """Put `title` in front of every line from now on."""
         self._title = f"{plain(title)}: " if title else ""
 
-    def task(self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0) -> Task:
-        """Begin to count; `total` None where the amount is unknown, `known` what was there and is not done again."""
+    def task(
+        self, description: str, total: int | None = None, *, unit: str = "rows", known: int = 0, about: int = 0
+    ) -> Task:
+        """Begin to count; `total` None where the amount is unknown, `known` what was there and is not done again.
+
+        `about` is the amount where it can be guessed only.
+        """
         with self.lock:
             work = self._begun(description, total, unit=unit, known=known)
+            work.about = about
             work.seen.append((work.started, 0, 0))
             self._tasks.append(work)
             self.draw()
@@ -337,7 +345,8 @@ class Progress:
         counted = self._tasks[-1] if self._tasks else None
         spent = now - step.started - step.waited
         thought = self._expected[step.name]
-        done = min(counted.count / counted.total, 1.0) if counted and counted.total else 0.0
+        total = (counted.total or counted.about) if counted else 0
+        done = min(counted.count / total, 1.0) if counted and total else 0.0
         seen = {name: spent for name, spent in self._worked.items() if name in self._expected}
         if done >= _SOME:
             seen[step.name] = spent

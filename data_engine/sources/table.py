@@ -9,6 +9,7 @@ pictures that they name) is made when it is asked for.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
 from data_engine.sources.places import files_revision, unpacked
 from data_engine.sources.records import Record
-from data_engine.sources.table_choice import Chosen, kind_of
+from data_engine.sources.table_choice import PACKED, Chosen, kind_of
 from data_engine.sources.table_columns import column_batches, column_types
 from data_engine.sources.table_files import (
     Batch,
@@ -45,6 +46,7 @@ _SAMPLED_FILES = 8
 _PROBED_NAMES = 64
 _FOLDERS = ("images", "image", "imgs", "img", "pictures", "png", "figures")
 """Where sets keep pictures whose names do not say it."""
+_TEXTS = {"json", "jsonl", "csv", "tsv"}
 
 
 class Table:
@@ -132,6 +134,15 @@ class Table:
         counts = [count_rows(file, kind_of(file.name), self._what) for file in self._place.files()]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
+
+    def about(self) -> int | None:
+        """Records of text files by their bytes, and those of records of the sample; None where that says nothing."""
+        files = self._place.files()
+        if any(file.suffix in PACKED or kind_of(file.name) not in _TEXTS for file in files):
+            return None
+        named = kind_of(files[0].name) in {"json", "jsonl"}
+        texts = (json.dumps(record if named else [*record.values()], default=str) for record in self.sample)
+        return round(sum(file.stat().st_size for file in files) * len(self.sample) / max(sum(map(len, texts)), 1))
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per record, in file order."""

@@ -12,7 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_engine.build import BuildRequest, build
+from data_engine.build import BuildRequest, build, resolve
+from data_engine.expected_time import records_of
+from data_engine.inputs import open_inputs
 from data_engine.intake import in_blocks
 from data_engine.kept_stages import KEPT_SECONDS
 from data_engine.plan import plan_build
@@ -119,6 +121,19 @@ def test_a_plan_takes_the_rows_that_a_build_kept_and_keeps_nothing_itself(place,
     kept = plan("store")
     assert reads["reads"] == 2  # those of the first plan and of the build
     assert {**kept, "seconds": 0, "steps": []} == {**anew, "seconds": 0, "steps": []}
+    assert [step["note"] for step in kept["steps"]] == ["found by an earlier build about the same rows"] * 3
+
+
+def test_files_that_do_not_say_how_many_records_they_hold_are_judged_by_their_size(place):
+    write_sums(place / "long.jsonl", 3000)
+    rows = pl.read_ndjson(place / "long.jsonl", schema_overrides={"id": pl.String})
+    rows.write_csv(place / "long.csv")
+    for name in ("long.jsonl", "long.csv"):
+        (place / "long.toml").write_text(f'[source]\nreader = "table"\nlocation = "{name}"\n')
+        source = open_inputs(resolve(BuildRequest(str(place / "long.toml"), "local", str(place / "store")))).source
+        assert source.count() is None
+        assert 0.9 < records_of(source) / rows.height < 1.1
+        assert records_of(source, 10) == 10
 
 
 def test_a_plan_counts_the_same_calls_in_many_blocks_as_in_one(place, monkeypatch):

@@ -122,6 +122,17 @@ def test_a_build_tells_after_seconds_how_long_all_of_it_will_take_and_learns_fro
     assert told.lines[-2] == "shards, 0:30"
 
 
+def test_an_amount_that_is_only_guessed_tells_the_time_left_of_the_whole_and_no_count():
+    told = Told()
+    told.progress.expects({"source": 10.0, "judge": 10.0})
+    with told.progress.step("source"):
+        task = told.progress.task("source", unit="records", about=100)
+        for _ in range(30):
+            told.passes(1)
+            task.advance(1)
+    assert told.lines[0] == "source 29 records, 1 records/s, 0:30 so far; about 2:57 left of the whole"
+
+
 def test_what_was_there_already_says_nothing_about_the_pace_of_other_steps():
     told = Told()
     told.progress.expects({"source": 100.0, "judge": 50.0, "shards": 50.0})
