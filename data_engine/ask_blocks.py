@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.ask_job import Asking, Job
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, over, without_runner
 from data_engine.intake.staging import within_reach
 from data_engine.runners.local import LocalRunner
 from data_engine.step import StepContext, StepResult
 from data_engine.stored_asks import Kept, StoredAsks, write_asks
-from shared.annotations import partitions_of
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import polars as pl
 
@@ -37,140 +37,12 @@ if TYPE_CHECKING:
     from shared.annotations import AnnotationTable
     from shared.images import ImageSource
     from shared.store import Store
-    from shared.vlm.spec import EngineSpec, Sampling
 
 BUCKET_KEYS = 2**13
 """Keys of a bucket, about: 50 MB of vectors."""
 
-SPREAD_FROM = 2**14
-"""Missing cells of a table from which they are stored by partition: 64 and more in each."""
-
 PASSES = 3
 """Times that cells are asked for which were stored and then found damaged."""
-
-
-@dataclass(frozen=True)
-class Asking:
-    """What a step asks and finds; picklable. Steps have one of their own.
-
-    Attributes:
-        name: Of the step: its parts on scratch, its progress.
-        tables: Where cells lie; a line says which it means.
-        words: System prompt and user's words for each table; empty words: each ask has its own.
-        engine: Who is asked.
-        sampling: How; None embeds.
-
-    """
-
-    name: str
-    tables: tuple[AnnotationTable, ...]
-    words: tuple[tuple[str, str], ...]
-    engine: EngineSpec
-    sampling: Sampling | None
-
-    @property
-    def asks_per_line(self) -> int:
-        """Asks that a line makes."""
-        return 1
-
-    @property
-    def all_pictures(self) -> bool:
-        """Whether an ask shows all pictures of a row, so that its engine must take so many."""
-        return False
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Earlier steps whose annotations `lines` reads."""
-        return ()
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """Columns by which annotations are sorted."""
-        return ("id",)
-
-    def lines(self, context: StepContext) -> pl.DataFrame:
-        """What is looked for in the rows of `context`: `key`, `table` (int32), other columns as the step needs."""
-        raise NotImplementedError
-
-    def asks(self, lines: pl.DataFrame, context: StepContext) -> pl.DataFrame:
-        """Asks of distinct lines, in the order in which they are asked.
-
-        `key` and `table`, and where they are not the table's words and the picture whose hash the key is: `text`,
-        `images`, `seed`.
-        """
-        del context
-        return lines.select("key", "table").sort("table", "key")
-
-    def value(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Value columns of an answer."""
-        return answer
-
-    def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
-        """Annotations of some lines, with the lines' column `part`, and counts that are summed up.
-
-        Of the counts `absent` is known here: cells that are neither stored nor failed.
-        """
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is told.
-
-    Attributes:
-        asking: The step's.
-        context: Without rows, pictures and benchmarks; `results` of the needed steps.
-        store: Scratch.
-        blocks: Row blocks.
-        parts: Parts of lines: those of the row blocks, then others (benchmark items).
-        buckets: Number of buckets.
-        entries: Listing of each table.
-        failed: Reason by `key/table` of the asks that failed.
-        given: What the step gives its `found`.
-        bucket: The one that is worked on.
-
-    """
-
-    asking: Asking
-    context: StepContext
-    store: Store
-    blocks: RowBlocks | None
-    parts: int
-    buckets: int
-    entries: Sequence[list[tuple[str, int]]] = ()
-    failed: Mapping[str, str] = field(default_factory=dict)
-    given: Any = None
-    bucket: int = 0
-
-    @property
-    def spread(self) -> bool:
-        """Whether there are so many rows that what is found about each is stored by partition."""
-        return self.buckets > 1 and self.blocks is not None and self.blocks.height >= SPREAD_FROM
-
-    def at(self, name: str) -> Parts:
-        """Parts of one kind."""
-        return Parts(self.store, f"{self.asking.name}.{name}")
-
-    @property
-    def own(self) -> int:
-        """Parts of lines that are about rows."""
-        return 1 if self.blocks is None else len(self.blocks.heights)
-
-    @property
-    def tables(self) -> list[AnnotationTable]:
-        """The tables as they were listed."""
-        return [table.as_listed(entries) for table, entries in zip(self.asking.tables, self.entries, strict=True)]
-
-    def lines(self, bucket: int) -> pl.DataFrame:
-        """Lines of a bucket, part by part."""
-        return self.at("lines").read_group(range(self.parts), bucket)
-
-    def write_lines(self, part: int, lines: pl.DataFrame) -> None:
-        """Put lines into their buckets."""
-        import polars as pl
-
-        bucket = partitions_of(lines["key"].to_arrow()).astype(np.int64) * self.buckets // 256
-        self.at("lines").write_grouped(part, lines.with_columns(part=pl.lit(part, pl.Int32)), bucket, self.buckets)
 
 
 @dataclass
@@ -332,7 +204,7 @@ def ask_lines(
     count = sum(asked.fresh)
     if count:
         missing = [sum(one["missing"][table] for one in told) for table in range(len(asking.tables))]
-        spread = frozenset(n for n, some in enumerate(missing) if job.buckets > 1 and some >= SPREAD_FROM)
+        spread = frozenset(n for n, some in enumerate(missing) if job.many(some))
         asks = StoredAsks(job.at("asks"), [sum(one["missing"]) for one in told], asking.words)
         keeper = Kept(asking.tables, asking.value, spread)
         task = context.progress.task(description or asking.name, count, unit=unit, known=sum(asked.distinct) - count)

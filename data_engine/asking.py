@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_engine.ask_blocks import Asked, Asking, Job, ask_blocks, ask_frames
+from data_engine.ask_blocks import Asked, ask_blocks, ask_frames
+from data_engine.ask_job import Asking, Job
 from data_engine.blocks import Parts
 from data_engine.step import StepContext, StepResult
 from shared.annotations import AnnotationTable

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.ask_blocks import Asked, Asking, ask_frames
+from data_engine.ask_blocks import Asked, ask_frames
+from data_engine.ask_job import Asking
 from data_engine.asking import told_elsewhere
 from shared.annotations import PartitionedCells, StoredCells
 from shared.errors import InfiMmrError

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from data_engine.ask_blocks import Asked, Job, as_one_block, ask_blocks, merged
+from data_engine.ask_blocks import Asked, as_one_block, ask_blocks, merged
+from data_engine.ask_job import Job
 from data_engine.blocks import Parts
 from data_engine.decontamination import planting
 from data_engine.decontamination.embed import (

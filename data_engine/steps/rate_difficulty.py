@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from data_engine.ask_blocks import Asking, Job, as_one_block, ask_blocks
+from data_engine.ask_blocks import as_one_block, ask_blocks
+from data_engine.ask_job import Asking, Job
 from data_engine.asking import told_elsewhere
 from data_engine.blocks import Parts
 from data_engine.grading import grade_outputs, grader_hash, verdicts_table

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_engine import ask_blocks, blocks, stored_asks
+from data_engine import ask_blocks, ask_job, blocks, stored_asks
 from data_engine.build import BuildRequest, build
 from data_engine.runners import Cell
 from data_engine.steps import type_images
@@ -79,7 +79,7 @@ def test_a_version_does_not_depend_on_how_rows_lie_in_blocks_and_cells_in_partit
     one, _ = run("one")
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 6)
     monkeypatch.setattr(ask_blocks, "BUCKET_KEYS", 8)
-    monkeypatch.setattr(ask_blocks, "SPREAD_FROM", 8)
+    monkeypatch.setattr(ask_job, "SPREAD_FROM", 8)
     asked = len(standin.requests)
     many, _ = run("many")
     assert many == one

@@ -13,7 +13,7 @@ import re
 import numpy as np
 import pytest
 
-from data_engine import ask_blocks
+from data_engine import ask_blocks, ask_job
 from data_engine.decontamination import embedding_search, search_rows
 from data_engine.runners import Ask, Cell
 from data_engine.runners.local import LocalRunner
@@ -158,7 +158,7 @@ def test_best_items_do_not_depend_on_how_items_are_cut_into_blocks(run, step_wor
     rows = [(f"r{n}", f"{text} {n % 3}") for n, (_, text) in enumerate([*ROWS, *ITEMS] * 3)]
     monkeypatch.setattr(embedding_search, "ITEMS", at_once)
     monkeypatch.setattr(ask_blocks, "BUCKET_KEYS", 4)
-    monkeypatch.setattr(ask_blocks, "SPREAD_FROM", 4)
+    monkeypatch.setattr(ask_job, "SPREAD_FROM", 4)
     result = run(rows, [step_world.benchmark("m", items), step_world.benchmark("n", items[2:5])])
     for name, theirs in (("m", items), ("n", items[2:5])):
         texts = [text for _, text in theirs]
