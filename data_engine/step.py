@@ -133,10 +133,11 @@ def judge_rows(
     settings: Any,
     reads: Sequence[str] = ("question", "answer", "choices"),
 ) -> StepResult:
-    """A whole step of another package: one function of one row, its findings stored and found again.
+    """A whole step as one function of one row, its findings stored and found again.
 
     Args:
-        context: What the step was given.
+        context: What the step was given. Of a step that is no other package's, the file of `judge` is what decides:
+            changed, it judges anew.
         judge: Called as `judge(row, settings)` on the runner's workers, once for equal rows; a function of a module.
         values: Columns that it returns: name -> Arrow's name of the type (`string`, `int64`, `double`, `bool`).
         settings: The step's settings; others judge anew.
@@ -155,13 +156,14 @@ def judge_rows(
     from shared.fingerprint import fingerprint
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in values.items()])
-    about = {**context.plugin, "settings": settings.model_dump(mode="json"), "reads": list(reads)}
-    table = AnnotationTable(context.store, context.plugin["step"], fingerprint(about), values=schema, about=about)
+    own = context.plugin or _own_identity(judge)
+    about = {**own, "settings": settings.model_dump(mode="json"), "reads": list(reads)}
+    table = AnnotationTable(context.store, own["step"], fingerprint(about), values=schema, about=about)
     rows = context.rows.select(list(dict.fromkeys(("id", *reads))))
     keys = [fingerprint(list(row)) for row in rows.select(reads).iter_rows()]
     first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
     missing = table.missing(keys)
-    task = context.progress.task(context.plugin["step"], len(missing), unit="rows", known=len(first) - len(missing))
+    task = context.progress.task(own["step"], len(missing), unit="rows", known=len(first) - len(missing))
     frame = rows[[first[key] for key in missing]].with_columns(pl.Series("key", missing, dtype=pl.String))
     batches = (frame.slice(start, _JUDGED).to_arrow() for start in range(0, frame.height, _JUDGED))
     work = partial(_judged, judge=judge, settings=settings, reads=tuple(reads), schema=schema)
@@ -172,6 +174,17 @@ def judge_rows(
     joined = pl.DataFrame({"id": rows["id"], "key": keys}, schema={"id": pl.String, "key": pl.String})
     annotations = joined.join(cells, on="key", how="left", maintain_order="left").drop("key")
     return StepResult(annotations, computed=len(missing), reused=len(first) - len(missing))
+
+
+def _own_identity(judge: Callable[..., Any]) -> dict[str, str]:
+    """Name of a step by its module, and the hash of its file."""
+    import sys
+    from pathlib import Path
+
+    from shared.fingerprint import bytes_hash
+
+    module = sys.modules[judge.__module__]
+    return {"step": module.__name__.rpartition(".")[2], "code": bytes_hash(Path(str(module.__file__)).read_bytes())}
 
 
 _JUDGED = 512

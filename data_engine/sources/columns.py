@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from data_engine.sources.conversations import is_conversation, last_exchange_has_answer
@@ -233,7 +234,7 @@ def _fits(role: str, values: Sequence[Any], records: int) -> bool:  # noqa: PLR0
     if role == "answer":
         if any(is_conversation(value) for value in values):
             return any(last_exchange_has_answer(value) for value in values)
-        return any(isinstance(value, str | int | float | list | tuple | bool) for value in values)
+        return any(isinstance(value, str | int | float | Decimal | list | tuple) for value in values)
     if role == "choices":
         return any(isinstance(value, list | tuple | Mapping) or _listed(value) for value in values)
     if role == "images":

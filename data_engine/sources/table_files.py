@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.sources.arrow_texts import arrow, ends_of, series, valid
 from data_engine.sources.records import Record, records_of
 from data_engine.sources.table_shards import shard_records
-from data_engine.sources.table_texts import text_records
+from data_engine.sources.table_texts import check_names, text_records
 from shared.code_points import broken_characters
 from shared.errors import InfiMmrError
 
@@ -167,12 +167,14 @@ def column_names(file: Path, kind: str, what: str) -> list[str] | None:
     import pyarrow.parquet as pq
 
     with telling(file, what):
+        names: list[str] | None = None
         if kind == "parquet":
-            return list(pq.read_schema(file).names)
-        if kind == "arrow":
+            names = list(pq.read_schema(file).names)
+        elif kind == "arrow":
             with pa.OSFile(str(file)) as opened:
-                return list(_arrow_reader(opened)[0].schema.names)
-    return None
+                names = list(_arrow_reader(opened)[0].schema.names)
+        check_names(names or ())
+    return names
 
 
 @contextmanager

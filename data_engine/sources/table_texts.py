@@ -11,7 +11,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -46,8 +46,11 @@ def opened_bytes(file: Path) -> Iterator[IO[bytes]]:
     packing = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(file.suffix.lower())
     raw: Any = file.open("rb") if packing is None else pa.input_stream(str(file), compression=packing)
     with raw, io.BufferedReader(raw, _CHUNK) if packing else raw as stream:
-        if stream.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
+        begins = stream.peek(len(codecs.BOM_UTF8))
+        if begins.startswith(codecs.BOM_UTF8):
             stream.read(len(codecs.BOM_UTF8))
+        if begins.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InfiMmrError("is UTF-16, not UTF-8", "Save it as UTF-8")
         yield stream
 
 
@@ -211,6 +214,18 @@ class _JsonStream:
         return True
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Refuse columns of one name, of which records could hold but one.
+
+    Raises:
+        InfiMmrError: a name stands there twice.
+
+    """
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise InfiMmrError(f"names the column {twice!r} twice", "Rename one of them")
+
+
 class CsvRows:
     """Rows of a CSV, counted over several stretches of a file; begins with the header, the first line of `text`.
 
@@ -228,9 +243,7 @@ class CsvRows:
         self._rows = 0
         if not self.names:
             raise InfiMmrError("is empty", "Name a file with a header line and rows")
-        if len(set(self.names)) != len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
-            raise InfiMmrError(f"names the column {twice!r} twice", "Rename one of them")
+        check_names(self.names)
 
     def records(self, text: Iterable[str]) -> Iterator[tuple[Record, int]]:
         """Records of a stretch; a field without text is None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -237,3 +238,23 @@ def test_two_packages_that_bring_the_same_step_are_both_named(package):
     (other / "entry_points.txt").write_text("[infi_mmr.steps]\ncount_words = my_charts.count_words\n")
     line = run(package, RECIPE, "build", ok=False)
     assert "step count_words is provided by my-charts and other. Uninstall one of them" in line
+
+
+def test_a_step_of_this_checkout_is_one_function_of_a_row_too_and_changed_code_judges_anew(
+    step_world, tmp_path, monkeypatch
+):
+    file = tmp_path / "count_words_here.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def judged(code):
+        file.write_text(code)
+        monkeypatch.delitem(sys.modules, file.stem, raising=False)
+        importlib.invalidate_caches()
+        step = importlib.import_module(file.stem)
+        found = step.run(step_world.context([("a", "one two", [], []), ("b", "one", [], [])]), step.Settings())
+        return found.annotations["words"].to_list(), found.computed
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert judged(STEP) == ([2, 1], 2)
+    assert judged(STEP) == ([2, 1], 0)
+    assert judged(STEP.replace("words = len", "words = 10 * len")) == ([20, 10], 2)

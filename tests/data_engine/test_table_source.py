@@ -8,6 +8,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -584,3 +585,30 @@ def test_pieces_of_parquet_files_read_alone_are_the_rows_of_the_whole(tmp_path, 
     assert [row for split in splits for row in copy.deepcopy(split).rows()] == list(source.rows())
     pl.DataFrame([{**row, "image": "a.png"} for row in rows]).write_parquet(tmp_path / "train-0.parquet")
     assert splits_of(open_table(SourceSettings(reader="table", location=str(tmp_path)), "source")) == []
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_two_columns_of_one_name_are_one_line_that_names_it(tmp_path, ending):
+    table = pa.table([pa.array(["1+1?"]), pa.array(["2"]), pa.array(["3"])], names=["question", "answer", "answer"])
+    file = tmp_path / f"d.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, file)
+    else:
+        with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(InfiMmrError, match=f"d.{ending} names the column 'answer' twice"):
+        inspect_place(str(file))
+
+
+@pytest.mark.parametrize("form", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf_16_is_named_as_such(tmp_path, form):
+    for name, text in (("d.csv", "question,answer\n1+1?,2\n"), ("d.jsonl", '{"question": "1+1?", "answer": "2"}\n')):
+        (tmp_path / name).write_bytes((("\ufeff" if form == "utf-16-be" else "") + text).encode(form))
+        with pytest.raises(InfiMmrError, match=f"{name} is UTF-16, not UTF-8"):
+            inspect_place(str(tmp_path / name))
+
+
+def test_decimal_numbers_of_a_database_are_answers(tmp_path):
+    rows = {"question": ["3/2?", "2*2?"], "answer": pa.array([Decimal("1.50"), Decimal("4.25")])}
+    pq.write_table(pa.table(rows), tmp_path / "d.parquet")
+    assert inspect_place(str(tmp_path / "d.parquet"))["answer_kinds"] == {"decimal": 2}
