@@ -16,8 +16,7 @@ from shared.laptop.assets import CHECKPOINT
 
 if TYPE_CHECKING:
     from shared.laptop.mini_benchmarks import benchmark_record
-    from shared.laptop.mini_sets import MiniSet, MiniSettings
-    from shared.laptop.mini_traces import MiniTraces
+    from shared.laptop.mini_sets import MiniSet, MiniSettings, MiniTraces
     from shared.laptop.problems import IMAGE_TYPES, KINDS, PICTURE_KINDS, SPLITS, Problem, contents, draw, draw_family
     from shared.laptop.training.cli import app as tiny_vl_commands
 
@@ -47,6 +46,6 @@ if not TYPE_CHECKING:
             raise AttributeError(message)
         if name == "tiny_vl_commands":
             return import_module("shared.laptop.training.cli").app
-        files = {"MiniSet": "mini_sets", "MiniSettings": "mini_sets", "MiniTraces": "mini_traces"}
-        files["benchmark_record"] = "mini_benchmarks"
-        return getattr(import_module(f"shared.laptop.{files.get(name, 'problems')}"), name)
+        file = "mini_sets" if name.startswith("Mini") else "problems"
+        file = "mini_benchmarks" if name == "benchmark_record" else file
+        return getattr(import_module(f"shared.laptop.{file}"), name)

@@ -53,6 +53,11 @@ class MiniSettings(Strict):
 DRAWN_BY = "8b58a537898b098023506dc3ec9eee68fd4b701083a509bc237e04b0152c9f8a"
 """Names the drawings, and stands behind each row's revision: another text as soon as the same settings draw otherwise
 (a test holds what is drawn). Code that is only moved or reworded leaves it."""
+TRACES_DRAWN_BY = "a1eb2a668c7855418f3d3846d0e5a5fcdaac16fee40a8bd5aeccd07d56e40a70"
+"""Names the traces likewise."""
+_FIRST_TRACE = 100_000
+"""Index of the first problem with a trace: the small DeepScaleR draws from 0 on, from the same split."""
+_WRONG_TRACE_EVERY, _NO_TRACE_EVERY = 20, 12
 
 
 class MiniSet:
@@ -109,6 +114,35 @@ class MiniSet:
         text_only = index % _TEXT_EVERY == _TEXT_EVERY - 1
         problem = draw(f"mini-{self.name}", index, text_only=text_only)
         return problem, problem.key
+
+
+class MiniTraces(MiniSet):
+    """The small set that stands for reasoning traces such as OpenR1-Math: problems with the way to their answers.
+
+    `trace` holds `<think>...</think>` and a boxed answer. As in a real set, some traces end in a wrong answer and some
+    rows have none; `planted` says which. Duplicates and copies are not planted.
+    """
+
+    def __init__(self, settings: MiniSettings) -> None:
+        plain = settings.model_copy(update={"duplicates": 0, "copies": 0, "renumbered": 0})
+        super().__init__("deepscaler", plain)
+        self.fingerprint = fingerprint({"traces_of": self.fingerprint, "by": TRACES_DRAWN_BY})
+        self.taken = f"{settings.rows} problems with reasoning traces drawn from the split mini-deepscaler"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Records with the columns of DeepScaleR and a trace."""
+        from shared.laptop.problems import draw
+
+        for number in range(self._settings.rows):
+            problem = draw("mini-deepscaler", _FIRST_TRACE + number)
+            record = {"problem": problem.question, "answer": problem.answer, "id": problem.key, "level": problem.grade}
+            if number % _NO_TRACE_EVERY == _NO_TRACE_EVERY - 1:
+                yield record | {"planted": "no_trace"}
+            elif number % _WRONG_TRACE_EVERY == _WRONG_TRACE_EVERY - 1:
+                wrong = f"<think>{problem.thinking}</think>\n\\boxed{{{problem.answer}0}}"
+                yield record | {"trace": wrong, "planted": "wrong_trace"}
+            else:
+                yield record | {"trace": problem.response}
 
 
 def _virl_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
