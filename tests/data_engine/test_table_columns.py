@@ -1,6 +1,7 @@
 """Text files read as columns give the records that a build reads; what columns tell is what the records hold."""
 
 import json
+import re
 from dataclasses import replace
 
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_engine import gold_kinds, screening
+from data_engine import gold_kinds, screening, text_flags
 from data_engine.inputs import open_table
 from data_engine.recipe_settings import SourceSettings
 from data_engine.sources import table_columns
@@ -206,3 +207,21 @@ def test_a_stray_quote_does_not_have_inspect_hold_the_whole_file(tmp_path, monke
     monkeypatch.setattr(table_columns, "HELD_BYTES", 2000)
     assert read(column_batches(file, "csv", "x", {})) == read(read_batches(file, "csv", "x"))
     assert max(seen) <= 2500 < file.stat().st_size / 10
+
+
+WORDS = st.text(st.sampled_from("aAb1 .):<[\n\t\u00e9\u3000\uff1a\x1c"), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.none() | WORDS, min_size=1, max_size=9), st.sampled_from([4, 1 << 17]))
+def test_signs_told_by_bytes_are_never_missed(texts, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_flags, "BLOCK", block)
+        found = text_flags.text_flags(arrow(pl.Series(texts, dtype=pl.String)))
+    for place, text in enumerate(text or "" for text in texts):
+        assert found.empty[place] == (not text)
+        assert found.marked[place] or not ("<" in text or "[" in text)
+        assert found.spaced[place] or " ".join(text.split()) == text
+        assert found.edged[place] or (text.strip() == text and text.isascii() and text.isprintable())
+        listed = re.search(r"(?<![A-Za-z0-9])[Aa][ \n\t\x1c]?[).:\uff1a]", text)
+        assert found.lists[place] or not listed
