@@ -21,7 +21,7 @@ from shared.errors import InfiMmrError, UsageError, system_error
 from shared.installation import check_vllm
 from shared.progress import Progress
 from shared.provenance import code_commit, package_versions
-from shared.vlm.checkpoint import foreign_prompts
+from shared.vlm.checkpoint import foreign_prompts, read_config
 from shared.whole_file import made_folder
 from trainer import preflight
 from trainer.checkpoint import finish_checkpoint, weights_hash
@@ -105,7 +105,7 @@ def run_phase(request: PhaseRequest, watcher: RunTold | None = None) -> RunRecor
         preflight.check_architecture(parent, phase)
         preflight.check_lora(parent, phase)
         dtype = record.dtype if record else phase.dtype_on(request.device)
-        check_linear_attention(parent.name, preflight.read_config(parent), request.device, dtype)
+        check_linear_attention(parent.name, read_config(parent), request.device, dtype)
         preflight.check_memory(parent, request.device, dtype=dtype, method=phase.method)
         if request.device == "cuda":
             from trainer.plan import check_gpu_memory

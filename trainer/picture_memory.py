@@ -17,9 +17,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
+from shared.vlm.checkpoint import read_config
 from trainer.families import engine_number_bytes
 from trainer.phase import Phase
-from trainer.preflight import read_config
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion

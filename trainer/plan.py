@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shared.devices import smallest_gpu_gib
 from shared.errors import InfiMmrError, UsageError, did_you_mean
-from shared.vlm.checkpoint import foreign_prompts
+from shared.vlm.checkpoint import foreign_prompts, read_config
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
 from trainer.openrlhf_bridge.engine_arguments import working_gib
@@ -363,7 +363,7 @@ def _model(phase: Phase) -> tuple[int, dict[str, Any], str]:
     if is_folder(phase.model.start):
         folder = checkpoint_folder(EngineSpec(model=phase.model.start))
         preflight.check_architecture(folder, phase)
-        config = preflight.read_config(folder)
+        config = read_config(folder)
         text = config.get("text_config") or config
         lacking = [name for name in QWEN_3B if not isinstance(text.get(name), int)]
         if lacking:

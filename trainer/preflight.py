@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.hub_download import spoken_name
+from shared.vlm.checkpoint import read_config
 from trainer.families import check_family, check_reads_pictures
 from trainer.phase import Phase
 
@@ -144,19 +145,6 @@ def check_path(folder: Path) -> None:
                 f"the run folder {folder} contains {sign!r}, which OpenRLHF reads as a separator",
                 "Choose another --output",
             )
-
-
-def read_config(checkpoint: Path) -> dict[str, Any]:
-    """config.json of a checkpoint folder."""
-    try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InfiMmrError(
-            f"{spoken_name(checkpoint)}/config.json cannot be read ({type(error).__name__})", "Name another checkpoint"
-        ) from error
-    if not isinstance(config, dict):
-        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is not a JSON object", "Name another checkpoint")
-    return config
 
 
 def check_architecture(checkpoint: Path, phase: Phase) -> None:

@@ -12,7 +12,7 @@ import re
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash, fingerprint
@@ -43,6 +43,24 @@ _LOADED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 def is_folder(model: str) -> bool:
     """Whether `model` names a folder (or the bundled checkpoint) rather than a hub id."""
     return model == BUNDLED or Path(model).is_dir() or not _HUB_ID.fullmatch(model)
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """config.json of a checkpoint folder.
+
+    Raises:
+        InfiMmrError: it is not there, or no JSON object.
+
+    """
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InfiMmrError(
+            f"{spoken_name(checkpoint)}/config.json cannot be read ({type(error).__name__})", "Name another checkpoint"
+        ) from error
+    if not isinstance(config, dict):
+        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is not a JSON object", "Name another checkpoint")
+    return config
 
 
 def prompt_set_for(model: str) -> str:

@@ -236,3 +236,11 @@ def trainer(words, *more, capfd):
         main([*words, *more])
     assert not ended.value.code
     return capfd.readouterr()
+
+
+def test_a_checkpoint_whose_configuration_is_no_object_is_refused_by_its_name(sums, tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text("[]")
+    (tmp_path / "odd" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InfiMmrError, match=r"odd/config\.json is not a JSON object"):
+        evaluate_checkpoint(str(tmp_path / "odd"), ["math500"], str(tmp_path), sources={"math500": str(sums)})

@@ -7,7 +7,6 @@ were drawn. Only what the store does not know is asked; the engine is started at
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,11 +257,9 @@ def check_checkpoint(folder: Path) -> dict[str, Any]:
         InfiMmrError: names the first missing file and what to do.
 
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"checkpoint {spoken_name(folder)}: config.json cannot be read ({error})"
-        raise InfiMmrError(message, "Name the folder that save_pretrained wrote") from error
+    from shared.vlm.checkpoint import read_config
+
+    config = read_config(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         message = f"checkpoint {spoken_name(folder)} has no tokenizer files"
         raise InfiMmrError(message, "Save the tokenizer beside the weights (AutoProcessor.save_pretrained)")
@@ -270,4 +267,4 @@ def check_checkpoint(folder: Path) -> dict[str, Any]:
     if "vision_config" in config and not any((folder / name).is_file() for name in processor):
         message = f"checkpoint {spoken_name(folder)} reads images but has no {processor[0]}"
         raise InfiMmrError(message, "Copy the processor files of the model it was trained from beside the weights")
-    return dict(config)
+    return config

@@ -156,16 +156,7 @@ def openrlhf_arguments(
         "algo.kl.init_coef": train.kl_coefficient,
         # token-level importance weights between vLLM's and the trainer's log-probabilities, which also logs their drift
         "algo.advantage.is_correction_level": train.rollout_correction,
-        # states and results
-        "ckpt.path": paths.states,
-        "ckpt.save_steps": phase.checkpoint.save_every,
-        "ckpt.max_num": phase.checkpoint.keep,
-        "ckpt.best_metric_key": "none",
-        "ckpt.load_enable": resume,
-        "ckpt.output_dir": paths.output,
-        "logger.logging_steps": 1,
-        "logger.tensorboard_dir": paths.tensorboard,
-        "logger.wandb.run_name": phase.name,
+        **_kept(phase, paths, {"ckpt.best_metric_key": "none"}, resume=resume),
     }
     if paths.held_out:
         values |= {
@@ -175,6 +166,21 @@ def openrlhf_arguments(
             "eval.n_samples_per_prompt": 1,
         }
     return _flags(values | _lora(phase) | _wandb(phase))
+
+
+def _kept(phase: Phase, paths: RunPaths, own: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+    """States and results, whose flags both entries share but for an entry's `own`."""
+    return {
+        "ckpt.path": paths.states,
+        "ckpt.save_steps": phase.checkpoint.save_every,
+        "ckpt.max_num": phase.checkpoint.keep,
+        **own,
+        "ckpt.load_enable": resume,
+        "ckpt.output_dir": paths.output,
+        "logger.logging_steps": 1,
+        "logger.tensorboard_dir": paths.tensorboard,
+        "logger.wandb.run_name": phase.name,
+    }
 
 
 def _lora(phase: Phase) -> dict[str, Any]:
@@ -216,14 +222,7 @@ def _supervised_values(phase: Phase, paths: RunPaths, prompts: PromptFacts, *, r
         "lr_scheduler": train.schedule,
         "lr_warmup_ratio": train.warmup_ratio,
         "max_norm": train.max_grad_norm,
-        "ckpt.path": paths.states,
-        "ckpt.save_steps": phase.checkpoint.save_every,
-        "ckpt.max_num": phase.checkpoint.keep,
-        "ckpt.load_enable": resume,
-        "ckpt.output_dir": paths.output,
-        "logger.logging_steps": 1,
-        "logger.tensorboard_dir": paths.tensorboard,
-        "logger.wandb.run_name": phase.name,
+        **_kept(phase, paths, {}, resume=resume),
     }
     return values | _lora(phase) | _wandb(phase)
 
