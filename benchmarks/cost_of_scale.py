@@ -104,19 +104,19 @@ BREAKS = {
             "are read by the workers where they lie; pictures are not yet. Change: splits of sources with pictures."
         ),
         (
-            "Then the driver's memory where models are asked: rows and asks without pictures are held by these steps, "
-            "about 2 KB a row. Steps without a model, assembling, shards and findings go by row blocks, which workers "
-            "read, judge and write. Change: asks by partition, answers stored by the worker that has them."
+            "Then the driver's memory, by what it knows of images: the place of each, some 300 bytes, which workers "
+            "are given, too. What models are asked goes by buckets of keys and is stored by the workers that ask; driver "
+            "hours and driver memory in the table are those measured before that, on one core. Change: places by block."
         ),
     ),
     "100 million": (
         (
-            "The driver's asks and answers: it is the only writer of models' cells: hundreds of GB, tens of hours of "
-            "bookkeeping, and millions of small segments. Change: as above; one segment per some thousand asks."
+            "The driver's bookkeeping: 256 buckets then hold 400 thousand keys each, more than a worker should have in "
+            "memory, and the images' places alone take 30 GB. Change: buckets by two bytes of the key."
         ),
         (
-            "Knowing what is missing. Large tables lie in partitions by the first byte of the key, of which few are "
-            "read for few keys; a row block still looks at all keys of a table. Change: one partition per worker."
+            "Knowing what is missing without a model: a row block still looks at all keys of a table; what models are "
+            "asked is looked up by partition. Change: the same buckets for these steps."
         ),
         (
             "Object storage's request rate per prefix (3,500 writes and 5,500 reads per second at S3): "

@@ -138,7 +138,6 @@ def main() -> None:
         print(json.dumps(measure(options.one[0], int(options.one[1]))))
         return
     file = RESULTS / "model_steps_at_scale.json"
-    runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
     trees = {"now": str(ROOT), **({"before": str(Path(options.before).resolve())} if options.before else {})}
     for runner, sizes in (("ray", options.ray), ("local", options.local)):
         for rows in (int(size) for size in sizes.split(",") if size):
@@ -153,6 +152,7 @@ def main() -> None:
                     text=True,
                     check=True,
                 )
+                runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
                 runs[f"{runner} {rows} {tree}"] = json.loads(done.stdout.splitlines()[-1])
                 print(f"{runner} {rows} {tree}", runs[f"{runner} {rows} {tree}"], file=sys.stderr, flush=True)
                 file.write_text(json.dumps(summary(runs), indent=1) + "\n")
