@@ -105,7 +105,7 @@ BREAKS = {
         ),
         (
             "Then the driver's memory, by what it knows of images: the place of each, some 300 bytes, which workers "
-            "are given, too. What models are asked goes by buckets of keys and is stored by the workers that ask; driver "
+            "are given, too. What models are asked goes by buckets of keys and is stored by those who ask; driver "
             "hours and driver memory in the table are those measured before that, on one core. Change: places by block."
         ),
     ),
