@@ -34,6 +34,7 @@ from builds_at_scale import OBJECT_STORE_BYTES, watched
 from drawn_texts import RESULTS, draw
 from machine import machine
 
+sys.path.remove(str(ray_runner.ROOT))  # it would hide the checkout that is measured
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = ("type_images", "caption_images", "decontaminate_embeddings")
 WARM, ITEMS, WORDS = 3000, 1000, 40
@@ -67,10 +68,26 @@ def drawn_blocks(store: Any, count: int) -> Any:
     return rows
 
 
+def settings_of_steps() -> dict[str, Any]:
+    """Settings in words that both checkouts know."""
+    from data_engine.steps import caption_images, decontaminate_embeddings, type_images
+    from shared.vlm import EngineSpec
+
+    engine = EngineSpec(model=ray_runner.MODEL, revision="0", batch_size=128)
+    pooling = engine.model_copy(update={"runner": "pooling"})
+    embeddings = {"engine": pooling, "canaries": 0}
+    return {
+        "type_images": type_images.Settings(engine=engine),
+        "caption_images": caption_images.Settings(engine=engine),
+        "decontaminate_embeddings": decontaminate_embeddings.Settings.model_validate(embeddings),
+    }
+
+
 def measure(runner_name: str, count: int) -> dict[str, Any]:
     """One run in this process."""
     from data_engine.allocators import give_back_freed_memory, trim
 
+    assert Path.cwd() in Path(give_back_freed_memory.__code__.co_filename).parents, "the checkout that is measured"
     give_back_freed_memory()  # as the command does
     if runner_name == "ray":
         import ray
@@ -86,7 +103,7 @@ def measure(runner_name: str, count: int) -> dict[str, Any]:
     from shared.store import open_store
 
     runner = open_runner(runner_name, workers=2)  # type: ignore[arg-type]
-    pictures, todo = ray_runner.drawn_images(), ray_runner.steps()
+    pictures, todo = ray_runner.drawn_images(), settings_of_steps()
     items = ray_runner.drawn_rows(ITEMS, 2)
     found: dict[str, Any] = {"steps": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +128,7 @@ def measure(runner_name: str, count: int) -> dict[str, Any]:
                     )
                     found["steps"][name] = {}
                     with watched(found["steps"][name]):
-                        results[name] = run_step(name, todo[name][1], context, rows)
+                        results[name] = run_step(name, todo[name], context, rows)
                         trim()
                     assert results[name].failures is None
             assert results["type_images"].computed == size
