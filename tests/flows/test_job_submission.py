@@ -37,6 +37,8 @@ def job_server(tmp_path_factory):
     """Address of a job server on a node of its own."""
     port, dashboard = free_port(), free_port()
     words = ["--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    # Their defaults are fixed numbers: another Ray of the machine has them.
+    words += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     words += ["--include-dashboard=true", "--num-cpus=2", f"--object-store-memory={100 * 2**20}"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     environment.pop("RAY_ADDRESS", None)
