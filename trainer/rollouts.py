@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shared.whole_file import write_whole
 from trainer.openrlhf_bridge.records import ACTOR, TRAINER
 
 COLUMNS = (
@@ -39,6 +40,8 @@ COLUMNS = (
 )
 PARTS = ".parts"
 """Folder of the records, inside `rollouts`."""
+UNNAMED = "unnamed"
+"""Folder inside it: actors' rows of steps that no trainer's file names."""
 METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 """Accuracies on the held-out items during training, one line per evaluation."""
@@ -76,14 +79,22 @@ OPENRLHF_NAMES = {
 class RunWriter:
     """Collects and writes one run's rollouts and metrics."""
 
-    def __init__(self, folder: Path, *, resumed_from: int = 0, supervised: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        resumed_from: int = 0,
+        supervised: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Take a run folder; what an earlier attempt wrote about steps after `resumed_from` is dropped.
 
         Steps up to there that it recorded when nobody looked any more are written now. A supervised run has metrics
-        only.
+        only. `tell` hears of records that are damaged.
         """
         self._folder = folder
         self._supervised = supervised
+        self._tell = tell
         self._rollouts = folder / "rollouts"
         self.parts = self._rollouts / PARTS
         self.parts.mkdir(parents=True, exist_ok=True)
@@ -94,11 +105,24 @@ class RunWriter:
         self._written = {name: _kept(folder / name, resumed_from) for name in (METRICS, EVALUATIONS)}
         (folder / METRICS).touch()
         self._forget()
-        for _ in self.finished(resumed_from):
+        for _ in self.finished(resumed_from, over=True):
             pass
-        for old in self.parts.glob("*.jsonl"):
-            old.unlink()
+        self._put_away()
         self._forget()
+
+    def _put_away(self) -> None:
+        """Remove an earlier attempt's records; actors' rows that no trainer's file stands beside are kept aside.
+
+        Such rows are of a run begun when OpenRLHF's numbers were read elsewhere: they are told nowhere else.
+        """
+        named = any(self.parts.glob(f"{TRAINER}-*.jsonl"))
+        for old in self.parts.glob("*.jsonl"):
+            if named or not old.stat().st_size:
+                old.unlink()
+            else:
+                aside = self.parts / UNNAMED
+                aside.mkdir(exist_ok=True)
+                old.replace(aside / old.name)
 
     def _forget(self) -> None:
         self._read: dict[Path, int] = defaultdict(int)
@@ -106,16 +130,18 @@ class RunWriter:
         self._seconds: dict[int, dict[str, float]] = defaultdict(dict)
         self._held_out: list[dict[str, Any]] = []
 
-    def finished(self, last: float = math.inf) -> Iterator[tuple[str, dict[str, Any]]]:
+    def finished(self, last: float = math.inf, *, over: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
         """Write the steps and evaluations, up to step `last`, that have been recorded since the last call.
 
-        Yields `METRICS` or `EVALUATIONS` and the line that this file got.
+        Yields `METRICS` or `EVALUATIONS` and the line that this file got. `over`: nobody writes records any more, so a
+        damaged one is left out; before, it may be one that another machine has not written whole, and is waited for.
         """
-        ended = list(self._new_lines(TRAINER))  # before the actors' files: a step's line is written after theirs
-        self._collect()
+        ended = list(self._new_lines(TRAINER, over=over))  # before the actors': a step's line is written after theirs
+        self._collect(over=over)
         for record in ended:
             name, step = (EVALUATIONS, record["evaluated"]) if "evaluated" in record else (METRICS, record["step"])
             if step > last or step in self._written[name]:
+                self._held_out = [row for row in self._held_out if name == METRICS or row["step"] > step + 1]
                 continue
             line = self._evaluation(step) if name == EVALUATIONS else self._step(step, record["values"])
             with (self._folder / name).open("a", encoding="utf-8") as file:
@@ -139,23 +165,30 @@ class RunWriter:
         The answers are scored as `trainer evaluate` scores them: by the benchmark's task.
         """
         # The actors count an answer to the step that would come next.
-        answers = [row for row in self._held_out if row["step"] <= step + 1]
+        answers = [row for row in self._held_out if row["step"] == step + 1]
         self._held_out = [row for row in self._held_out if row["step"] > step + 1]
         return {"step": step, "accuracy": _accuracies(self._folder, answers)}
 
-    def _new_lines(self, whose: str) -> Iterator[dict[str, Any]]:
+    def _new_lines(self, whose: str, *, over: bool) -> Iterator[dict[str, Any]]:
         for file in sorted(self.parts.glob(f"{whose}-*.jsonl")):
+            damaged = 0
             with file.open("rb") as stream:
                 stream.seek(self._read[file])
                 for raw in stream:
-                    if not raw.endswith(b"\n"):  # still being written
+                    line = _record(raw) if raw.endswith(b"\n") else None
+                    if line is None and not (over and raw.endswith(b"\n")):  # still being written
                         break
                     self._read[file] += len(raw)
-                    yield json.loads(raw)
+                    if line is None:
+                        damaged += 1
+                    else:
+                        yield line
+            if damaged:
+                self._tell(f"{file} holds {damaged} damaged lines, which are left out of the rollouts and metrics")
 
-    def _collect(self) -> None:
+    def _collect(self, *, over: bool = False) -> None:
         """Sort what the actors have written: rollouts, answers to held-out items, the seconds of a step."""
-        for row in self._new_lines(ACTOR):
+        for row in self._new_lines(ACTOR, over=over):
             if "seconds" in row:  # of the actor that took longest: the step waits for it
                 kept = self._seconds[row["step"]]
                 kept |= {part: max(value, kept.get(part, 0.0)) for part, value in row["seconds"].items()}
@@ -260,8 +293,17 @@ def _kept(path: Path, last: int) -> set[int]:
     """Drop a file's lines about steps after `last`; returns the steps that stay."""
     lines = [line for line in read_lines(path) if line["step"] <= last]
     if path.is_file():
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))
     return {line["step"] for line in lines}
+
+
+def _record(raw: bytes) -> dict[str, Any] | None:
+    """The record of a line; None where it is damaged."""
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
 
 
 def _prompt_facts(path: Path) -> dict[str, tuple[str, list[str]]]:

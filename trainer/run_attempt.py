@@ -121,7 +121,7 @@ class RunningAttempt:
     ) -> None:
         """Begin behind step `resumed_from`; the record gets the attempt, and what became of the one before."""
         phase = record.phase
-        self.writer = RunWriter(output, resumed_from=resumed_from, supervised=phase.method == "sft")
+        self.writer = RunWriter(output, resumed_from=resumed_from, supervised=phase.method == "sft", tell=tell)
         self._samples = SampleTables(output, phase.name, phase.logging.wandb_project, tell)
         self._output, self._record, self._watcher = output, record, watcher
         self._earlier = _settled(record.attempts, resumed_from)
@@ -139,7 +139,8 @@ class RunningAttempt:
 
         with closing(self._samples):
             try:
-                return run(spec, self._hear, self._look)
+                ending = run(spec, self._hear, self._look)
+                self._look(over=True)
             except KeyboardInterrupt:
                 self.close("interrupted")
                 raise
@@ -147,6 +148,8 @@ class RunningAttempt:
                 with suppress(OSError):  # the disk that refused a step's files may refuse the record, too
                     self.close("failed", str(error))
                 raise
+            else:
+                return ending
 
     def close(self, outcome: str, reason: str = "") -> RunRecord:
         """Write how it ended; returns the run's record with it."""
@@ -164,9 +167,9 @@ class RunningAttempt:
             # Needed to write the first step, which is then told at once; imported while Ray and vLLM start.
             importlib.import_module("polars")
 
-    def _look(self) -> None:
-        """Write, tell and record what has been finished."""
-        for file, line in self.writer.finished():
+    def _look(self, *, over: bool = False) -> None:
+        """Write, tell and record what has been finished; `over` once nothing runs any more."""
+        for file, line in self.writer.finished(over=over):
             if file == METRICS:
                 self._attempt = self._attempt.model_copy(update={"last_step": line["step"]})
                 self._watcher.step(line, self._record.steps)

@@ -86,7 +86,7 @@ def test_settings_survive_the_environment(monkeypatch):
 
 
 PROGRAM = r"""
-import asyncio, json, sys
+import asyncio, json, os, sys
 from types import SimpleNamespace
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 from trainer.openrlhf_bridge.agent import AgentExecutor, StepCounter
@@ -127,7 +127,7 @@ class Processor:
 async def main():
     agent, engine = AgentExecutor(), Engine()
     label = json.dumps({"id": "row-1", "gold": "4", "kind": "integer"})
-    async def one():
+    async def one(label=label):
         params = SimpleNamespace(max_tokens=50, logprobs=None, logit_bias=None)
         return await agent.execute("2+2=", label, params, 200, Processor(), engine)
     first = await one()
@@ -137,6 +137,10 @@ async def main():
     second = await one()
     assert engine.llm.resets == 1               # once per push: pictures are encoded anew by the trained tower
     assert engine.llm.emptied == 1              # and the step's pictures are given back
+    synced, sync = [], os.fsync
+    os.fsync = lambda handle: synced.append(sync(handle))
+    await one(json.dumps({"id": "math500/1", "held_out": "math500", "gold": "4", "kind": "integer"}))
+    assert synced == [None]                     # the record that ends an evaluation is written by another process
     print("RESULT" + json.dumps({"first": [first["reward"], first["scores"], first["extra_logs"]],
         "bias": engine.llm.seen[0].logit_bias,
         "final": engine.llm.seen[0].output_kind.name, "detokenize": engine.llm.seen[0].detokenize,
@@ -166,7 +170,7 @@ def test_openrlhfs_executor_returns_our_reward_and_cannot_sample_pad_tokens(tmp_
     seconds = [line for line in lines if "seconds" in line]
     assert [line["step"] for line in seconds] == [3]  # told at the push that ends the step
     assert sorted(seconds[0]["seconds"]) == ["engine", "front_end", "pictures", "reward"]
-    lines = [line for line in lines if "seconds" not in line]
+    lines = [line for line in lines if "seconds" not in line and "held_out" not in line]
     assert [line["step"] for line in lines] == [3, 4]  # one whole push lies between them
     assert lines[0]["output"] == "<think>a</think>\\boxed{4}"
     assert lines[0]["gold"] == "4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -191,6 +192,27 @@ def test_an_interrupted_run_says_at_once_that_it_is_ending_and_how_to_go_on(tmp_
         run(spec(tmp_path), lambda _: None, look)
     assert said_before == [launch.ENDING]
     assert "--resume continues" in launch.ENDING
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), asyncio.CancelledError()])
+def test_whatever_ends_the_reading_of_a_runs_lines_ends_the_wait_for_them(end):
+    def lines():
+        yield "sampling\n"
+        raise end
+
+    heard = []
+
+    def wait():
+        try:
+            heard.extend(launch._between_looks(lines(), io.StringIO(), lambda: None))
+        except BaseException as error:  # noqa: BLE001 - what it is, is the question
+            heard.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert heard[-1] is end
 
 
 def test_what_a_run_records_is_seen_while_its_log_is_silent_and_once_more_when_all_has_ended():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import polars as pl
+import pytest
 
 from trainer.openrlhf_bridge.records import ACTOR, FOLDER, TRAINER, RecordFile
-from trainer.rollouts import COLUMNS, METRICS, RunWriter, read_metrics
+from trainer.rollouts import COLUMNS, EVALUATIONS, METRICS, UNNAMED, RunWriter, read_lines, read_metrics
 
 
 def prompts(folder):
@@ -135,6 +137,93 @@ def test_steps_that_were_saved_when_nobody_looked_any_more_are_written_at_the_re
     assert pl.read_parquet(tmp_path / "rollouts" / "step-000003.parquet")["prompt_id"].to_list() == ["r1", "r2"]
     assert list(again.parts.iterdir()) == []
     assert finish(again, 4)["rollouts"] == 0
+
+
+def held_out(step, right):
+    """Answers of an evaluation, as an actor counts them to the step that comes next."""
+    answer = {"held_out": "gsm8k", "output": f"<think>so</think>\\boxed{{{5 if right else 7}}}", "truncated": False}
+    return [{"step": step + 1, "prompt_id": f"gsm8k/{n}", "tokens": 3, **answer} for n in range(4)]
+
+
+def test_an_evaluation_that_was_written_before_the_kill_is_no_part_of_one_written_at_the_resume(tmp_path):
+    prompts(tmp_path)
+    item = {"benchmark": "gsm8k", "question": "q", "answer": "5", "kind": "number", "category": None, "problem": None}
+    lines = [
+        {"label": json.dumps({"id": f"gsm8k/{n}"}), "item": json.dumps({**item, "key": str(n), "choices": [],
+         "extra": {}}), "images": []}
+        for n in range(4)
+    ]  # fmt: skip
+    (tmp_path / "held_out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    writer = RunWriter(tmp_path)
+    write_part(writer, rollout(1), rollout(2), *held_out(2, right=False))
+    with (writer.parts / "trainer-1.jsonl").open("a") as file:
+        file.writelines(json.dumps({"step": step, "values": {}}) + "\n" for step in (1, 2))
+        file.write(json.dumps({"evaluated": 2}) + "\n")
+    assert [name for name, _ in writer.finished()] == [METRICS, METRICS, EVALUATIONS]  # then the launcher was killed
+    write_part(writer, rollout(3), rollout(4), *held_out(4, right=True))
+    with (writer.parts / "trainer-1.jsonl").open("a") as file:
+        file.writelines(json.dumps({"step": step, "values": {}}) + "\n" for step in (3, 4))
+        file.write(json.dumps({"evaluated": 4}) + "\n")
+    RunWriter(tmp_path, resumed_from=4)
+    found = [(line["step"], line["accuracy"]["gsm8k"]) for line in read_lines(tmp_path / EVALUATIONS)]
+    assert found == [
+        (2, {"n": 4, "accuracy": 0.0, "stderr": 0.0}),
+        (4, {"n": 4, "accuracy": 1.0, "stderr": 0.0}),
+    ]
+
+
+def test_a_damaged_record_is_waited_for_while_the_run_goes_on_and_left_out_and_told_at_its_end(tmp_path):
+    prompts(tmp_path)
+    told = []
+    writer = RunWriter(tmp_path, tell=told.append)
+    rows = (writer.parts / "trainer-1.jsonl", writer.parts / "actor-1.jsonl")
+    for file, line in zip(rows, ({"step": 1, "values": {}}, rollout(1)), strict=True):
+        file.write_bytes(b"\0\0\n7\n" + json.dumps(line).encode() + b"\n")
+    assert (list(writer.finished()), told) == ([], [])
+    ((name, line),) = writer.finished(over=True)
+    assert (name, line["step"], line["rollouts"]) == (METRICS, 1, 1)
+    assert [str(file) in text for file, text in zip(rows, told, strict=True)] == [True, True]
+
+
+def test_a_run_that_left_a_damaged_record_can_be_resumed(tmp_path):
+    prompts(tmp_path)
+    parts = RunWriter(tmp_path).parts
+    (parts / "trainer-1.jsonl").write_bytes(b"\0\0\n" + json.dumps({"step": 1, "values": {}}).encode() + b"\n")
+    told = []
+    RunWriter(tmp_path, resumed_from=1, tell=told.append)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1]
+    assert len(told) == 1
+    assert "trainer-1.jsonl holds 1 damaged" in told[0]
+
+
+def test_rollouts_that_no_record_of_the_trainer_names_are_kept_and_mixed_with_no_later_step(tmp_path):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    write_part(writer, rollout(1), rollout(2))  # by a version that read OpenRLHF's numbers from TensorBoard
+    (writer.parts / "actor-2.jsonl").touch()
+    again = RunWriter(tmp_path, resumed_from=1)
+    kept = again.parts / UNNAMED / "actor-1.jsonl"
+    assert [line["step"] for line in read_lines(kept)] == [1, 2]
+    assert list(again.parts.iterdir()) == [kept.parent]
+    write_part(again, rollout(2, "r2"))
+    assert finish(again, 2)["rollouts"] == 1
+    RunWriter(tmp_path, resumed_from=2)
+    assert kept.is_file()
+
+
+def test_a_kill_while_a_resume_shortens_the_metrics_leaves_them_whole(tmp_path, monkeypatch):
+    prompts(tmp_path)
+    writer = RunWriter(tmp_path)
+    finish(writer, 1)
+    finish(writer, 2)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        RunWriter(tmp_path, resumed_from=1)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
 
 
 def test_what_a_process_records_is_what_the_launcher_reads_to_the_last_digit(tmp_path, monkeypatch):

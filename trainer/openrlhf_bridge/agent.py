@@ -127,7 +127,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF 
             "truncated": truncated,
             **outcome.record,
         }
-        self._records.write(line)
+        self._records.write(line, ends=is_held_out(label))  # an evaluation's last is the last of its file
         return {
             "prompt": prompt,
             "label": label,

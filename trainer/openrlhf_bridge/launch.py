@@ -229,14 +229,14 @@ def _operators_look(scratch: Path, on_event: Callable[[Event], None]) -> Callabl
 
 def _between_looks(lines: Iterator[str], log: IO[str], look: Callable[[], None]) -> Iterator[str]:
     """Hand on the lines, copied to `log`; `look` is called meanwhile, whether any come or not, and behind the last."""
-    heard: queue.SimpleQueue[str | Exception | None] = queue.SimpleQueue()
+    heard: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
 
     def read() -> None:
         try:
             for line in lines:
                 heard.put(line)
             heard.put(None)
-        except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits for the lines
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits for the lines
             heard.put(error)
 
     threading.Thread(target=read, name="output", daemon=True).start()
@@ -251,7 +251,7 @@ def _between_looks(lines: Iterator[str], log: IO[str], look: Callable[[], None])
         if line is None:
             look()
             return
-        if isinstance(line, Exception):
+        if isinstance(line, BaseException):
             raise line
         log.write(line)
         log.flush()

@@ -37,7 +37,7 @@ class RecordFile:
         self._file = (self.folder / name).open("a", encoding="utf-8")
 
     def write(self, line: Mapping[str, Any], *, ends: bool = False) -> None:
-        """Append a line; where it `ends` a step, other machines that share the folder see it and all before it."""
+        """Append a line; where it `ends` something, other machines that share the folder see it and all before it."""
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._file.flush()
         if ends:
