@@ -52,7 +52,7 @@ class RewardWeights(Strict):
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RewardParts:
     """One rollout's reward and its parts, all in [0, 1].
 
@@ -70,6 +70,21 @@ class RewardParts:
     kind: str
     verdict: str
     failure: str
+
+
+def no_reward(kind: str, verdict: Verdict, failure: str) -> RewardParts:
+    """All parts zero, with the reason."""
+    return RewardParts(
+        total=0.0,
+        format=0.0,
+        accuracy=0.0,
+        type_match=0.0,
+        exact=0.0,
+        score=0,
+        kind=kind,
+        verdict=verdict.value,
+        failure=failure,
+    )
 
 
 def format_failure(output: str, found: Extracted | None = None) -> str:  # noqa: PLR0911
@@ -106,12 +121,12 @@ def reward(output: str, label: Mapping[str, Any], weights: RewardWeights | None 
         found = extract_answer(carried(output[: MAX_OUTPUT_CHARACTERS + 1]))
         failure = format_failure(output, found)
         if failure and failure != SEVERAL:
-            return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
+            return no_reward(kind, Verdict.UNPARSABLE_ANSWER, failure)
         graded = grade_output(str(label.get("gold") or ""), final_answer(output, found), **options_of(label))
         if failure and not graded.correct:  # the boxes of the parts of one answer are one final answer
-            return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.UNPARSABLE_ANSWER.value, failure)
+            return no_reward(kind, Verdict.UNPARSABLE_ANSWER, failure)
     except Exception as error:  # noqa: BLE001  the trainer swallows exceptions and turns them into no reward at all
-        return RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, kind, Verdict.WRONG.value, f"error:{type(error).__name__}")
+        return no_reward(kind, Verdict.WRONG, f"error:{type(error).__name__}")
     return reward_of_grade(graded, weights)
 
 

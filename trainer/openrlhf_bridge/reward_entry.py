@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
+from shared.answers import Verdict
 from trainer.own_reward import ACCURACY, REWARD, SECONDS, OwnReward
-from trainer.rewards import RewardParts, RewardWeights, reward
+from trainer.rewards import RewardWeights, no_reward, reward
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ def judge(
         parts = reward(output, fields, weights)
         failed = float(parts.failure.startswith("error:") or parts.verdict == "unparsable_gold")
     except Exception as error:  # noqa: BLE001 - nothing may escape, see above
-        parts = RewardParts(0.0, 0.0, 0.0, 0.0, 0.0, 0, "text", "wrong", f"error:{type(error).__name__}")
+        parts = no_reward("text", Verdict.WRONG, f"error:{type(error).__name__}")
         failed = 1.0
     named: dict[str, float] = {}
     if own is not None and not fields.get("held_out"):
