@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from shared.annotations import SegmentSetAsideError, set_aside, tell_aside
+from shared.errors import InfiMmrError
 from shared.store.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ BLOCK_ROWS = 2**15
 """Rows of a block at most, about: 30 MB of text, and some seconds of work in a step without a model."""
 
 _NOTHING = -1
+
+TRIES = 3
+"""Times that work meets one damaged segment before it ends."""
 
 GROUP_ROWS = 2**14
 """Rows of a group that are worked on at once where groups are free to choose."""
@@ -219,12 +224,21 @@ class _Numbered:
 
 
 def again_where_damaged(function: Callable[..., Answer], *given: Any) -> Answer:
-    """`function(*given)`, again where it meets a damaged segment: that is set aside then, and its cells are asked."""
+    """`function(*given)`, again where it meets a damaged segment: that is set aside then, and its cells are asked.
+
+    Raises:
+        InfiMmrError: `TRIES` times it met the same segment.
+
+    """
+    met: Counter[str] = Counter()
     while True:
         try:
             return function(*given)
-        except SegmentSetAsideError:
-            continue
+        except SegmentSetAsideError as error:
+            met[error.message] += 1
+            if met[error.message] >= TRIES:
+                message = f"{error.message}, {TRIES} times over"
+                raise InfiMmrError(message, "Look for what damages or removes it, then run the same again.") from error
 
 
 def without_runner(context: Any) -> Any:

@@ -32,7 +32,7 @@ ASKS_READ = 1024
 """Asks that are read at once."""
 
 KEPT_CELLS, KEPT_SECONDS = 4096, 2.0
-"""Cells are stored when so many wait, or the first of them for so long: so much a killed worker loses."""
+"""Cells are stored when so many wait, or as they come where that was not done for so long."""
 
 
 def write_asks(parts: Parts, number: int, asks: pl.DataFrame) -> None:
@@ -114,6 +114,7 @@ class Kept(Keeper):
         tables: Where they go.
         value: Value columns of an answer.
         spread: Tables (their numbers) whose cells go into partitions at once.
+        clock: Seconds.
 
     Attributes:
         failed: Reason by `key/table` of the asks that failed.
@@ -126,19 +127,22 @@ class Kept(Keeper):
         tables: Sequence[AnnotationTable],
         value: Callable[[dict[str, Any]], dict[str, Any]],
         spread: frozenset[int] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tables, self._value, self._spread = tables, value, spread
         self.failed: dict[str, str] = {}
         self.taken = 0
         self._told: dict[str, Any] = {"tokens": 0, "failed": {}}
         self._waiting: list[tuple[int, dict[str, Any]]] = []
-        self._since = 0.0
+        self._clock, self._since = clock, clock()
         self._seen: dict[int, AnnotationTable] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin where it was sent to: machines count seconds from moments of their own."""
+        vars(self).update(state, _since=state["_clock"]())
 
     def __call__(self, cells: list[Cell]) -> None:
         """Take finished cells."""
-        if not self._waiting:
-            self._since = time.monotonic()
         self.taken += len(cells)
         for cell in cells:
             key, _, table = cell.key.rpartition("/")
@@ -147,7 +151,7 @@ class Kept(Keeper):
             else:
                 self._waiting.append((int(table), {"key": key, **self._value(cell.value)}))
         self._told["tokens"] += answer_tokens(cells)
-        if len(self._waiting) >= KEPT_CELLS or time.monotonic() - self._since >= KEPT_SECONDS:
+        if len(self._waiting) >= KEPT_CELLS or self._clock() - self._since >= KEPT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -161,7 +165,7 @@ class Kept(Keeper):
                 table.append_table(vectors, spread=spread)
             else:
                 table.append(some, spread=spread)
-        self._waiting = []
+        self._waiting, self._since = [], self._clock()
 
     def told(self) -> dict[str, Any]:
         """Tokens and failures since this was last asked."""

@@ -222,6 +222,12 @@ class PartitionedCells(StoredCells):
     partitioned = True
 
 
+def _forget(store: Store, folder: str) -> None:
+    """Let no table of `folder` be opened with what is remembered: a listing may name a segment that is gone by now."""
+    for whose in [whose for whose in _READ if whose[:2] == (store.url, folder)]:
+        _READ.pop(whose, None)
+
+
 def _hashes_of(keys: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """64 bits of each key: two of ten million keys are taken for each other with a chance of 3 in a million."""
     import polars as pl
@@ -259,11 +265,13 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
         except NotInStoreError as error:  # another builder merged it with others meanwhile, or set it aside
             now = StoredCells(store, step, context).places(wanted)
             if "" in now or file in now:
+                _forget(store, folder)
                 message = f"annotation segment {folder}/{file} went away while it was needed"
                 raise SegmentSetAsideError(message, "Run the same command: its cells are asked again.") from error
             parts.append(read_cells(table, wanted, now))
             continue
         if data is None:
+            _forget(store, folder)
             message = f"annotation segment {folder}/{file} is damaged and was set aside"
             raise SegmentSetAsideError(message, "Run the same command: its cells are asked again.")
         read = pq.read_table(pa.BufferReader(data))

@@ -117,12 +117,20 @@ def test_cells_are_stored_by_their_partition_and_failures_are_told(table):
     assert (other.taken, other.failed) == (5, told["failed"])
 
 
-def test_cells_that_wait_for_long_are_stored(table, monkeypatch):
-    monkeypatch.setattr(stored_asks, "KEPT_SECONDS", 0.0)
-    kept = Kept([table], dict)
-    for key in ("a", "b"):
+def test_slow_answers_are_stored_as_they_come_and_fast_ones_together(table):
+    now = [0.0]
+    kept = Kept([table], dict, clock=lambda: now[0])
+
+    def missing(key, after):
+        now[0] += after
         kept([Cell(f"{key}/0", {"text": key})])
-        assert table.fresh().missing([key]) == []
+        return table.fresh().missing([key])
+
+    assert missing("a", after=300.0) == missing("b", after=300.0) == []
+    assert missing("c", after=0.5) == ["c"]
+    assert missing("d", after=0.5) == ["d"]
+    assert missing("e", after=1.0) == []
+    assert table.fresh().missing(["c", "d"]) == []
 
 
 def test_asks_are_read_from_where_they_lie_in_any_shares(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from data_engine.step import StepResult
@@ -91,3 +92,16 @@ def test_answers_that_fail_are_told_rated_without_and_asked_again(world):
     second = rate()
     assert (second.computed, second.reused) == (3, 6)
     assert json.loads(json.dumps(second.record))["models"][0]["sampling"]["samples"] == 3
+
+
+def test_a_segment_that_rots_while_a_process_goes_on_is_set_aside_and_its_answers_asked_again(world, tmp_path):
+    rate, server = world
+    first = rate()
+    asked = len(server.requests)
+    segment = next(iter(tmp_path.rglob("annotations/rate_difficulty/*/*.parquet")))
+    good = segment.read_bytes()
+    place = pq.ParquetFile(segment).metadata.row_group(0).column(1).data_page_offset + 30
+    segment.chmod(0o644)
+    segment.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    assert rate().annotations.equals(first.annotations)
+    assert len(server.requests) == 2 * asked

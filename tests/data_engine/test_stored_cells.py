@@ -11,6 +11,7 @@ import pytest
 
 from data_engine.blocks import again_where_damaged
 from shared.annotations import AnnotationTable, SegmentSetAsideError, StoredCells, merging, read_cells
+from shared.errors import InfiMmrError
 from shared.store import open_store
 from shared.store.ranges import Ranges
 
@@ -97,6 +98,35 @@ def test_two_workers_that_need_one_damaged_segment_both_go_on(store):
         work([first])
     assert again_where_damaged(work, [second])["key"].to_pylist() == ["a", "b"]
     assert store.get(path) == good
+
+
+@pytest.mark.parametrize("rot", [True, False], ids=["damaged", "vanished"])
+def test_work_on_a_frozen_listing_goes_on_where_a_segment_it_names_is_lost(store, rot):
+    table = StoredCells(store, *HERE)
+    table.append_table(vectors(["a"]))
+    entries = table.listing()
+    assert StoredCells(store, *HERE).missing(["a"]) == []  # this process remembers it
+    path = next(entry.path for entry in store.list(table.folder))
+    good = store.get(path)
+    values = pq.ParquetFile(pa.BufferReader(good)).metadata.row_group(0).column(1).data_page_offset + 40
+    if rot:
+        store.put(path, good[:values] + bytes([good[values] ^ 1]) + good[values + 1 :])
+    else:
+        store.delete(path)
+
+    def work():
+        listed = table.as_listed(entries)
+        return listed.missing(["a"]) or listed.columns(["a"])
+
+    assert again_where_damaged(work) == ["a"]
+
+
+def test_a_segment_that_is_lost_again_and_again_ends_the_work_with_its_name():
+    def work():
+        raise SegmentSetAsideError("annotation segment x/y went away while it was needed", "")
+
+    with pytest.raises(InfiMmrError, match=r"segment x/y went away .* times over"):
+        again_where_damaged(work)
 
 
 def test_small_files_are_merged_in_groups(store, monkeypatch):
