@@ -58,9 +58,16 @@ def move_aside(store: Store, folder: str, name: str, data: bytes) -> bool:
     """Move a damaged segment, read as `data`, to where no reader looks, and note it.
 
     False, and nothing is moved, where good bytes lie there by now: another builder moved it and stored its cells anew.
+    In a store that takes nothing it stays where it is, and is believed no more than elsewhere.
     """
     kept = f"{folder}/damaged/{name.replace('/', '-')}.{len(data)}"
-    store.put_new(kept, data)
+    try:
+        store.put_new(kept, data)
+    except (OSError, InfiMmrError) as error:
+        _ASIDE.append(
+            f"annotation segment {folder}/{name} is damaged and cannot be moved away ({error}); it is not used"
+        )
+        return True
     try:
         now = store.get(f"{folder}/{name}")
     except NotInStoreError:

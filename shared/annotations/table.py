@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -242,7 +243,8 @@ class AnnotationTable:
         entries = self.listing() if self._given is None else self._given
         if not self._opened and is_scattered(entries):
             self._opened = True  # before: merging refreshes
-            self.compact()
+            with suppress(OSError, InfiMmrError):  # a store that takes nothing is read as it lies there
+                self.compact()
             entries = self.listing()
         self._opened = True
         for name, _ in entries:

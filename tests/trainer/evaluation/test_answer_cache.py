@@ -12,6 +12,7 @@ import pytest
 from shared.annotations import merging, set_aside
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.store import open_store
+from shared.store.folder import FolderStore
 from trainer.evaluation.cache import AnswerCache, StoredAnswer
 
 ANSWER = StoredAnswer("4", 1, 9, truncated=False)
@@ -53,6 +54,34 @@ def test_an_evaluation_merges_small_segments_and_finds_all_answers(
         AnswerCache(store, {}, "vllm 1").keep({key: ANSWER})
     assert set(AnswerCache(store, {}, "vllm 1").find(keys)) == set(keys)
     assert len(list(store.list("evaluations"))) == 1
+
+
+class _ReadOnly(FolderStore):
+    """A store that takes nothing."""
+
+    def put_new(self, path: str, data: bytes | Path) -> bool:
+        del data
+        raise PermissionError(13, "read-only store", path)
+
+
+def test_a_store_that_takes_nothing_gives_the_answers_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they lie in many segments, or one of these is damaged."""
+    monkeypatch.setattr(merging, "MANY_SEGMENTS", 4)
+    store = open_store(tmp_path)
+    keys = [f"{number:02x}" * 32 for number in range(6)]
+    for key in keys:
+        AnswerCache(store, {}, "vllm 1").keep({key: ANSWER})
+    before = sorted(entry.path for entry in store.list(""))
+    readable = _ReadOnly(tmp_path)
+    assert set(AnswerCache(readable, {}, "vllm 1").find(keys)) == set(keys)
+    assert set_aside() == []
+    damaged = next(path for path in before if path.endswith(".parquet"))
+    store.put(damaged, b"PAR1 nothing")
+    assert len(AnswerCache(readable, {}, "vllm 1").find(keys)) == 5
+    (told,) = set_aside()
+    assert damaged in told
+    assert "cannot be moved" in told
+    assert sorted(entry.path for entry in store.list("")) == before
 
 
 @pytest.mark.parametrize("order", [("4", "five"), ("five", "4")])
