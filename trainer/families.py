@@ -17,8 +17,8 @@ TRAINED = {"qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen
 NOT_TRAINED = {
     "gemma4": "OpenRLHF 0.11.2 marks image tokens as token_type_ids, where transformers 5.15 reads "
     "mm_token_type_ids: the policy would look at images otherwise than its rollouts",
-    "qwen3_vl_moe": "transformers 5.15 turns its experts' weights when it loads them, and OpenRLHF 0.11.2 pushes them "
-    "so, where vLLM 0.29 takes them as they are published: rollouts would come from other weights",
+    "qwen3_vl_moe": "transformers 5.15 transposes its experts' weights when it loads them, and OpenRLHF 0.11.2 pushes "
+    "them so, where vLLM 0.29 expects them as published: rollouts would come from other weights",
 }
 """Model types that the pinned libraries know and cannot train together, and why (findings/ shows Gemma 4's)."""
 _OTHER = f"Name a checkpoint of {', '.join(TRAINED.values())} with --from"
