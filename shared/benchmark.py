@@ -52,7 +52,8 @@ def plain_question(item: Item) -> str:
     """The question as the row has it, its options appended where it does not tell them itself."""
     if not item.choices or _CHOICES_INSIDE.search(item.question):
         return item.question
-    shown = ["" if choice == letter else choice for letter, choice in zip(LETTERS, item.choices, strict=False)]
+    # Blank from A to J only: an item asked in other words is not found among the stored answers.
+    shown = ["" if n < 10 and choice == LETTERS[n] else choice for n, choice in enumerate(item.choices)]
     return f"{item.question}\n{format_choices(shown)}".replace(")  (", ") (").rstrip()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.openrlhf_bridge import fork_server, launch
+from trainer.openrlhf_bridge import fork_server, job, launch
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.launch import (
     TAG,
@@ -192,6 +192,29 @@ def test_an_interrupted_run_says_at_once_that_it_is_ending_and_how_to_go_on(tmp_
         run(spec(tmp_path), lambda _: None, look)
     assert said_before == [launch.ENDING]
     assert "--resume continues" in launch.ENDING
+
+
+class YoungCluster:
+    """A job server that nobody stands behind yet: it refuses the first two jobs, as Ray's does."""
+
+    asked = 0
+
+    def submit_job(self, **told):
+        self.asked += 1
+        if self.asked < 3:
+            message = "Request failed with status code 500: No available agent to submit job, please try again later."
+            raise RuntimeError(message)
+        return f"job of {told['entrypoint']}"
+
+
+def test_a_cluster_that_has_just_come_up_is_asked_again_and_the_wait_is_told(monkeypatch):
+    monkeypatch.setattr(job.time, "sleep", lambda _: None)
+    told = []
+    assert job._submitted(YoungCluster(), told.append, entrypoint="driver") == "job of driver"
+    assert {stage.text for stage in told} == {"waiting for a node of the cluster that takes the job"}
+    monkeypatch.setattr(job, "AGENT_SECONDS", -1.0)
+    with pytest.raises(RuntimeError, match="No available agent"):
+        job._submitted(YoungCluster(), told.append, entrypoint="driver")
 
 
 @pytest.mark.parametrize("end", [SystemExit(3), asyncio.CancelledError()])

@@ -346,12 +346,3 @@ def _first_outputs(folder: Path, more: Sequence[str]) -> dict[tuple[str, str], d
         for row in table
         if row["sample"] == 0 and row["status"] != Status.UNSCORED.value
     }
-
-
-def agrees(result: Mapping[str, Any], accuracy: float) -> bool:
-    """Whether an accuracy measured elsewhere (OpenRLHF's during training) lies within one standard error of a result.
-
-    One item's weight is allowed where the standard error is smaller: 0 or 1 have none.
-    """
-    allowed = max(float(result["stderr"]), 1 / max(int(result["n"]), 1))
-    return abs(float(result["accuracy"]) - accuracy) <= allowed + 1e-12

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import InfiMmrError
+from trainer.openrlhf_bridge.progress import Stage
 
 NO_AGENT = "No available agent"
 """What Ray's job server says (2.55) while no node of it has its agent up."""
@@ -23,9 +24,15 @@ AGENT_SECONDS = 120.0
 
 @contextlib.contextmanager
 def submitted_lines(
-    address: str, folder: Path, arguments: list[str], environment: dict[str, str]
+    address: str,
+    folder: Path,
+    arguments: list[str],
+    environment: dict[str, str],
+    on_stage: Callable[[Stage], None] = lambda _: None,
 ) -> Iterator[tuple[Iterator[str], Callable[[], int]]]:
     """Submit the run in `folder` to the cluster at `address`; yields its output lines and a function for its status.
+
+    `on_stage` is told while the job waits for a node.
 
     Raises:
         InfiMmrError: the cluster refuses the job.
@@ -39,7 +46,7 @@ def submitted_lines(
     try:
         client = JobSubmissionClient(address)
         driver = f"python -m trainer.openrlhf_bridge.driver {shlex.quote(str(spec_file))}"
-        job = _submitted(client, entrypoint=driver, runtime_env={"env_vars": environment})
+        job = _submitted(client, on_stage, entrypoint=driver, runtime_env={"env_vars": environment})
     except (ConnectionError, RuntimeError) as error:
         raise InfiMmrError(f"{address} refuses the job: {error}", "See the cluster's dashboard") from error
     ended = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -50,7 +57,7 @@ def submitted_lines(
             client.stop_job(job)
 
 
-def _submitted(client: Any, **job: Any) -> str:
+def _submitted(client: Any, on_stage: Callable[[Stage], None], **job: Any) -> str:
     """Id of a submitted job. A cluster that has just come up has nobody yet to take it, and is asked again."""
     deadline = time.monotonic() + AGENT_SECONDS
     while True:
@@ -59,6 +66,7 @@ def _submitted(client: Any, **job: Any) -> str:
         except RuntimeError as error:
             if NO_AGENT not in str(error) or time.monotonic() > deadline:
                 raise
+            on_stage(Stage("waiting for a node of the cluster that takes the job"))
             time.sleep(1.0)
 
 

@@ -175,7 +175,7 @@ def run(spec: LaunchSpec, on_event: Callable[[Event], None], look: Callable[[], 
         with (
             _interruptible(),
             (spec.folder / "openrlhf.log").open("a", encoding="utf-8") as log,
-            _lines(spec, tag, scratch) as (lines, returncode),
+            _lines(spec, tag, scratch, on_event) as (lines, returncode),
         ):
             look_at_operators = _operators_look(scratch, on_event)
 
@@ -259,11 +259,13 @@ def _between_looks(lines: Iterator[str], log: IO[str], look: Callable[[], None])
 
 
 @contextlib.contextmanager
-def _lines(spec: LaunchSpec, tag: str, scratch: Path) -> Iterator[tuple[Iterator[str], Callable[[], int]]]:
+def _lines(
+    spec: LaunchSpec, tag: str, scratch: Path, on_event: Callable[[Event], None]
+) -> Iterator[tuple[Iterator[str], Callable[[], int]]]:
     """Output lines of the driver and, once they end, its exit status."""
     environment = run_environment(spec, tag, scratch)
     if spec.ray_address.startswith(("http://", "https://")):
-        with submitted_lines(spec.ray_address, spec.folder, spec.arguments, environment) as following:
+        with submitted_lines(spec.ray_address, spec.folder, spec.arguments, environment, on_event) as following:
             yield following
         return
     spec_file = scratch / "spec.json"

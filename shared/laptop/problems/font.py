@@ -22,8 +22,6 @@ _COLUMNS = {
     ")": "0041221C00", ".": "0060600000", ":": "0036360000",
 }  # fmt: skip
 
-CHARACTERS = tuple(_COLUMNS)
-
 
 @cache
 def glyph(character: str, scale: int) -> Image.Image:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from shared.benchmarks import minis
 
-BUCKETS = 256
-
 
 @dataclass(frozen=True, slots=True)
 class Split:

@@ -20,7 +20,7 @@ from shared.benchmarks import PAPER
 from shared.laptop import draw
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.items import kind_of, load_items
-from trainer.evaluation.results import agrees, summarise
+from trainer.evaluation.results import summarise
 from trainer.evaluation.scoring import score
 from trainer.evaluation.tasks import task
 from trainer.grade import grade_file
@@ -46,6 +46,11 @@ def compared(name, items):
         during.append(reward(output, item.label()).score)
         outputs.append((item, 0, StoredAnswer(output, 9, 9, truncated=False)))
     return sum(during) / len(during), summarise(task(name), score(task(name), outputs))
+
+
+def agrees(result, accuracy):
+    """Whether two accuracies lie within one standard error, or within one item's weight where that is more."""
+    return abs(result["accuracy"] - accuracy) <= max(result["stderr"], 1 / result["n"]) + 1e-12
 
 
 @pytest.mark.parametrize("name", PAPER)

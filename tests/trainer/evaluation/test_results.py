@@ -6,7 +6,7 @@ from rich.console import Console
 from shared.benchmark import Item
 from shared.errors import InfiMmrError
 from trainer.evaluation.cache import StoredAnswer
-from trainer.evaluation.results import agrees, compare, output_rows, read_result, summarise, write_results
+from trainer.evaluation.results import compare, output_rows, read_result, summarise, write_results
 from trainer.evaluation.scoring import score
 from trainer.evaluation.show import print_document
 from trainer.evaluation.tasks import task
@@ -105,12 +105,6 @@ def test_a_folder_without_results_says_what_to_do(tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps([1]))
     with pytest.raises(InfiMmrError, match="not a result"):
         read_result(tmp_path)
-
-
-def test_agreement_with_an_accuracy_measured_during_training():
-    result = {"accuracy": 0.5, "stderr": 0.05, "n": 100}
-    assert agrees(result, 0.54)
-    assert not agrees(result, 0.56)
 
 
 def test_small_groups_have_an_exact_interval_where_the_standard_error_says_nothing():

@@ -161,6 +161,7 @@ def test_options_are_put_into_the_question_once():
     many = item("mathvision", "J", (*"3456789", "10", "11", "12"))
     assert plain_question(many).endswith("(H) 10 (I) 11 (J) 12"), "no option is left out"
     drawn = item("mathvision", "A", ("A", "B", "C"))
+    assert plain_question(item("mathvision", "A", tuple("ABCDEFGHIJK"))).endswith("(J) (K) K"), "as it always was asked"
     assert plain_question(drawn) == "How much?\nChoices: (A) (B) (C)"
 
 
