@@ -108,6 +108,7 @@ def code_hash(root: Path = ROOT) -> str:
     stored annotations), and where it writes the same bytes it finds the same version.
     """
     files = [*(root / "data_engine").rglob("*.py"), *(root / "shared").rglob("*.py")]
+    files += (root / "shared" / "benchmarks").glob("*.toml")  # their splits decide which items are compared
     elsewhere = {root / "shared" / "vlm", root / "shared" / "laptop" / "training"}
     files = [file for file in files if elsewhere.isdisjoint(file.parents)]
     return fingerprint([[str(file.relative_to(root)), bytes_hash(file.read_bytes())] for file in sorted(files)])

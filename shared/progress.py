@@ -40,6 +40,8 @@ LEFT_FROM = 10.0
 """Seconds of a build from which the time left of all of it is told: what is told sooner is mere expectation."""
 _SOME = 0.02
 """Share of a step from which its own pace tells its end."""
+_TEACHES, _MOST_SLOWER = 10.0, 4.0
+"""Expected seconds of the steps so far from which their pace is that of others, and by how much at most."""
 
 
 @dataclass(eq=False)
@@ -351,7 +353,8 @@ class Progress:
         if done >= _SOME:
             seen[step.name] = spent
         expected = sum(self._expected[name] * (done if name == step.name else 1.0) for name in seen)
-        slower = sum(seen.values()) / expected if expected else 1.0
+        slower = sum(seen.values()) / expected if expected >= _TEACHES else 1.0
+        slower = min(max(slower, 1 / _MOST_SLOWER), _MOST_SLOWER)
         left = spent * (1 - done) / done if done >= _SOME else max(thought * slower - spent, 0.0)
         coming = [name for name in self._expected if name != step.name and name not in self._ended]
         left += slower * sum(self._expected[name] for name in coming)

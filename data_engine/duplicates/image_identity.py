@@ -116,15 +116,6 @@ def same_picture(left: ImagePrint, right: ImagePrint, max_bits: int = MAX_BITS, 
     return int(np.abs(one - two).max()) <= max_cell
 
 
-def same_pictures(
-    left: Sequence[ImagePrint], right: Sequence[ImagePrint], max_bits: int = MAX_BITS, max_cell: int = MAX_CELL
-) -> bool:
-    """Are the pictures of two rows the same, one by one in order? Two rows without pictures agree."""
-    if len(left) != len(right):
-        return False
-    return all(same_picture(one, two, max_bits, max_cell) for one, two in zip(left, right, strict=True))
-
-
 def relation(left: Sequence[ImagePrint], right: Sequence[ImagePrint]) -> tuple[Relation, int | None]:
     """Lenient comparison of two problems' pictures, for decontamination: the nearest pair of pictures decides.
 

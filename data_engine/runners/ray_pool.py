@@ -1,10 +1,10 @@
 """A pool of Ray actors that answer tables, and that loses actors: each table is answered once, or its rows given up.
 
 An actor is used once it runs; one that ends is replaced, wherever the cluster has room. The table that it had in work
-is under suspicion from then on: its rows go out in pieces, at last one by one, without company, and one in work when
-`LOSSES` actors ended is given up. What merely waited behind it is asked again as it is. All of that is Ray's core
-(actors, `ray.wait`): Ray Data's executor, which does the same for tasks that may be repeated, sometimes waits for ever
-for a block of a node that was lost.
+is under suspicion from then on: its rows go out in pieces, at last one by one, without company, and one that was alone
+in work when `LOSSES` actors ended is given up. What merely waited behind it is asked again as it is. All of that is
+Ray's core (actors, `ray.wait`): Ray Data's executor, which does the same for tasks that may be repeated, sometimes
+waits for ever for a block of a node that was lost.
 
 Not covered: what an actor does (ray_worker), what becomes of a row that was given up (ray_runner).
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -46,18 +46,34 @@ class Batch:
 
     Attributes:
         table: Its rows are asks.
-        losses: Actors that ended while they had it in work.
+        losses: Actors that ended while they had it, a single row, in work.
+        suspected: Whether an actor ended while it had these rows in work.
 
     """
 
     table: pa.Table
     losses: int = 0
+    suspected: bool = False
 
-    def smaller(self, piece: int) -> list[Batch]:
-        """Pieces where it is larger than one, else each row by itself; under the same suspicion."""
+    def lost(self, piece: int) -> list[Batch]:
+        """What is asked again after one more actor ended with it in work; empty where its row is given up.
+
+        Pieces where it is larger than one, else each row by itself.
+        """
         rows = self.table.num_rows
+        losses = self.losses + (rows == 1)
         step = piece if rows > piece else 1
-        return [Batch(self.table.slice(row, step), self.losses) for row in range(0, rows, step)]
+        again = range(0, rows, step) if losses < LOSSES else ()
+        return [Batch(self.table.slice(row, step), losses, suspected=True) for row in again]
+
+
+def lacking(needs: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
+    """What is asked for and what single nodes have, where an actor fits on none of them; else empty."""
+    if any(all(node.get(name, 0) >= much for name, much in needs.items()) for node in nodes):
+        return ""
+    asked = " and ".join(f"{much:g} {name}" for name, much in needs.items())
+    there = sorted({" and ".join(f"{node.get(name, 0):g} {name}" for name in needs) for node in nodes})
+    return f"no node is large enough for a worker: it takes {asked}, single nodes have {' or '.join(there)}"
 
 
 @dataclass
@@ -75,7 +91,8 @@ class Pool:
         start: Starts an actor with the methods `node` (its node's id) and `answer` (a table for a table; `again`:
             another actor had it).
         size: Actors at once.
-        told: Is told of losses, in words.
+        told: Is told of losses, in words, and once where no node is large enough for an actor.
+        needs: Resources of an actor, as Ray names them.
         piece: Rows of a table's pieces before they go out one by one.
 
     Attributes:
@@ -83,12 +100,21 @@ class Pool:
 
     """
 
-    def __init__(self, start: Callable[[], Any], size: int, told: Callable[[str], None], *, piece: int = 1) -> None:
+    def __init__(
+        self,
+        start: Callable[[], Any],
+        size: int,
+        told: Callable[[str], None],
+        *,
+        piece: int = 1,
+        needs: Mapping[str, float] | None = None,
+    ) -> None:
         self.given_up: list[pa.Table] = []
         self._start = start
         self._size = size
         self._told = told
         self._piece = piece
+        self._needs = needs or {}
         self._starting: dict[Any, Any] = {}  # by the reference that is ready when the actor is
         self._seats: dict[Any, _Seat] = {}
         self._again: list[Batch] = []
@@ -132,7 +158,7 @@ class Pool:
         """Give each actor that has room what it may have; returns the next table that nobody has yet."""
         for depth in range(IN_FLIGHT):
             for actor, seat in self._seats.items():
-                if len(seat.open) > depth or (seat.open and seat.open[0][1].losses):
+                if len(seat.open) > depth or (seat.open and seat.open[0][1].suspected):
                     continue
                 if self._again and not seat.open:
                     batch = self._again.pop()
@@ -140,7 +166,7 @@ class Pool:
                     batch, following = following, next(fresh, None)
                 else:
                     continue
-                seat.open.append((actor.answer.remote(batch.table, again=batch.losses > 0), batch))
+                seat.open.append((actor.answer.remote(batch.table, again=batch.suspected), batch))
         return following
 
     def _ready(self) -> list[Any]:
@@ -150,7 +176,11 @@ class Pool:
         handed_out = [reference for seat in self._seats.values() for reference, _ in seat.open]
         ready: list[Any] = ray.wait([*self._starting, *handed_out], num_returns=1, timeout=LOOK)[0]
         if not ready:
-            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            nodes = [node for node in ray.nodes() if node["Alive"]]
+            alive = {node["NodeID"] for node in nodes}
+            if not self._seats and (lack := lacking(self._needs, [node["Resources"] for node in nodes])):
+                self._told(lack)
+                self._needs = {}
             for actor in [actor for actor, seat in self._seats.items() if seat.node not in alive]:
                 self._lose(actor)
         return ready
@@ -197,10 +227,9 @@ class Pool:
             return
         self._told(f"{sum(batch.table.num_rows for batch in had)} asks were lost with their worker and are asked again")
         suspect, *waited = had
-        suspect.losses += 1
         self._again += waited
-        if suspect.table.num_rows > 1 or suspect.losses < LOSSES:
-            self._again += reversed(suspect.smaller(self._piece))
+        if pieces := suspect.lost(self._piece):
+            self._again += reversed(pieces)
             return
         self.given_up.append(suspect.table)
         if len(self.given_up) > GIVEN_UP:

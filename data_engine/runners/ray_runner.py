@@ -22,6 +22,7 @@ import logging
 import os
 from collections import deque
 from contextlib import closing
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,9 @@ class RayRunner:
         keeper = sink if isinstance(sink, Keeper) else None
         setup = {"spec": at_commit(engine), "images": images, "sampling": sampling, "asks": shared, "keeper": keeper}
         given = ray.put(setup)
-        worker = ray.remote(AskWorker).options(**_actor_options(engine, resources))
+        options = _actor_options(engine, resources)
+        needs = {"CPU": options["num_cpus"], "GPU": options.get("num_gpus", 0)}
+        worker = ray.remote(AskWorker).options(**options)
         warnings: list[str] = []
 
         def advance(cells: int, tokens: int) -> None:
@@ -130,7 +133,9 @@ class RayRunner:
 
         if task is not None:
             task.waits(f"starting {engine.model.rsplit('/', 1)[-1]} on the cluster")
-        pool = Pool(lambda: worker.remote([given]), min(size, len(some)), warnings.append, piece=engine.batch_size)
+        seats = min(size, len(some))
+        tell = partial(_tell, warnings, task)
+        pool = Pool(lambda: worker.remote([given]), seats, tell, piece=engine.batch_size, needs=needs)
         with closing(pool.answers(chain(some, tables))) as answers:
             for table in answers:
                 told = told_of(taken(table))
@@ -204,10 +209,15 @@ class RayRunner:
         mapped = ray.put(Mapped(function, None))
         pieces = [apart.remote(table, by, parts) for table in chain(first, remaining)]
         columns = zip(*pieces, strict=True) if parts > 1 else [pieces]
-        for waiting in [there.remote(mapped, *column) for column in columns]:
-            table = _result(waiting, None, task)
-            if table.num_columns:
-                yield table
+        waiting = deque(there.remote(mapped, *column) for column in columns)
+        try:
+            while waiting:
+                table = _result(waiting.popleft(), None, task)
+                if table.num_columns:
+                    yield table
+        finally:
+            for reference in waiting:  # as in `map_batches`
+                ray.cancel(reference)
 
     def close(self) -> None:
         """Stop the Ray that was started here; a cluster that was joined goes on."""
@@ -263,6 +273,12 @@ def _start(address: str | None) -> None:
             raise InfiMmrError(message, step) from error
         else:
             return
+
+
+def _tell(warnings: list[str], task: Task | None, text: str) -> None:
+    warnings.append(text)
+    if task is not None:
+        task.note(text)
 
 
 def _share(engine: EngineSpec, asks: SharedAsks, workers: int) -> int:

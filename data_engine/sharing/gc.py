@@ -49,6 +49,7 @@ def collect(store: Store, *, dry_run: bool = False, minimum_age: float = MINIMUM
             if isinstance(store, FolderStore):
                 store.remove_dead_temporaries()
                 store.prune("blobs")
+                store.prune("stages")
                 store.prune("datasets")
             if not young:
                 # While some file stays for its age, the dead leases that will prove its writer's end stay as well.

@@ -13,7 +13,6 @@ from data_engine.duplicates.image_identity import (
     read_prints,
     relation,
     same_picture,
-    same_pictures,
 )
 
 
@@ -46,14 +45,6 @@ def test_undecodable_pictures_are_the_same_by_bytes_only():
     assert not same_picture(one, two)
     assert same_picture(one, image_print("a", b"no picture"))
     assert relation([one], [two]) == ("unknown", None)
-
-
-def test_pictures_of_rows_agree_one_by_one_in_order():
-    one, two = chart(), chart(heights=(90, 10, 80))
-    assert same_pictures([], [])
-    assert same_pictures([one, two], [one, two])
-    assert not same_pictures([one, two], [two, one])
-    assert not same_pictures([one], [one, two])
 
 
 def test_relation_says_what_is_known(step_world):

@@ -105,18 +105,18 @@ def test_time_left_comes_from_the_recent_pace_and_not_from_the_wait_for_an_engin
 
 def test_a_build_tells_after_seconds_how_long_all_of_it_will_take_and_learns_from_its_steps():
     told = Told()
-    told.progress.expects({"source": 10.0, "judge": 20.0, "shards": 30.0})
+    told.progress.expects({"source": 30.0, "judge": 20.0, "shards": 30.0})
     with told.progress.step("source"):
         task = told.progress.task("source", 100, unit="records")
-        for _ in range(60):  # ten times slower than thought, as the later steps will be then
+        for _ in range(60):  # 3.4 times slower than thought, as the later steps will be then
             told.passes(1)
             task.advance(1)
-        assert told.lines[-1].endswith("0:41 left, 1:00 so far; about 9:10 left of the whole")
+        assert told.lines[-1].endswith("0:41 left, 1:00 so far; about 3:31 left of the whole")
         task.advance(40)
         task.done()
     with told.progress.step("judge"):  # nothing is counted: what was thought of it, at the pace so far
         told.passes(30)
-    assert told.lines[-2] == "judge, 0:30; about 4:30 left of the whole"
+    assert told.lines[-2] == "judge, 0:30; about 1:10 left of the whole"
     with told.progress.step("shards"):
         told.passes(31)
     assert told.lines[-2] == "shards, 0:30"
@@ -130,7 +130,17 @@ def test_an_amount_that_is_only_guessed_tells_the_time_left_of_the_whole_and_no_
         for _ in range(30):
             told.passes(1)
             task.advance(1)
-    assert told.lines[0] == "source 29 records, 1 records/s, 0:30 so far; about 2:57 left of the whole"
+    assert told.lines[0] == "source 29 records, 1 records/s, 0:30 so far; about 1:23 left of the whole"
+
+
+def test_steps_of_moments_say_nothing_about_the_time_that_a_model_takes():
+    told = Told()
+    told.progress.expects({"source": 0.02, "judge": 100.0, "shards": 20.0})
+    with told.progress.step("source"):
+        told.passes(5)
+    with told.progress.step("judge"):
+        told.passes(31)
+    assert told.lines[-2].endswith("; about 1:30 left of the whole")
 
 
 def test_what_was_there_already_says_nothing_about_the_pace_of_other_steps():
