@@ -191,14 +191,23 @@ def load_recipe(
 
     """
     file = _recipe_file(words)
-    table = _table(file, profile)
+    table = _table(file)
+    own = table["profile"].get(profile) if isinstance(table.get("profile"), dict) else None
+    for where in _tables((table, own)):
+        if isinstance(where.get("benchmarks"), str | list):
+            table["benchmarks"] = _named(where.pop("benchmarks"), profile, file.name)
     table.setdefault("prompts", SET_OF_PROFILE[profile])
     parts = _parts(table, profile)
     changes = _command_line(name, source, licence, limit, benchmarks)
     if parts:
         changes = _for_parts(changes, parts, file.name)
     for text in overrides:
-        changes = merge(changes, parse_override(text))
+        change = parse_override(text)
+        if isinstance(change.get("benchmarks"), str | list):
+            table["benchmarks"] = _named(change.pop("benchmarks"), profile, file.name)
+            if isinstance(own, dict):
+                own.pop("benchmarks", None)
+        changes = merge(changes, change)
     changes = _own_revisions(changes)
     profiles = table.get("profile", {})
     if isinstance(profiles, dict) and isinstance(profiles.get(profile, {}), dict):
@@ -241,24 +250,25 @@ def _recipe_file(words: str) -> Path:
     return _FOLDER / f"{words}.toml"
 
 
-def _table(file: Path, profile: str) -> dict[str, Any]:
-    """What a recipe says, with what the benchmarks that it names say of themselves."""
+def _table(file: Path) -> dict[str, Any]:
+    """What a recipe says."""
     if file.parent == _FOLDER and file.stem in published_names():
         told = benchmark(file.stem).published.model_dump(exclude={"splits"})
         own = {"description": told.pop("description"), "source": {"benchmark": file.stem, **told}}
         return merge(read_toml(_BENCHMARK), own)
-    table = beside(read_toml(file), file.parent, _is_place) if file.parent != _FOLDER else read_toml(file)
-    named = table.get("benchmarks")
-    if not isinstance(named, str | list):
-        return table
+    return beside(read_toml(file), file.parent, _is_place) if file.parent != _FOLDER else read_toml(file)
+
+
+def _named(named: str | list[Any], profile: str, file: str) -> dict[str, Any]:
+    """What the benchmarks that a recipe names say of themselves."""
     known = [name for name in published_names() if profile == "full" or name in minis()]
     names = known if named == "all" else [named] if isinstance(named, str) else named
     for name in names:
         if name not in known:
-            raise UsageError(f"recipe {file.name}: no benchmark {name!r}", did_you_mean(str(name), known))
+            raise UsageError(f"recipe {file}: no benchmark {name!r}", did_you_mean(str(name), known))
     places = {name: benchmark(name).published.model_dump(include={"location", "revision", "files"}) for name in names}
     drawn = {name: place | {"location": "mini"} for name, place in places.items()}
-    return table | {"benchmarks": drawn if profile == "local" else places}
+    return drawn if profile == "local" else places
 
 
 def _command_line(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,11 @@ from data_engine.column_looks import NOTES, Flags, Looks, look
 from data_engine.gold_kinds import CHOICE, UNSURE
 from data_engine.intake.ingest import carried_row
 from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow
+from data_engine.sources.columns import value_at
 from data_engine.sources.conversations import first_exchange
 from data_engine.sources.given_answers import OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
-from data_engine.sources.table_rows import table_row
+from data_engine.sources.table_rows import choices_of, table_row
 from data_engine.tally import Tally, list_hashes, texts
 from shared.image_tags import IMAGE_TAG
 from shared.images import ImageRefused, PathRefused, inspect_image
@@ -114,6 +115,7 @@ class _Counter:
     def __init__(self, table: Table, *, quick: bool) -> None:
         self._reading = table.reading
         columns = table.columns
+        self._options = columns.get("choices", ())
         self._names = {role: columns.get(role, ("",))[0] for role in ("id", "question", "answer", "choices", "images")}
         several = any(len(columns.get(role, ())) > 1 or "." in name for role, name in self._names.items())
         asked = (record.get(self._names["question"]) for record in table.sample)
@@ -265,7 +267,8 @@ class _Counter:
         if isinstance(row, SourceRow):
             reason = next(filter(None, map(self._picture_refusal, row.images)), None)
             if reason is None:
-                self._take(row)
+                shown = [value_at(record, name) for name in self._options] if isinstance(record, Mapping) else []
+                self._take(row, row.choices if choices_of(shown) else ())
                 return
             row = Rejection(row.source_id, *reason, row.question, row.answer_raw)
         self.found.refused[row.reason] += 1
@@ -273,14 +276,14 @@ class _Counter:
         if len(seen) < _EXAMPLES:
             seen.append(row)
 
-    def _take(self, row: SourceRow) -> None:
+    def _take(self, row: SourceRow, own: Sequence[str]) -> None:
+        """Take a row; `own` are its options where a column of theirs holds them."""
         if len(self.found.examples) < _EXAMPLES:
             self.found.examples.append(row)
         self.found.images += len(row.images)
         self._count_notes(row.extra.get("mends", ()))
         # Options that were written into the question are taken out of its words again, as plain records have them.
-        asked, _, written = row.question.partition("\nChoices: (A) ")
-        own = row.choices if written else ()
+        asked = row.question.partition("\nChoices: (A) ")[0] if own else row.question
         problem = self._problem(asked, tuple(map(_mark, row.images)))
         self._one.add(row.source_id, problem, own, row.answer, choice=bool(row.choices))
 

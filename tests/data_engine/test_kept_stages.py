@@ -198,6 +198,7 @@ def test_gc_removes_what_no_build_used_for_long_and_a_build_makes_it_again(place
         os.utime(store.local_path(entry.path), (0, entry.modified - KEPT_SECONDS - 60))
     assert collect(store)["removed"]
     assert list(store.list("stages")) == []
+    assert not (place / "store" / "stages").exists()
     run(place, "store", overrides=["assemble.jaccard_threshold=0.95"])
     assert reads["reads"] == 2
 

@@ -317,6 +317,19 @@ def test_reference_vectors_count_by_content(tmp_path):
         key_of(f"{key}={tmp_path / 'absent.safetensors'}")
 
 
+def test_benchmarks_are_named_in_a_profile_and_on_the_command_line_as_at_the_top(tmp_path):
+    plain = (FOLDER / "deepscaler.toml").read_text().replace('benchmarks = "all"', 'benchmarks = ["olympiadbench"]')
+    (tmp_path / "own.toml").write_text(plain + '\n[profile.full]\nbenchmarks = ["math500"]\n')
+
+    def named(profile, *overrides):
+        return set(load_recipe(str(tmp_path / "own.toml"), profile, overrides=overrides).benchmarks)
+
+    assert named("full") == {"math500"}
+    assert named("full", "benchmarks=all") == set(published_names())
+    assert named("full", 'benchmarks=["mathvista"]') == {"mathvista"}
+    assert named("full", "benchmarks.mine.location=items.jsonl") == {"math500", "mine"}
+
+
 def test_a_recipe_of_ones_own_names_the_benchmarks_that_it_is_compared_with(tmp_path):
     def named(benchmarks, profile="full"):
         text = (FOLDER / "deepscaler.toml").read_text().replace('benchmarks = "all"', f"benchmarks = {benchmarks}")

@@ -184,6 +184,18 @@ def test_options_are_counted_as_a_build_takes_them(folder, items):
         assert replace(found[0], examples=[], refusals={}) == replace(found[1], examples=[], refusals={})
 
 
+def test_one_question_with_other_options_of_its_own_column_is_no_conflict(tmp_path):
+    file = tmp_path / "d.jsonl"
+    for question in ("Pick A. one B. two", "Pick"):
+        options = ((["one", "two"], "A"), (["p", "q"], "B"))
+        rows = [{"question": question, "answer": answer, "choices": listed} for listed, answer in options]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        table = open_table(SourceSettings(reader="table", location=str(file)), "x")
+        for quick in (True, False):
+            found = screening.take_census(table, quick=quick)
+            assert (found.rows, found.refused.total()) == (2, 0)
+
+
 def test_plain_answers_are_counted_and_only_the_others_told_by_proportion(tmp_path, monkeypatch):
     monkeypatch.setattr(gold_kinds, "READ_ALL", 3)
     monkeypatch.setattr(gold_kinds, "READ", 3)
