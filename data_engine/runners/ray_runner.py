@@ -71,6 +71,9 @@ FEW_ROWS = 2**14
 TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 5, "scheduling_strategy": "SPREAD"}
 """How Ray runs a function of tables: again, elsewhere, where its worker or node is lost."""
 
+STOPS = 10
+"""Times a task that goes on after an error is told to stop, a second apart."""
+
 DEADLY = "it ended every worker it was given to"
 """Reason of an ask that failed so."""
 
@@ -181,8 +184,7 @@ class RayRunner:
             while waiting:
                 yield _result(*waiting.popleft(), task)
         finally:
-            for reference, _ in waiting:  # after an error nobody wants them, nor what they would write
-                ray.cancel(reference)
+            _stop([reference for reference, _ in waiting])
 
     def map_groups(
         self,
@@ -216,8 +218,7 @@ class RayRunner:
                 if table.num_columns:
                     yield table
         finally:
-            for reference in waiting:  # as in `map_batches`
-                ray.cancel(reference)
+            _stop(list(waiting))
 
     def close(self) -> None:
         """Stop the Ray that was started here; a cluster that was joined goes on."""
@@ -304,6 +305,21 @@ def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str,
         share = resources.get("CPU", 1) / resources["GPU"] * engine.tensor_parallel_size
         return options | {"num_gpus": engine.tensor_parallel_size, "num_cpus": max(1, min(8, int(share // 2)))}
     return options
+
+
+def _stop(references: list[Any]) -> None:
+    """Stop tasks after an error: nobody wants them, nor what they would write.
+
+    A task that was on its way to its worker when it was told to stop may have missed that, and is told again.
+    """
+    import ray
+
+    for _ in range(STOPS):
+        if not references:
+            return
+        for reference in references:
+            ray.cancel(reference)
+        references = ray.wait(references, num_returns=len(references), timeout=1.0)[1]
 
 
 def _mapped(mapped: Mapped, table: pa.Table) -> pa.Table:
