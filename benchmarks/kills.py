@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+from ray_nodes import add_node, start_cluster  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,6 @@ KINDS = ("driver", "ray-driver", "worker", "node")
 PROGRAM = Path(__file__).with_name("kills_driver.py")
 RESULTS = Path(__file__).parent / "results"
 ROWS, FILES, ITEMS, BLOCK_ROWS = 96, 3, 24, 16
-NODE = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
 PATIENCE = 300.0
 """Seconds after which a build that has not ended is called hung; a usual one takes some ten."""
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
@@ -219,12 +219,8 @@ class Field:
         self.cluster: Any = None
         self.second: Any = None
         if self.runner == "ray":
-            from ray.cluster_utils import Cluster
-
-            self.cluster = patiently(
-                lambda: Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": QUICK})
-            )
-            self.second = patiently(lambda: self.cluster.add_node(**NODE))
+            self.cluster = start_cluster(_system_config=QUICK)
+            self.second = add_node(self.cluster)
         self.spare = self.driver()
         self.usual = 0.0
 
@@ -289,7 +285,7 @@ class Field:
             at_once = self.world.drawn.random() < 0.5
             if not at_once:
                 building.done(PATIENCE)
-            self.second = patiently(lambda: self.cluster.add_node(**NODE))
+            self.second = add_node(self.cluster)
             return "node, replaced at once" if at_once else "node, replaced afterwards"
         while not building.done(0.003):
             busy = workers()
@@ -318,17 +314,6 @@ def workers() -> list[tuple[int, str]]:
             if title.startswith(("ray::_", "ray::AskWorker")):
                 found.append((process.pid, title.removeprefix("ray::").split()[0]))
     return sorted(found)
-
-
-def patiently(start: Any) -> Any:
-    """Start a node; on a busy machine it may miss Ray's fixed deadline of 30 s, so it is tried up to four times."""
-    for _ in range(3):
-        try:
-            return start()
-        except Exception as error:
-            if "timed out during startup" not in str(error):
-                raise
-    return start()
 
 
 @contextlib.contextmanager

@@ -9,14 +9,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-_spec = importlib.util.spec_from_file_location(
-    "trainer_conftest", Path(__file__).parents[1] / "trainer" / "conftest.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
+ROOT = Path(__file__).resolve().parents[2]
 
+
+def _loaded(name, path):
+    """A file of the repository that is no package's module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_module = _loaded("trainer_conftest", "tests/trainer/conftest.py")
 mini_store = _module.mini_store
 publish = _module.publish
 row = _module.row
@@ -27,6 +31,12 @@ SMALL_STEPS = (
     "train.batch_size=16",
     "train.micro_batch_size=8",
 )
+
+
+@pytest.fixture(scope="session")
+def ray_nodes():
+    """`benchmarks/ray_nodes.py`: clusters of several nodes on this machine."""
+    return _loaded("ray_nodes", "benchmarks/ray_nodes.py")
 
 
 @pytest.fixture(scope="session")

@@ -16,20 +16,8 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "virl39k-captioned"
-NODE = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
 MANY_BATCHES = ("--set", "steps.caption_images.engine.batch_size=4")
 """Enough batches of captions that a pool of actors asks them; how many are asked at once is no part of a version."""
-
-
-def patiently(start):
-    """Start a node; on a busy machine it may miss Ray's fixed deadline of 30 s, so it is tried up to four times."""
-    for _ in range(3):
-        try:
-            return start()
-        except Exception as error:
-            if "timed out during startup" not in str(error):
-                raise
-    return start()
 
 
 def build(store, *options, recipe=RECIPE, address=None, under_uv=None):
@@ -56,11 +44,10 @@ def version(store, made, recipe=RECIPE):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(ray_nodes):
     """One node of a cluster that runs already; the builds join it by RAY_ADDRESS."""
-    from ray.cluster_utils import Cluster
 
-    made = patiently(lambda: Cluster(initialize_head=True, head_node_args=NODE))
+    made = ray_nodes.start_cluster()
     yield made
     made.shutdown()
 
@@ -71,8 +58,10 @@ def local(tmp_path_factory):
     return version(store, build(store, "--limit", "60"))
 
 
-def test_a_build_on_a_running_cluster_that_loses_a_node_while_captioning_gives_the_same_bytes(local, cluster, tmp_path):
-    victim = patiently(lambda: cluster.add_node(**NODE))
+def test_a_build_on_a_running_cluster_that_loses_a_node_while_captioning_gives_the_same_bytes(
+    local, cluster, ray_nodes, tmp_path
+):
+    victim = ray_nodes.add_node(cluster)
     store, built = tmp_path / "store", threading.Event()
     killed = []
 
@@ -101,8 +90,8 @@ def test_a_build_under_uv_run_on_a_ray_of_its_own_gives_the_same_bytes(local, tm
 
 
 @pytest.mark.parametrize("rows", [100, None], ids=["100 rows", "all rows"])
-def test_real_rows_give_the_same_on_two_nodes(cluster, real_data, tmp_path, rows):
-    patiently(lambda: cluster.add_node(**NODE))
+def test_real_rows_give_the_same_on_two_nodes(cluster, ray_nodes, real_data, tmp_path, rows):
+    ray_nodes.add_node(cluster)
     options = ["--source", str(real_data / "virl_like"), *(["--limit", str(rows)] if rows else [])]
     here = build(tmp_path / "here", *options)
     there = build(tmp_path / "there", *options, "--runner", "ray", address=cluster.address)

@@ -48,20 +48,6 @@ GREEDY = Sampling(max_tokens=4)
 POOLING = EngineSpec(model="tiny-vl", runner="pooling")
 
 
-NODE = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
-
-
-def patiently(start):
-    """Start a node; on a busy machine it may miss Ray's fixed deadline of 30 s, so it is tried up to four times."""
-    for _ in range(3):
-        try:
-            return start()
-        except Exception as error:
-            if "timed out during startup" not in str(error):
-                raise
-    return start()
-
-
 class Pictures:
     """Pictures by name; `deadly` ones end the process that reads them, `gone` ones cannot be read."""
 
@@ -84,15 +70,14 @@ def standin():
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(ray_nodes):
     """Two nodes with two CPUs each; the driver joins by RAY_ADDRESS, as it would any running cluster."""
     import ray
     from ray import cloudpickle
-    from ray.cluster_utils import Cluster
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    made = patiently(lambda: Cluster(initialize_head=True, head_node_args=NODE))
-    patiently(lambda: made.add_node(**NODE))
+    made = ray_nodes.start_cluster()
+    ray_nodes.add_node(made)
     old = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = made.address
     yield made
@@ -218,8 +203,8 @@ def test_after_an_error_the_work_that_nobody_wants_any_more_is_stopped(runner, t
     pytest.fail("work goes on that nobody wants")
 
 
-def test_a_node_killed_in_the_middle_costs_only_what_it_had_not_finished(cluster, runner, standin):
-    victim = patiently(lambda: cluster.add_node(**NODE))
+def test_a_node_killed_in_the_middle_costs_only_what_it_had_not_finished(cluster, ray_nodes, runner, standin):
+    victim = ray_nodes.add_node(cluster)
     wanted = asks(400)
     local, _ = run(LocalRunner(), standin, wanted)
     before = len(standin.requests)
