@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.ask_job import Asking, Job
+from data_engine.ask_job import Asking, AskingRows, Job
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, over, without_runner
 from data_engine.intake.staging import within_reach
 from data_engine.runners.local import LocalRunner
@@ -83,7 +83,7 @@ class Asked:
 
 def ask_blocks(
     context: StepContext,
-    asking: Asking,
+    asking: AskingRows,
     blocks: RowBlocks,
     images: ImageSource,
     *,
@@ -244,7 +244,8 @@ def _job(context: StepContext, asking: Asking, blocks: RowBlocks | None, parts: 
         buckets *= 2
     hands = _hands(context.runner)
     slim = without_runner(context) if hands is context.runner else context
-    needed = {name: dataclasses.replace(context.results[name], annotations=pl.DataFrame()) for name in asking.needs}
+    needs = asking.needs if isinstance(asking, AskingRows) else ()
+    needed = {name: dataclasses.replace(context.results[name], annotations=pl.DataFrame()) for name in needs}
     nothing: Any = None
     slim = dataclasses.replace(slim, rows=pl.DataFrame(), images=nothing, benchmarks=(), results=needed, scratch=None)
     return hands, Job(asking, slim, store, blocks, parts, buckets)
@@ -265,12 +266,12 @@ def _write_lines(block: int, job: Job) -> dict[str, Any]:
     assert job.blocks is not None  # noqa: S101  only then it has a number
     rows = job.blocks.read(block)
     results = {}
-    for name in job.asking.needs:
+    for name in job.about_rows.needs:
         result = job.context.results[name]
         assert result.parts is not None  # noqa: S101  `run_step` gives every result parts
         results[name] = dataclasses.replace(result, annotations=result.parts.read(block))
     rows = rows.drop("image_names", strict=False)
-    job.write_lines(block, job.asking.lines(dataclasses.replace(job.context, rows=rows, results=results)))
+    job.write_lines(block, job.about_rows.lines(dataclasses.replace(job.context, rows=rows, results=results)))
     return {"pictures": max(map(len, rows["image_hashes"]), default=0)}
 
 
@@ -312,13 +313,13 @@ def _find(bucket: int, job: Job) -> dict[str, Any]:
     import polars as pl
 
     job = dataclasses.replace(job, bucket=bucket)
-    frame, counts = job.asking.found(job.lines(bucket).filter(pl.col("part") < job.own), job)
+    frame, counts = job.about_rows.found(job.lines(bucket).filter(pl.col("part") < job.own), job)
     job.at("found").write_grouped(bucket, frame.drop("part"), frame["part"].to_numpy().astype(np.int64), job.own)
     return counts
 
 
 def _gather(block: int, job: Job) -> dict[str, Any]:
     """Lay the annotations of a row block beside it."""
-    frame = job.at("found").read_group(range(job.buckets), block).sort(job.asking.order)
+    frame = job.at("found").read_group(range(job.buckets), block).sort(job.about_rows.order)
     Parts(job.store, job.asking.name).write(block, frame)
     return {"one_per_row": bool(frame["id"].is_unique().all()) if "id" in frame.columns else True}

@@ -1,4 +1,4 @@
-"""What a step asks (`Asking`) and what workers are told of it (`Job`).
+"""What a step asks (`Asking`), about the rows of a build (`AskingRows`), and what workers are told of it (`Job`).
 
 A line says what is looked for: the key of a cell or of several, its table, and what the step needs beside them.
 Not covered: how lines become asks, cells and findings (`ask_blocks`).
@@ -6,6 +6,7 @@ Not covered: how lines become asks, cells and findings (`ask_blocks`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ SPREAD_FROM = 2**14
 
 @dataclass(frozen=True)
 class Asking:
-    """What a step asks and finds; picklable. Steps have one of their own.
+    """What is asked, of whom, and where cells lie; picklable.
 
     Attributes:
         name: Of the step: its parts on scratch, its progress.
@@ -56,20 +57,6 @@ class Asking:
         """Whether an ask shows all pictures of a row, so that its engine must take so many."""
         return False
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Earlier steps whose annotations `lines` reads."""
-        return ()
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """Columns by which annotations are sorted."""
-        return ("id",)
-
-    def lines(self, context: StepContext) -> pl.DataFrame:
-        """What is looked for in the rows of `context`: `key`, `table` (int32), other columns as the step needs."""
-        raise NotImplementedError
-
     def asks(self, lines: pl.DataFrame, context: StepContext) -> pl.DataFrame:
         """Asks of distinct lines, in the order in which they are asked.
 
@@ -83,12 +70,30 @@ class Asking:
         """Value columns of an answer."""
         return answer
 
+
+class AskingRows(Asking, ABC):
+    """What a step asks about rows, block by block, and finds. Each such step has one of its own."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Earlier steps whose annotations `lines` reads."""
+        return ()
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Columns by which annotations are sorted."""
+        return ("id",)
+
+    @abstractmethod
+    def lines(self, context: StepContext) -> pl.DataFrame:
+        """What is looked for in the rows of `context`: `key`, `table` (int32), other columns as the step needs."""
+
+    @abstractmethod
     def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
         """Annotations of some lines, with the lines' column `part`, and counts that are summed up.
 
         Of the counts `absent` is known here: cells that are neither stored nor failed.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,12 @@ class Job:
     failed: Mapping[str, str] = field(default_factory=dict)
     given: Any = None
     bucket: int = 0
+
+    @property
+    def about_rows(self) -> AskingRows:
+        """The step's, where it goes through row blocks."""
+        assert isinstance(self.asking, AskingRows)  # noqa: S101  `ask_blocks` takes no other
+        return self.asking
 
     def many(self, cells: int) -> bool:
         """Whether so many cells of a table are stored by partition at once."""

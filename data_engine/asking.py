@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from data_engine.ask_blocks import Asked, ask_blocks, ask_frames
-from data_engine.ask_job import Asking, Job
+from data_engine.ask_job import Asking, AskingRows, Job
 from data_engine.blocks import Parts
 from data_engine.step import StepContext, StepResult
 from shared.annotations import AnnotationTable
@@ -71,14 +71,32 @@ class AskingImages(Asking):
     values: pa.Schema
     to_value: Callable[[dict[str, Any]], dict[str, Any]]
 
+    def value(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Value columns of an answer."""
+        return self.to_value(answer)
+
+    def cells(self, wanted: pl.DataFrame, tables: Sequence[AnnotationTable]) -> pl.DataFrame:
+        """`image_hash`, `group` and the value columns of every line that has an answer, sorted by both."""
+        import polars as pl
+
+        keys = pl.DataFrame(schema={"image_hash": pl.String, "group": wanted["table"].dtype})
+        found = [keys.hstack(pl.DataFrame(pl.from_arrow(self.values.empty_table())))]
+        for number, table in enumerate(tables):
+            known = table.rows(wanted.filter(pl.col("table") == number)["key"].to_list())
+            if known is not None:
+                frame = pl.DataFrame(pl.from_arrow(known)).rename({"key": "image_hash"})
+                frame = frame.with_columns(group=pl.lit(number, wanted["table"].dtype))
+                found.append(frame.select(found[0].columns))
+        return pl.concat(found).sort("image_hash", "group")
+
+
+class AskingRowImages(AskingImages, AskingRows):
+    """Asks about the pictures of rows, and annotates each picture."""
+
     @property
     def order(self) -> tuple[str, ...]:
         """By picture."""
         return ("image_hash",)
-
-    def value(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Value columns of an answer."""
-        return self.to_value(answer)
 
     def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         """Annotations of answered pictures (`image_hash`, `group`, the value columns), and counts of them."""
@@ -96,20 +114,6 @@ class AskingImages(Asking):
         joined = where.join(found, on=["image_hash", "group"]).drop("group")
         groups = Counter(f"lines of group {number}" for number in wanted["table"].to_list())
         return joined, {**counts, **groups, "absent": wanted.height - cells.height - failed}
-
-    def cells(self, wanted: pl.DataFrame, tables: Sequence[AnnotationTable]) -> pl.DataFrame:
-        """`image_hash`, `group` and the value columns of every line that has an answer, sorted by both."""
-        import polars as pl
-
-        keys = pl.DataFrame(schema={"image_hash": pl.String, "group": wanted["table"].dtype})
-        found = [keys.hstack(pl.DataFrame(pl.from_arrow(self.values.empty_table())))]
-        for number, table in enumerate(tables):
-            known = table.rows(wanted.filter(pl.col("table") == number)["key"].to_list())
-            if known is not None:
-                frame = pl.DataFrame(pl.from_arrow(known)).rename({"key": "image_hash"})
-                frame = frame.with_columns(group=pl.lit(number, wanted["table"].dtype))
-                found.append(frame.select(found[0].columns))
-        return pl.concat(found).sort("image_hash", "group")
 
 
 def lines_of(images: Sequence[str] | pl.Series, group: int) -> pl.DataFrame:
@@ -208,7 +212,7 @@ class AskedImages:
         )
 
 
-def ask_about_rows(context: StepContext, asking: AskingImages, blocks: RowBlocks) -> AskedImages:
+def ask_about_rows(context: StepContext, asking: AskingRowImages, blocks: RowBlocks) -> AskedImages:
     """Get the pictures of all rows answered; no engine starts when all cells are known."""
     asked = ask_blocks(context, asking, blocks, context.images, unit="images")
     return AskedImages(asking, asked, Parts(blocks.store, asking.name))

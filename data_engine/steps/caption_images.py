@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from data_engine.ask_blocks import as_one_block
-from data_engine.asking import AskingImages, Group, ask_about_rows, image_tables
+from data_engine.asking import AskingRowImages, Group, ask_about_rows, image_tables
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.step import StepContext, StepResult
 from shared.language import LANGUAGES, language_of
@@ -37,7 +37,7 @@ Settings = Captioning
 
 
 @dataclass(frozen=True)
-class _Captions(AskingImages):
+class _Captions(AskingRowImages):
     """Asks for captions.
 
     Attributes:

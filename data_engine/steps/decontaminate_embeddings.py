@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from data_engine.ask_blocks import Asked, as_one_block, ask_blocks, merged
-from data_engine.ask_job import Job
+from data_engine.ask_job import AskingRows, Job
 from data_engine.blocks import Parts
 from data_engine.decontamination import planting
 from data_engine.decontamination.embed import (
@@ -86,7 +86,7 @@ class Settings(Strict):
 
 
 @dataclass(frozen=True)
-class _Nearest(Embedding):
+class _Nearest(Embedding, AskingRows):
     """Embeds rows and finds the best items of each.
 
     Attributes:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from data_engine.ask_blocks import as_one_block, ask_blocks
-from data_engine.ask_job import Asking, Job
+from data_engine.ask_job import AskingRows, Job
 from data_engine.asking import told_elsewhere
 from data_engine.blocks import Parts
 from data_engine.grading import grade_outputs, grader_hash, verdicts_table
@@ -75,7 +75,7 @@ class Settings(Strict):
 
 
 @dataclass(frozen=True)
-class _Rating(Asking):
+class _Rating(AskingRows):
     """Asks for answers; a line is a row: `key` of its content, and what its answers are graded against.
 
     Attributes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_engine.ask_blocks import as_one_block
-from data_engine.asking import AskingImages, Group, ask_about_rows, image_tables, lines_of
+from data_engine.asking import AskingRowImages, Group, ask_about_rows, image_tables, lines_of
 from data_engine.step import StepContext, StepResult, image_hashes_of
 from shared.config import Strict
 from shared.prompts import load_prompt
@@ -40,7 +40,7 @@ class Settings(Strict):
 
 
 @dataclass(frozen=True)
-class _Types(AskingImages):
+class _Types(AskingRowImages):
     """Asks for the type of every picture."""
 
     def lines(self, context: StepContext) -> pl.DataFrame:

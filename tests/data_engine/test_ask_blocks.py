@@ -171,3 +171,11 @@ def test_answers_that_were_stored_elsewhere_end_the_build_and_say_so(step_world,
     settings = type_images.Settings(engine=EngineSpec(model="standin", endpoint=standin.url))
     with pytest.raises(InfiMmrError, match=r"1 answers were stored and are not found in .*every worker"):
         type_images.run(step_world.context([("r", "q", [], [shown])], pictures=pictures), settings)
+
+
+def test_a_step_that_does_not_say_what_it_looks_for_in_rows_is_refused_when_it_is_made():
+    class Forgetful(ask_job.AskingRows):
+        pass
+
+    with pytest.raises(TypeError, match=r"abstract.*found.*lines"):
+        Forgetful("forgetful", (), (), EngineSpec(model="tiny-vl"), None)
