@@ -66,8 +66,6 @@ class CountingRunner:
         """Give nothing."""
         return iter(())
 
-    map_groups = map_batches
-
     def close(self) -> None:
         """Nothing was started."""
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.duplicates.minhash import Shingling, TextTable
-    from data_engine.runners import Runner
     from data_engine.text_hash.words import Offsets
 
 KEEPERS = 64
@@ -110,7 +109,6 @@ def find_duplicates(
     read_prints: Callable[[Iterable[str]], Mapping[str, ImagePrint]],
     shingling: Shingling,
     rules: Rules,
-    runner: Runner | None = None,
 ) -> tuple[list[Duplicate], int]:
     """Find all rows that repeat another one.
 
@@ -119,7 +117,6 @@ def find_duplicates(
         read_prints: Prints of pictures by sha256; asked once, for the pictures of rows with near texts only.
         shingling: What the table was made with.
         rules: What makes two rows one problem.
-        runner: Compares the texts; None: here.
 
     Returns:
         Duplicates sorted by row; and the number of crowds of texts too large and mixed to compare in full.
@@ -127,9 +124,7 @@ def find_duplicates(
     """
     counts = np.array([len(row) for row in rows.pictures], np.uint64)
     groups = counts * _PRIME + (rows.table.numbers if rules.same_numbers else np.uint64(0))
-    pairs = similar_pairs(
-        rows.texts, rows.table, threshold=rules.threshold, shingling=shingling, groups=groups, runner=runner
-    )
+    pairs = similar_pairs(rows.texts, rows.table, threshold=rules.threshold, shingling=shingling, groups=groups)
     like = _like_wordless(rows, pairs.like)
     topic = clusters(len(like), pairs.left, pairs.right)[like]
     crowds = [members for members in _grouped(topic) if len(members) > 1]

@@ -3,22 +3,17 @@
 Cost: linear in the text. Texts with the same shingles are one text from the start. A bucket of more than `BUCKET_PAIRS`
 texts is not compared all with all but with a few leaders (`_large_buckets`), so that no input is quadratic.
 
-A runner's workers do the work: buckets are partitioned by their key (`bucket_pairs`), proposed pairs are checked batch
-by batch with their texts (`score_pairs`). The result does not depend on the runner.
-
 Not covered: images (`steps/dedup_minhash.py` joins text and image identity), paraphrases.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_engine.duplicates.minhash import Shingling
-from data_engine.runners.local import LocalRunner
 from data_engine.text_hash import iterate_words
 
 if TYPE_CHECKING:
@@ -26,10 +21,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     import polars as pl
-    import pyarrow as pa
 
     from data_engine.duplicates.minhash import TextTable
-    from data_engine.runners import Runner
     from data_engine.text_hash.words import Hashes, Offsets
 
     Scores = npt.NDArray[np.float64]
@@ -75,7 +68,6 @@ def similar_pairs(
     threshold: float = 0.8,
     shingling: Shingling | None = None,
     groups: Hashes | None = None,
-    runner: Runner | None = None,
 ) -> Pairs:
     """Find pairs of texts whose exact Jaccard similarity reaches `threshold`.
 
@@ -85,7 +77,6 @@ def similar_pairs(
         threshold: Smallest Jaccard similarity of a pair.
         shingling: What `table` was made with.
         groups: uint64 [texts]; only texts of equal value are compared (their numbers, the count of their images).
-        runner: Does the work; None: this process.
 
     Returns:
         Texts of equal shingles (and group) as `like`; the pairs between first ones of their like, each once. Texts
@@ -93,20 +84,19 @@ def similar_pairs(
 
     """
     shingling = shingling or Shingling()
-    runner = runner or LocalRunner()
     like = _like(table.text if groups is None else table.text ^ (groups * _GROUP_PRIME))
     empty = table.text == 0
     everyone = np.arange(len(like))
     like[empty] = everyone[empty]
     index = everyone[(like == everyone) & ~empty]
-    small, large = _buckets(table.keys, index, groups, runner)
-    checker = _Checker(texts, shingling, runner)
+    small, large = _buckets(table.keys, index, groups)
+    checker = _Checker(texts, shingling)
     score = checker.jaccard(*small)
     good = score >= threshold
     left, right, score = small[0][good], small[1][good], score[good]
     proposed, cut = len(small[0]), 0
     if large:
-        more, checked, cut = _large_buckets(large, checker, threshold, _components(len(texts), left, right))
+        more, checked, cut = _large_buckets(large, checker, threshold, clusters(len(texts), left, right))
         left, right, score = (np.concatenate(both) for both in zip((left, right, score), more, strict=True))
         proposed += checked
     return Pairs(like, left, right, score, proposed, cut)
@@ -119,12 +109,10 @@ def _like(key: Hashes) -> Offsets:
 
 
 def clusters(count: int, left: Offsets, right: Offsets) -> Offsets:
-    """Connected components of pairs: int64 [count], the smallest member's index of each text's component."""
-    return _components(count, left, right)
+    """Connected components of pairs: int64 [count], the smallest member's index of each text's component.
 
-
-def _components(count: int, left: Offsets, right: Offsets) -> Offsets:
-    """Union-find on whole arrays: hook the larger root to the smaller, shorten all paths, until nothing changes."""
+    Union-find on whole arrays: hook the larger root to the smaller, shorten all paths, until nothing changes.
+    """
     root = np.arange(count)
     while True:
         a, b = root[left], root[right]
@@ -141,75 +129,24 @@ def _components(count: int, left: Offsets, right: Offsets) -> Offsets:
             root = higher
 
 
-def _buckets(
-    keys: Hashes, index: Offsets, groups: Hashes | None, runner: Runner
-) -> tuple[tuple[Offsets, Offsets], list[Offsets]]:
+def _buckets(keys: Hashes, index: Offsets, groups: Hashes | None) -> tuple[tuple[Offsets, Offsets], list[Offsets]]:
     """Pairs from small buckets, each once, and the members of each large bucket; only texts of `index` take part."""
     count = len(index)
-    function = partial(bucket_pairs, count=count)
-    found = list(runner.map_groups(function, _band_tables(keys, index, groups), by="bucket"))
-    if not found:
-        return (index[:0], index[:0]), []
-    bucket, value, large = (np.concatenate([part.column(name).to_numpy() for part in found]) for name in _PROPOSED)
-    left, right = np.divmod(np.unique(value[~large]).astype(np.int64), max(count, 1))
-    bucket, members = bucket[large], value[large].astype(np.int64)
-    order = np.lexsort((members, bucket))
-    edges = np.flatnonzero(np.diff(bucket[order])) + 1
-    crowds = np.split(index[members[order]], edges) if len(order) else []
-    return (index[left], index[right]), crowds
-
-
-_PROPOSED = ("bucket", "value", "large")
-
-
-def _band_tables(keys: Hashes, index: Offsets, groups: Hashes | None) -> Iterator[pa.Table]:
-    """One table per band: `bucket` (uint64, its lowest bits free for a text's number) and `text` (uint64)."""
-    import pyarrow as pa
-
-    number = pa.array(np.arange(len(index), dtype=np.uint64))
-    mixed = None if groups is None else groups[index] * _GROUP_PRIME
+    low = np.uint64(2 ** max(1, count.bit_length()) - 1)  # bits that number the texts
+    number = np.arange(count, dtype=np.uint64)
+    mixed = np.uint64(0) if groups is None else groups[index] * _GROUP_PRIME
+    bands = np.empty((len(keys), count), np.uint64)
     for band, key in enumerate(keys):
-        chosen = key[index]
-        if mixed is not None:
-            chosen ^= mixed
-        chosen += np.uint64(band * _BAND_PRIME % 2**64)  # bands never meet each other
-        chosen &= ~_low(len(index))
-        yield pa.table({"bucket": pa.array(chosen), "text": number})
-
-
-def _low(count: int) -> np.uint64:
-    """Bits that number `count` texts."""
-    return np.uint64(2 ** max(1, int(count).bit_length()) - 1)
-
-
-def bucket_pairs(table: pa.Table, count: int) -> pa.Table:
-    """What the buckets of a table with `bucket` and `text` propose.
-
-    Args:
-        table: Every text of each of its buckets.
-        count: Texts there are.
-
-    Returns:
-        `value` (uint64) is a pair, as left * count + right, or where `large` a member of the large bucket `bucket`.
-
-    """
-    import pyarrow as pa
-
-    low = _low(count)
-    # Hash above, text below: one sort of plain integers orders buckets and the texts in them.
-    packed = table.column("bucket").to_numpy() | table.column("text").to_numpy()
+        # Hash above, text below: one sort of plain integers orders buckets and the texts in them. Bands never meet.
+        bands[band] = (((key[index] ^ mixed) + np.uint64(band * _BAND_PRIME % 2**64)) & ~low) | number
+    packed = bands.reshape(-1)
     packed.sort()
     members, starts, sizes = _runs(packed, low)
     big = sizes > BUCKET_PAIRS
-    pairs = np.concatenate([np.empty(0, np.uint64), *_all_pairs(members, starts[~big], sizes[~big], count)])
-    whole = np.repeat(starts[big], sizes[big])
-    whole += np.arange(len(whole)) - np.repeat(np.cumsum(sizes[big]) - sizes[big], sizes[big])
-    columns = {
-        "bucket": np.concatenate((np.zeros(len(pairs), np.uint64), packed[whole] & ~low)),
-        "value": np.concatenate((pairs, packed[whole] & low)),
-        "large": np.repeat([False, True], [len(pairs), len(whole)]),
-    }
-    return pa.table({name: pa.array(column) for name, column in columns.items()})
+    pairs = np.unique(np.concatenate([np.empty(0, np.uint64), *_all_pairs(members, starts[~big], sizes[~big], count)]))
+    left, right = np.divmod(pairs.astype(np.int64), max(count, 1))
+    crowds = [index[members[start : start + size]] for start, size in zip(starts[big], sizes[big], strict=True)]
+    return (index[left], index[right]), crowds
 
 
 def _runs(packed: Hashes, low: np.uint64) -> tuple[Offsets, Offsets, Offsets]:
@@ -259,7 +196,7 @@ def _large_buckets(
         rights.append(high[good])
         scores.append(score[good])
         everyone = np.arange(len(root))
-        root = _components(len(root), np.append(low[good], root), np.append(high[good], everyone))
+        root = clusters(len(root), np.append(low[good], root), np.append(high[good], everyone))
         buckets = [bucket[1:][root[bucket[1:]] != root[bucket[0]]] for bucket in buckets]
     cut = sum(len(bucket) > 1 for bucket in buckets)
     return (np.concatenate(lefts), np.concatenate(rights), np.concatenate(scores)), checked, cut
@@ -271,36 +208,22 @@ class _Checker:
     Shingles are made again for the texts that are in a pair: few of all, and so memory stays bounded.
     """
 
-    def __init__(self, texts: pl.Series, shingling: Shingling, runner: Runner) -> None:
+    def __init__(self, texts: pl.Series, shingling: Shingling) -> None:
         self.texts = texts
         self.shingling = shingling
-        self.runner = runner
 
     def jaccard(self, left: Offsets, right: Offsets) -> Scores:
         """Similarity of each pair, float64 [pairs]."""
-        tables = self._tables(left, right)
-        found = self.runner.map_batches(score_pairs, tables, broadcast=self.shingling)
-        return np.concatenate([np.empty(0), *(part.column("score").to_numpy() for part in found)])
-
-    def _tables(self, left: Offsets, right: Offsets) -> Iterator[pa.Table]:
-        """Batches of n pairs as 2 n texts: all left ones, then all right ones; each distinct text is sent once."""
-        import pyarrow as pa
-
+        scores = [np.empty(0)]
         for start in range(0, len(left), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
             wanted, place = np.unique(np.concatenate((left[part], right[part])), return_inverse=True)
-            distinct = self.texts.gather(wanted).to_arrow().cast(pa.large_string())
-            yield pa.table({"text": pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), distinct)})
+            scores.append(_scores(self.texts.gather(wanted), place, self.shingling))
+        return np.concatenate(scores)
 
 
-def score_pairs(table: pa.Table, shingling: Shingling) -> pa.Table:
-    """Exact Jaccard similarity of n pairs: `text` (dictionary) [2 n], left ones first, to `score` (float64) [n]."""
-    import polars as pl
-    import pyarrow as pa
-
-    column = table.column("text").unify_dictionaries()
-    distinct = pl.Series("text", column.chunk(0).dictionary)
-    place = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+def _scores(distinct: pl.Series, place: Offsets, shingling: Shingling) -> Scores:
+    """Exact Jaccard similarity of n pairs, float64 [n]: texts `distinct[place]` [2 n], left ones first."""
     count = len(place) // 2
     parts = [shingling.shingles(part) for part in iterate_words(distinct, shingling.tokeniser)]
     hashes = np.concatenate([part[0] for part in parts])
@@ -319,4 +242,4 @@ def score_pairs(table: pa.Table, shingling: Shingling) -> pa.Table:
     both = packed[1:][(packed[1:] ^ packed[:-1]) == _SIDE] >> _PAIR_SHIFT
     shared = np.bincount(both.astype(np.int64), minlength=count)
     members = np.bincount((packed >> _PAIR_SHIFT).astype(np.int64), minlength=count)
-    return pa.table({"score": pa.array(shared / (members - shared))})
+    return shared / (members - shared)

@@ -1,7 +1,7 @@
 """Runners get asks done: here (`local`) or on a Ray cluster (`ray_runner`), with the very same cells as result.
 
 A step says what it asks about which keys (`Ask`); a runner asks the engine and hands finished cells to the step's sink
-as they come; the sink stores them. `map_batches` and `map_groups` do the same for functions that need no model.
+as they come; the sink stores them. `map_batches` does the same for functions that need no model.
 
 Not covered: what is asked (steps), how an engine works (shared/vlm), where cells are kept (annotations).
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners.groups import partition
 from data_engine.runners.protocol import answer_tokens, in_batches
 from data_engine.runners.work import Worker
 
@@ -67,21 +66,6 @@ class LocalRunner:
             yield function(table) if broadcast is None else function(table, broadcast)
             if task is not None:
                 task.advance(table.num_rows)
-
-    def map_groups(
-        self,
-        function: Callable[[pa.Table], pa.Table],
-        tables: Iterable[pa.Table],
-        *,
-        by: str,
-        partitions: int | None = None,
-        task: Task | None = None,
-    ) -> Iterator[pa.Table]:
-        """Apply `function` to all rows at once unless more partitions are asked for; see `Runner.map_groups`."""
-        for part in partition(tables, by, partitions or 1):
-            yield function(part)
-            if task is not None:
-                task.advance(part.num_rows)
 
     def close(self) -> None:
         """Nothing was started for this runner alone; engines stay in the room until the process ends."""

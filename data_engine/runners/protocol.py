@@ -136,21 +136,6 @@ class Runner(Protocol):
         `function` must be picklable (a module's own function); `broadcast` is sent to each worker once.
         """
 
-    def map_groups(
-        self,
-        function: Callable[[pa.Table], pa.Table],
-        tables: Iterable[pa.Table],
-        *,
-        by: str,
-        partitions: int | None = None,
-        task: Task | None = None,
-    ) -> Iterator[pa.Table]:
-        """`function` of each partition, where all rows of equal `by` are in one partition.
-
-        Neither partitions nor the rows of one come in a promised order, nor is their number promised: `function` must
-        give the same for equal keys whatever else is there, and the caller puts what comes back in order.
-        """
-
     def close(self) -> None:
         """Give back what was started for this build."""
 

@@ -26,7 +26,6 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners.groups import split
 from data_engine.runners.local import LocalRunner
 from data_engine.runners.protocol import Ask, Cell, Keeper, SharedAsks, answer_tokens
 from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, taken, told_of
@@ -60,13 +59,6 @@ STARTS = 5
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of a Ray that is started here: asks and cells are small, pictures never enter it."""
-
-PARTITIONS = 8
-"""Parts of `map_groups` unless told otherwise."""
-
-FEW_ROWS = 2**14
-"""Rows that `map_groups` does not send round a cluster: a shuffle takes seconds to start."""
-
 
 TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 5, "scheduling_strategy": "SPREAD"}
 """How Ray runs a function of tables: again, elsewhere, where its worker or node is lost."""
@@ -186,40 +178,6 @@ class RayRunner:
         finally:
             _stop([reference for reference, _ in waiting])
 
-    def map_groups(
-        self,
-        function: Callable[[pa.Table], pa.Table],
-        tables: Iterable[pa.Table],
-        *,
-        by: str,
-        partitions: int | None = None,
-        task: Task | None = None,
-    ) -> Iterator[pa.Table]:
-        """Shuffle rows by a hash of `by` and apply `function` to each partition; see `Runner.map_groups`."""
-        remaining = iter(tables)
-        first: list[pa.Table] = []
-        while sum(table.num_rows for table in first) <= FEW_ROWS:
-            following = next(remaining, None)
-            if following is None:
-                yield from LocalRunner().map_groups(function, first, by=by, partitions=partitions, task=task)
-                return
-            first.append(following)
-        ray = self._connect()
-        parts = partitions or PARTITIONS
-        apart = ray.remote(_apart).options(num_returns=parts, **TASK)
-        there = ray.remote(_mapped_parts).options(**TASK)
-        mapped = ray.put(Mapped(function, None))
-        pieces = [apart.remote(table, by, parts) for table in chain(first, remaining)]
-        columns = zip(*pieces, strict=True) if parts > 1 else [pieces]
-        waiting = deque(there.remote(mapped, *column) for column in columns)
-        try:
-            while waiting:
-                table = _result(waiting.popleft(), None, task)
-                if table.num_columns:
-                    yield table
-        finally:
-            _stop(list(waiting))
-
     def close(self) -> None:
         """Stop the Ray that was started here; a cluster that was joined goes on."""
         import ray
@@ -326,21 +284,8 @@ def _mapped(mapped: Mapped, table: pa.Table) -> pa.Table:
     return mapped(table)
 
 
-def _apart(table: pa.Table, by: str, parts: int) -> Any:
-    """The parts of a table, as the results of one task."""
-    found = split(table, by, parts)
-    return found if parts > 1 else found[0]
-
-
-def _mapped_parts(mapped: Mapped, *tables: pa.Table) -> pa.Table:
-    import pyarrow as pa
-
-    whole = pa.concat_tables(tables)
-    return mapped(whole) if whole.num_rows else pa.table({})
-
-
-def _result(reference: Any, rows: int | None, task: Task | None) -> pa.Table:
-    """What a task gave; an error that it told is raised. `rows` it was given; None: as many as it gave."""
+def _result(reference: Any, rows: int, task: Task | None) -> pa.Table:
+    """What a task gave; an error that it told is raised. `rows` it was given."""
     import ray
 
     try:
@@ -351,5 +296,5 @@ def _result(reference: Any, rows: int | None, task: Task | None) -> pa.Table:
         message = f"a task was lost with its worker more than {TASK['max_retries']} times: {str(error).splitlines()[0]}"
         raise InfiMmrError(message, LOGS) from error
     if task is not None:
-        task.advance(table.num_rows if rows is None else rows)
+        task.advance(rows)
     return table

@@ -250,7 +250,7 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
         printed[0], printed[1] = known.computed, known.reused
         return known.value
 
-    found, cut = find_duplicates(rows, read_prints, shingling, rules, job.context.runner)
+    found, cut = find_duplicates(rows, read_prints, shingling, rules)
     ids = frame["id"].to_list()
     entries = pl.DataFrame([_entry(one, ids, frame["question"], answers) for one in found], schema=_schema())
     numbers = frame["row"].to_numpy()

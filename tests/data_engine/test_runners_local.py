@@ -214,24 +214,8 @@ def added(table, number):
     return table.set_column(0, "n", pa.array([n + number for n in table.column("n").to_pylist()]))
 
 
-def summed(table):
-    return table.group_by("key").aggregate([("n", "sum")]).sort_by("key")
-
-
 def test_map_batches_keeps_the_order_and_hands_the_broadcast_on():
     runner = open_runner("local")
     tables = [pa.table({"n": [1, 2]}), pa.table({"n": [3]})]
     assert [t.column("n").to_pylist() for t in runner.map_batches(double, tables)] == [[2, 4], [6]]
     assert [t.column("n").to_pylist() for t in runner.map_batches(added, tables, broadcast=10)] == [[11, 12], [13]]
-
-
-@pytest.mark.parametrize("partitions", [1, 3, 50])
-def test_map_groups_brings_equal_keys_together_whatever_the_number_of_parts(partitions):
-    tables = [pa.table({"key": ["a", "b"], "n": [1, 2]}), pa.table({"key": ["a", "c"], "n": [4, 8]})]
-    made = open_runner("local").map_groups(summed, tables, by="key", partitions=partitions)
-    rows = sorted((row["key"], row["n_sum"]) for table in made for row in table.to_pylist())
-    assert rows == [("a", 5), ("b", 2), ("c", 8)]
-
-
-def test_map_groups_of_nothing_is_nothing():
-    assert list(open_runner("local").map_groups(summed, [], by="key")) == []
