@@ -200,7 +200,8 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
     }
     if len(ray) > 1:
         grown = ray[max(ray)]["above_start_mb"] - ray[min(ray)]["above_start_mb"]
-        told["driver_growth_mb"] = {f"{min(ray)} to {max(ray)}": round(grown, 1)}
+        peak = ray[max(ray)]["peak_mb"] - ray[min(ray)]["peak_mb"]  # what stood at the start does not count twice
+        told["driver_growth_mb"] = {f"{min(ray)} to {max(ray)}": round(grown, 1), "of the peak": round(peak, 1)}
     return {**told, "runs": runs}
 
 
