@@ -12,8 +12,6 @@ import json
 import math
 from pathlib import Path
 
-_READ_BYTES = 1 << 20
-
 
 def fingerprint(value: object) -> str:
     """Return the sha256 (64 hex digits) of `value` as canonical JSON (sorted keys, no spaces, UTF-8).
@@ -38,12 +36,9 @@ def bytes_hash(data: bytes) -> str:
 
 
 def file_hash(path: Path | str) -> str:
-    """Return the sha256 (64 hex digits) of a file's bytes, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    """Return the sha256 (64 hex digits) of a file's bytes."""
     with Path(path).open("rb") as file:
-        while piece := file.read(_READ_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(value: object, where: str) -> object:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.sharing.export_files import write_folder
 from data_engine.sharing.hub import upload
 from shared.errors import InfiMmrError
-from shared.store.folder import folder_error
+from shared.store.folder import folder_told
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -41,14 +41,13 @@ def export(version: DatasetVersion, to: str, *, replace: bool = False) -> dict[s
         raise InfiMmrError(f"{target} is not empty", "Export to a new folder")
     beside = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside.mkdir()
-        files = write_folder(version, beside)
-        if target.exists():
-            target.rmdir()
-        beside.rename(target)
-    except OSError as error:
-        raise folder_error(error, target.parent) from error
+        with folder_told(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            beside.mkdir()
+            files = write_folder(version, beside)
+            if target.exists():
+                target.rmdir()
+            beside.rename(target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return {"dataset": version.name, "version": version.version, "to": str(target), "files": files}

@@ -27,7 +27,7 @@ from data_engine.sharing.preview_charts import Chart, counted, histogram
 from data_engine.sharing.readable_text import readable, readable_answer
 from shared.images import small_jpeg
 from shared.number_text import human_bytes
-from shared.store.folder import folder_error
+from shared.store.folder import folder_told
 from shared.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -80,11 +80,9 @@ def write_preview(version: DatasetVersion, path: str | Path, *, rows: int = 200)
     """Write the page; return its path and what is on it. Raises `InfiMmrError` where it cannot be written."""
     target = Path(path).expanduser().absolute()
     page, shown = render(version, rows=rows)
-    try:
+    with folder_told(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, page)
-    except OSError as error:
-        raise folder_error(error, target.parent) from error
     found = {"dataset": version.name, "version": version.version, "path": str(target), "bytes": len(page.encode())}
     return found | shown
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from shared.dataset_version.names import blob_path, is_version, map_path
 from shared.errors import InfiMmrError
 from shared.store import NotInStoreError
-from shared.store.folder import FolderStore, copy_file, copy_pieces, file_pieces, file_views, sync_folder
+from shared.store.folder import FolderStore, copy_file, copy_pieces, file_views, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ def put_blob(store: Store, source: Path) -> tuple[str, int, bool]:
     sha256, size = hash_pieces(file_views(source))
     new = not has_blob(store, sha256, size)
     if new:
-        send_blob(store, file_pieces(source), sha256, size)
+        send_blob(store, map(bytes, file_views(source)), sha256, size)
     return sha256, size, new
 
 

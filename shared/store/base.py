@@ -147,9 +147,9 @@ class Store(ABC):
         `durable=False` spares the flush to the disk for what is worth nothing after a power cut.
         """
 
+    @abstractmethod
     def put_pieces(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a file from its pieces, replacing it as a whole, holding only a few pieces at a time."""
-        self.put(path, b"".join(pieces))
 
     @abstractmethod
     def put_new(self, path: str, data: bytes | Path) -> bool:
@@ -167,29 +167,16 @@ class Store(ABC):
         """Return whether the file is there."""
         return self.head(path) is not None
 
-    def size(self, path: str) -> int:
-        """Return the file's size in bytes. Raises `NotInStoreError`."""
-        entry = self.head(path)
-        if entry is None:
-            raise self._absent(path)
-        return entry.size
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield a file's bytes in order. Raises `NotInStoreError`."""
+        return map(bytes, self.views(path))
 
-    def pieces(self, path: str, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
-        """Yield a file's bytes in order, in pieces of `piece_bytes`. Raises `NotInStoreError`."""
-        total = self.size(path)
-        for start in range(0, total, piece_bytes):
-            piece = self.get_range(path, start, min(piece_bytes, total - start))
-            if not piece:
-                message = f"{path} in {self.url} became shorter while it was read"
-                raise InfiMmrError(message, "Read it again")
-            yield piece
-
-    def views(self, path: str) -> Iterator[bytes | memoryview]:
+    @abstractmethod
+    def views(self, path: str) -> Iterator[memoryview]:
         """Yield a file's bytes in order, each piece good only until the next is asked for. Raises `NotInStoreError`.
 
         For who hashes or writes each piece and keeps none: where a store can, no piece costs memory of its own.
         """
-        yield from self.pieces(path)
 
     def _absent(self, path: str) -> NotInStoreError:
         return NotInStoreError(f"{path} is not in the store {self.url}", "Look at its name and at --store")

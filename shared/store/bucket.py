@@ -16,7 +16,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -65,39 +65,23 @@ class BucketStore(Store):
 
     def get(self, path: str) -> bytes:
         """Return a file's bytes. Raises `NotInStoreError`."""
-        import obstore
-
-        with self._calls(path):
+        with self._calls(path) as obstore:
             return bytes(obstore.get(self._bucket, checked_path(path)).bytes())
 
     def get_range(self, path: str, start: int, length: int) -> bytes:
         """Return up to `length` bytes from `start` on. Raises `NotInStoreError`."""
-        import obstore
-
-        with self._calls(path):
+        with self._calls(path) as obstore:
             return bytes(obstore.get_range(self._bucket, checked_path(path), start=start, length=length))
-
-    def pieces(self, path: str, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
-        """Yield a file's bytes in order from one request. Raises `NotInStoreError`."""
-        for view in self._stream(path, piece_bytes):
-            yield bytes(view)
 
     def views(self, path: str) -> Iterator[memoryview]:
         """Yield a file's bytes in order from one request, uncopied. Raises `NotInStoreError`."""
-        return self._stream(path, READ_BYTES)
-
-    def _stream(self, path: str, piece_bytes: int) -> Iterator[memoryview]:
-        import obstore
-
-        with self._calls(path):
-            for piece in obstore.get(self._bucket, checked_path(path)).stream(min_chunk_size=piece_bytes):
+        with self._calls(path) as obstore:
+            for piece in obstore.get(self._bucket, checked_path(path)).stream(min_chunk_size=READ_BYTES):
                 yield memoryview(piece)
 
     def head(self, path: str) -> Entry | None:
         """Return a file's size and time, or None where it is absent."""
-        import obstore
-
-        with self._calls(path):
+        with self._calls(path) as obstore:
             try:
                 meta = obstore.head(self._bucket, checked_path(path))
             except FileNotFoundError:
@@ -106,10 +90,8 @@ class BucketStore(Store):
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the files under the folder `prefix`."""
-        import obstore
-
         where = checked_path(prefix.rstrip("/")) if prefix else None
-        with self._calls(prefix):
+        with self._calls(prefix) as obstore:
             for batch in obstore.list(self._bucket, where):
                 for meta in batch:
                     if not any(segment.startswith(".") for segment in meta["path"].split("/")):
@@ -117,10 +99,8 @@ class BucketStore(Store):
 
     def folders(self, prefix: str) -> Sequence[str]:
         """Return the names of the folders directly under `prefix`."""
-        import obstore
-
         where = checked_path(prefix.rstrip("/")) if prefix else None
-        with self._calls(prefix):
+        with self._calls(prefix) as obstore:
             found = obstore.list_with_delimiter(self._bucket, where)["common_prefixes"]
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
@@ -133,58 +113,47 @@ class BucketStore(Store):
         self._put(path, iter(pieces))
 
     def _put(self, path: str, content: bytes | Path | Iterator[bytes | memoryview]) -> None:
-        import obstore
-
-        with self._calls(path):
+        with self._calls(path) as obstore:
             obstore.put(self._bucket, checked_path(path), content, chunk_size=PART_BYTES, max_concurrency=_IN_FLIGHT)
 
     def put_new(self, path: str, data: bytes | Path) -> bool:
         """Create a file; return False where it exists. The server decides among racing writers."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
         content = data.read_bytes() if isinstance(data, Path) else data
-        with self._calls(path):
+        with self._calls(path) as obstore:
             try:
                 obstore.put(self._bucket, checked_path(path), content, mode="create")
-            except (AlreadyExistsError, PreconditionError):
+            except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
                 return False
         return True
 
     def delete(self, path: str) -> None:
         """Remove a file; no error where it is absent."""
-        import obstore
-
-        with self._calls(path):
-            try:
-                obstore.delete(self._bucket, checked_path(path))
-            except FileNotFoundError:
-                return
+        with self._calls(path) as obstore, suppress(FileNotFoundError):
+            obstore.delete(self._bucket, checked_path(path))
 
     def compare_and_set(self, path: str, expected: bytes | None, new: bytes) -> bool:
         """Write `new` if the file holds `expected`; the server compares the entity tag of what was read."""
-        import obstore
-        from obstore.exceptions import NotFoundError, PreconditionError
-
         if expected is None:
             return self.put_new(path, new)
-        with self._calls(path):
+        with self._calls(path) as obstore:
             try:
                 found = obstore.get(self._bucket, checked_path(path))
                 tag = found.meta["e_tag"]
                 if tag is None or found.bytes().to_bytes() != expected:
                     return False
                 obstore.put(self._bucket, path, new, mode={"e_tag": tag})
-            except (FileNotFoundError, NotFoundError, PreconditionError):
+            except (FileNotFoundError, obstore.exceptions.NotFoundError, obstore.exceptions.PreconditionError):
                 return False
         return True
 
     @contextmanager
-    def _calls(self, path: str) -> Iterator[None]:
+    def _calls(self, path: str) -> Iterator[Any]:
+        """Yield the client; what it refuses about `path` is told in one line."""
+        import obstore
         from obstore import exceptions
 
         try:
-            yield
+            yield obstore
         except (FileNotFoundError, exceptions.NotFoundError):
             raise self._absent(path) from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError):
@@ -221,9 +190,8 @@ def _s3_config() -> dict[str, object]:
     )
     profile = _aws_profile()
     if not any(os.environ.get(name) for name in keys_elsewhere):
-        for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"):
-            if name in profile:
-                config[name] = profile[name]
+        keys = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        config |= {name: profile[name] for name in keys if name in profile}
     if "AWS_REGION" not in os.environ and "AWS_DEFAULT_REGION" not in os.environ and "region" in profile:
         config["aws_region"] = profile["region"]
     endpoint = (
@@ -253,8 +221,5 @@ def _aws_profile() -> dict[str, str]:
         )
     except (configparser.Error, OSError):
         return {}
-    found: dict[str, str] = {}
-    for section in (f"profile {name}", name):
-        if parser.has_section(section):
-            found.update(parser[section])
-    return found
+    sections = [section for section in (f"profile {name}", name) if parser.has_section(section)]
+    return dict(pair for section in sections for pair in parser[section].items())

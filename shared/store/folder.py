@@ -39,8 +39,16 @@ _NO_COPY_IN_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, er
 LOCK_FOLDER = ".locks"
 
 
-def folder_error(error: OSError, root: Path) -> InfiMmrError:
-    """Return the one line for what the operating system refused."""
+@contextmanager
+def folder_told(root: Path) -> Iterator[None]:
+    """Turn what the operating system refuses meanwhile into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(error, root) from error
+
+
+def _refused(error: OSError, root: Path) -> InfiMmrError:
     if error.errno in _FULL:
         return StoreFullError(f"the disk of the store {root} is full", "Free space (data-engine gc), then run it again")
     if error.errno in _FORBIDDEN:
@@ -79,12 +87,6 @@ class FolderStore(Store):
         with self.reading(path) as descriptor:
             return os.pread(descriptor, length, start)
 
-    def pieces(self, path: str, piece_bytes: int = FOLDER_PIECE_BYTES) -> Iterator[bytes]:
-        """Yield a file's bytes in order. Raises `NotInStoreError`."""
-        with self.reading(path) as descriptor, open(descriptor, "rb", closefd=False, buffering=0) as file:
-            while piece := file.read(piece_bytes):
-                yield piece
-
     def views(self, path: str) -> Iterator[memoryview]:
         """Yield a file's bytes in order, all in one buffer. Raises `NotInStoreError`."""
         with self.reading(path) as descriptor, open(descriptor, "rb", closefd=False, buffering=0) as file:
@@ -92,13 +94,10 @@ class FolderStore(Store):
 
     def head(self, path: str) -> Entry | None:
         """Return a file's size and time, or None where it is absent."""
-        try:
+        with folder_told(self.root), suppress(FileNotFoundError, NotADirectoryError):
             status = self.local_path(path).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise folder_error(error, self.root) from error
-        return Entry(path, status.st_size, status.st_mtime)
+            return Entry(path, status.st_size, status.st_mtime)
+        return None
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the files under the folder `prefix`, hidden ones left out."""
@@ -116,13 +115,10 @@ class FolderStore(Store):
 
     def folders(self, prefix: str) -> Sequence[str]:
         """Return the names of the folders directly under `prefix`."""
-        try:
-            with os.scandir(self.local_path(prefix.rstrip("/")) if prefix else self.root) as found:
-                return sorted(e.name for e in found if e.is_dir() and not e.name.startswith("."))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise folder_error(error, self.root) from error
+        top = self.local_path(prefix.rstrip("/")) if prefix else self.root
+        with folder_told(self.root), suppress(FileNotFoundError, NotADirectoryError), os.scandir(top) as found:
+            return sorted(e.name for e in found if e.is_dir() and not e.name.startswith("."))
+        return []
 
     def put(self, path: str, data: bytes | Path, *, durable: bool = True) -> None:
         """Write a file, replacing it as a whole; one that is worth nothing after a power cut need not be durable."""
@@ -152,7 +148,7 @@ class FolderStore(Store):
     def adopt(self, temporary: Path, path: str) -> bool:
         """Give a finished file of this file system its name, if the name is free. The file must be flushed already."""
         target = self.local_path(path)
-        try:
+        with folder_told(self.root):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(temporary, target)
@@ -167,16 +163,12 @@ class FolderStore(Store):
                     shutil.copy2(temporary, f"{target}.part")
                     Path(f"{target}.part").replace(target)
             sync_folder(target.parent)
-        except OSError as error:
-            raise folder_error(error, self.root) from error
         return True
 
     def delete(self, path: str) -> None:
         """Remove a file; no error where it is absent."""
-        try:
+        with folder_told(self.root):
             self.local_path(path).unlink(missing_ok=True)
-        except OSError as error:
-            raise folder_error(error, self.root) from error
 
     def prune(self, prefix: str) -> None:
         """Remove the empty folders under `prefix`; only where nobody writes there: a writer may have just made one."""
@@ -187,21 +179,19 @@ class FolderStore(Store):
     def compare_and_set(self, path: str, expected: bytes | None, new: bytes) -> bool:
         """Write `new` if the file holds `expected`, under a lock that the kernel frees when its holder dies."""
         with self._locked(path):
-            try:
-                current: bytes | None = self.get(path)
-            except NotInStoreError:
-                current = None
-            if current != expected:
-                return False
-            self.put(path, new)
-        return True
+            current: bytes | None = None
+            with suppress(NotInStoreError):
+                current = self.get(path)
+            if current == expected:
+                self.put(path, new)
+            return current == expected
 
     @contextmanager
     def temporary(self) -> Iterator[Path]:
         """Yield a new, empty file in the store's file system; it is gone afterwards, whatever happened."""
         folder = self.root / TEMPORARY_FOLDER
         path = folder / uuid.uuid4().hex
-        try:
+        with folder_told(self.root):
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
             try:
@@ -210,8 +200,6 @@ class FolderStore(Store):
             finally:
                 path.unlink(missing_ok=True)
                 os.close(descriptor)
-        except OSError as error:
-            raise folder_error(error, self.root) from error
 
     @contextmanager
     def temporary_folder(self, parent: str) -> Iterator[Path]:
@@ -249,27 +237,22 @@ class FolderStore(Store):
     @contextmanager
     def reading(self, path: str) -> Iterator[int]:
         """Yield the descriptor of a file that is opened for reading. Raises `NotInStoreError`."""
-        try:
-            descriptor = os.open(self.local_path(path), os.O_RDONLY | os.O_NOFOLLOW)
-        except (FileNotFoundError, NotADirectoryError):
-            raise self._absent(path) from None
-        except OSError as error:
-            raise folder_error(error, self.root) from error
-        try:
-            yield descriptor
-        except OSError as error:
-            raise folder_error(error, self.root) from error
-        finally:
-            os.close(descriptor)
+        with folder_told(self.root):
+            try:
+                descriptor = os.open(self.local_path(path), os.O_RDONLY | os.O_NOFOLLOW)
+            except (FileNotFoundError, NotADirectoryError):
+                raise self._absent(path) from None
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
 
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
         lock = self.root / LOCK_FOLDER / hashlib.sha256(path.encode()).hexdigest()[:32]
-        try:
+        with folder_told(self.root):
             lock.parent.mkdir(parents=True, exist_ok=True)
             descriptor = _lock_file(lock)
-        except OSError as error:
-            raise folder_error(error, self.root) from error
         try:
             yield
         finally:
@@ -354,13 +337,6 @@ def _start_writing(descriptor: int, start: int, length: int) -> None:
     os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
-def file_pieces(path: Path) -> Iterator[bytes]:
-    """Yield a local file's bytes in order."""
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(FOLDER_PIECE_BYTES):
-            yield piece
-
-
 def file_views(path: Path) -> Iterator[memoryview]:
     """Yield a local file's bytes in order, each piece good only until the next is asked for."""
     with path.open("rb", buffering=0) as file:
@@ -384,17 +360,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def _nobody_holds(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    with suppress(OSError), path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _own_bytes(path: Path) -> int:

@@ -51,10 +51,10 @@ def test_a_file_comes_back_whole_and_in_ranges(store: FolderStore) -> None:
     assert store.put_new("a/b.bin", b"0123456789")
     assert store.get("a/b.bin") == b"0123456789"
     assert store.get_range("a/b.bin", 3, 4) == b"3456"
-    assert store.size("a/b.bin") == 10
+    assert store.head("a/b.bin").size == 10
     assert [entry.path for entry in store.list("a")] == ["a/b.bin"]
     assert list(store.folders("")) == ["a"]
-    assert b"".join(store.pieces("a/b.bin", 3)) == b"0123456789"
+    assert b"".join(store.pieces("a/b.bin")) == b"0123456789"
 
 
 def test_creating_what_exists_changes_nothing(store: FolderStore) -> None:
@@ -95,7 +95,7 @@ def test_compare_and_set_loses_no_increment_among_threads(store: FolderStore) ->
 
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_no_path_leads_outside(store: FolderStore, path: str) -> None:
-    for call in (store.get, store.size, store.exists, store.delete, store.local_path, lambda p: store.put(p, b"x")):
+    for call in (store.get, store.head, store.exists, store.delete, store.local_path, lambda p: store.put(p, b"x")):
         with pytest.raises(StorePathError):
             call(path)
 
