@@ -6,7 +6,7 @@ Thin functions between the command line and `shared.dataset_version`; each retur
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.dataset_version import DatasetVersion, Manifest, list_tags, open_dataset, set_tag
 from shared.dataset_version.names import LATEST, checked_tag, parse_reference, version_number
@@ -16,9 +16,6 @@ from shared.dataset_version.version import dataset_names, read_tag, remove_tag
 from shared.errors import UsageError
 from shared.progress import Progress
 from shared.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def list_versions(store: Store) -> list[dict[str, Any]]:
@@ -58,11 +55,6 @@ def describe(version: DatasetVersion) -> dict[str, Any]:
     told = {"dataset": version.name, "tags": tags, "path": version.place}
     splits = {"splits": version.manifest.splits} if version.manifest.splits else {}
     return version.manifest.model_dump(mode="json") | told | splits
-
-
-def ledger_lines(version: DatasetVersion) -> Iterator[dict[str, Any]]:
-    """Yield the removed and near-missed rows in the columns that the command prints; evidence stays JSON text."""
-    yield from version.ledger().iter_rows(named=True)
 
 
 def tag(reference: str, name_of_tag: str, store: Store) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from shared.command import JsonOption, StoreOption, run_command, say
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shared.store import Store
 
 Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="Dataset, NAME@v3 or NAME@TAG; without @: latest.")]
@@ -33,8 +31,8 @@ CheckOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for name, command in _COMMANDS.items():
-        app.command(name)(command)
+    for command in _COMMANDS:
+        app.command(command.__name__.removesuffix("_command"))(command)
 
 
 def list_command(store: StoreOption = None, json: JsonOption = False) -> None:
@@ -62,20 +60,20 @@ def show_command(
 
     def work() -> dict[str, Any]:
         from data_engine.sharing import output
-        from data_engine.sharing.catalogue import describe, ledger_lines
+        from data_engine.sharing.catalogue import describe
         from shared.dataset_version import open_dataset
 
         if ledger and json:
             # One line per row as it comes, not one object; only a failure is one.
             try:
-                output.print_lines(ledger_lines(open_dataset(dataset, _store(store))))
+                output.print_lines(open_dataset(dataset, _store(store)).ledger().iter_rows(named=True))
             except InfiMmrError as error:
                 typer.echo(json_module.dumps({"error": error.message, "next": error.next_step}))
                 raise
             return {}
         version = open_dataset(dataset, _store(store))
         if ledger:
-            output.say_ledger(version.label, ledger_lines(version))
+            output.say_ledger(version.label, version.ledger().iter_rows(named=True))
             return {}
         found = describe(version)
         output.say_version(found)
@@ -271,15 +269,7 @@ def _store(option: str | None) -> Store:
     return open_store(default_store_url(option))
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "list": list_command,
-    "show": show_command,
-    "diff": diff_command,
-    "verify": verify_command,
-    "tag": tag_command,
-    "gc": gc_command,
-    "push": push_command,
-    "pull": pull_command,
-    "export": export_command,
-    "preview": preview_command,
-}
+_COMMANDS = (
+    list_command, show_command, diff_command, verify_command, tag_command, gc_command, push_command, pull_command,
+    export_command, preview_command,
+)  # fmt: skip

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
+if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion, Manifest
 
 SAMPLES = 5
@@ -32,7 +32,8 @@ def compare(a: DatasetVersion, b: DatasetVersion, *, samples: int = SAMPLES) -> 
     removed = left.join(right, on="_key", how="anti").sort("_key")
     added = right.join(left, on="_key", how="anti").sort("_key")
     changed, columns = _changed(left, right)
-    in_a, in_b = _rules(a), _rules(b)
+    in_a, in_b = removals(a), removals(b)
+    by_a, by_b = _reasons(a), _reasons(b)
     return {
         "a": a.label,
         "b": b.label,
@@ -44,12 +45,12 @@ def compare(a: DatasetVersion, b: DatasetVersion, *, samples: int = SAMPLES) -> 
             "changed": len(changed),
             "same": left.height - removed.height - len(changed),
         },
-        "added_by": _because(added, a),
-        "removed_by": _because(removed, b),
+        "added_by": _because(added, by_a),
+        "removed_by": _because(removed, by_b),
         "changed_columns": dict(columns.most_common()),
         "samples": {
-            "added": _shown(added, a, samples),
-            "removed": _shown(removed, b, samples),
+            "added": _shown(added, by_a, samples),
+            "removed": _shown(removed, by_b, samples),
             "changed": changed[:samples],
         },
         "rules": [
@@ -89,21 +90,15 @@ def _configuration(manifest: Manifest) -> dict[str, Any]:
 
 
 def _rows(version: DatasetVersion) -> pl.DataFrame:
-    import polars as pl
-
     return version.scan().select(pl.exclude("images")).collect()
 
 
 def _with_column(frame: pl.DataFrame, other: pl.DataFrame, name: str) -> pl.DataFrame:
     """`frame` with a column that only `other` has, empty."""
-    import polars as pl
-
     return frame if name in frame.columns else frame.with_columns(pl.lit(None, other.schema[name]).alias(name))
 
 
 def _keys(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
-    import polars as pl
-
     pair = pl.concat_str("source_name", "source_id", separator="/").alias("_key")
     found = left.select(pair).to_series(), right.select(pair).to_series()
     if all(keys.n_unique() == len(keys) for keys in found):
@@ -112,8 +107,6 @@ def _keys(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.Series, pl.Series
 
 
 def _changed(left: pl.DataFrame, right: pl.DataFrame) -> tuple[list[dict[str, Any]], Counter[str]]:
-    import polars as pl
-
     names = [name for name in left.columns if name != "_key" and name not in _LINEAGE]
     both = left.join(right, on="_key", how="inner", suffix="_b").sort("_key")
     differs = both.select("_key", *(pl.col(name).ne_missing(pl.col(f"{name}_b")).alias(name) for name in names))
@@ -146,14 +139,12 @@ def _reason(row: dict[str, Any], reasons: dict[str, tuple[str, str]]) -> tuple[s
     return reasons.get(row["id"]) or reasons.get(f"/{row['source_id']}") or _NO_RULE
 
 
-def _because(rows: pl.DataFrame, other: DatasetVersion) -> list[dict[str, Any]]:
-    reasons = _reasons(other)
+def _because(rows: pl.DataFrame, reasons: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
     counts = Counter(_reason(row, reasons) for row in rows.select("id", "source_id").iter_rows(named=True))
     return [{"step": step, "rule": rule, "rows": count} for (step, rule), count in counts.most_common()]
 
 
-def _shown(rows: pl.DataFrame, other: DatasetVersion, samples: int) -> list[dict[str, Any]]:
-    reasons = _reasons(other)
+def _shown(rows: pl.DataFrame, reasons: dict[str, tuple[str, str]], samples: int) -> list[dict[str, Any]]:
     shown = []
     for row in rows.head(samples).iter_rows(named=True):
         step, rule = _reason(row, reasons)
@@ -162,5 +153,6 @@ def _shown(rows: pl.DataFrame, other: DatasetVersion, samples: int) -> list[dict
     return shown
 
 
-def _rules(version: DatasetVersion) -> Counter[tuple[str, str]]:
+def removals(version: DatasetVersion) -> Counter[tuple[str, str]]:
+    """Return how many rows each (step, rule) removed."""
     return Counter((row["step"], row["rule"]) for row in version.ledger().iter_rows(named=True) if row["removed"])

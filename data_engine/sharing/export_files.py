@@ -11,6 +11,7 @@ Not covered: other formats than Parquet. The card's words come from the manifest
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from pathlib import Path
@@ -86,6 +87,12 @@ def exported_name(manifest: Manifest, shard: Shard) -> str:
 def card(manifest: Manifest) -> str:
     """Return the card. Every word from the manifest is quoted or escaped, so that none becomes YAML or Markdown."""
     licences = _licences(manifest)
+    splits = _splits(manifest)
+    rows_of = [{"split": split["name"], "path": f"data/{split['name']}-*.parquet"} for split in splits]
+    configs: list[dict[str, Any]] = [{"config_name": "default", "default": True, "data_files": rows_of}]
+    if manifest.ledger:
+        ledger = {"split": "train", "path": "ledger/ledger.parquet"}
+        configs.append({"config_name": "ledger", "data_files": [ledger]})
     known = {licence.lower() for licence in licences.values()}
     head: dict[str, Any] = {
         "pretty_name": f"{manifest.name} {manifest.version}",
@@ -93,21 +100,8 @@ def card(manifest: Manifest) -> str:
         "size_categories": [_size_category(manifest.rows)],
         "task_categories": ["visual-question-answering"],
         "tags": ["infi-mmr", manifest.profile, "croissant"],
-        "configs": [
-            {
-                "config_name": "default",
-                "default": True,
-                "data_files": [
-                    {"split": split["name"], "path": f"data/{split['name']}-*.parquet"} for split in _splits(manifest)
-                ],
-            },
-            *(
-                [{"config_name": "ledger", "data_files": [{"split": "train", "path": "ledger/ledger.parquet"}]}]
-                if manifest.ledger
-                else []
-            ),
-        ],
-        "dataset_info": [{"config_name": "default", "features": _card_features(manifest), "splits": _splits(manifest)}],
+        "configs": configs,
+        "dataset_info": [{"config_name": "default", "features": _card_features(manifest), "splits": splits}],
     }
     lines = ["---", *_yaml(head), "---", "", f"# {manifest.name} {manifest.version}", ""]
     lines += [
@@ -116,7 +110,7 @@ def card(manifest: Manifest) -> str:
         "",
         "```python",
         "import datasets",
-        f'rows = datasets.load_dataset("path/to/this/folder", split="{_splits(manifest)[0]["name"]}")',
+        f'rows = datasets.load_dataset("path/to/this/folder", split="{splits[0]["name"]}")',
         "```",
         "",
         "## How it came about",
@@ -250,9 +244,9 @@ def _no_one(known: set[str]) -> str:
 
 
 def _licences(manifest: Manifest) -> dict[str, str]:
-    if isinstance(manifest.licences, dict):
-        return {name: str(licence) for name, licence in manifest.licences.items()}
-    return {str(place): str(licence) for place, licence in enumerate(manifest.licences)}
+    told = manifest.licences
+    named = told.items() if isinstance(told, dict) else enumerate(told)
+    return {str(name): str(licence) for name, licence in named}
 
 
 def _splits(manifest: Manifest) -> list[dict[str, Any]]:
@@ -267,10 +261,8 @@ def _splits(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _size_category(rows: int) -> str:
-    for limit, word in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
-        if rows < limit:
-            return word
-    return "n>1M"
+    words = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "n>1M")
+    return words[bisect.bisect_right((1_000, 10_000, 100_000, 1_000_000), rows)]
 
 
 def _card_features(manifest: Manifest) -> list[dict[str, Any]]:

@@ -13,27 +13,33 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 
 from data_engine.findings import pictures_table, shown_entries
+from data_engine.sharing.diff import removals
 from data_engine.sharing.export_files import coverage_tables, planted_rows
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from data_engine.sharing.readable_text import readable, readable_answer
+from shared.caption_leaks import caption_leak
+from shared.dataset_version.iterate import row_groups
 from shared.images import small_jpeg
 from shared.number_text import human_bytes
+from shared.schema import RATING
 from shared.store.folder import folder_told
 from shared.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import polars as pl
 
     from shared.dataset_version import DatasetVersion
 
@@ -89,8 +95,6 @@ def write_preview(version: DatasetVersion, path: str | Path, *, rows: int = 200)
 
 def render(version: DatasetVersion, *, rows: int = 200) -> tuple[str, dict[str, int]]:
     """Return the page and how many rows and removed rows are on it."""
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -124,20 +128,8 @@ def render(version: DatasetVersion, *, rows: int = 200) -> tuple[str, dict[str, 
 
 def charts(version: DatasetVersion) -> list[Chart]:
     """Return the distributions, read without the pictures."""
-    import polars as pl
-
-    columns = [
-        "question",
-        "choices",
-        "answer",
-        "answer_kind",
-        "image_types",
-        "captions",
-        "category",
-        "source",
-        "difficulty",
-        *(["split"] if version.manifest.splits else []),
-    ]
+    columns = ["question", "choices", "answer", "answer_kind", "image_types", "captions", "category", "source"]
+    columns += ["difficulty", *(["split"] if version.manifest.splits else [])]
     frame = version.scan().select(*columns, pl.col("image_hashes").list.len().alias("pictures")).collect()
     if frame.height == 0:
         return []
@@ -161,10 +153,6 @@ def charts(version: DatasetVersion) -> list[Chart]:
 
 def rating_charts(version: DatasetVersion) -> list[Chart | None]:
     """Return the distributions of the policy's own pass rates, where the recipe had `rate_difficulty`."""
-    import polars as pl
-
-    from shared.schema import RATING
-
     if RATING.name not in version.scan().collect_schema().names():
         return []
     rates = version.scan().select(pl.col(RATING.name).struct.unnest()).drop_nulls("pass_rate").collect()
@@ -181,10 +169,6 @@ def leak_chart(frame: pl.DataFrame) -> Chart | None:
 
     Judged here and now, whether the recipe had `caption_leaks` or not; of many rows an even sample.
     """
-    import polars as pl
-
-    from shared.caption_leaks import caption_leak
-
     captioned = frame.filter(pl.col("captions").list.drop_nulls().list.len() > 0)
     if captioned.height == 0:
         return None
@@ -203,24 +187,18 @@ def leak_chart(frame: pl.DataFrame) -> Chart | None:
 
 def funnel(version: DatasetVersion) -> list[dict[str, Any]]:
     """Return the steps with rows in and out and what each rule of theirs removed."""
-    removed: dict[str, Counter[str]] = {}
-    for row in version.ledger().iter_rows(named=True):
-        if row["removed"]:
-            removed.setdefault(row["step"], Counter())[row["rule"]] += 1
+    removed = removals(version).most_common()
     counts = version.manifest.counts
     most = max((count.rows_in for count in counts), default=1) or 1
-    steps = []
-    for count in counts:
-        rules = removed.get(count.name, Counter()).most_common()
-        steps.append(
-            {
-                "count": count,
-                "kept": count.rows_out / most,
-                "lost": (count.rows_in - count.rows_out) / most,
-                "rules": rules,
-            }
-        )
-    return steps
+    return [
+        {
+            "count": count,
+            "kept": count.rows_out / most,
+            "lost": (count.rows_in - count.rows_out) / most,
+            "rules": [(rule, rows) for (step, rule), rows in removed if step == count.name],
+        }
+        for count in counts
+    ]
 
 
 def planted_table(counts: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -317,13 +295,7 @@ def _pieces(value: Any) -> list[tuple[str, bool]]:
 
 def sampled_rows(version: DatasetVersion, wanted: int) -> list[dict[str, Any]]:
     """Return rows drawn evenly over some row groups, pictures as small data URIs."""
-    import pyarrow.parquet as pq
-
-    groups = []
-    for file in version.files():
-        with pq.ParquetFile(file) as parquet:
-            about = parquet.metadata
-            groups += [(file, group, about.row_group(group).num_rows) for group in range(about.num_row_groups)]
+    groups = row_groups(version.files())
     chosen = [groups[int(place)] for place in _evenly(len(groups), min(_MOST_GROUPS, len(groups)))]
     total = sum(rows for *_, rows in chosen)
     places = _evenly(total, max(0, min(wanted, total)))
@@ -345,17 +317,13 @@ def _evenly(total: int, wanted: int) -> np.ndarray:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    types, captions = row["image_types"], row["captions"]
-    pictures = []
-    for place, image in enumerate(row["images"]):
-        pictures.append(
-            {
-                "small": thumbnail(image["bytes"], _PICTURE_PIXELS),
-                "type": types[place] if place < len(types) else None,
-                "caption": captions[place] if place < len(captions) else None,
-            }
-        )
-    words = [row["id"], row["source_id"], row["question"], row["answer"], row["category"], row["source"], *captions]
+    told = (itertools.chain(row[name], itertools.repeat(None)) for name in ("image_types", "captions"))
+    pictures = [
+        {"small": thumbnail(image["bytes"], _PICTURE_PIXELS), "type": kind, "caption": caption}
+        for image, kind, caption in zip(row["images"], *told, strict=False)
+    ]
+    names = ("id", "source_id", "question", "answer", "category", "source")
+    words = [*(row[name] for name in names), *row["captions"]]
     text = " ".join(word for word in words if word).lower()
     # A bar stands between the values of one entry where the page's script filters.
     filters = {name: (row.get(name) or "").replace("|", "/") for name in FILTERS}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import polars as pl
 
 MOST_BARS = 12
 
@@ -36,8 +36,6 @@ class Chart:
 
 def counted(title: str, note: str, values: pl.Series) -> Chart | None:
     """Count words; beyond `MOST_BARS` the rest becomes one bar. None where there is nothing to count."""
-    import polars as pl
-
     counts = values.cast(pl.String).fill_null("none").value_counts(sort=True, name="count")
     pairs = [
         (str(word), int(count)) for word, count in counts.sort(["count", values.name], descending=[True, False]).rows()
@@ -50,7 +48,7 @@ def counted(title: str, note: str, values: pl.Series) -> Chart | None:
     return Chart(title, note, _bars(pairs))
 
 
-def histogram(title: str, note: str, values: Sequence[float], bins: int = 16, unit: str = "") -> Chart | None:
+def histogram(title: str, note: str, values: Sequence[float], bins: int = 16) -> Chart | None:
     """Count numbers in equal bins from the smallest to the 99th percentile; the last bin takes what lies beyond."""
     numbers = np.asarray(values, dtype=np.float64)
     numbers = numbers[np.isfinite(numbers)]
@@ -67,7 +65,7 @@ def histogram(title: str, note: str, values: Sequence[float], bins: int = 16, un
     place = np.clip(((numbers - low) / width).astype(int), 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     edges = [low + width * index for index in range(bins)]
-    names = [f"{edge:.0f}{unit}" if whole else f"{edge:.2f}{unit}" for edge in edges]
+    names = [f"{edge:.0f}" if whole else f"{edge:.2f}" for edge in edges]
     return Chart(title, note, _bars(list(zip(names, counts.tolist(), strict=True))), upright=True)
 
 

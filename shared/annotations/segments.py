@@ -8,13 +8,15 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from shared.errors import InfiMmrError
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import pyarrow as pa
 
     from shared.store import Store
 
@@ -93,8 +95,6 @@ def list_segments(store: Store, folder: str) -> list[tuple[str, int]]:
 
 def write_segment(store: Store, folder: str, table: pa.Table, made_by: str, part: str = "") -> str:
     """Store cells durably as a segment of the table in `folder`, in its partition `part`; returns its name there."""
-    import pyarrow.parquet as pq
-
     if made_by:
         table = table.replace_schema_metadata({_MAKER: made_by})
     out = io.BytesIO()
@@ -112,9 +112,6 @@ def read_segment(store: Store, folder: str, name: str) -> pa.Table | None:
         NotInStoreError: another builder merged it meanwhile.
 
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     data = verified(store, folder, name)
     if data is None:
         return None
@@ -132,18 +129,12 @@ def maker_of(schema: pa.Schema) -> str:
 
 def distinct(tables: Sequence[pa.Table]) -> pa.Table:
     """One table with each key once, in no promised order; nothing is copied where no key repeats."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     whole = pa.concat_tables(tables)
     return whole if pc.count_distinct(whole.column("key")).as_py() == whole.num_rows else settle(tables)
 
 
 def settle(tables: Sequence[pa.Table]) -> pa.Table:
     """One table with each key once, sorted by key; of several values the one with the smallest canonical sha256."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     whole = pa.concat_tables(tables).combine_chunks()
     whole = whole.take(pc.sort_indices(whole.column("key")))
     keys = whole.column("key")

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from shared.annotations.segments import SegmentSetAsideError, maker_of, move_aside, smallest_value, verified
 from shared.annotations.table import AnnotationTable
@@ -22,8 +25,6 @@ from shared.store.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import pyarrow as pa
 
     from shared.store import Store
 
@@ -104,8 +105,6 @@ class StoredCells(AnnotationTable):
 
     def _find(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Number of the file of each key, and whether there is one."""
-        import pyarrow as pa
-
         if len(self._hashes) == 0 or len(keys) == 0:
             return np.zeros(len(keys), np.int32), np.zeros(len(keys), bool)
         wanted = _hashes_of(pa.array(keys, pa.string()))
@@ -113,9 +112,6 @@ class StoredCells(AnnotationTable):
         return self._files[place], self._hashes[place] == wanted
 
     def _read_all(self, names: Sequence[str]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         names = self._not_remembered(names)
 
         def keys_of(name: str) -> tuple[pa.Schema, pa.ChunkedArray] | None:
@@ -179,8 +175,6 @@ class StoredCells(AnnotationTable):
 
     def _sort_in(self) -> None:
         """Put new keys among those known; of several files that hold a key, the settled one is kept."""
-        import pyarrow as pa
-
         fresh = pa.chunked_array([chunk for _, keys in self._new for chunk in keys.chunks], pa.string())
         hashes = np.concatenate([self._hashes, _hashes_of(fresh)])
         numbers = [np.full(len(keys), number, np.int32) for number, keys in self._new]
@@ -249,10 +243,6 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
             finds its cells missing.
 
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     store, step, context = table
     folder = AnnotationTable(store, step, context).folder
     by_file: dict[str, list[str]] = {}

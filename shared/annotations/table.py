@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from shared.annotations.merging import (
     PARTITIONED_BYTES,
@@ -25,8 +27,6 @@ from shared.store import NotInStoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Self
-
-    import pyarrow as pa
 
     from shared.store import Store
 
@@ -95,9 +95,6 @@ class AnnotationTable:
         self._load(keys)
         if self._table is None:
             return None if self._values is None else self._schema().empty_table()
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         wanted = pa.array(dict.fromkeys(keys), pa.string())
         return self._table.take(pc.index_in(wanted, value_set=self._table.column("key")).drop_null())
 
@@ -106,9 +103,6 @@ class AnnotationTable:
         self._load(keys)
         if self._table is None:
             return self.columns(keys)
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         wanted = pc.is_in(self._table.column("key"), value_set=pa.array(keys, pa.string()))
         return self._table if pc.all(wanted).as_py() else self._table.filter(wanted)
 
@@ -116,8 +110,6 @@ class AnnotationTable:
         """Store cells (`key` and value columns each); they are durable when this returns. Empty input does nothing."""
         if not cells:
             return
-        import pyarrow as pa
-
         self.append_table(pa.Table.from_pylist([dict(cell) for cell in cells], schema=self._schema()), spread=spread)
 
     def takes(self, values: pa.Schema) -> None:
@@ -148,9 +140,6 @@ class AnnotationTable:
 
     def made_elsewhere(self, keys: Iterable[str]) -> dict[str, int]:
         """Known cells among `keys` that something else than `made_by` made: maker -> cells. Empty maker: not told."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         asked = list(dict.fromkeys(keys))
         self._load(asked)
         wanted = pa.array(asked, pa.string())
@@ -206,8 +195,6 @@ class AnnotationTable:
         return 0 if self._table is None else self._table.num_rows
 
     def _schema(self) -> pa.Schema:
-        import pyarrow as pa
-
         if self._values is None:
             message = f"annotation table of step {self.step} has no value columns yet"
             raise InfiMmrError(message, "Name them when the table is opened.")
@@ -221,8 +208,6 @@ class AnnotationTable:
         try:
             self._load_listed()
             if self._waiting:
-                import pyarrow as pa
-
                 byte = None if keys is None else np.unique(partitions_of(pa.array(keys, pa.string()))).tolist()
                 wanted = list(self._waiting) if byte is None else [f"{number:02x}/" for number in byte]
                 names = [name for part in wanted for name in self._waiting.pop(part, ())]
@@ -256,9 +241,6 @@ class AnnotationTable:
         """Whether each key has a cell; the table is loaded."""
         if self._table is None:
             return [False] * len(keys)
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         known: list[bool] = pc.is_in(pa.array(keys, pa.string()), value_set=self._table.column("key")).to_pylist()
         return known
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from shared.errors import UsageError
 
@@ -33,7 +34,7 @@ class Rows:
         self.world_size = world_size
         self.seed = seed
         self.epoch = 0
-        self._groups = _row_groups(self.files)
+        self._groups = row_groups(self.files)
 
     def __len__(self) -> int:
         """Return the rows of this rank (over all its DataLoader workers)."""
@@ -46,8 +47,6 @@ class Rows:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the rows."""
-        import pyarrow.parquet as pq
-
         start, stop = self._share()
         shuffled = None if self.seed is None else np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
         order: Any = range(len(self._groups)) if shuffled is None else shuffled.permutation(len(self._groups))
@@ -59,7 +58,7 @@ class Rows:
             chosen = within[max(0, start - position) : max(0, stop - position)]
             position += rows
             if len(chosen):
-                with pq.ParquetFile(self.files[file]) as parquet:
+                with pq.ParquetFile(file) as parquet:
                     table = parquet.read_row_group(group)
                 for row in chosen:
                     yield table.slice(int(row), 1).to_pylist()[0]
@@ -78,13 +77,11 @@ def _slice(total: int, part: int, parts: int) -> tuple[int, int]:
     return part * total // parts, (part + 1) * total // parts
 
 
-def _row_groups(files: Sequence[Path]) -> list[tuple[int, int, int]]:
-    """Return (file index, row group, rows) for all row groups in order."""
-    import pyarrow.parquet as pq
-
+def row_groups(files: Sequence[Path]) -> list[tuple[Path, int, int]]:
+    """Return (file, row group, rows) for all row groups in order."""
     groups = []
-    for index, file in enumerate(files):
+    for file in files:
         with pq.ParquetFile(file) as parquet:
-            metadata = parquet.metadata
-            groups += [(index, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
+            about = parquet.metadata
+            groups += [(file, group, about.row_group(group).num_rows) for group in range(about.num_row_groups)]
     return groups

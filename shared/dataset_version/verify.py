@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from shared.dataset_version.blobs import blob_pieces, hash_pieces
 from shared.dataset_version.names import LEDGER_FILE, blob_path, version_folder
 from shared.errors import InfiMmrError
@@ -123,9 +126,6 @@ def _file(version: StoredVersion, shard: Shard, *, images: bool) -> tuple[list[P
 
 def _content(file: Path, shard: Shard, wrong: Any, *, images: bool) -> tuple[int, set[str]]:
     """Compare a whole file with the manifest and the schema; return how many images were decoded, and the ids."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from shared.schema import LEDGER_SCHEMA, row_schema
 
     ledger = shard.file == LEDGER_FILE
