@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_engine.ask_blocks import Asked, ask_blocks, ask_frames
+from data_engine.ask_blocks import Asked, ask_blocks
 from data_engine.ask_job import Asking, AskingRows, Job
 from data_engine.blocks import Parts
 from data_engine.step import StepContext, StepResult
@@ -147,27 +147,6 @@ def image_tables(
         "sampling": sampling,
         "values": values,
     }
-
-
-def ask_about_images(
-    context: StepContext, asking: AskingImages, pictures: Sequence[Sequence[str]]
-) -> tuple[Asked, pl.DataFrame, list[str]]:
-    """Get the pictures of every group answered; no engine starts when all cells are known.
-
-    Args:
-        context: The build.
-        asking: What is asked.
-        pictures: sha256 of each group's pictures.
-
-    Returns:
-        What was asked; `image_hash`, `group` and the value columns, sorted by both; sentences for people.
-
-    """
-    import polars as pl
-
-    lines = pl.concat([lines_of(some, number) for number, some in enumerate(pictures)])
-    asked = ask_frames(context, asking, [lines], context.images, unit="images")
-    return asked, asking.cells(lines, [table.fresh() for table in asking.tables]), told_of_images(asking, asked)
 
 
 @dataclass(frozen=True)

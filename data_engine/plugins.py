@@ -3,7 +3,8 @@
     [project.entry-points."infi_mmr.readers"]
     charts = "my_charts.reader:open_source"     # (settings: SourceSettings, what: str) -> Source
     [project.entry-points."infi_mmr.steps"]
-    count_words = "my_charts.count_words"       # a module: Settings, run(context, settings) -> StepResult
+    count_words = "my_charts.count_words"       # a module: Settings, run(context, settings) -> StepResult, and
+                                                # NEEDS_ALL_ROWS = True where rows in blocks are not enough
 
 A recipe names them as it names ours (`reader = "charts"`, `[steps.count_words]`). Nothing is looked for unless a recipe
 names what is not ours, and only what it names is loaded. The package's name, version and the hash of its code are part
@@ -100,6 +101,12 @@ class PluginStep:
 
     plugin: Plugin
     Settings: type[Strict]
+
+    @property
+    def BY_BLOCK(self) -> bool:
+        """Whether it is run once per row block, on workers: unless it needs all rows at once, or asks a model."""
+        needs = getattr(self.plugin.value, "NEEDS_ALL_ROWS", False)
+        return not needs and "engine" not in self.Settings.model_fields
 
     def run(self, context: Any, settings: Any) -> Any:
         """Run it; what it raises becomes one line with its name.

@@ -111,6 +111,8 @@ class StepResult:
         record: JSON values for the manifest: `models`, `prompts`, `coverage`, `planted_duplicates`... as far as they
             apply.
         parts: The annotations by row block where they stay on scratch; `annotations` is empty then.
+        cells: Of a step that runs once per row block: the cells that it looked for, as notes (`cell_counts.noted`), so
+            that what it counts does not depend on blocks. None: counts of blocks are added up.
         one_per_row: Whether no row has two annotations, so far as they are keyed by `id`.
 
     """
@@ -123,6 +125,7 @@ class StepResult:
     warnings: Sequence[str] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     parts: Parts | None = None
+    cells: pl.DataFrame | None = None
     one_per_row: bool = True
 
 
@@ -152,13 +155,14 @@ def judge_rows(
     import polars as pl
     import pyarrow as pa
 
-    from shared.annotations import AnnotationTable
+    from data_engine.cell_counts import noted
+    from shared.annotations import StoredCells
     from shared.fingerprint import fingerprint
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in values.items()])
     own = context.plugin or _own_identity(judge)
     about = {**own, "settings": settings.model_dump(mode="json"), "reads": list(reads)}
-    table = AnnotationTable(context.store, own["step"], fingerprint(about), values=schema, about=about)
+    table = StoredCells(context.store, own["step"], fingerprint(about), values=schema, about=about)
     rows = context.rows.select(list(dict.fromkeys(("id", *reads))))
     keys = [fingerprint(list(row)) for row in rows.select(reads).iter_rows()]
     first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
@@ -173,7 +177,8 @@ def judge_rows(
     cells = pl.DataFrame(table.columns(keys))
     joined = pl.DataFrame({"id": rows["id"], "key": keys}, schema={"id": pl.String, "key": pl.String})
     annotations = joined.join(cells, on="key", how="left", maintain_order="left").drop("key")
-    return StepResult(annotations, computed=len(missing), reused=len(first) - len(missing))
+    reused = len(first) - len(missing)
+    return StepResult(annotations, computed=len(missing), reused=reused, cells=noted(keys, missing))
 
 
 def _own_identity(judge: Callable[..., Any]) -> dict[str, str]:

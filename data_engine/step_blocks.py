@@ -2,7 +2,8 @@
 
 A step whose findings about a row need no other row (`BY_BLOCK` in its module) runs as it is, once per block, and its
 annotations stay on scratch. One that compares rows with each other, or asks a model, has a `run_blocks` of its own.
-Others are given all rows at once, and their annotations are laid beside the blocks afterwards.
+A step of another package goes by blocks, too, unless it says that it needs all rows at once (`NEEDS_ALL_ROWS`) or asks
+a model (`engine` in its settings): then it gets them, and its annotations are laid beside the blocks afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, block_of, over, without_runner
-from data_engine.recipe import step_module
+from data_engine.cell_counts import CellNotes
+from data_engine.recipe import STEP_ORDER, step_module
 from data_engine.step import StepContext, StepResult
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ class _Job:
     def parts(self) -> Parts:
         """The step's annotations."""
         return Parts(self.blocks.store, self.name)
+
+    @property
+    def notes(self) -> CellNotes:
+        """Cells that blocks looked for."""
+        return CellNotes(Parts(self.blocks.store, f"{self.name}.cells"), len(self.blocks.heights))
 
 
 def run_step(name: str, settings: Any, context: StepContext, blocks: RowBlocks) -> StepResult:
@@ -60,7 +67,8 @@ def _whole(result: StepResult, blocks: RowBlocks) -> pl.DataFrame:
 
     if result.parts is None or result.annotations.height:
         return result.annotations
-    return pl.concat([result.parts.read(block) for block in blocks.numbers])
+    # A package's frame of a block without findings may have no columns.
+    return pl.concat([result.parts.read(block) for block in blocks.numbers], how="diagonal_relaxed")
 
 
 def _run_by_block(job: _Job, context: StepContext) -> StepResult:
@@ -71,11 +79,16 @@ def _run_by_block(job: _Job, context: StepContext) -> StepResult:
     told = list(over(context.runner, _run_block, job.blocks.numbers, job, task=task))
     task.done()
     warnings = dict.fromkeys(text for one in told for text in one["warnings"])
+    failures = [entry for one in told for entry in one["failures"]]
+    computed, reused = (sum(one[name] for one in told) for name in ("computed", "reused"))
+    if all(one["noted"] for one in told):
+        computed, reused = job.notes.count(context.runner, job.blocks.numbers)
     return StepResult(
         annotations=pl.DataFrame(),
-        computed=sum(one["computed"] for one in told),
-        reused=sum(one["reused"] for one in told),
+        computed=computed,
+        reused=reused,
         seconds=time.monotonic() - started,
+        failures=pl.DataFrame(failures).unique(maintain_order=True) if failures else None,
         warnings=list(warnings),
         record=told[0]["record"],
         parts=job.parts,
@@ -89,16 +102,27 @@ def _run_block(block: int, job: _Job) -> dict[str, Any]:
     settings = job.settings
     if block and getattr(settings, "planted_duplicates", 0):
         settings = settings.model_copy(update={"planted_duplicates": 0})
-    result = step_module(job.name).run(replace(job.context, rows=rows.drop("image_names")), settings)
+    ours = job.name in STEP_ORDER  # none of ours that goes by block looks at what others found
+    results = job.context.results if ours else results_of(job.context.results, block)
+    context = replace(job.context, rows=rows.drop("image_names"), results=results)
+    result = step_module(job.name).run(context, settings)
     job.parts.write(block, result.annotations)
+    if result.cells is not None:
+        job.notes.write(block, result.cells)
     return {
         "rows": rows.height,
         "computed": result.computed,
         "reused": result.reused,
+        "noted": result.cells is not None,
+        "failures": [] if result.failures is None else result.failures.to_dicts(),
         "warnings": list(result.warnings),
         "record": dict(result.record) if block == 0 else {},
-        "one_per_row": bool(result.annotations["id"].is_unique().all()),
+        "one_per_row": _one_per_row(result.annotations),
     }
+
+
+def _one_per_row(annotations: pl.DataFrame) -> bool:
+    return "id" not in annotations.columns or bool(annotations["id"].is_unique().all())
 
 
 def _lay_beside(name: str, result: StepResult, blocks: RowBlocks) -> StepResult:
@@ -111,7 +135,7 @@ def _lay_beside(name: str, result: StepResult, blocks: RowBlocks) -> StepResult:
         block = pl.Series("block", block_of(found["id"], count)) if count > 1 else None
         for number in blocks.numbers:
             parts.write(number, found if block is None else found.filter(block == number))
-        return replace(result, parts=parts, one_per_row=bool(found["id"].is_unique().all()))
+        return replace(result, parts=parts, one_per_row=_one_per_row(found))
     for number in blocks.numbers:
         shown = blocks.read(number, ["image_hashes"])["image_hashes"].explode().drop_nulls().unique()
         everyone = count == 1 or "image_hash" not in found.columns

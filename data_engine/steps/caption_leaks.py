@@ -14,19 +14,26 @@ Not covered: what the rule sees (`shared/caption_leaks.py`).
 from __future__ import annotations
 
 import functools
+import itertools
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from data_engine.asking import AskingImages, Group, ask_about_images, image_tables
+from data_engine.ask_blocks import as_one_block, ask_blocks
+from data_engine.asking import AskingRowImages, Group, image_tables, told_of_images
+from data_engine.blocks import Parts, over, without_runner
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
+from data_engine.cell_counts import CellNotes, noted
 from data_engine.step import StepContext, StepResult, by_image
+from shared.annotations import StoredCells
 from shared.config import Strict
 from shared.fingerprint import bytes_hash, fingerprint
-from shared.language import language_of
+from shared.language import LANGUAGES, language_of
 from shared.prompts import Prompt, load_prompt
+from shared.schema import IMAGE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +42,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data_engine.ask_blocks import Asked
+    from data_engine.blocks import RowBlocks
 
 NAME = "caption_leaks"
 CAPTIONS_FROM = "caption_images"
+TYPES_FROM = "type_images"
 AGAIN = "caption_again"
 _BATCH_ROWS = 1024
 FOUND = ("rule", "gold", "found", "span")
@@ -62,8 +71,46 @@ class Settings(Strict):
         return (AGAIN,) if self.action == "re-ask" else ()
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What a worker is told.
+
+    Attributes:
+        context: The build; results lie in parts.
+        settings: The step's.
+        blocks: The rows.
+        asked: Captions that were asked for again, by picture and language; None where none were.
+
+    """
+
+    context: StepContext
+    settings: Settings
+    blocks: RowBlocks
+    asked: Parts | None = None
+
+    def at(self, name: str) -> Parts:
+        """Parts of one kind."""
+        return Parts(self.blocks.store, f"{NAME}.{name}")
+
+    @property
+    def found(self) -> Parts:
+        """The step's annotations."""
+        return Parts(self.blocks.store, NAME)
+
+    @property
+    def notes(self) -> CellNotes:
+        """Cells that blocks looked for."""
+        return CellNotes(self.at("cells"), len(self.blocks.heights))
+
+
 def run(context: StepContext, settings: Settings) -> StepResult:
-    """Judge the captions that `caption_images` wrote.
+    """Judge the captions of `context.rows`; see `run_blocks`."""
+    context.result_of(CAPTIONS_FROM, NAME, "captions")
+    return as_one_block(run_blocks, context, settings)
+
+
+def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
+    """Judge the captions that `caption_images` wrote, block by block.
 
     Raises:
         UsageError: the recipe has no `caption_images` before this step.
@@ -72,29 +119,34 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     import polars as pl
 
     started = time.monotonic()
-    rows = context.rows.select("id", "question", "choices", "answer", "image_hashes")
-    first = _captions(rows, by_image(context.result_of(CAPTIONS_FROM, NAME, "captions").annotations))
-    before, computed, reused = _judge(context, rows, first)
-    last, after = first, before
-    leaking = rows.filter(pl.col("id").is_in([identity for identity, leaks in before.items() if _leak(leaks)]))
+    context.result_of(CAPTIONS_FROM, NAME, "captions")
+    job = _Job(without_runner(context), settings, blocks)
+    task = context.progress.task(NAME, blocks.height)
+    told = list(over(context.runner, _judge_block, blocks.numbers, job, task=task))
+    task.done()
+    captioned, leaked = (sum(one[name] for one in told) for name in ("captioned", "leaked"))
+    still, numbers = leaked, [*blocks.numbers]
     warnings: list[str] = []
     prompts: list[dict[str, Any]] = []
-    if settings.action == "re-ask" and leaking.height:
-        asked, warnings, prompts, changed = _ask_again(context, leaking, first, before)
-        judged, more, known = _judge(context, leaking, changed)
-        last, after = first | changed, before | judged
-        computed, reused = computed + asked.computed + more, reused + asked.reused + known
-    final = settings.action if settings.action != "re-ask" else settings.still
-    entries = [_entry(identity, before, after, first, last, final) for identity in first]
-    if entries:
-        warnings.append(_told(len(entries), leaking.height, sum(entry["leaks"] for entry in entries), settings))
+    more = (0, 0)
+    if settings.action == "re-ask":
+        if leaked:
+            asked, warnings, prompts = _ask_again(context, job)
+            job, more = replace(job, asked=Parts(blocks.store, AGAIN)), (asked.computed, asked.reused)
+        still = sum(one["leaks"] for one in over(context.runner, _judge_again, blocks.numbers, job))
+        numbers += [len(numbers) + block for block in blocks.numbers]
+        job.at("first").delete(blocks.numbers)
+    if captioned:
+        warnings.append(_told(captioned, leaked, still, settings))
+    computed, reused = job.notes.count(context.runner, numbers)
     return StepResult(
-        annotations=pl.DataFrame(entries, schema=_frame_schema()),
-        computed=computed,
-        reused=reused,
+        annotations=pl.DataFrame(schema=_frame_schema()),
+        computed=computed + more[0],
+        reused=reused + more[1],
         seconds=time.monotonic() - started,
         warnings=warnings,  # a caption that could not be asked for again stays as it was, and is judged as it is
         record={"prompts": prompts},
+        parts=job.found,
     )
 
 
@@ -107,6 +159,14 @@ _Leaks = dict[str, list[dict[str, str]]]
 def _leak(leaks: list[dict[str, str]]) -> dict[str, Any]:
     """First leak of a row with its `picture`; empty where there is none."""
     return next(({**leak, "picture": number} for number, leak in enumerate(leaks, start=1) if leak["rule"]), {})
+
+
+def _entries(before: _Leaks, after: _Leaks, first: _Captions, last: _Captions, final: str) -> pl.DataFrame:
+    """Annotations of the rows with captions; `final` is what is done about those that still give the answer away."""
+    import polars as pl
+
+    entries = [_entry(identity, before, after, first, last, final) for identity in first]
+    return pl.DataFrame(entries, schema=_frame_schema())
 
 
 def _entry(  # noqa: PLR0917 - one row before and after
@@ -125,6 +185,13 @@ def _entry(  # noqa: PLR0917 - one row before and after
         "removes": bool(leak) and final == "drop",
         "captions": captions,
     }
+
+
+def _first_schema() -> dict[str, Any]:
+    import polars as pl
+
+    leak = pl.Struct(dict.fromkeys(FOUND, pl.String))
+    return {"id": pl.String, "captions": pl.List(pl.String), "leaks": pl.List(leak)}
 
 
 def _frame_schema() -> dict[str, Any]:
@@ -152,15 +219,60 @@ def _captions(rows: pl.DataFrame, known: Callable[..., dict[str, Any] | None]) -
     return found
 
 
-def _judge(context: StepContext, rows: pl.DataFrame, captions: _Captions) -> tuple[_Leaks, int, int]:
-    """What is found in the captions; cells computed and reused."""
-    import pyarrow as pa
+def _rows(job: _Job, block: int) -> pl.DataFrame:
+    columns = ["id", "question", "choices", "answer", "image_hashes"]
+    return job.blocks.read(block, columns).select(columns)
 
-    from shared.annotations import AnnotationTable
+
+def _judge_block(block: int, job: _Job) -> dict[str, Any]:
+    """Judge the captions of a block as they were first written."""
+    import polars as pl
+
+    rows = _rows(job, block)
+    written = job.context.results[CAPTIONS_FROM].parts
+    assert written is not None  # noqa: S101  steps in blocks leave parts
+    first = _captions(rows, by_image(written.read(block)))
+    leaks, notes = _judge(job.context, rows, first)
+    job.notes.write(block, notes)
+    if job.settings.action == "re-ask":
+        kept = [{"id": identity, "captions": first[identity], "leaks": leaks[identity]} for identity in first]
+        job.at("first").write(block, pl.DataFrame(kept, schema=_first_schema()))
+    else:
+        job.found.write(block, _entries(leaks, leaks, first, first, job.settings.action))
+    leaked = sum(bool(_leak(some)) for some in leaks.values())
+    return {"rows": rows.height, "captioned": len(first), "leaked": leaked}
+
+
+def _judge_again(block: int, job: _Job) -> dict[str, Any]:
+    """Judge those captions of a block anew that were asked for again."""
+    rows, first, before = _rows(job, block), _Captions(), _Leaks()
+    for identity, captions, leaks in job.at("first").read(block).iter_rows():
+        first[identity], before[identity] = captions, leaks
+    changed = _Captions()
+    if job.asked is not None:
+        told = job.asked.read(block).select("image_hash", "language", "caption")
+        new = {(sha256, language): caption for sha256, language, caption in told.iter_rows()}
+        for identity, question, choices, _, hashes in rows.iter_rows():
+            if _leak(before.get(identity, [])):
+                language = language_of(question, choices)
+                changed[identity] = [
+                    new.get((sha256, language), caption) if leak["rule"] else caption
+                    for sha256, leak, caption in zip(hashes, before[identity], first[identity], strict=True)
+                ]
+    judged, notes = _judge(job.context, rows, changed)
+    job.notes.write(len(job.blocks.heights) + block, notes)
+    found = _entries(before, before | judged, first, first | changed, job.settings.still)
+    job.found.write(block, found)
+    return {"leaks": int(found["leaks"].sum())}
+
+
+def _judge(context: StepContext, rows: pl.DataFrame, captions: _Captions) -> tuple[_Leaks, pl.DataFrame]:
+    """What is found in the captions, and which cells were looked for."""
+    import pyarrow as pa
 
     about = {"step": NAME, "rule": rule_hash()}
     values = pa.schema([(name, pa.string()) for name in FOUND])
-    table = AnnotationTable(context.store, NAME, fingerprint(about), values=values, about=about)
+    table = StoredCells(context.store, NAME, fingerprint(about), values=values, about=about)
     places: dict[str, list[str]] = {}
     asked: dict[str, dict[str, Any]] = {}
     for identity, question, choices, answer, _ in rows.iter_rows():
@@ -169,18 +281,12 @@ def _judge(context: StepContext, rows: pl.DataFrame, captions: _Captions) -> tup
             places.setdefault(identity, []).append(key)
             asked[key] = {"key": key, "question": question, "choices": choices, "answer": answer, "caption": caption}
     missing = table.missing(asked)
-    task = context.progress.task(NAME, total=len(missing))
-    batches = (
-        pa.Table.from_pylist([asked[key] for key in missing[start : start + _BATCH_ROWS]], schema=_asked_schema())
-        for start in range(0, len(missing), _BATCH_ROWS)
-    )
-    for judged in context.runner.map_batches(judge_batch, batches, task=task):
-        table.append_table(judged)
-    task.done()
+    for start in range(0, len(missing), _BATCH_ROWS):
+        some = [asked[key] for key in missing[start : start + _BATCH_ROWS]]
+        table.append_table(judge_batch(pa.Table.from_pylist(some, schema=_asked_schema())))
     cells = table.lookup(list(asked))
-    nothing = dict.fromkeys(FOUND, "")
-    found = {identity: [cells.get(key, nothing) for key in keys] for identity, keys in places.items()}
-    return found, len(missing), len(asked) - len(missing)
+    found = {identity: [cells[key] for key in keys] for identity, keys in places.items()}
+    return found, noted(list(asked), missing)
 
 
 def _asked_schema() -> pa.Schema:
@@ -204,20 +310,60 @@ def judge_batch(batch: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(judged, schema=pa.schema([(name, pa.string()) for name in ("key", *FOUND)]))
 
 
-def _ask_again(
-    context: StepContext, rows: pl.DataFrame, captions: _Captions, leaks: _Leaks
-) -> tuple[Asked, list[str], list[dict[str, Any]], _Captions]:
-    """Ask for every leaking caption of these rows again: what was asked, the prompts, and the rows' captions now."""
+@dataclass(frozen=True)
+class _Again(AskingRowImages):
+    """Asks for captions that give the answer away again.
+
+    Attributes:
+        kinds: Image type and language of each group.
+
+    """
+
+    kinds: tuple[tuple[str, str], ...]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The types, and what was found in the first captions."""
+        return (TYPES_FROM, NAME)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """By picture and language."""
+        return ("image_hash", "language")
+
+    def lines(self, context: StepContext) -> pl.DataFrame:
+        """Pictures of some rows whose captions are asked for again, each in the language of its question."""
+        import polars as pl
+
+        types = dict(context.results[TYPES_FROM].annotations.select("image_hash", "image_type").iter_rows())
+        leaks = dict(context.results[NAME].annotations.select("id", "leaks").iter_rows())
+        wanted = {
+            (sha256, self.kinds.index((types[sha256], language_of(question, choices))))
+            for identity, question, choices, hashes in context.rows.select(
+                "id", "question", "choices", "image_hashes"
+            ).iter_rows()
+            for sha256, leak in zip(hashes, leaks.get(identity) or [], strict=False)
+            if leak["rule"]
+        }
+        return pl.DataFrame(sorted(wanted), schema={"key": pl.String, "table": pl.Int32}, orient="row")
+
+    def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Captions as they may stand in a prompt."""
+        import polars as pl
+
+        languages = [self.kinds[group][1] for group in cells["group"]]
+        cells = readable(cells).with_columns(pl.Series("language", languages, pl.String))
+        return cells.select("image_hash", "group", "language", "caption"), {}
+
+
+def _ask_again(context: StepContext, job: _Job) -> tuple[Asked, list[str], list[dict[str, Any]]]:
+    """Ask for every leaking caption again: what was asked, what to tell, and the prompts."""
+    import polars as pl
+
     captioning = Captioning.model_validate(context.recipe["steps"][CAPTIONS_FROM])
-    types = dict(context.results["type_images"].annotations.select("image_hash", "image_type").iter_rows())
-    languages = {identity: language_of(question, choices) for identity, question, choices, _, _ in rows.iter_rows()}
-    hashes = dict(rows.select("id", "image_hashes").iter_rows())
-    wanted: dict[tuple[str, str], set[str]] = {}
-    for identity, language in languages.items():
-        for sha256, leak in zip(hashes[identity], leaks[identity], strict=True):
-            if leak["rule"]:
-                wanted.setdefault((types[sha256], language), set()).add(sha256)
-    kinds = sorted(wanted)
+    first = StepResult(pl.DataFrame(), parts=job.at("first"))
+    context = replace(context, results={**context.results, NAME: first})
+    kinds = tuple(sorted(itertools.product(IMAGE_TYPES, LANGUAGES)))
     groups = [Group(_prompt(captioning, context.prompts, *kind), "system") for kind in kinds]
     made = image_tables(
         context,
@@ -227,24 +373,14 @@ def _ask_again(
         groups=groups,
         values=caption_values(),
     )
-    asking = AskingImages(**made, to_value=caption_value)
-    asked, cells, warnings = ask_about_images(context, asking, [sorted(wanted[kind]) for kind in kinds])
-    new = {
-        (sha256, kinds[group][1]): caption
-        for sha256, group, caption in readable(cells).select("image_hash", "group", "caption").iter_rows()
-    }
-    changed = {
-        identity: [
-            new.get((sha256, language), caption) if leak["rule"] else caption
-            for sha256, leak, caption in zip(hashes[identity], leaks[identity], captions[identity], strict=True)
-        ]
-        for identity, language in languages.items()
-    }
+    asking = _Again(**{**made, "name": AGAIN}, to_value=caption_value, kinds=kinds)
+    asked = ask_blocks(context, asking, job.blocks, context.images, unit="images", description=NAME)
     prompts = [
         {"step": NAME, "image_type": kind[0], "name": group.prompt.name, "sha256": group.prompt.sha256}
-        for kind, group in zip(kinds, groups, strict=True)
+        for number, (kind, group) in enumerate(zip(kinds, groups, strict=True))
+        if asked.counts[f"lines of group {number}"]
     ]
-    return asked, warnings, prompts, changed
+    return asked, told_of_images(replace(asking, name=NAME), asked), prompts
 
 
 def _prompt(captioning: Captioning, prompts: str, image_type: str, language: str) -> Prompt:

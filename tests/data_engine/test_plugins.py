@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,12 +16,16 @@ import cloudpickle
 import polars as pl
 import pytest
 
-from data_engine.plugins import Plugin, PluginStep, _PluginSource
+from data_engine.blocks import Parts, RowBlocks
+from data_engine.plugins import Plugin, PluginStep, _PluginSource, load_plugin, plugin_step
+from data_engine.recipe import step_module
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.step import StepResult
+from data_engine.step_blocks import run_step
 from shared.config import Strict
 from shared.dataset_version import open_dataset
 from shared.errors import InfiMmrError
+from shared.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 READER = """
@@ -196,6 +201,52 @@ def test_a_step_that_fails_for_a_row_names_step_package_and_row(package):
     assert "step count_words of package my-charts 0.2 failed: ZeroDivisionError" in run(
         package, RECIPE, "build", ok=False
     )
+
+
+COUNTING = """
+import polars as pl
+from data_engine.step import StepResult
+from shared.config import Strict
+class Settings(Strict):
+    pass
+def run(context, settings):
+    ids, words = context.rows["id"], context.results["verify_answers"].annotations
+    failed = pl.DataFrame({"id": ids[:1], "reason": ["odd"]})
+    return StepResult(pl.DataFrame({"id": ids, "seen": context.rows.height, "of": words.height}), 1, failures=failed)
+"""
+
+
+@pytest.fixture
+def in_process(package, monkeypatch):
+    """The package, importable here, too."""
+    monkeypatch.syspath_prepend(str(package.parent))
+    forget = [plugin_step.cache_clear, load_plugin.cache_clear, step_module.cache_clear]
+    for again in (True, False):
+        for one in forget:
+            one()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "my_charts"]:
+            del sys.modules[name]
+        if again:
+            yield package
+
+
+@pytest.mark.parametrize("declared", ["", "NEEDS_ALL_ROWS = True"])
+def test_a_packages_step_gets_blocks_of_rows_unless_it_says_that_it_needs_all(
+    in_process, step_world, tmp_path, declared
+):
+    (in_process / "count_words.py").write_text(COUNTING + declared)
+    context = step_world.context([(f"r-{number:016x}", "What?") for number in (1, 2, 2**63 + 1)])
+    blocks = RowBlocks(open_store(tmp_path / "scratch"), "rows", (2, 1))
+    verified = Parts(blocks.store, "verify_answers")
+    for block, start in enumerate((0, 2)):
+        rows = context.rows[start : start + blocks.heights[block]]
+        blocks.write(block, rows.with_columns(image_names=pl.lit(None)))
+        verified.write(block, rows.select("id"))
+    held = replace(context, rows=pl.DataFrame(), results={"verify_answers": StepResult(pl.DataFrame(), parts=verified)})
+    found = run_step("count_words", plugin_step("count_words").Settings(), held, blocks)
+    told = [row for block in blocks.numbers for row in found.parts.read(block)["seen", "of"].iter_rows()]
+    assert told == ([(3, 3)] * 3 if declared else [(2, 2), (2, 2), (1, 1)])
+    assert found.failures.height == found.computed == (1 if declared else 2)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_a_registered_step_has_what_build_plan_and_kept_findings_ask_of_it():
         module = step_module(name)
         assert ("engine" in module.Settings.model_fields) == (name in MODEL_STEPS), f"{name}: MODEL_STEPS"
         assert name not in MODEL_STEPS or hasattr(module, "run_blocks"), f"{name} asks a model: run_blocks"
+        assert hasattr(module, "run_blocks") != getattr(module, "BY_BLOCK", False), f"{name}: rows come in blocks"
         assert name not in MODEL_STEPS or not hasattr(module, "READS"), f"{name}: answers are cells, not kept findings"
         assert set(getattr(module, "READS", ())) <= {"benchmarks", *STEP_ORDER[:place]}, f"{name}: READS"
     for profile in PROFILES:
