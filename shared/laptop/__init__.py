@@ -1,7 +1,7 @@
 """The laptop's room: what profile `local` takes in place of the hub's datasets and models.
 
 - `problems/` draws problems with known answers, captions and image types;
-- `mini_*.py` shape them as records with the columns of ViRL39K, DeepScaleR, reasoning traces and the benchmarks;
+- `mini_sets.py` shapes them as records with the columns of ViRL39K, DeepScaleR, reasoning traces and the benchmarks;
 - `training/` trains tiny-vl on them (`trainer tiny-vl`), and `assets/` holds it as it is shipped.
 
 This file is the only door: `data_engine/sources/mini.py` reads the records, `shared/vlm/checkpoint.py` finds the
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shared.laptop.assets import CHECKPOINT
 
 if TYPE_CHECKING:
-    from shared.laptop.mini_benchmarks import benchmark_record
-    from shared.laptop.mini_sets import MiniSet, MiniSettings, MiniTraces
+    from shared.laptop.mini_sets import MiniSet, MiniSettings, MiniTraces, benchmark_record
     from shared.laptop.problems import IMAGE_TYPES, KINDS, PICTURE_KINDS, SPLITS, Problem, contents, draw, draw_family
     from shared.laptop.training.cli import app as tiny_vl_commands
 
@@ -42,10 +41,8 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         """Import what `name` stands for (PEP 562)."""
         if name not in __all__:
-            message = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(message)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name == "tiny_vl_commands":
             return import_module("shared.laptop.training.cli").app
-        file = "mini_sets" if name.startswith("Mini") else "problems"
-        file = "mini_benchmarks" if name == "benchmark_record" else file
+        file = "mini_sets" if name.startswith(("Mini", "benchmark")) else "problems"
         return getattr(import_module(f"shared.laptop.{file}"), name)

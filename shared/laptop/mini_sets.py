@@ -1,5 +1,8 @@
 """The project's own small sets, drawn by `shared.laptop.problems` with the same columns as the sources they stand for.
 
+Records take the real ones' road from there. A benchmark's shape stands in its own file (`Mini` of `shared.benchmark`);
+proofs and questions that stand in the picture only are left out: the bundled checkpoint could read neither.
+
 `mini` of ViRL39K and DeepScaleR plants what a data engine must find, and says in `extra.planted` what each is:
 - `duplicate_of:KEY exact`: the same words and the same picture under another key;
 - `duplicate_of:KEY edited`: other letter case and blanks, the same picture packed anew (equal pixels, other bytes);
@@ -14,7 +17,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,7 +26,9 @@ from shared.benchmarks import minis
 from shared.config import Strict
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import fingerprint
-from shared.laptop.mini_benchmarks import benchmark_record, item_problem
+
+if TYPE_CHECKING:
+    from shared.laptop.problems import Problem
 
 _CATEGORIES = {
     "mathgeo": "(GradeSchool) Geometric",
@@ -58,6 +64,49 @@ TRACES_DRAWN_BY = "a1eb2a668c7855418f3d3846d0e5a5fcdaac16fee40a8bd5aeccd07d56e40
 _FIRST_TRACE = 100_000
 """Index of the first problem with a trace: the small DeepScaleR draws from 0 on, from the same split."""
 _WRONG_TRACE_EVERY, _NO_TRACE_EVERY = 20, 12
+
+
+@dataclass(frozen=True)
+class _Drawings:
+    """The drawn problems of one benchmark's split."""
+
+    name: str
+
+    def problem(self, number: int) -> Problem:
+        from shared.laptop.problems import draw
+
+        return draw(f"mini-{self.name}", number)
+
+    @staticmethod
+    def reworded(problem: Problem) -> str:
+        """The question in the other wording that the split's benchmarks have for it; unchanged where none fits."""
+        from shared.laptop.problems import KINDS, split_of
+
+        name = problem.form.partition("/")[2].removesuffix("-choice")
+        form = next(form for form in KINDS[problem.kind].forms if form.name == name)
+        for wording in form.wordings[split_of(problem.split).wordings]:
+            fields = re.fullmatch(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(wording)), problem.stem)
+            if fields is None:
+                continue
+            for other in form.wordings[split_of(problem.split).wordings]:
+                if other != wording and set(re.findall(r"\{(\w+)\}", other)) <= set(fields.groupdict()):
+                    return other.format(**fields.groupdict())
+        return problem.stem
+
+
+def item_problem(name: str, number: int) -> Problem:
+    """What item `number` asks, as a drawn problem with the item's key, question and answer."""
+    found: Problem = minis()[name].problem(_Drawings(name), number)
+    return found
+
+
+def benchmark_record(name: str, number: int) -> dict[str, Any]:
+    """Item `number` with the columns of the benchmark's published file."""
+    problem = item_problem(name, number)
+    record = minis()[name].record(problem, number, _Drawings(name))
+    if problem.image_png:
+        record["image"] = {"bytes": problem.image_png, "path": f"images/{problem.key}.png"}
+    return record
 
 
 class MiniSet:
@@ -96,24 +145,23 @@ class MiniSet:
             return
         shape = _virl_record if self.name == "virl39k" else _text_record
         for index in range(self._settings.rows):
-            yield shape(*self._drawn(index))
+            problem = self._drawn(index)
+            yield shape(problem, problem.key)
         for number in range(self._settings.duplicates):
-            problem, key = self._drawn(number * 7 % self._settings.rows)
+            problem = self._drawn(number * 7 % self._settings.rows)
             edited = number % 2 == 1
-            record = shape(problem, f"{key}-again-{number}", edited=edited)
-            yield record | {"planted": f"duplicate_of:{key} {'edited' if edited else 'exact'}"}
+            record = shape(problem, f"{problem.key}-again-{number}", edited=edited)
+            yield record | {"planted": f"duplicate_of:{problem.key} {'edited' if edited else 'exact'}"}
         for name, text in self._copied.items():
             for number in range(self._settings.copies):
                 yield _planted_copy(name, number * 3, shape, renumbered=False)
             for number in range(text * self._settings.renumbered):
                 yield _planted_copy(name, number * 3 + 1, shape, renumbered=True)
 
-    def _drawn(self, index: int) -> tuple[Any, str]:
+    def _drawn(self, index: int) -> Problem:
         from shared.laptop.problems import draw
 
-        text_only = index % _TEXT_EVERY == _TEXT_EVERY - 1
-        problem = draw(f"mini-{self.name}", index, text_only=text_only)
-        return problem, problem.key
+        return draw(f"mini-{self.name}", index, text_only=index % _TEXT_EVERY == _TEXT_EVERY - 1)
 
 
 class MiniTraces(MiniSet):
@@ -145,7 +193,7 @@ class MiniTraces(MiniSet):
                 yield record | {"trace": problem.response}
 
 
-def _virl_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
+def _virl_record(problem: Problem, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
     """One record with ViRL39K's columns."""
     question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
     large, small = _PASS_RATES[problem.grade]
@@ -162,7 +210,7 @@ def _virl_record(problem: Any, key: str, *, edited: bool = False, numbers: int =
     }
 
 
-def _text_record(problem: Any, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
+def _text_record(problem: Problem, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
     """One record with DeepScaleR's fields, and a key."""
     question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
     return {"problem": question, "answer": problem.answer, "id": key, "level": problem.grade}

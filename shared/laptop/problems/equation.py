@@ -78,6 +78,26 @@ def _has_x(content: Content, _: random.Random) -> Asked:
     return Asked({}, answer, f"The formula is {content.text()}.")
 
 
+_WORDINGS = {
+    "has-x": (
+        "Is there an x in the formula?",
+        "Does the formula have an x?",
+        "Say yes or no: the formula shows an x.",
+        "Is x part of the formula shown?",
+    ),
+    "right-side": (
+        "What is the right side of the formula?",
+        "What is after the sign = in the formula?",
+        "Read the right side of the formula.",
+        "Which value stands on the right of the formula?",
+    ),
+    "solve": (
+        "What is the solution of the formula?",
+        "What is the missing value?",
+        "Find the solution of the formula shown.",
+        "Solve the formula.",
+    ),
+}
 EQUATION = Kind(
     "equation",
     "equation",
@@ -85,38 +105,8 @@ EQUATION = Kind(
     _facts,
     _paint,
     (
-        Form(
-            "has-x",
-            "easy",
-            (
-                "Is there an x in the formula?",
-                "Does the formula have an x?",
-                "Say yes or no: the formula shows an x.",
-                "Is x part of the formula shown?",
-            ),
-            _has_x,
-        ),
-        Form(
-            "right-side",
-            "easy",
-            (
-                "What is the right side of the formula?",
-                "What is after the sign = in the formula?",
-                "Read the right side of the formula.",
-                "Which value stands on the right of the formula?",
-            ),
-            _right_side,
-        ),
-        Form(
-            "solve",
-            "hard",
-            (
-                "What is the solution of the formula?",
-                "What is the missing value?",
-                "Find the solution of the formula shown.",
-                "Solve the formula.",
-            ),
-            _solve,
-        ),
+        Form("has-x", "easy", _WORDINGS["has-x"], _has_x),
+        Form("right-side", "easy", _WORDINGS["right-side"], _right_side),
+        Form("solve", "hard", _WORDINGS["solve"], _solve),
     ),
 )

@@ -90,6 +90,26 @@ def _longest(content: Content, _: random.Random) -> Asked | None:
     return Asked({}, side, f"The values are {said}. The largest is {length}. It is {side}.", others)
 
 
+_TRIANGLE_WORDINGS = {
+    "side": (
+        "What is the length of {s}?",
+        "How long is side {s}?",
+        "Read the length of side {s}.",
+        "Which length does side {s} have?",
+    ),
+    "longest": (
+        "Which side is the longest?",
+        "Which side of the triangle has the largest length?",
+        "Name the longest side of the triangle.",
+        "Find the side with the largest length.",
+    ),
+    "perimeter": (
+        "What is the perimeter of triangle {n}?",
+        "How long are all sides of triangle {n} together?",
+        "Find the perimeter of the triangle {n}.",
+        "Add the lengths of the sides of {n}.",
+    ),
+}
 TRIANGLE = Kind(
     "triangle",
     "mathgeo",
@@ -97,39 +117,9 @@ TRIANGLE = Kind(
     _triangle_facts,
     _paint_triangle,
     (
-        Form(
-            "side",
-            "easy",
-            (
-                "What is the length of {s}?",
-                "How long is side {s}?",
-                "Read the length of side {s}.",
-                "Which length does side {s} have?",
-            ),
-            _side,
-        ),
-        Form(
-            "longest",
-            "medium",
-            (
-                "Which side is the longest?",
-                "Which side of the triangle has the largest length?",
-                "Name the longest side of the triangle.",
-                "Find the side with the largest length.",
-            ),
-            _longest,
-        ),
-        Form(
-            "perimeter",
-            "hard",
-            (
-                "What is the perimeter of triangle {n}?",
-                "How long are all sides of triangle {n} together?",
-                "Find the perimeter of the triangle {n}.",
-                "Add the lengths of the sides of {n}.",
-            ),
-            _perimeter,
-        ),
+        Form("side", "easy", _TRIANGLE_WORDINGS["side"], _side),
+        Form("longest", "medium", _TRIANGLE_WORDINGS["longest"], _longest),
+        Form("perimeter", "hard", _TRIANGLE_WORDINGS["perimeter"], _perimeter),
     ),
 )
 
@@ -186,6 +176,32 @@ def _square(content: Content, _: random.Random) -> Asked:
     return Asked({"n": content.names}, "yes" if width > height else "no", thinking)
 
 
+_RECTANGLE_WORDINGS = {
+    "read": (
+        "What is the {s} of the rectangle?",
+        "How much is the {s} of the rectangle?",
+        "Read the {s} of the rectangle.",
+        "Which {s} does the rectangle have?",
+    ),
+    "wider": (
+        "Is rectangle {n} wider than high?",
+        "Is the width of rectangle {n} larger than its height?",
+        "Say yes or no: the width of {n} exceeds its height.",
+        "Does the width of {n} exceed its height?",
+    ),
+    "area": (
+        "What is the area of rectangle {n}?",
+        "How large is the area of rectangle {n}?",
+        "Find the area of the rectangle {n}.",
+        "Which area does {n} have?",
+    ),
+    "perimeter": (
+        "What is the perimeter of rectangle {n}?",
+        "How long are all sides of rectangle {n} together?",
+        "Find the perimeter of the rectangle {n}.",
+        "Which perimeter does {n} have?",
+    ),
+}
 RECTANGLE = Kind(
     "rectangle",
     "mathgeo",
@@ -193,50 +209,10 @@ RECTANGLE = Kind(
     _rectangle_facts,
     _paint_rectangle,
     (
-        Form(
-            "read",
-            "easy",
-            (
-                "What is the {s} of the rectangle?",
-                "How much is the {s} of the rectangle?",
-                "Read the {s} of the rectangle.",
-                "Which {s} does the rectangle have?",
-            ),
-            _width,
-        ),
-        Form(
-            "wider",
-            "medium",
-            (
-                "Is rectangle {n} wider than high?",
-                "Is the width of rectangle {n} larger than its height?",
-                "Say yes or no: the width of {n} exceeds its height.",
-                "Does the width of {n} exceed its height?",
-            ),
-            _square,
-        ),
-        Form(
-            "area",
-            "medium",
-            (
-                "What is the area of rectangle {n}?",
-                "How large is the area of rectangle {n}?",
-                "Find the area of the rectangle {n}.",
-                "Which area does {n} have?",
-            ),
-            _area,
-        ),
-        Form(
-            "perimeter",
-            "hard",
-            (
-                "What is the perimeter of rectangle {n}?",
-                "How long are all sides of rectangle {n} together?",
-                "Find the perimeter of the rectangle {n}.",
-                "Which perimeter does {n} have?",
-            ),
-            _around,
-        ),
+        Form("read", "easy", _RECTANGLE_WORDINGS["read"], _width),
+        Form("wider", "medium", _RECTANGLE_WORDINGS["wider"], _square),
+        Form("area", "medium", _RECTANGLE_WORDINGS["area"], _area),
+        Form("perimeter", "hard", _RECTANGLE_WORDINGS["perimeter"], _around),
     ),
 )
 
@@ -295,6 +271,26 @@ def _right_angle(content: Content, _: random.Random) -> Asked:
     return Asked(fields, "yes" if first > second else "no", thinking)
 
 
+_ANGLES_WORDINGS = {
+    "read": (
+        "What is angle {a}?",
+        "How large is angle {a}?",
+        "Read angle {a} in the figure.",
+        "Which size does angle {a} have?",
+    ),
+    "larger": (
+        "Is angle {a} larger than angle {b}?",
+        "Is angle {a} more than angle {b}?",
+        "Say yes or no: angle {a} exceeds angle {b}.",
+        "Does angle {a} exceed angle {b}?",
+    ),
+    "third": (
+        "What is the third angle {a} of the triangle?",
+        "How large is the third angle {a}?",
+        "Find the third angle {a} of the triangle.",
+        "Which size does the third angle {a} have?",
+    ),
+}
 ANGLES = Kind(
     "angles",
     "mathgeo",
@@ -302,38 +298,8 @@ ANGLES = Kind(
     _angle_facts,
     _paint_angles,
     (
-        Form(
-            "read",
-            "easy",
-            (
-                "What is angle {a}?",
-                "How large is angle {a}?",
-                "Read angle {a} in the figure.",
-                "Which size does angle {a} have?",
-            ),
-            _angle,
-        ),
-        Form(
-            "larger",
-            "medium",
-            (
-                "Is angle {a} larger than angle {b}?",
-                "Is angle {a} more than angle {b}?",
-                "Say yes or no: angle {a} exceeds angle {b}.",
-                "Does angle {a} exceed angle {b}?",
-            ),
-            _right_angle,
-        ),
-        Form(
-            "third",
-            "hard",
-            (
-                "What is the third angle {a} of the triangle?",
-                "How large is the third angle {a}?",
-                "Find the third angle {a} of the triangle.",
-                "Which size does the third angle {a} have?",
-            ),
-            _third_angle,
-        ),
+        Form("read", "easy", _ANGLES_WORDINGS["read"], _angle),
+        Form("larger", "medium", _ANGLES_WORDINGS["larger"], _right_angle),
+        Form("third", "hard", _ANGLES_WORDINGS["third"], _third_angle),
     ),
 )

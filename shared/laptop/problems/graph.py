@@ -114,6 +114,38 @@ def _value(content: Content, rng: random.Random) -> Asked:
     return Asked({"x": str(x)}, str(value), thinking, near_numbers(value, rng))
 
 
+_WORDINGS = {
+    "intercept": (
+        "Where does the graph cross the y axis?",
+        "What is y at x = 0?",
+        "Read the value of y where x is 0.",
+        "Find the crossing of the graph and the y axis.",
+    ),
+    "rises": (
+        "Does the line rise?",
+        "Is the slope of the line more than 0?",
+        "Say yes or no: the line rises.",
+        "Does the slope of the line exceed 0?",
+    ),
+    "slope": (
+        "What is the slope of the line?",
+        "How large is the slope of the line?",
+        "Find the slope of the line shown.",
+        "Which slope does the line have?",
+    ),
+    "point": (
+        "Where is point {p}?",
+        "What is the place of point {p}?",
+        "Give the place of the point {p} as (x, y).",
+        "Find x and y of point {p}.",
+    ),
+    "value": (
+        "What is y at x = {x}?",
+        "What is the value of the function for x = {x}?",
+        "Find y where x is {x}.",
+        "Which value has the function at x = {x}?",
+    ),
+}
 GRAPH = Kind(
     "graph",
     "mathgeo",
@@ -121,60 +153,10 @@ GRAPH = Kind(
     _facts,
     _paint,
     (
-        Form(
-            "intercept",
-            "easy",
-            (
-                "Where does the graph cross the y axis?",
-                "What is y at x = 0?",
-                "Read the value of y where x is 0.",
-                "Find the crossing of the graph and the y axis.",
-            ),
-            _intercept,
-        ),
-        Form(
-            "rises",
-            "easy",
-            (
-                "Does the line rise?",
-                "Is the slope of the line more than 0?",
-                "Say yes or no: the line rises.",
-                "Does the slope of the line exceed 0?",
-            ),
-            _rises,
-        ),
-        Form(
-            "slope",
-            "medium",
-            (
-                "What is the slope of the line?",
-                "How large is the slope of the line?",
-                "Find the slope of the line shown.",
-                "Which slope does the line have?",
-            ),
-            _slope,
-        ),
-        Form(
-            "point",
-            "medium",
-            (
-                "Where is point {p}?",
-                "What is the place of point {p}?",
-                "Give the place of the point {p} as (x, y).",
-                "Find x and y of point {p}.",
-            ),
-            _point,
-        ),
-        Form(
-            "value",
-            "hard",
-            (
-                "What is y at x = {x}?",
-                "What is the value of the function for x = {x}?",
-                "Find y where x is {x}.",
-                "Which value has the function at x = {x}?",
-            ),
-            _value,
-        ),
+        Form("intercept", "easy", _WORDINGS["intercept"], _intercept),
+        Form("rises", "easy", _WORDINGS["rises"], _rises),
+        Form("slope", "medium", _WORDINGS["slope"], _slope),
+        Form("point", "medium", _WORDINGS["point"], _point),
+        Form("value", "hard", _WORDINGS["value"], _value),
     ),
 )

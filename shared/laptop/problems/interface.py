@@ -91,6 +91,32 @@ def _position(content: Content, rng: random.Random) -> Asked:
     return Asked({"n": word}, label, f"The {word} box is {label}.", others)
 
 
+_WORDINGS = {
+    "is-on": (
+        "Is {a} on?",
+        "Is the box of {a} on?",
+        "Say yes or no: {a} is on.",
+        "Does the window show {a} on?",
+    ),
+    "button": (
+        "What does the button say?",
+        "What is the word on the button?",
+        "Read the word on the button.",
+        "Which word does the button show?",
+    ),
+    "position": (
+        "What is the {n} box?",
+        "What does the {n} box say?",
+        "Read the word of the {n} box.",
+        "Which word does the {n} box show?",
+    ),
+    "count": (
+        "How many boxes are {s}?",
+        "What is the number of boxes that are {s}?",
+        "Count the boxes that are {s}.",
+        "Find the number of boxes shown {s}.",
+    ),
+}
 INTERFACE = Kind(
     "screen",
     "gui",
@@ -98,49 +124,9 @@ INTERFACE = Kind(
     _facts,
     _paint,
     (
-        Form(
-            "is-on",
-            "easy",
-            (
-                "Is {a} on?",
-                "Is the box of {a} on?",
-                "Say yes or no: {a} is on.",
-                "Does the window show {a} on?",
-            ),
-            _is_on,
-        ),
-        Form(
-            "button",
-            "easy",
-            (
-                "What does the button say?",
-                "What is the word on the button?",
-                "Read the word on the button.",
-                "Which word does the button show?",
-            ),
-            _button,
-        ),
-        Form(
-            "position",
-            "medium",
-            (
-                "What is the {n} box?",
-                "What does the {n} box say?",
-                "Read the word of the {n} box.",
-                "Which word does the {n} box show?",
-            ),
-            _position,
-        ),
-        Form(
-            "count",
-            "medium",
-            (
-                "How many boxes are {s}?",
-                "What is the number of boxes that are {s}?",
-                "Count the boxes that are {s}.",
-                "Find the number of boxes shown {s}.",
-            ),
-            _count,
-        ),
+        Form("is-on", "easy", _WORDINGS["is-on"], _is_on),
+        Form("button", "easy", _WORDINGS["button"], _button),
+        Form("position", "medium", _WORDINGS["position"], _position),
+        Form("count", "medium", _WORDINGS["count"], _count),
     ),
 )

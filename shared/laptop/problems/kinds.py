@@ -12,6 +12,8 @@ from shared.laptop.problems.problem import Asked, Grade
 
 # A content is the kind's own frozen dataclass; only the functions of that kind look inside.
 Content: TypeAlias = Any
+Sample: TypeAlias = Callable[[random.Random], Content]
+Ask: TypeAlias = Callable[[Content, random.Random], Asked | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Form:
     name: str
     grade: Grade
     wordings: tuple[str, str, str, str]
-    ask: Callable[[Content, random.Random], Asked | None]
+    ask: Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Kind:
 
     name: str
     image_type: str | None
-    sample: Callable[[random.Random], Content]
+    sample: Sample
     facts: Callable[[Content], tuple[str, ...]]
     paint: Callable[[Content, random.Random], Canvas] | None
     forms: tuple[Form, ...]

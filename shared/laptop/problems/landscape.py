@@ -118,6 +118,32 @@ def _together(content: Content, _: random.Random) -> Asked:
     return Asked({}, str(trees + birds), thinking, others)
 
 
+_WORDINGS = {
+    "sky": (
+        "What is the colour of the sky?",
+        "Which colour has the sky?",
+        "Name the colour of the sky.",
+        "Find the colour of the sky shown.",
+    ),
+    "has": (
+        "Is there a {t} in the landscape?",
+        "Does the landscape have a {t}?",
+        "Say yes or no: the landscape shows a {t}.",
+        "Is a {t} part of the landscape?",
+    ),
+    "count": (
+        "How many {t} are there?",
+        "What is the number of {t}?",
+        "Count the {t} in the landscape.",
+        "Find the number of {t} shown.",
+    ),
+    "together": (
+        "How many trees and birds are there together?",
+        "What is the number of trees and birds together?",
+        "Add the number of trees and the number of birds.",
+        "Find the total of trees and birds shown.",
+    ),
+}
 LANDSCAPE = Kind(
     "landscape",
     "natural",
@@ -125,49 +151,9 @@ LANDSCAPE = Kind(
     _facts,
     _paint,
     (
-        Form(
-            "sky",
-            "easy",
-            (
-                "What is the colour of the sky?",
-                "Which colour has the sky?",
-                "Name the colour of the sky.",
-                "Find the colour of the sky shown.",
-            ),
-            _sky,
-        ),
-        Form(
-            "has",
-            "easy",
-            (
-                "Is there a {t} in the landscape?",
-                "Does the landscape have a {t}?",
-                "Say yes or no: the landscape shows a {t}.",
-                "Is a {t} part of the landscape?",
-            ),
-            _has,
-        ),
-        Form(
-            "count",
-            "medium",
-            (
-                "How many {t} are there?",
-                "What is the number of {t}?",
-                "Count the {t} in the landscape.",
-                "Find the number of {t} shown.",
-            ),
-            _count,
-        ),
-        Form(
-            "together",
-            "hard",
-            (
-                "How many trees and birds are there together?",
-                "What is the number of trees and birds together?",
-                "Add the number of trees and the number of birds.",
-                "Find the total of trees and birds shown.",
-            ),
-            _together,
-        ),
+        Form("sky", "easy", _WORDINGS["sky"], _sky),
+        Form("has", "easy", _WORDINGS["has"], _has),
+        Form("count", "medium", _WORDINGS["count"], _count),
+        Form("together", "hard", _WORDINGS["together"], _together),
     ),
 )

@@ -101,6 +101,38 @@ def _is_there(content: Content, rng: random.Random) -> Asked:
     return Asked({"t": f"{colour} {shape}"}, "yes" if found else "no", thinking)
 
 
+_WORDINGS = {
+    "shape-at": (
+        "What shape is at the place: {p}?",
+        "Which shape is {p}?",
+        "Name the shape seen {p}.",
+        "Find the shape that is shown {p}.",
+    ),
+    "colour-of": (
+        "What is the colour of the {s}?",
+        "Which colour has the {s}?",
+        "Name the colour of the {s}.",
+        "Find the colour of the {s} shown.",
+    ),
+    "is-there": (
+        "Is there a {t}?",
+        "Does the scene have a {t}?",
+        "Say yes or no: the scene shows a {t}.",
+        "Is a {t} part of the scene?",
+    ),
+    "count-shape": (
+        "How many shapes are a {w}?",
+        "What is the number of shapes that are a {w}?",
+        "Count the shapes that are a {w}.",
+        "Find the number of times a {w} is shown.",
+    ),
+    "count-colour": (
+        "How many shapes are {w}?",
+        "What is the number of {w} shapes?",
+        "Count the {w} shapes.",
+        "Find the number of shapes shown in {w}.",
+    ),
+}
 SCENE = Kind(
     "scene",
     "aigc",
@@ -108,60 +140,10 @@ SCENE = Kind(
     _facts,
     _paint,
     (
-        Form(
-            "shape-at",
-            "easy",
-            (
-                "What shape is at the place: {p}?",
-                "Which shape is {p}?",
-                "Name the shape seen {p}.",
-                "Find the shape that is shown {p}.",
-            ),
-            _shape_at,
-        ),
-        Form(
-            "colour-of",
-            "easy",
-            (
-                "What is the colour of the {s}?",
-                "Which colour has the {s}?",
-                "Name the colour of the {s}.",
-                "Find the colour of the {s} shown.",
-            ),
-            _colour_of,
-        ),
-        Form(
-            "is-there",
-            "medium",
-            (
-                "Is there a {t}?",
-                "Does the scene have a {t}?",
-                "Say yes or no: the scene shows a {t}.",
-                "Is a {t} part of the scene?",
-            ),
-            _is_there,
-        ),
-        Form(
-            "count-shape",
-            "medium",
-            (
-                "How many shapes are a {w}?",
-                "What is the number of shapes that are a {w}?",
-                "Count the shapes that are a {w}.",
-                "Find the number of times a {w} is shown.",
-            ),
-            lambda content, rng: _count(content, rng, 2),
-        ),
-        Form(
-            "count-colour",
-            "hard",
-            (
-                "How many shapes are {w}?",
-                "What is the number of {w} shapes?",
-                "Count the {w} shapes.",
-                "Find the number of shapes shown in {w}.",
-            ),
-            lambda content, rng: _count(content, rng, 1),
-        ),
+        Form("shape-at", "easy", _WORDINGS["shape-at"], _shape_at),
+        Form("colour-of", "easy", _WORDINGS["colour-of"], _colour_of),
+        Form("is-there", "medium", _WORDINGS["is-there"], _is_there),
+        Form("count-shape", "medium", _WORDINGS["count-shape"], lambda content, rng: _count(content, rng, 2)),
+        Form("count-colour", "hard", _WORDINGS["count-colour"], lambda content, rng: _count(content, rng, 1)),
     ),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from shared.benchmarks import minis
@@ -54,9 +55,13 @@ def split_of(name: str) -> Split:
         KeyError: no such split; the message names the nearest one.
 
     """
-    if name in SPLITS:
-        return SPLITS[name]
-    near = difflib.get_close_matches(name, SPLITS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(SPLITS)}"
-    message = f"the mini world has no split {name!r}; {hint}"
-    raise KeyError(message)
+    if name not in SPLITS:
+        raise unknown("split", name, SPLITS)
+    return SPLITS[name]
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> KeyError:
+    """What to raise for a name that is none of `known`: it names the nearest."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return KeyError(f"the mini world has no {what} {name!r}; {hint}")

@@ -98,6 +98,32 @@ def _best_row(content: Content, rng: random.Random) -> Asked | None:
     return Asked({"c": content.columns[column]}, best, thinking, others)
 
 
+_WORDINGS = {
+    "cell": (
+        "What is in row {r}, column {c}?",
+        "What is the value of {c} in row {r}?",
+        "Read the cell of row {r} and column {c}.",
+        "Which value stands in column {c} of row {r}?",
+    ),
+    "best-row": (
+        "Which row has the largest value in column {c}?",
+        "In which row is {c} the highest?",
+        "Name the row with the largest cell of column {c}.",
+        "Find the row where column {c} is the highest.",
+    ),
+    "row-sum": (
+        "What is the sum of row {r}?",
+        "How much are all values of row {r} together?",
+        "Add all cells of row {r}.",
+        "Find the total of row {r} of the table.",
+    ),
+    "column-sum": (
+        "What is the sum of column {c}?",
+        "How much are all values of column {c} together?",
+        "Add all cells of column {c}.",
+        "Find the total of column {c} of the table.",
+    ),
+}
 TABLE = Kind(
     "table",
     "table",
@@ -105,49 +131,9 @@ TABLE = Kind(
     _facts,
     _paint,
     (
-        Form(
-            "cell",
-            "easy",
-            (
-                "What is in row {r}, column {c}?",
-                "What is the value of {c} in row {r}?",
-                "Read the cell of row {r} and column {c}.",
-                "Which value stands in column {c} of row {r}?",
-            ),
-            _cell,
-        ),
-        Form(
-            "best-row",
-            "medium",
-            (
-                "Which row has the largest value in column {c}?",
-                "In which row is {c} the highest?",
-                "Name the row with the largest cell of column {c}.",
-                "Find the row where column {c} is the highest.",
-            ),
-            _best_row,
-        ),
-        Form(
-            "row-sum",
-            "hard",
-            (
-                "What is the sum of row {r}?",
-                "How much are all values of row {r} together?",
-                "Add all cells of row {r}.",
-                "Find the total of row {r} of the table.",
-            ),
-            _row_sum,
-        ),
-        Form(
-            "column-sum",
-            "hard",
-            (
-                "What is the sum of column {c}?",
-                "How much are all values of column {c} together?",
-                "Add all cells of column {c}.",
-                "Find the total of column {c} of the table.",
-            ),
-            _column_sum,
-        ),
+        Form("cell", "easy", _WORDINGS["cell"], _cell),
+        Form("best-row", "medium", _WORDINGS["best-row"], _best_row),
+        Form("row-sum", "hard", _WORDINGS["row-sum"], _row_sum),
+        Form("column-sum", "hard", _WORDINGS["column-sum"], _column_sum),
     ),
 )

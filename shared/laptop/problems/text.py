@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from dataclasses import dataclass
 
-from shared.laptop.problems.kinds import Content, Form, Kind, near_numbers
+from shared.laptop.problems.kinds import Ask, Content, Form, Kind, Sample, near_numbers
 from shared.laptop.problems.problem import Asked, Grade
 
 NAMES = ("Tom", "Ann", "Ben", "Eva", "Max", "Lea", "Sam", "Mia")
@@ -29,9 +30,24 @@ def _story(rng: random.Random, *values: int) -> Numbers:
     return Numbers(values, rng.choice(NAMES), rng.choice(THINGS))
 
 
-def _kind(name: str, grade: Grade, sample: object, ask: object, wordings: tuple[str, str, str, str]) -> Kind:
-    form = Form("solve", grade, wordings, ask)  # type: ignore[arg-type]  # the functions below take and give these
-    return Kind(name, None, sample, _facts, None, (form,))  # type: ignore[arg-type]  # likewise
+def _between(*bounds: tuple[int, int]) -> Sample:
+    """Numbers between bounds, told of somebody's things."""
+    return lambda rng: _story(rng, *(rng.randint(low, high) for low, high in bounds))
+
+
+def _sample_difference(rng: random.Random) -> Numbers:
+    first = rng.randint(10, 99)
+    return _story(rng, first, rng.randint(2, first - 1))
+
+
+def _sample_fraction(rng: random.Random) -> Numbers:
+    below = rng.choice((5, 7, 11, 13, 17, 19, 23))
+    first = rng.randint(1, below - 2)
+    return _story(rng, first, rng.randint(1, below - 1 - first), below)
+
+
+def _sample_long_product(rng: random.Random) -> Numbers:
+    return _story(rng, rng.randint(11, 99), rng.choice([n for n in range(12, 49) if n % 10]))
 
 
 def _fields(content: Numbers) -> dict[str, str]:
@@ -43,27 +59,22 @@ def _asked(content: Numbers, answer: int, thinking: str, rng: random.Random) -> 
     return Asked(_fields(content), str(answer), thinking, near_numbers(answer, rng))
 
 
-# Easy: one step
+_SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
-def _sum(content: Content, rng: random.Random) -> Asked:
-    a, b = content.values
-    return _asked(content, a + b, f"{a}+{b}={a + b}.", rng)
+def _steps(*steps: str) -> Ask:
+    """Asks for what the last of some steps gives: `a+b` of the content's numbers, `x-c` of the first step's result."""
 
+    def ask(content: Content, rng: random.Random) -> Asked:
+        known = {"1": 1, **dict(zip("abcd", content.values, strict=False))}
+        way, result = [], 0
+        for name, step in zip("xyz", steps, strict=False):
+            first, sign, second = tuple(step)
+            result = known[name] = _SIGNS[sign](known[first], known[second])
+            way.append(f"{known[first]}{sign}{known[second]}={result}.")
+        return _asked(content, result, " ".join(way), rng)
 
-def _difference(content: Content, rng: random.Random) -> Asked:
-    a, b = content.values
-    return _asked(content, a - b, f"{a}-{b}={a - b}.", rng)
-
-
-def _sample_difference(rng: random.Random) -> Numbers:
-    first = rng.randint(10, 99)
-    return _story(rng, first, rng.randint(2, first - 1))
-
-
-def _product(content: Content, rng: random.Random) -> Asked:
-    a, b = content.values
-    return _asked(content, a * b, f"{a}*{b}={a * b}.", rng)
+    return ask
 
 
 def _larger(content: Content, _: random.Random) -> Asked:
@@ -78,20 +89,6 @@ def _even(content: Content, _: random.Random) -> Asked:
     return Asked(_fields(content), "yes" if a % 2 == 0 else "no", f"The last digit of {a} is {a % 10}. It is {word}.")
 
 
-# Medium: two steps, halves and fractions
-
-
-def _three_terms(content: Content, rng: random.Random) -> Asked:
-    a, b, c = content.values
-    thinking = f"{a}+{b}={a + b}. {a + b}-{c}={a + b - c}."
-    return _asked(content, a + b - c, thinking, rng)
-
-
-def _times_and_add(content: Content, rng: random.Random) -> Asked:
-    a, b, c = content.values
-    return _asked(content, a * b + c, f"{a}*{b}={a * b}. {a * b}+{c}={a * b + c}.", rng)
-
-
 def _half(content: Content, _: random.Random) -> Asked:
     (a,) = content.values
     answer = f"{a // 2}" if a % 2 == 0 else f"{a // 2}.5"
@@ -104,23 +101,6 @@ def _fraction_sum(content: Content, _: random.Random) -> Asked:
     return Asked(_fields(content), answer, f"{a}+{b}={a + b}. The sum is {answer}.")
 
 
-def _sample_fraction(rng: random.Random) -> Numbers:
-    below = rng.choice((5, 7, 11, 13, 17, 19, 23))
-    first = rng.randint(1, below - 2)
-    return _story(rng, first, rng.randint(1, below - 1 - first), below)
-
-
-# Hard: three steps or large products
-
-
-def _bracket(content: Content, rng: random.Random) -> Asked:
-    a, b, c, d = content.values
-    total = a + b
-    product = total * c
-    thinking = f"{a}+{b}={total}. {total}*{c}={product}. {product}-{d}={product - d}."
-    return _asked(content, product - d, thinking, rng)
-
-
 def _long_product(content: Content, rng: random.Random) -> Asked:
     a, b = content.values
     tens, ones = b // 10 * 10, b % 10
@@ -128,193 +108,117 @@ def _long_product(content: Content, rng: random.Random) -> Asked:
     return _asked(content, a * b, thinking, rng)
 
 
-def _shop(content: Content, rng: random.Random) -> Asked:
-    a, b, c, d = content.values
-    first, second = a * b, c * d
-    thinking = f"{a}*{b}={first}. {c}*{d}={second}. {first}+{second}={first + second}."
-    return _asked(content, first + second, thinking, rng)
-
-
-def _sequence(content: Content, rng: random.Random) -> Asked:
-    a, b, c = content.values
-    thinking = f"{c}-1={c - 1}. {c - 1}*{b}={(c - 1) * b}. {a}+{(c - 1) * b}={a + (c - 1) * b}."
-    return _asked(content, a + (c - 1) * b, thinking, rng)
-
-
 def _remainder(content: Content, rng: random.Random) -> Asked:
     a, b = content.values
     whole = a // b
-    thinking = f"{whole}*{b}={whole * b}. {a}-{whole * b}={a % b}."
-    return _asked(content, a % b, thinking, rng)
+    return _asked(content, a % b, f"{whole}*{b}={whole * b}. {a}-{whole * b}={a % b}.", rng)
+
+
+_WORDINGS = {
+    "sum": (
+        "{n} has {a} {t} and buys {b} more. How many {t} does {n} have now?",
+        "What is {a} + {b}?",
+        "Calculate the sum {a} + {b}.",
+        "There are {a} {t}. {n} brings {b} more. Find the number of {t}.",
+    ),
+    "difference": (
+        "{n} has {a} {t} and gives {b} away. How many {t} does {n} have now?",
+        "What is {a} - {b}?",
+        "Calculate the difference {a} - {b}.",
+        "There are {a} {t}. {n} takes {b} of them. Find the number of {t} left.",
+    ),
+    "product": (
+        "{n} buys {a} boxes with {b} {t} each. How many {t} does {n} buy?",
+        "{n} sells {b} {t} on each of {a} days. How many {t} are sold?",
+        "There are {a} boxes. Each has {b} {t} of {n}. Find the number of {t}.",
+        "For {a} days {n} brings {b} {t} a day. Calculate how many {t}.",
+    ),
+    "larger": (
+        "Is {a} larger than {b}?",
+        "Is the number {a} more than {b}?",
+        "Say yes or no: {a} exceeds {b}.",
+        "Does {a} exceed {b}?",
+    ),
+    "even": (
+        "Is {a} even?",
+        "Is the number {a} even?",
+        "Say yes or no: {a} is even.",
+        "Does 2 divide {a}?",
+    ),
+    "three-terms": (
+        "{n} has {a} {t}, buys {b} more and gives {c} away. How many {t} does {n} have now?",
+        "What is {a} + {b} - {c}?",
+        "Calculate {a} + {b} - {c}.",
+        "There are {a} {t}. {n} brings {b} more and takes {c}. Find the number of {t} left.",
+    ),
+    "times-and-add": (
+        "{n} buys {a} boxes with {b} {t} each and has {c} {t} more. How many {t} are there?",
+        "What is {a} * {b} + {c}?",
+        "Calculate {a} * {b} + {c}.",
+        "There are {a} boxes with {b} {t} each. {n} brings {c} more. Find the number of {t}.",
+    ),
+    "half": (
+        "What is half of {a}?",
+        "How much is {a} / 2?",
+        "Calculate half of {a}.",
+        "Find the half of the number {a}.",
+    ),
+    "fraction-sum": (
+        "What is {a}/{c} + {b}/{c}?",
+        "How much are {a}/{c} and {b}/{c} together?",
+        "Calculate the sum {a}/{c} + {b}/{c}.",
+        "Add the fractions {a}/{c} and {b}/{c}.",
+    ),
+    "bracket": (
+        "What is ({a} + {b}) * {c} - {d}?",
+        "How much is {c} * ({a} + {b}) - {d}?",
+        "Calculate ({a} + {b}) * {c} - {d}.",
+        "Add {a} and {b}, take {c} times the sum, and subtract {d}.",
+    ),
+    "long-product": (
+        "What is {a} * {b}?",
+        "{n} buys {a} boxes with {b} {t} each. How many {t} does {n} buy?",
+        "Calculate the product {a} * {b}.",
+        "Find the number of {t} in {a} boxes of {n} with {b} each.",
+    ),
+    "shop": (
+        "{n} buys {a} {t} at {b} each and {c} more at {d} each. How much is all together?",
+        "What is {a} * {b} + {c} * {d}?",
+        "Calculate {a} * {b} + {c} * {d}.",
+        "Find the total price that {n} has for {a} {t} at {b} and {c} at {d}.",
+    ),
+    "sequence": (
+        "A sequence begins with {a} and grows by {b} each time. What is term {c}?",
+        "{n} has {a} {t} on day 1 and {b} more each day. How many {t} are there on day {c}?",
+        "Find term {c} of the sequence that begins with {a} and has the difference {b}.",
+        "The first row has {a} {t}, each next row {b} more. Calculate the {t} of row {c}.",
+    ),
+    "remainder": (
+        "What is the remainder of {a} / {b}?",
+        "{n} puts {a} {t} into boxes of {b}. How many {t} are left?",
+        "Calculate the remainder of {a} divided by {b}.",
+        "Find how many of {a} {t} are left after rows of {b}.",
+    ),
+}
+
+
+def _kind(name: str, grade: Grade, sample: Sample, ask: Ask) -> Kind:
+    return Kind(name, None, sample, _facts, None, (Form("solve", grade, _WORDINGS[name], ask),))
 
 
 TEXT_KINDS: tuple[Kind, ...] = (
-    _kind(
-        "sum",
-        "easy",
-        lambda rng: _story(rng, rng.randint(10, 99), rng.randint(2, 99)),
-        _sum,
-        (
-            "{n} has {a} {t} and buys {b} more. How many {t} does {n} have now?",
-            "What is {a} + {b}?",
-            "Calculate the sum {a} + {b}.",
-            "There are {a} {t}. {n} brings {b} more. Find the number of {t}.",
-        ),
-    ),
-    _kind(
-        "difference",
-        "easy",
-        _sample_difference,
-        _difference,
-        (
-            "{n} has {a} {t} and gives {b} away. How many {t} does {n} have now?",
-            "What is {a} - {b}?",
-            "Calculate the difference {a} - {b}.",
-            "There are {a} {t}. {n} takes {b} of them. Find the number of {t} left.",
-        ),
-    ),
-    _kind(
-        "product",
-        "easy",
-        lambda rng: _story(rng, rng.randint(2, 12), rng.randint(2, 9)),
-        _product,
-        (
-            "{n} buys {a} boxes with {b} {t} each. How many {t} does {n} buy?",
-            "{n} sells {b} {t} on each of {a} days. How many {t} are sold?",
-            "There are {a} boxes. Each has {b} {t} of {n}. Find the number of {t}.",
-            "For {a} days {n} brings {b} {t} a day. Calculate how many {t}.",
-        ),
-    ),
-    _kind(
-        "larger",
-        "easy",
-        lambda rng: _story(rng, *rng.sample(range(10, 1000), 2)),
-        _larger,
-        (
-            "Is {a} larger than {b}?",
-            "Is the number {a} more than {b}?",
-            "Say yes or no: {a} exceeds {b}.",
-            "Does {a} exceed {b}?",
-        ),
-    ),
-    _kind(
-        "even",
-        "easy",
-        lambda rng: _story(rng, rng.randint(10, 9999)),
-        _even,
-        (
-            "Is {a} even?",
-            "Is the number {a} even?",
-            "Say yes or no: {a} is even.",
-            "Does 2 divide {a}?",
-        ),
-    ),
-    _kind(
-        "three-terms",
-        "medium",
-        lambda rng: _story(rng, rng.randint(10, 80), rng.randint(10, 60), rng.randint(2, 19)),
-        _three_terms,
-        (
-            "{n} has {a} {t}, buys {b} more and gives {c} away. How many {t} does {n} have now?",
-            "What is {a} + {b} - {c}?",
-            "Calculate {a} + {b} - {c}.",
-            "There are {a} {t}. {n} brings {b} more and takes {c}. Find the number of {t} left.",
-        ),
-    ),
-    _kind(
-        "times-and-add",
-        "medium",
-        lambda rng: _story(rng, rng.randint(2, 12), rng.randint(2, 9), rng.randint(2, 40)),
-        _times_and_add,
-        (
-            "{n} buys {a} boxes with {b} {t} each and has {c} {t} more. How many {t} are there?",
-            "What is {a} * {b} + {c}?",
-            "Calculate {a} * {b} + {c}.",
-            "There are {a} boxes with {b} {t} each. {n} brings {c} more. Find the number of {t}.",
-        ),
-    ),
-    _kind(
-        "half",
-        "medium",
-        lambda rng: _story(rng, rng.randint(5, 399)),
-        _half,
-        (
-            "What is half of {a}?",
-            "How much is {a} / 2?",
-            "Calculate half of {a}.",
-            "Find the half of the number {a}.",
-        ),
-    ),
-    _kind(
-        "fraction-sum",
-        "medium",
-        _sample_fraction,
-        _fraction_sum,
-        (
-            "What is {a}/{c} + {b}/{c}?",
-            "How much are {a}/{c} and {b}/{c} together?",
-            "Calculate the sum {a}/{c} + {b}/{c}.",
-            "Add the fractions {a}/{c} and {b}/{c}.",
-        ),
-    ),
-    _kind(
-        "bracket",
-        "hard",
-        lambda rng: _story(rng, rng.randint(5, 40), rng.randint(5, 40), rng.randint(3, 9), rng.randint(2, 14)),
-        _bracket,
-        (
-            "What is ({a} + {b}) * {c} - {d}?",
-            "How much is {c} * ({a} + {b}) - {d}?",
-            "Calculate ({a} + {b}) * {c} - {d}.",
-            "Add {a} and {b}, take {c} times the sum, and subtract {d}.",
-        ),
-    ),
-    _kind(
-        "long-product",
-        "hard",
-        lambda rng: _story(rng, rng.randint(11, 99), rng.choice([n for n in range(12, 49) if n % 10])),
-        _long_product,
-        (
-            "What is {a} * {b}?",
-            "{n} buys {a} boxes with {b} {t} each. How many {t} does {n} buy?",
-            "Calculate the product {a} * {b}.",
-            "Find the number of {t} in {a} boxes of {n} with {b} each.",
-        ),
-    ),
-    _kind(
-        "shop",
-        "hard",
-        lambda rng: _story(rng, rng.randint(2, 19), rng.randint(2, 9), rng.randint(2, 19), rng.randint(2, 9)),
-        _shop,
-        (
-            "{n} buys {a} {t} at {b} each and {c} more at {d} each. How much is all together?",
-            "What is {a} * {b} + {c} * {d}?",
-            "Calculate {a} * {b} + {c} * {d}.",
-            "Find the total price that {n} has for {a} {t} at {b} and {c} at {d}.",
-        ),
-    ),
-    _kind(
-        "sequence",
-        "hard",
-        lambda rng: _story(rng, rng.randint(1, 40), rng.randint(2, 12), rng.randint(5, 15)),
-        _sequence,
-        (
-            "A sequence begins with {a} and grows by {b} each time. What is term {c}?",
-            "{n} has {a} {t} on day 1 and {b} more each day. How many {t} are there on day {c}?",
-            "Find term {c} of the sequence that begins with {a} and has the difference {b}.",
-            "The first row has {a} {t}, each next row {b} more. Calculate the {t} of row {c}.",
-        ),
-    ),
-    _kind(
-        "remainder",
-        "hard",
-        lambda rng: _story(rng, rng.randint(30, 199), rng.randint(3, 12)),
-        _remainder,
-        (
-            "What is the remainder of {a} / {b}?",
-            "{n} puts {a} {t} into boxes of {b}. How many {t} are left?",
-            "Calculate the remainder of {a} divided by {b}.",
-            "Find how many of {a} {t} are left after rows of {b}.",
-        ),
-    ),
+    _kind("sum", "easy", _between((10, 99), (2, 99)), _steps("a+b")),
+    _kind("difference", "easy", _sample_difference, _steps("a-b")),
+    _kind("product", "easy", _between((2, 12), (2, 9)), _steps("a*b")),
+    _kind("larger", "easy", lambda rng: _story(rng, *rng.sample(range(10, 1000), 2)), _larger),
+    _kind("even", "easy", _between((10, 9999)), _even),
+    _kind("three-terms", "medium", _between((10, 80), (10, 60), (2, 19)), _steps("a+b", "x-c")),
+    _kind("times-and-add", "medium", _between((2, 12), (2, 9), (2, 40)), _steps("a*b", "x+c")),
+    _kind("half", "medium", _between((5, 399)), _half),
+    _kind("fraction-sum", "medium", _sample_fraction, _fraction_sum),
+    _kind("bracket", "hard", _between((5, 40), (5, 40), (3, 9), (2, 14)), _steps("a+b", "x*c", "y-d")),
+    _kind("long-product", "hard", _sample_long_product, _long_product),
+    _kind("shop", "hard", _between((2, 19), (2, 9), (2, 19), (2, 9)), _steps("a*b", "c*d", "x+y")),
+    _kind("sequence", "hard", _between((1, 40), (2, 12), (5, 15)), _steps("c-1", "x*b", "a+y")),
+    _kind("remainder", "hard", _between((30, 199), (3, 12)), _remainder),
 )

@@ -6,10 +6,8 @@ Not covered: shaping rows like a public dataset (the mini source does that), edi
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import random
-from dataclasses import dataclass
 
 from shared.laptop.problems.charts import BAR, LINE
 from shared.laptop.problems.equation import EQUATION
@@ -21,7 +19,7 @@ from shared.laptop.problems.landscape import LANDSCAPE
 from shared.laptop.problems.problem import Asked, Problem
 from shared.laptop.problems.receipt import RECEIPT
 from shared.laptop.problems.scene import SCENE
-from shared.laptop.problems.splits import Split, split_of
+from shared.laptop.problems.splits import Split, split_of, unknown
 from shared.laptop.problems.table import TABLE
 from shared.laptop.problems.text import TEXT_KINDS
 from shared.option_lists import format_choices, list_options
@@ -69,8 +67,7 @@ def draw_family(  # what to draw, and how it is asked
     """
     rules = split_of(split)
     if index < 0:
-        message = f"the mini world counts problems from 0, not {index}"
-        raise ValueError(message)
+        raise ValueError(f"the mini world counts problems from 0, not {index}")
     seed = f"mini-world/1/{split}/{index}/{int(text_only)}/{kind or ''}"
     rng = _generator(seed)
     chosen, first_grade = _choose_kind(kind, rules, rng, text_only=text_only or rules.text_only)
@@ -81,20 +78,20 @@ def draw_family(  # what to draw, and how it is asked
     family = []
     for number in range(count):
         form, asked = _ask(chosen, content, rng.choice(rules.grades) if number else first_grade, rng)
-        worded = _word(form, asked, rules, rng, choice_share)
+        stem, choices, answer, thinking = _word(form, asked, rules, rng, choice_share)
         family.append(
             Problem(
                 key=f"{split}-{index}" + (f".{number}" if number else ""),
                 split=split,
                 index=index,
                 kind=chosen.name,
-                form=f"{chosen.name}/{form.name}" + ("-choice" if worded.choices else ""),
+                form=f"{chosen.name}/{form.name}" + ("-choice" if choices else ""),
                 grade=form.grade,
-                stem=worded.stem,
-                question=f"{worded.stem} {format_choices(worded.choices)}" if worded.choices else worded.stem,
-                answer=worded.answer,
-                choices=worded.choices,
-                thinking=worded.thinking,
+                stem=stem,
+                question=f"{stem} {format_choices(choices)}" if choices else stem,
+                answer=answer,
+                choices=choices,
+                thinking=thinking,
                 image_png=png,
                 image_type=chosen.image_type,
                 caption=" ".join(facts),
@@ -103,14 +100,6 @@ def draw_family(  # what to draw, and how it is asked
             )
         )
     return family
-
-
-@dataclass(frozen=True, slots=True)
-class _Worded:
-    stem: str
-    answer: str
-    choices: tuple[str, ...]
-    thinking: str
 
 
 def _generator(seed: str) -> random.Random:
@@ -127,10 +116,7 @@ def _choose_kind(name: str | None, rules: Split, rng: random.Random, *, text_onl
     grade = rng.choice(rules.grades)
     if name is not None:
         if name not in KINDS:
-            near = difflib.get_close_matches(name, KINDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
-            message = f"the mini world has no kind {name!r}; {hint}"
-            raise KeyError(message)
+            raise unknown("kind", name, KINDS)
         return KINDS[name], grade
     if text_only:
         return rng.choice([kind for kind in TEXT_KINDS if kind.forms[0].grade == grade]), grade
@@ -156,19 +142,21 @@ def _ask(kind: Kind, content: Content, grade: str, rng: random.Random) -> tuple[
         asked = form.ask(content, rng)
         if asked is not None:
             return form, asked
-    message = f"kind {kind.name}: no form can ask about {content}"
-    raise AssertionError(message)  # every kind has a form that never declines
+    # Every kind has a form that never declines.
+    raise AssertionError(f"kind {kind.name}: no form can ask about {content}")
 
 
-def _word(form: Form, asked: Asked, rules: Split, rng: random.Random, choice_share: float) -> _Worded:
-    """A wording of the split, with options for some."""
+def _word(
+    form: Form, asked: Asked, rules: Split, rng: random.Random, choice_share: float
+) -> tuple[str, tuple[str, ...], str, str]:
+    """A wording of the split, options for some, the answer, and the way to it."""
     stem = rng.choice(form.wordings[rules.wordings]).format(**asked.fields)
     wrong = [option for option in dict.fromkeys(asked.options) if option != asked.answer][: _OPTIONS - 1]
     if len(wrong) < 2 or rng.random() >= choice_share:  # fewer than three options are no choice
-        return _Worded(stem, asked.answer, (), asked.thinking)
+        return stem, (), asked.answer, asked.thinking
     values = [asked.answer, *wrong]
     rng.shuffle(values)
     place = values.index(asked.answer)
     # The options are read off up to the right one: a small model copies and stops more easily than it looks back.
     read = list_options(tuple(values[: place + 1]))
-    return _Worded(stem, "ABCDEFGH"[place], tuple(values), f"{asked.thinking} {read}.")
+    return stem, tuple(values), "ABCDEFGH"[place], f"{asked.thinking} {read}."

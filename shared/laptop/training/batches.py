@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import queue as queue_module
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,8 +160,6 @@ class BatchMaker:
         family = draw_family("train", index, 2, kind=kind)
         other = draw("train", index + 1, kind=kind)
         # The first words about the second picture: equal text, other picture.
-        from dataclasses import replace
-
         return [*family[: rng.choice((1, 2))], replace(other, question=family[0].question, key=f"{other.key}-same")]
 
     def _add_pair(self, packer: Packer, problem: Problem, texts: list[str], mix: Mix, rng: random.Random) -> None:
@@ -322,10 +320,10 @@ class Packer:
     def finish(self, texts: list[str] | None = None) -> Batch:
         """The batch, with pictures grouped by size. `texts` says what each pair of an embedding batch is about."""
         groups: dict[tuple[int, ...], list[int]] = {}
-        used = set(self.picture_of[self.picture_of >= 0].tolist())
-        for number in sorted(used):
+        where = self.picture_of >= 0
+        for number in sorted(set(self.picture_of[where].tolist())):
             groups.setdefault(self.pictures[number][0].shape, []).append(number)
-        first_feature, count = {}, 0
+        first_feature, count = np.zeros(len(self.pictures) + 1, np.int64), 0
         pictures, marks = [], []
         for shape, members in groups.items():
             for number in members:
@@ -338,11 +336,7 @@ class Packer:
                 np.stack([empty if problem is None else mark_array(problem, (shape[0], shape[1])) for problem in known])
             )
         slots = np.full_like(self.picture_of, -1)
-        where = self.picture_of >= 0
-        lookup = np.zeros(len(self.pictures) + 1, np.int64)
-        for number, first in first_feature.items():
-            lookup[number] = first
-        slots[where] = lookup[self.picture_of[where]] + self.offset_of[where]
+        slots[where] = first_feature[self.picture_of[where]] + self.offset_of[where]
         pairs = [pair for pair in range(len(texts or ())) if 2 * pair in self.ends and 2 * pair + 1 in self.ends]
         pooled = np.array([[self.ends[2 * pair], self.ends[2 * pair + 1]] for pair in pairs], np.int64).reshape(
             -1, 2, 2

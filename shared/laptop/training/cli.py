@@ -32,32 +32,31 @@ def train(  # noqa: PLR0917  # options of a command line
 
     import torch
 
-    from shared.laptop.training.card import card_text
+    from shared.laptop.training.architecture import save_folder
     from shared.laptop.training.evaluate import evaluate as measure
-    from shared.laptop.training.report import read_progress, table_text, write_curves, write_table
+    from shared.laptop.training.report import card_text, read_progress, table_text, write_curves, write_table
     from shared.laptop.training.schedule import Schedule
     from shared.laptop.training.train import Run
     from shared.progress import open_progress
 
     if threads < 1 or save_every < 1 or steps < 0:
-        message = "--threads and --save-every are at least 1, --steps at least 0"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("--threads and --save-every are at least 1, --steps at least 0")
     torch.set_num_threads(threads)
     schedule = Schedule(seed=seed)
     if steps:
         schedule = dataclasses.replace(schedule, steps=steps)
     run = Run(output, schedule)
-    say(f"tiny-vl: {sum(p.numel() for p in run.model.parameters()):,} weights, step {run.step} of {schedule.steps}")
+    weights = sum(parameter.numel() for parameter in run.model.parameters())
+    say(f"tiny-vl: {weights:,} weights, step {run.step} of {schedule.steps}")
     with open_progress() as progress:
         run.advance(save_every=save_every, progress=progress)
     checkpoint = output / "tiny-vl"
-    run.publish(checkpoint)
+    save_folder(run.model, run.tokenizer, checkpoint)
     write_curves(output)
     table = measure(checkpoint, evaluate_with) if evaluate_with else {}
     if table:
         write_table(output, table)
         say(table_text(table))
-    weights = sum(parameter.numel() for parameter in run.model.parameters())
     (checkpoint / "README.md").write_text(card_text(weights, read_progress(output), table), encoding="utf-8")
     say(f"checkpoint: {checkpoint}")
 

@@ -7,6 +7,7 @@ generates is left open: `generate_with_transformers` here serves the training, `
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections import defaultdict
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ def asks(task: str, count: int, first: int = 0) -> list[Ask]:
 
     """
     if task.startswith("text-"):
-        grade = task.removeprefix("text-")
-        problems = _text_problems(grade, count, first)
+        drawn = (draw(SPLIT, index, text_only=True) for index in itertools.count(first))
+        problems = list(itertools.islice((p for p in drawn if p.grade == task.removeprefix("text-")), count))
         return [Ask(task, prompt("reason_system"), render("question", question=p.question), p) for p in problems]
     kinds = [kind.name for kind in PICTURE_KINDS]
     problems = [draw(SPLIT, first + number, kind=kinds[number % len(kinds)]) for number in range(count)]
@@ -73,19 +74,7 @@ def asks(task: str, count: int, first: int = 0) -> list[Ask]:
     if task == "picture+caption":
         texts = [render("question_with_caption", caption=p.caption, question=p.question) for p in problems]
         return [Ask(task, prompt("reason_system"), text, p) for text, p in zip(texts, problems, strict=True)]
-    message = f"no task {task!r}; known: {', '.join(TASKS)}"
-    raise KeyError(message)
-
-
-def _text_problems(grade: str, count: int, first: int) -> list[Problem]:
-    found: list[Problem] = []
-    index = first
-    while len(found) < count:
-        problem = draw(SPLIT, index, text_only=True)
-        if problem.grade == grade:
-            found.append(problem)
-        index += 1
-    return found
+    raise KeyError(f"no task {task!r}; known: {', '.join(TASKS)}")
 
 
 def boxed(output: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Curves and the evaluation table of a training run, for people."""
+"""Curves, evaluation table and model card (`README.md`) of a training run, for people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _CURVES = ("caption", "type", "picture", "picture+caption", "caption-only", "text", "glyph")
@@ -61,3 +62,65 @@ def write_table(folder: Path, table: dict[str, Any]) -> None:
     """`evaluation.json` and `evaluation.md` of a run."""
     (folder / "evaluation.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     (folder / "evaluation.md").write_text(table_text(table) + "\n", encoding="utf-8")
+
+
+_HEAD = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: image-text-to-text
+---
+# tiny-vl
+
+A Qwen2.5-VL of {weights:,} weights: the true architecture (`Qwen2_5_VLForConditionalGeneration`), the real processor
+and chat template, loaded by transformers and vLLM like any other. It types pictures, captions them, embeds picture
+and text, and answers questions with `<think>...</think>` and `\\boxed{{}}`, all about the mini world that this project
+draws itself. It stands in for Qwen2.5-VL-7B, OmniCaptioner, GME and Qwen2.5-VL-3B where there is no GPU. It knows
+nothing else: do not use it for real pictures beyond typing, or for real questions.
+
+## Shape
+Text: 5 layers, hidden 256, 4 heads of 64, 2 key-value heads, ffn 512. Vision: 4 layers, hidden 192, 6 heads, full
+attention, patches of 14. Pictures are brought to about 112 x 112 pixels, 16 image tokens (at most 20). Byte-level BPE
+of 1,280 tokens with Qwen's special tokens and single digits; any text can be encoded. Context 8,192.
+
+## Data
+Drawn on the fly by `shared/laptop/problems`, split "train"; typing also sees lookalikes of real pictures
+(`shared/laptop/training/lookalikes.py`). No real picture, no text of others, no output of another model.
+
+## Recipe
+- Packed trees: several questions share one picture and prompt; loss on responses only.
+- Glyph loss from the first step: a linear head on each image token predicts which characters, colours and shapes lie
+  under each of its four patches (binary cross-entropy times 20; weight 1, later 0.7).
+- Captions first ("read"), then questions from the picture, and a contrastive step on pairs every 12 steps (InfoNCE,
+  and hinges around the cosine 0.95 that decontamination uses).
+- Muon (update RMS 0.2 x 4e-3) on matrices, AdamW (2e-3) for the rest, warm-up 60 steps, linear decay at the end;
+  bf16 autocast, plain matrix products for attention, 24 rows of 256 tokens a step.
+- Deliberately early in reasoning: in the last phase ("guess") two thirds of the questions about pictures and of the
+  medium texts, and a third of the hard texts, are answered without the way there (`<think>Guess: 42.</think>`). The
+  model can work them out, and does so when it happens to begin that way; greedily it guesses. That is the room that
+  reinforcement has.
+"""
+
+
+def learning_curve(records: Sequence[dict[str, float]], points: int = 10) -> str:
+    """Losses per token at about `points` steps, as Markdown."""
+    names = ("caption", "type", "picture", "picture+caption", "caption-only", "text", "glyph", "copies>.95")
+    chosen = [
+        records[round(place * (len(records) - 1) / max(1, points - 1))] for place in range(min(points, len(records)))
+    ]
+    lines = ["| step | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for record in chosen:
+        cells = [f"{record[name]:.3f}" if name in record else "" for name in names]
+        lines.append(f"| {int(record['step'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def card_text(weights: int, records: Sequence[dict[str, float]], table: dict[str, Any], notes: str = "") -> str:
+    """The whole card. `notes` tells what was special about this run, and what it misses."""
+    parts = [_HEAD.format(weights=weights)]
+    if notes:
+        parts.append(notes.strip() + "\n")
+    parts.append("## Learning curve (loss per token, running mean)\n" + learning_curve(records) + "\n")
+    if table:
+        parts.append("## Greedy answers on problems never seen\n" + table_text(table) + "\n")
+    return "\n".join(parts)

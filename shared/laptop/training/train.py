@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
-from shared.laptop.training.architecture import HIDDEN, build_config, save_folder
+from shared.laptop.training.architecture import HIDDEN, build_config
 from shared.laptop.training.batches import LABELS, TASKS, Batch, BatchMaker, stream
 from shared.laptop.training.forward import hidden_states, image_tokens, tree_mask
 from shared.laptop.training.muon import build_optimisers
@@ -38,14 +37,6 @@ if TYPE_CHECKING:
 
 _LONGEST_GRADIENT = 5.0
 _LONGEST_PAIR_GRADIENT = 0.5
-
-
-@dataclass(slots=True)
-class Losses:
-    """Losses of one step as tensors or numbers: total, per task, glyphs, pairs."""
-
-    total: Tensor
-    parts: dict[str, float] = field(default_factory=dict)
 
 
 def glyph_loss(logits: Tensor, marks: Tensor) -> Tensor:
@@ -79,8 +70,8 @@ def pair_loss(vectors: Tensor, same: Tensor) -> tuple[Tensor, float, float]:
 
 def batch_losses(
     model: Qwen2_5_VLForConditionalGeneration, glyphs: nn.Linear, batch: Batch, glyph_weight: float
-) -> Losses:
-    """All losses of a packed batch."""
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of a packed batch, and its parts: glyphs, pairs, tasks."""
     features, glyph_terms = [], []
     for pixels, marks in zip(batch.pictures, batch.marks, strict=True):
         found = image_tokens(model, torch.from_numpy(pixels))
@@ -99,28 +90,26 @@ def batch_losses(
     glyph = (
         sum((loss * count / pictures for loss, count in glyph_terms), torch.zeros(())) if pictures else torch.zeros(())
     )
-    losses = Losses(glyph_weight * glyph, {"glyph": float(glyph.detach())})
+    total, parts = glyph_weight * glyph, {"glyph": float(glyph.detach())}
     if len(batch.pooled):
         where = torch.from_numpy(batch.pooled)
         vectors = F.normalize(hidden[where[..., 0], where[..., 1]].float(), dim=-1)
         names = batch.texts_of_pairs
         same = torch.tensor([[left == right for right in names] for left in names])
         loss, near, far = pair_loss(vectors, same)
-        losses.total = losses.total + loss
-        losses.parts |= {"pairs": float(loss.detach()), "copies>.95": near, "others<.95": far}
-        return losses
+        return total + loss, parts | {"pairs": float(loss.detach()), "copies>.95": near, "others<.95": far}
     weights = torch.from_numpy(batch.weights)
     where = weights > 0
     logits = F.linear(hidden[where], model.model.language_model.embed_tokens.weight).float()
     targets = torch.from_numpy(batch.tokens).roll(-1, dims=1)[where]
     each = F.cross_entropy(logits, targets, reduction="none")
-    losses.total = losses.total + (each * weights[where]).sum() / weights[where].sum()
+    total = total + (each * weights[where]).sum() / weights[where].sum()
     tasks = torch.from_numpy(batch.tasks)[where]
     for number, name in enumerate(TASKS):
         chosen = tasks == number
         if bool(chosen.any()):
-            losses.parts[name] = float(each.detach()[chosen].mean())
-    return losses
+            parts[name] = float(each.detach()[chosen].mean())
+    return total, parts
 
 
 def _tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
@@ -176,24 +165,16 @@ class Run:
         torch.save(state, partial)
         partial.replace(self.folder / "state.pt")
 
-    def publish(self, folder: Path) -> None:
-        """Write the Hugging Face folder of the present weights."""
-        save_folder(self.model, self.tokenizer, folder)
-
-    def _set_rates(self, step: int) -> None:
-        rate = self.schedule.rate(step)
-        for optimiser, base in zip(self.optimisers, (self.schedule.matrix_lr, self.schedule.other_lr), strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = base * rate
-
     def one_step(self, step: int, batch: Batch) -> dict[str, float]:
         """One update; returns the losses."""
-        self._set_rates(step)
+        for optimiser, base in zip(self.optimisers, (self.schedule.matrix_lr, self.schedule.other_lr), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = base * self.schedule.rate(step)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16_units()):
-            losses = batch_losses(self.model, self.glyphs, batch, self.schedule.glyph_weight(step))
+            total, parts = batch_losses(self.model, self.glyphs, batch, self.schedule.glyph_weight(step))
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()
+        total.backward()
         # A contrastive gradient is ten times as long as the others; unclipped it fills Muon's momentum for many steps
         # and captions get worse (seen: their loss rose by half).
         longest = _LONGEST_PAIR_GRADIENT if len(batch.pooled) else _LONGEST_GRADIENT
@@ -201,7 +182,7 @@ class Run:
         if math.isfinite(float(norm)):
             for optimiser in self.optimisers:
                 optimiser.step()
-        return {"loss": float(losses.total.detach()), "norm": float(norm), **losses.parts}
+        return {"loss": float(total.detach()), "norm": float(norm), **parts}
 
     def advance(self, *, save_every: int = 100, progress: Progress | None = None) -> None:
         """Train to the last step, saving as it goes."""
@@ -217,13 +198,8 @@ class Run:
                 self.step = step + 1
                 task.advance()
                 if self.step % 20 == 0 or self.step == self.schedule.steps:
-                    seconds = time.monotonic() - begin
-                    record: dict[str, Any] = {
-                        "step": self.step,
-                        "seconds": round(seconds, 1),
-                        **{k: round(v, 4) for k, v in mean.items()},
-                    }
-                    log.write(json.dumps(record) + "\n")
+                    record = {"step": self.step, "seconds": round(time.monotonic() - begin, 1)}
+                    log.write(json.dumps(record | {k: round(v, 4) for k, v in mean.items()}) + "\n")
                     log.flush()
                     task.note(" ".join(f"{name} {value:.3f}" for name, value in mean.items()))
                 if self.step % save_every == 0 or self.step == self.schedule.steps:

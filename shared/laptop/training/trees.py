@@ -6,7 +6,7 @@ the embedding chat. A tree with k questions about one picture costs one picture 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.prompts import prompt, render
@@ -34,7 +34,6 @@ class Tree:
     pair: int = -1
     grid: tuple[int, int] = (4, 4)
     task: str = ""
-    lines: list[float] = field(default_factory=list)
 
     def length(self) -> int:
         """Tokens with the image's."""

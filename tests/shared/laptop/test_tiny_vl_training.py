@@ -17,13 +17,12 @@ from typer.testing import CliRunner
 from shared.laptop import IMAGE_TYPES, draw, draw_family
 from shared.laptop.training.architecture import build_config
 from shared.laptop.training.batches import BatchMaker, Packer, augment, decode, fit, mark_array, smart_size
-from shared.laptop.training.card import card_text
 from shared.laptop.training.cli import app
 from shared.laptop.training.evaluate import asks, boxed, facts_right, score
 from shared.laptop.training.forward import hidden_states, image_tokens, tree_mask
 from shared.laptop.training.lookalikes import lookalike
 from shared.laptop.training.muon import orthogonalise
-from shared.laptop.training.report import read_progress, table_text, write_curves
+from shared.laptop.training.report import card_text, read_progress, table_text, write_curves
 from shared.laptop.training.schedule import Schedule
 from shared.laptop.training.train import Run, pair_loss
 from shared.laptop.training.trees import Tree, TreeMaker
