@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from shared.vlm.spec import EngineSpec, Sampling
 
 RunnerName = Literal["local", "ray"]
+CHAT = ("text", "tokens", "prompt_tokens", "finish_reason")
+"""What a cell of a chat holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,7 @@ class Cell:
 
     Attributes:
         key: The ask's key.
-        value: For chat: `text`, `tokens`, `prompt_tokens`, `finish_reason`. For embeddings: `vector` (float32 [dim]).
-            None where the ask failed.
+        value: For chat: `CHAT`. For embeddings: `vector` (float32 [dim]). None where the ask failed.
         failed: Why it failed after bounded retries; empty otherwise.
 
     """

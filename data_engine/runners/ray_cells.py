@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from data_engine.runners.protocol import Ask, Cell, in_batches
+from data_engine.runners.protocol import CHAT, Ask, Cell, in_batches
 from shared.annotations import tell_aside
 from shared.errors import InfiMmrError
 
@@ -34,7 +34,6 @@ ASKS = pa.schema(
 ERROR = "infi_mmr_error"
 TOLD = "told"
 _ASIDE = b"infi_mmr_aside"
-CHAT = ("text", "tokens", "prompt_tokens", "finish_reason")
 CELLS = pa.schema(
     [
         ("key", pa.string()),
@@ -52,14 +51,7 @@ CELLS = pa.schema(
 def ask_tables(asks: Iterable[Ask], size: int) -> Iterator[pa.Table]:
     """Tables of at most `size` asks each, in order: one table is one batch of a worker."""
     for batch in in_batches(asks, size):
-        columns = [
-            [ask.key for ask in batch],
-            pa.array([ask.text for ask in batch]).dictionary_encode(),
-            pa.array([ask.system for ask in batch]).dictionary_encode(),
-            [list(ask.images) for ask in batch],
-            pa.array([ask.seed for ask in batch], pa.int64()),
-        ]
-        yield pa.Table.from_arrays([pa.array(c) if isinstance(c, list) else c for c in columns], schema=ASKS)
+        yield pa.Table.from_pydict({name: [getattr(ask, name) for ask in batch] for name in ASKS.names}, schema=ASKS)
 
 
 def told_table(told: dict[str, Any]) -> pa.Table:
@@ -77,7 +69,7 @@ def told_of(table: pa.Table) -> dict[str, Any] | None:
 
 def asks_of(table: pa.Table) -> list[Ask]:
     """The asks of a table."""
-    columns = [table.column(name).to_pylist() for name in ("key", "text", "system", "images", "seed")]
+    columns = [table.column(name).to_pylist() for name in ASKS.names]
     return [
         Ask(key, text, system, tuple(images), seed) for key, text, system, images, seed in zip(*columns, strict=True)
     ]
@@ -85,12 +77,7 @@ def asks_of(table: pa.Table) -> list[Ask]:
 
 def cell_table(cells: Sequence[Cell], note: str = "") -> pa.Table:
     """Cells as a table; `note` stands on its first row."""
-    rows = []
-    for cell in cells:
-        row: dict[str, object] = {"key": cell.key, "failed": cell.failed}
-        if cell.value is not None:
-            row |= cell.value
-        rows.append(row)
+    rows: list[dict[str, object]] = [{"key": cell.key, "failed": cell.failed, **(cell.value or {})} for cell in cells]
     if rows:
         rows[0]["note"] = note
     return pa.Table.from_pylist(rows, schema=CELLS)

@@ -251,18 +251,12 @@ def _actor_options(engine: EngineSpec, resources: dict[str, float]) -> dict[str,
 
     Ray starts no actor again and repeats no call: the pool does, and so knows which ask ended a worker.
     """
-    on_gpu = engine.endpoint is None and resources.get("GPU", 0) >= engine.tensor_parallel_size
-    options: dict[str, Any] = {
-        "max_restarts": 0,
-        "max_task_retries": 0,
-        "scheduling_strategy": "SPREAD",
-        "num_cpus": 1,
-    }
-    if on_gpu:
-        # Pictures are decoded and resized on the host: half of a GPU's share of the cores goes to its actor.
-        share = resources.get("CPU", 1) / resources["GPU"] * engine.tensor_parallel_size
-        return options | {"num_gpus": engine.tensor_parallel_size, "num_cpus": max(1, min(8, int(share // 2)))}
-    return options
+    options = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD", "num_cpus": 1}
+    if engine.endpoint is not None or resources.get("GPU", 0) < engine.tensor_parallel_size:
+        return options
+    # Pictures are decoded and resized on the host: half of a GPU's share of the cores goes to its actor.
+    share = resources.get("CPU", 1) / resources["GPU"] * engine.tensor_parallel_size
+    return options | {"num_gpus": engine.tensor_parallel_size, "num_cpus": max(1, min(8, int(share // 2)))}
 
 
 def _stop(references: list[Any]) -> None:

@@ -5,6 +5,7 @@ Not covered: who starts and counts workers (ray_runner).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners.protocol import in_batches
@@ -74,22 +75,22 @@ class AskWorker:
         return "; ".join(news)
 
 
+@dataclass(frozen=True)
 class Mapped:
     """A function of tables as a task of Ray calls it; a broadcast value is fetched from the node's shared memory."""
 
-    def __init__(self, function: Callable[..., pa.Table], broadcast: list[Any] | None) -> None:
-        self._function = function
-        self._broadcast = broadcast
+    function: Callable[..., pa.Table]
+    broadcast: list[Any] | None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Result of one table, and what was set aside; an error that has a message is told for the driver to raise."""
         try:
-            if self._broadcast is None:
-                found = self._function(table)
+            if self.broadcast is None:
+                found = self.function(table)
             else:
                 import ray
 
-                found = self._function(table, ray.get(self._broadcast[0]))
+                found = self.function(table, ray.get(self.broadcast[0]))
         except (InfiMmrError, OSError) as error:
             return error_table(error, set_aside())
         return with_aside(found, set_aside())

@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from data_engine.runners.protocol import Cell
+from data_engine.runners.protocol import CHAT, Cell
 from shared.errors import InfiMmrError
 from shared.vlm.conversation import build_conversation
 from shared.vlm.failures import (
@@ -149,15 +149,7 @@ class Worker:
         return [
             Cell(ask.key, None, answer.refused)
             if answer.refused
-            else Cell(
-                ask.key,
-                {
-                    "text": answer.text,
-                    "tokens": answer.tokens,
-                    "prompt_tokens": answer.prompt_tokens,
-                    "finish_reason": answer.finish_reason,
-                },
-            )
+            else Cell(ask.key, {name: getattr(answer, name) for name in CHAT})
             for (ask, _), answer in zip(asks, answers, strict=True)
         ]
 
