@@ -45,8 +45,7 @@ def test_a_process_outside_a_run_is_untouched():
 def test_a_target_that_has_moved_is_refused_at_import(tmp_path):
     (tmp_path / "moved.py").write_text("here = 1\n")
     code = (
-        "from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation\n"
-        "from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook\n"
+        "from trainer.openrlhf_bridge.cpu_compat.import_hook import Adaptation, install_hook\n"
         "import sys; sys.meta_path.pop(0)\n"
         "install_hook([Adaptation('toy', 'moved', ('here', 'gone'), 'why', lambda module: None)])\n"
         "import moved\n"
@@ -60,8 +59,7 @@ def test_hooks_run_around_the_modules_own_code(tmp_path):
     (tmp_path / "seen.py").write_text("import builtins\nbuiltins.order.append('module')\n")
     code = (
         "import builtins, sys; builtins.order = []\n"
-        "from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation\n"
-        "from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook\n"
+        "from trainer.openrlhf_bridge.cpu_compat.import_hook import Adaptation, install_hook\n"
         "sys.meta_path.pop(0)\n"
         "install_hook([Adaptation('toy', 'seen', (), 'why', lambda module: order.append(module.__name__),"
         " lambda: order.append('before'))])\n"
@@ -74,8 +72,7 @@ def test_coming_too_late_is_refused():
     code = (
         "import sys; sys.meta_path.pop(0)\n"
         "import json\n"
-        "from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation\n"
-        "from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook\n"
+        "from trainer.openrlhf_bridge.cpu_compat.import_hook import Adaptation, install_hook\n"
         "install_hook([Adaptation('toy', 'json', (), 'why', print)])\n"
     )
     ran = python(code)

@@ -57,12 +57,8 @@ def _flags(values: dict[str, Any]) -> list[str]:
         if value is False or value is None:
             continue
         arguments.append(f"--{name}")
-        if value is True:
-            continue
-        if isinstance(value, tuple):
-            arguments.extend(str(item) for item in value)
-        else:
-            arguments.append(repr(value) if isinstance(value, float) else str(value))
+        if value is not True:
+            arguments.extend(map(str, value if isinstance(value, tuple) else (value,)))
     return arguments
 
 

@@ -132,9 +132,7 @@ def ray_worker(script: str, arguments: list[str]) -> None:
 def _wait_for(address: str) -> bool:
     """Whether the server is there; this process ends with the raylet that wants the worker."""
     deadline, parent = time.monotonic() + PATIENCE_SECONDS, os.getppid()
-    raylet = os.environ.get(
-        "RAY_RAYLET_PID", str(parent)
-    )  # it may be gone before this process could ask for its parent
+    raylet = os.environ.get("RAY_RAYLET_PID", str(parent))  # it may be gone before this process asked for its parent
     while not Path(address).exists():
         if os.getppid() != parent or not Path(f"/proc/{raylet}").exists():
             sys.exit(1)
@@ -149,7 +147,7 @@ def _start_worker(address: str, script: str, arguments: list[str]) -> int:
     alive = tracker = os.open(os.devnull, os.O_WRONLY)
     process = ForkedProcess(target=ray_worker, args=(script, arguments))
     data = io.BytesIO()
-    multiprocessing.context.set_spawning_popen(_Nothing())  # type: ignore[arg-type]  # pickling asks whether, not what
+    multiprocessing.context.set_spawning_popen(object())  # type: ignore[arg-type]  # pickling asks whether, not what
     try:
         reduction.dump({"dir": str(Path.cwd()), "orig_dir": str(Path.cwd())}, data)
         reduction.dump(process, data)
@@ -168,10 +166,6 @@ def _start_worker(address: str, script: str, arguments: list[str]) -> int:
         return int(forkserver.read_signed(status))
     except EOFError:  # the server was killed with the run
         return 1
-
-
-class _Nothing:
-    """Stands for the Popen that pickling a process wants; no file descriptor is passed on."""
 
 
 def main() -> None:

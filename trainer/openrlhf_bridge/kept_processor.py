@@ -11,25 +11,26 @@ from functools import cache
 from typing import Any
 
 
-def get_tokenizer(checkpoint: str, model: Any, padding_side: str = "left", *others: Any, **values: Any) -> Any:
-    """OpenRLHF's own function, for the process that collects: what it returns travels by name from then on."""
-    import ray
-    from openrlhf.utils.utils import get_tokenizer as load
+def send_by_name(module: Any) -> None:
+    """Have the processor that `openrlhf.trainer.ppo_trainer` loads travel by name from then on."""
+    load = module.get_tokenizer
 
-    processor = load(checkpoint, model, padding_side, *others, **values)
-    ray.util.register_serializer(
-        type(processor), serializer=lambda _: (checkpoint, padding_side), deserializer=kept_processor
-    )
-    return processor
+    def get_tokenizer(checkpoint: str, model: Any, padding_side: str = "left", *others: Any, **values: Any) -> Any:
+        import ray
 
+        processor = load(checkpoint, model, padding_side, *others, **values)
+        ray.util.register_serializer(
+            type(processor), serializer=lambda _: (checkpoint, padding_side), deserializer=kept_processor
+        )
+        return processor
 
-def kept_processor(place: tuple[str, str]) -> Any:
-    """The processor of a checkpoint (folder, padding side), loaded once in this process."""
-    return _load(*place)
+    module.get_tokenizer = get_tokenizer
 
 
 @cache
-def _load(checkpoint: str, padding_side: str) -> Any:
+def kept_processor(place: tuple[str, str]) -> Any:
+    """The processor of a checkpoint (folder, padding side), loaded once in this process."""
     from openrlhf.utils.utils import get_tokenizer as load
 
+    checkpoint, padding_side = place
     return load(checkpoint, None, padding_side)

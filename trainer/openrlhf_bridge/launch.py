@@ -144,13 +144,10 @@ def ray_keywords(spec: LaunchSpec, environment: dict[str, str], scratch: Path) -
         "address": "local",
         "include_dashboard": False,
         "_temp_dir": str(scratch / "ray"),
-        "object_store_memory": OBJECT_STORE_BYTES,
         "num_gpus": spec.gpus,
     }
     if spec.device == "cpu":
-        keywords["num_cpus"] = LOCAL_CPUS
-    else:
-        keywords.pop("object_store_memory")
+        keywords |= {"num_cpus": LOCAL_CPUS, "object_store_memory": OBJECT_STORE_BYTES}
     return keywords
 
 
@@ -307,11 +304,7 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(_: int, __: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

@@ -14,8 +14,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 from trainer.openrlhf_bridge import fork_server
@@ -48,6 +46,7 @@ def start_private(keywords: dict[str, Any]) -> None:
     """
     os.environ.update(LOOPBACK)
     import ray
+    import tenacity
     from ray._private import parameter, ray_constants, services
 
     if not all(hasattr(services, name) for name in ("get_node", "start_ray_process")):
@@ -70,6 +69,12 @@ def start_private(keywords: dict[str, Any]) -> None:
 
     parameter.RayParams.__init__ = with_ports
     services.start_ray_process = start_ray_process
+    patient = tenacity.retry(
+        retry=tenacity.retry_if_exception_type(RuntimeError),
+        wait=tenacity.wait_fixed(0.2),
+        stop=tenacity.stop_after_delay(PATIENCE_SECONDS),
+        reraise=True,
+    )
     services.get_node = patient(services.get_node)
     ray.init(**keywords)
 
@@ -123,22 +128,6 @@ def main() -> None:
         out.write(f"{ADDRESS_LINE}{ray.get_runtime_context().gcs_address}\n")
     sys.stdin.read()
     ray.shutdown()
-
-
-def patient(ask: Callable[..., Any], seconds: float = PATIENCE_SECONDS) -> Callable[..., Any]:
-    """The same question, asked again while the answer is `RuntimeError`, for at most `seconds`."""
-
-    def asked_again(*arguments: Any, **values: Any) -> Any:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return ask(*arguments, **values)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-
-    return asked_again
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -203,7 +204,5 @@ def seconds_left(durations: list[float], steps_left: int) -> float:
 
     A run's first step compiles and warms up: it counts only until there are others.
     """
-    recent = sorted((durations[1:] or durations)[-10:])
-    if not recent:
-        return math.nan
-    return recent[len(recent) // 2] * steps_left
+    recent = (durations[1:] or durations)[-10:]
+    return statistics.median_high(recent) * steps_left if recent else math.nan

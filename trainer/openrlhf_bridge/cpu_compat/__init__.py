@@ -15,8 +15,8 @@ from pathlib import Path
 from shared.processor import kernel_cache
 from shared.vlm.surroundings import PLAIN_ATTENTION
 from trainer.openrlhf_bridge.cpu_compat.adaptations import ADAPTATIONS as WITHOUT_CUDA
-from trainer.openrlhf_bridge.cpu_compat.adaptations import DTYPE, WITH_CUDA, Adaptation
-from trainer.openrlhf_bridge.cpu_compat.import_hook import install_hook
+from trainer.openrlhf_bridge.cpu_compat.adaptations import DTYPE, WITH_CUDA
+from trainer.openrlhf_bridge.cpu_compat.import_hook import Adaptation, install_hook
 from trainer.openrlhf_bridge.cpu_compat.rollout_path import ROLLOUT_PATH
 from trainer.openrlhf_bridge.cpu_compat.step_line import SUPERVISED
 

@@ -10,54 +10,11 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
 
 from trainer.openrlhf_bridge import fork_server
-
-
-def _nothing() -> None:
-    """Before-hook of adaptations that only act afterwards."""
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """One place of a pinned library that assumes CUDA.
-
-    `targets` are the dotted attributes of `module` that must exist; `apply(module)` replaces them.
-    """
-
-    name: str
-    module: str
-    targets: tuple[str, ...]
-    reason: str
-    apply: Callable[[Any], None]
-    prepare: Callable[[], None] = _nothing
-
-    def before(self) -> None:
-        """Run before the module's own code."""
-        self.prepare()
-
-    def after(self, module: ModuleType) -> None:
-        """Check that every target is still there, then apply.
-
-        Raises:
-            ImportError: a target has moved, which means that the pinned version changed under this adaptation.
-
-        """
-        for target in self.targets:
-            place: Any = module
-            for part in target.split("."):
-                if not hasattr(place, part):
-                    message = (
-                        f"cpu_compat {self.name!r}: {self.module}.{target} has moved ({self.reason}). Pin the versions "
-                        "of pyproject.toml again, or adapt trainer/openrlhf_bridge/cpu_compat/adaptations.py"
-                    )
-                    raise ImportError(message)
-                place = getattr(place, part)
-        self.apply(module)
+from trainer.openrlhf_bridge.cpu_compat.import_hook import Adaptation
 
 
 class CpuDeviceName(str):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from trainer.openrlhf_bridge.cpu_compat.adaptations import ActorClass, Adaptation
+from trainer.openrlhf_bridge.cpu_compat.adaptations import ActorClass
+from trainer.openrlhf_bridge.cpu_compat.import_hook import Adaptation
+from trainer.openrlhf_bridge.kept_processor import send_by_name
 from trainer.openrlhf_bridge.merged_lora import adapt_what_trains, push_merged, save_merged
 from trainer.openrlhf_bridge.records import record_steps
 
@@ -16,12 +18,6 @@ def _engine(module: Any) -> None:
     engine = AgentSettings.from_environment().engine if SETTINGS in os.environ else {}
     if engine:
         module.RolloutRayActor = ActorClass(module.RolloutRayActor, engine)
-
-
-def _processor(module: Any) -> None:
-    from trainer.openrlhf_bridge.kept_processor import get_tokenizer
-
-    module.get_tokenizer = get_tokenizer
 
 
 ROLLOUT_PATH = (
@@ -37,7 +33,7 @@ ROLLOUT_PATH = (
         "openrlhf.trainer.ppo_trainer",
         ("get_tokenizer",),
         "the processor with its vocabulary is pickled for every problem (kept_processor.py)",
-        _processor,
+        send_by_name,
     ),
     Adaptation(
         "step records",

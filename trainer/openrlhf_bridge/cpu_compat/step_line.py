@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainer.openrlhf_bridge.cpu_compat.adaptations import Adaptation
+from trainer.openrlhf_bridge.cpu_compat.import_hook import Adaptation
 from trainer.openrlhf_bridge.records import TRAINER, RecordFile
 
 
