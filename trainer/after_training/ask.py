@@ -19,11 +19,11 @@ from shared.errors import InfiMmrError, UsageError
 from shared.image_tags import IMAGE_TAG
 from shared.placeholders import harmless_question
 from trainer.after_training.places import meant_checkpoint
-from trainer.evaluation.asking import Settings, engine_spec, most_tokens
+from trainer.evaluation.asking import Settings, engine_spec, samplings
 
 if TYPE_CHECKING:
     from shared.command import Document
-    from shared.vlm.spec import Answer, EngineSpec, Sampling
+    from shared.vlm.spec import Answer, EngineSpec
 
 Heard = Callable[[int, str], None]
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -111,25 +111,16 @@ def _answers(  # noqa: PLR0917 - what `ask` resolved, once
     system = load_prompt(settings.system_prompt, prompts).text
     text = render("question", prompts, question=harmless_question(item.question))
     conversation = build_conversation(system, text, item.images)
-    samplings = _samplings(settings, samples, most_tokens(settings, spec))
+    greedy, *drawn = samplings(settings, spec, samples or 0)
+    sampled = [greedy] if samples is None else drawn
     tell(f"asking {spec.endpoint}" if spec.endpoint else f"starting {Path(spec.model).name}")
     with open_engine(spec) as engine:
         if isinstance(engine, VllmEngine):
-            return engine.stream(conversation, samplings, heard)
-        answers = engine.chat([conversation] * len(samplings), samplings)
+            return engine.stream(conversation, sampled, heard)
+        answers = engine.chat([conversation] * len(sampled), sampled)
     for number, answer in enumerate(answers):
         heard(number, answer.text)
     return answers
-
-
-def _samplings(settings: Settings, samples: int | None, max_tokens: int) -> list[Sampling]:
-    from shared.vlm.spec import Sampling
-
-    greedy = Sampling.model_validate({"max_tokens": max_tokens})
-    if samples is None:
-        return [greedy]
-    drawn = {"temperature": settings.temperature, "top_p": settings.top_p}
-    return [greedy.model_copy(update={**drawn, "seed": settings.seed + number}) for number in range(1, samples + 1)]
 
 
 class Screen:

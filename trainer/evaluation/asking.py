@@ -129,7 +129,6 @@ def ask_items(
         answers |= fresh
         told.advance(len(fresh), tokens=sum(answer.tokens for answer in fresh.values()))
     told.done()
-    sampling = {"samples": settings.samples, "temperature": settings.temperature, "top_p": settings.top_p}
     record = {
         "prompts": prompts if prompts in SETS else Path(prompts).name,
         "system_prompt": settings.system_prompt,
@@ -138,7 +137,9 @@ def ask_items(
         "max_pixels": settings.max_pixels,
         "seed": settings.seed,
         "limit": settings.limit,
-        **sampling,
+        "samples": settings.samples,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
         "asked": len(pending),
         "from_store": stored,
         "made_elsewhere": elsewhere,
@@ -150,20 +151,13 @@ def _asks(  # noqa: PLR0917 - what `ask_items` resolved, once
     task: Task, items: Sequence[Item], settings: Settings, spec: EngineSpec, system: str, prompts: str
 ) -> list[_Ask]:
     from shared.prompts import render
-    from shared.vlm.spec import Sampling
 
-    greedy = Sampling.model_validate({"max_tokens": most_tokens(settings, spec)})
-    drawn = [
-        greedy.model_copy(
-            update={"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed + number}
-        )
-        for number in range(1, settings.samples + 1)
-    ]
+    sampled = samplings(settings, spec, settings.samples if settings.samples > 1 else 0)
     asks: list[_Ask] = []
     for item in items:
         text = render("question", prompts, question=harmless_question(task.question(item)))
         hashes = [bytes_hash(image) for image in item.images]
-        for sample, sampling in enumerate((greedy, *(drawn if settings.samples > 1 else ()))):
+        for sample, sampling in enumerate(sampled):
             key = answer_key(system, text, hashes, sampling.model_dump(mode="json"))
             asks.append(_Ask(item, sample, text, sampling, key))
     return asks
@@ -214,6 +208,16 @@ def _stored(reply: Answer) -> StoredAnswer:
 def most_tokens(settings: Settings, spec: EngineSpec) -> int:
     """Most tokens of one answer: as set, and at most half of the context."""
     return min(settings.max_tokens, spec.max_model_len // 2)
+
+
+def samplings(settings: Settings, spec: EngineSpec, drawn: int) -> list[Sampling]:
+    """How answers are sampled: one greedily, then as many as are `drawn`, each with a seed of its own."""
+    from shared.vlm.spec import Sampling
+
+    greedy = Sampling.model_validate({"max_tokens": most_tokens(settings, spec)})
+    told = {"temperature": settings.temperature, "top_p": settings.top_p}
+    seeds = range(settings.seed + 1, settings.seed + drawn + 1)
+    return [greedy, *(greedy.model_copy(update={**told, "seed": seed}) for seed in seeds)]
 
 
 def engine_spec(checkpoint: str, items: Sequence[Item], settings: Settings) -> tuple[EngineSpec, bool]:

@@ -121,12 +121,12 @@ class ItemReader:
         for name in self.told.keep if self.own else ():
             self._check("source.keep", name, known, file, task)
         for group, names in self.groups.items():
-            if not {*self.told.derived, *OF_EVERY_ITEM} & set(_several(names)):
+            if not {*self.told.derived, *OF_EVERY_ITEM} & set(several(names)):
                 self._check(f"groups.{group}", names, known, file, task)
 
     @staticmethod
     def _check(key: str, names: Names, known: Sequence[str], file: Path, task: str) -> None:
-        wanted = _several(names)
+        wanted = several(names)
         if wanted and known and not set(wanted) & set(known):
             words = " or ".join(wanted)
             raise InfiMmrError(
@@ -140,13 +140,13 @@ class ItemReader:
         `folder` is where the record's file lies.
         """
         for name, wanted in self.told.where.items():
-            if str(record.get(name)) not in ((wanted,) if isinstance(wanted, str) else wanted):
+            if str(record.get(name)) not in several(wanted):
                 return None
         out = dict(record)
         if self.told.columns.get("id") == "":
             out = {name: value for name, value in out.items() if name not in ID_FIELDS}
         for role, names in self.told.columns.items():
-            column = next((n for n in ((names,) if isinstance(names, str) else names) if n in record), None)
+            column = next((name for name in several(names) if name in record), None)
             if column is not None and role in _CANONICAL:
                 out[_CANONICAL[role]] = record[column]
         if self.told.pictures and (pictures := out.get("images")):
@@ -168,15 +168,16 @@ class ItemReader:
 
     def complete(self, row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         """The row with what only the task file knows: kept fields, its category, further right answers."""
-        grouped = (name for names in self.groups.values() for name in _several(names) if name not in OF_EVERY_ITEM)
+        grouped = (name for names in self.groups.values() for name in several(names) if name not in OF_EVERY_ITEM)
         kept = {name: record[name] for name in (*self.told.keep, *grouped) if record.get(name) is not None}
-        if self.told.alternatives and (golds := _listed(record.get(self._gold_column(record)))):
-            kept["alternatives"] = golds[1:]
+        if self.told.alternatives:
+            names = several(self.told.columns.get("answer", "answer"))
+            golds = _listed(next((record[name] for name in names if name in record), record.get("answer")))
+            kept |= {"alternatives": golds[1:]} if golds else {}
         for name, part in self.told.derived.items():
             found = re.search(part.pattern, str(record.get(part.field, ""))[:1000])
             kept |= {name: found[1]} if found is not None and found.groups() else {}
-        names = self.told.columns.get("category", ())
-        category = next((record[n] for n in ((names,) if isinstance(names, str) else names) if record.get(n)), None)
+        category = next((record[n] for n in several(self.told.columns.get("category", ())) if record.get(n)), None)
         choices = without_letters(row["choices"]) if "choices" in self.told.columns else row["choices"]
         return {
             **row,
@@ -185,12 +186,9 @@ class ItemReader:
             "choices": choices,
         }
 
-    def _gold_column(self, record: Mapping[str, Any]) -> str:
-        names = self.told.columns.get("answer", "answer")
-        return next((n for n in ((names,) if isinstance(names, str) else names) if n in record), "answer")
 
-
-def _several(names: Names) -> tuple[str, ...]:
+def several(names: Names) -> tuple[str, ...]:
+    """Names of fields, where one may stand alone."""
     return (names,) if isinstance(names, str) else names
 
 

@@ -38,10 +38,9 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
     strata = [task.stratum(entry.item) for entry in counted] if task.stratum else None
     clusters = [task.cluster(entry.item) for entry in counted] if task.cluster else None
     accuracy = _headline(values, strata)
-    low, high = exact_interval(round(sum(values)), len(values))
     error = standard_error(values, clusters, strata)
-    if task.cluster:  # the exact interval holds for independent items only
-        low, high = max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error)
+    # the exact interval holds for independent items only
+    interval = _around(accuracy, error) if task.cluster else list(exact_interval(round(sum(values)), len(values)))
     reasons = Counter(entry.outcome.reason or "unknown" for entry in first if not entry.scored)
     subsets = sorted({task.subset(entry.item) or "unknown" for entry in first}) if task.subset else []
     result: dict[str, Any] = {
@@ -49,7 +48,7 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
         "n": len(counted),
         "accuracy": accuracy,
         "stderr": error,
-        "interval95": [low, high],
+        "interval95": interval,
         "correct": sum(entry.correct for entry in counted),
         "unscored": sum(reasons.values()),
         "unscored_reasons": dict(sorted(reasons.items())),

@@ -14,7 +14,7 @@ from shared.answers import Grade, final_answer, grade_many, options_of
 from shared.benchmark import Item
 from shared.fingerprint import canonical_json
 from trainer.evaluation.cache import StoredAnswer
-from trainer.evaluation.task import Outcome, Status, Task, outcome_of, unscored
+from trainer.evaluation.task import Outcome, Status, Task, best, outcome_of, unscored
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +46,16 @@ Asked = dict[str, Any]
 def score(task: Task, outputs: Sequence[tuple[Item, int, StoredAnswer]]) -> list[Scored]:
     """Score every output; the order is kept."""
     started = [_start(task, item, output) for item, _, output in outputs]
-    asked = [
-        [canonical_json({**one, "output": output.text}) for one in state] if isinstance(state, list) else []
-        for (_, _, output), (_, state) in zip(outputs, started, strict=True)
-    ]
-    unique = {key: one for keys, (_, state) in zip(asked, started, strict=True) if isinstance(state, list)
-              for key, one in zip(keys, state, strict=True)}  # fmt: skip
-    grades = _grades(unique)
+    grades = _grades({key: one for _, state in started if isinstance(state, dict) for key, one in state.items()})
     scored = []
-    for (item, sample, output), (answer, state), keys in zip(outputs, started, asked, strict=True):
-        outcome = state if isinstance(state, Outcome) else _best([_outcome(item, grades[key]) for key in keys])
+    for (item, sample, output), (answer, state) in zip(outputs, started, strict=True):
+        outcome = state if isinstance(state, Outcome) else best([_outcome(item, grades[key]) for key in state])
         scored.append(Scored(item, sample, output, answer, outcome, _official(task, item, output, outcome)))
     return scored
 
 
-def _start(task: Task, item: Item, output: StoredAnswer) -> tuple[str | None, Outcome | list[Asked]]:
-    """The answer that an output states, and what the grader is asked; an outcome where there is nothing to ask."""
+def _start(task: Task, item: Item, output: StoredAnswer) -> tuple[str | None, Outcome | dict[str, Asked]]:
+    """The answer that an output states, and what the grader is asked, by key; an outcome where there is no question."""
     if item.problem or output.failure:
         return None, unscored(item, item.problem or output.failure)
     try:
@@ -73,14 +67,10 @@ def _start(task: Task, item: Item, output: StoredAnswer) -> tuple[str | None, Ou
         ruled = task.rule(item, answer) if task.rule is not None else None
         if ruled is not None:
             return answer, ruled
-        return answer, [{"output": found, "gold": one["gold"], **options_of(one)} for one in task.labels(item)]
+        told = [{"gold": one["gold"], **options_of(one)} for one in task.labels(item)]
+        return answer, {canonical_json({**one, "output": output.text}): {**one, "output": found} for one in told}
     except Exception as error:  # noqa: BLE001 - one bad item never stops a run
         return None, unscored(item, f"scorer_error:{type(error).__name__}")
-
-
-def _best(outcomes: Sequence[Outcome]) -> Outcome:
-    """The first right outcome, else the first: each is that of one of the item's golds."""
-    return next((one for one in outcomes if one.status is Status.CORRECT), outcomes[0])
 
 
 def _outcome(item: Item, grade: Grade | str) -> Outcome:

@@ -25,8 +25,8 @@ from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
 from shared.option_lists import list_options
 from shared.own_code import load_function
-from trainer.evaluation.item_source import ROLES, ItemReader, ItemSource, Names
-from trainer.evaluation.task import Outcome, Status, Task
+from trainer.evaluation.item_source import ROLES, ItemReader, ItemSource, Names, several
+from trainer.evaluation.task import Outcome, Status, Task, best
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FIELD = re.compile(r"\{(\w[\w .]*)\}")
@@ -106,25 +106,18 @@ class Limits:
         return label | ({"tolerance": float(allowed)} if allowed else {}) | ({"unit": str(unit)} if unit else {})
 
 
-def _without_choices(label: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in label.items() if name != "choices"}
-
-
 LABELS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "answer": lambda label: label,
-    "choice": lambda label: label,
-    "option": lambda label: label,
-    "number": lambda label: label,
-    "value": _without_choices,
+    **dict.fromkeys(("answer", "choice", "option", "number"), lambda label: label),
+    "value": lambda label: {name: value for name, value in label.items() if name != "choices"},
     "several": lambda label: label | {"several": True},
 }
 """Scorers that are the grader: what it is told. `answer`, `choice`, `option` and `number` are one, as an item's options
 and tolerance tell; `value` takes no options; `several` is all of several answers in any order."""
 
-Rule = Callable[[Item, str], Outcome]
+Rule = Callable[[Item, str, Limits], Outcome]
 
 
-def _letters(item: Item, answer: str) -> Outcome:
+def _letters(item: Item, answer: str, _: Limits) -> Outcome:
     """All letters of the gold and no other, in any order."""
     words = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", answer)
     given = set(re.findall(r"(?<![A-Za-z])[A-J](?![A-Za-z])", words.upper())) if len(words) <= 60 else set()
@@ -136,12 +129,12 @@ def _relaxed(item: Item, answer: str, limits: Limits) -> Outcome:
     """ChartQA's rule: numbers within a share of the gold (percent signs aside), other answers as text."""
     given, gold = (_chart_number(text) for text in (answer, item.answer))
     if given is None or gold is None:
-        return _text(item, answer)
+        return _text(item, answer, limits)
     near = given == gold if not gold else abs(given - gold) <= abs(gold) * Decimal(str(limits.relative or 0))
     return Outcome(Status.CORRECT if near else Status.WRONG, item.kind, "relaxed")
 
 
-def _text(item: Item, answer: str) -> Outcome:
+def _text(item: Item, answer: str, _: Limits) -> Outcome:
     return Outcome(Status.CORRECT if same_text(answer, item.answer) else Status.WRONG, item.kind, "text")
 
 
@@ -173,11 +166,7 @@ def same_text(first: str, second: str) -> bool:
     return bool(key(first)) and key(first) == key(second)
 
 
-RULES: dict[str, Callable[[Item, str, Limits], Outcome]] = {
-    "letters": lambda item, answer, _limits: _letters(item, answer),
-    "relaxed": _relaxed,
-    "text": lambda item, answer, _limits: _text(item, answer),
-}
+RULES: dict[str, Rule] = {"letters": _letters, "relaxed": _relaxed, "text": _text}
 """Published rules that are no comparison of values: all of several letters, ChartQA's relaxed accuracy, text alone."""
 
 
@@ -272,10 +261,8 @@ def _ruled(item: Item, answer: str, scorer: Scorer, limits: Limits) -> Outcome |
     """The outcome by a rule of the task's own: of the first right answer that fits. None for the grader's scorers."""
     if scorer in LABELS:
         return None
-    outcomes = [
-        RULES[scorer](one, answer, limits) if isinstance(scorer, str) else scorer(one, answer) for one in _golds(item)
-    ]
-    return next((one for one in outcomes if one.status is Status.CORRECT), outcomes[0])
+    rule = RULES[scorer] if isinstance(scorer, str) else scorer
+    return best([rule(one, answer, limits) for one in _golds(item)])
 
 
 def _own_scorer(words: str, path: Path) -> Rule:
@@ -283,7 +270,7 @@ def _own_scorer(words: str, path: Path) -> Rule:
     own = load_function(words, "item, answer", f"task {path.name}: scorer", path.parent)
     function = own.name.rpartition(":")[2]
 
-    def score(item: Item, answer: str) -> Outcome:
+    def score(item: Item, answer: str, _: Limits) -> Outcome:
         found = own.call(item, answer)
         if isinstance(found, Outcome):
             return found
@@ -312,12 +299,12 @@ def _getter(name: str) -> Callable[[Item], str | None]:
 
 
 def _first_of(names: Names) -> Callable[[Item], str | None]:
-    getters = [_getter(name) for name in ((names,) if isinstance(names, str) else names)]
+    getters = [_getter(name) for name in several(names)]
     return lambda item: next((value for get in getters if (value := get(item)) is not None), None)
 
 
 def _joined(names: Names) -> Callable[[Item], str]:
-    getters = [_getter(name) for name in ((names,) if isinstance(names, str) else names)]
+    getters = [_getter(name) for name in several(names)]
     return lambda item: "/".join(get(item) or "" for get in getters)
 
 
