@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from shared.answers import split_thinking
@@ -21,10 +22,22 @@ from trainer.evaluation.tasks import shown_task as task
 from trainer.report import paper
 from trainer.report.collect import Run, curves, differences, starts
 from trainer.report.pictures import data_url
-from trainer.report.step_seconds import step_seconds
 
 COLOURS = 6
 """Colours of runs that the page's style knows, used in turn."""
+STEP_PARTS = {
+    # the metric's name in metrics.jsonl: what it is called; together they are the step
+    "seconds_generation": "rollouts",
+    "seconds_log_probabilities": "log-probabilities",
+    "seconds_update": "update",
+    "seconds_weight_push": "weights to vLLM",
+}
+WITHIN_ROLLOUTS = {
+    "seconds_engine": "engine at work",
+    "seconds_front_end": "feeding it (processor time)",
+    "seconds_pictures": "images (processor time)",
+    "seconds_reward": "reward (processor time)",
+}
 
 
 @dataclass
@@ -70,7 +83,7 @@ def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
         ],
         deltas=_deltas(evaluated, names),
         charts=_charts(runs),
-        step_seconds=step_seconds(runs),
+        step_seconds=_step_seconds(runs),
         details=[_detail(run, name) for name in names for run in evaluated if name in _benchmarks(run)],
         rollouts=_rollouts(runs),
         notes=notes,
@@ -128,12 +141,7 @@ def _charts(runs: Sequence[Run]) -> list[dict[str, str]]:
     charts = []
     before = starts(runs)
     for key, (_, title) in curves(runs).items():
-        series = [
-            Series(run.name, place % COLOURS, [
-                (int(line["step"]), float(line[key])) for line in run.metrics if isinstance(line.get(key), int | float)
-            ], before[place])
-            for place, run in enumerate(runs)
-        ]  # fmt: skip
+        series = [Series(run.name, place % COLOURS, run.curve(key), before[place]) for place, run in enumerate(runs)]
         charts.append({"title": title, "svg": line_chart(series, title)})
     if len(trained := [run for run in runs if run.metrics]) == 1:  # colours are those of the runs otherwise
         charts.append(_by_kind(trained[0]))
@@ -151,6 +159,32 @@ def _by_kind(run: Run) -> dict[str, str]:
     title = "Reward by kind of answer"
     series = [Series(name, place % COLOURS, points) for place, (name, points) in enumerate(sorted(found.items()))]
     return {"title": title, "svg": line_chart(series, title)}
+
+
+def _step_seconds(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Where the seconds of a step went, for each run that trained: means over its steps.
+
+    The first step is aside: it pays for what is done once (first use of the engine, compiled operators).
+    """
+    found = []
+    for run in runs:
+        lines = run.metrics[1:] or run.metrics
+        whole = _mean(lines, "seconds")
+        if not whole:
+            continue
+        rows = [
+            {"name": name, "inner": inner, "text": f"{value:.2f} s", "bar": share_bar(min(1.0, value / whole), None)}
+            for inner, parts in ((False, STEP_PARTS), (True, WITHIN_ROLLOUTS))
+            for key, name in parts.items()
+            if (value := _mean(lines, key)) is not None
+        ]
+        found.append({"run": run.name, "whole": f"{whole:.1f} s", "rows": rows})
+    return found
+
+
+def _mean(lines: Sequence[dict[str, Any]], key: str) -> float | None:
+    values = [line[key] for line in lines if isinstance(line.get(key), int | float)]
+    return fmean(values) if values else None
 
 
 def _detail(run: Run, name: str) -> dict[str, Any]:
@@ -173,32 +207,28 @@ def _detail(run: Run, name: str) -> dict[str, Any]:
         *((f"unscored: {reason}", count) for reason, count in result.get("unscored_reasons", {}).items()),
         ("no answer", result.get("no_answer")),
         ("answer not readable", result.get("unreadable")),
-        ("mean tokens", _number(result.get("mean_tokens"))),
+        ("mean tokens", _number(result.get("mean_tokens"), ".0f")),
         ("cut off", f"{100 * result.get('truncation_rate', 0):.1f}%"),
     ]
-    official = result.get("official")
-    if official and official["n"]:
+    if (official := result.get("official")) and official["n"]:
         facts.append(("published rule", f"{100 * official['accuracy']:.2f}%"))
         facts.append(("accepted by it alone", official["only_official"]))
-    samples = result.get("samples")
-    if samples:
+    if samples := result.get("samples"):
         facts.append(
             (f"avg@{samples['k']}", f"{100 * samples['avg_at_k']:.2f} ± {100 * samples['avg_at_k_stderr']:.2f}%")
         )
         facts += [(f"pass@{k}", f"{100 * value:.2f}%") for k, value in samples["pass_at"].items()]
     source = result.get("source", {})
     facts.append(("items from", source.get("label") or source.get("dataset") or ", ".join(source.get("files", []))))
-    return {
-        "run": run.name,
-        "title": task(name).title,
-        "facts": [(label, value) for label, value in facts if value not in (None, "")],
-        "tables": tables,
-        "open": False,
-    }
+    return {"run": run.name, "title": task(name).title, "facts": _known(facts), "tables": tables}
 
 
-def _number(value: object) -> str | None:
-    return f"{value:.0f}" if isinstance(value, int | float) else None
+def _known(facts: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return [(label, value) for label, value in facts if value not in (None, "")]
+
+
+def _number(value: object, form: str = ".3g") -> str | None:
+    return format(value, form) if isinstance(value, int | float) else None
 
 
 def _run_card(run: Run, place: int) -> dict[str, Any]:
@@ -206,36 +236,23 @@ def _run_card(run: Run, place: int) -> dict[str, Any]:
     phase, record = run.phase, run.record
     dataset = record.get("dataset", {})
     last = run.metrics[-1] if run.metrics else {}
+    trained = [seconds for _, seconds in run.curve("seconds")]  # start-up and evaluations aside
     facts = [
         ("phase", phase.get("title")),
         ("dataset", dataset.get("label") or dataset.get("name")),
         ("from", record.get("parent", {}).get("location") or run.evaluation.get("checkpoint")),
         ("outputs", run.evaluation.get("outputs")),
         ("steps", last.get("step")),
-        ("last loss", _short(last.get("loss"))),
-        ("last reward", _short(last.get("reward"))),
-        ("last accuracy", _short(last.get("accuracy"))),
-        ("last KL", _short(last.get("kl"))),
-        ("last gradient norm", _short(last.get("grad_norm"))),
-        ("training", _training_time(run)),
+        ("last loss", _number(last.get("loss"))),
+        ("last reward", _number(last.get("reward"))),
+        ("last accuracy", _number(last.get("accuracy"))),
+        ("last KL", _number(last.get("kl"))),
+        ("last gradient norm", _number(last.get("grad_norm"))),
+        ("training", human_seconds(sum(trained)) if trained else None),
         ("learning rate", phase.get("train", {}).get("learning_rate")),
         ("commit", str(record.get("code_commit", ""))[:12]),
     ]
-    return {
-        "name": run.name,
-        "colour": place % COLOURS,
-        "facts": [(label, value) for label, value in facts if value not in (None, "")],
-    }
-
-
-def _training_time(run: Run) -> str | None:
-    """What the steps took, start-up and evaluations aside."""
-    seconds = [line["seconds"] for line in run.metrics if isinstance(line.get("seconds"), int | float)]
-    return human_seconds(sum(seconds)) if seconds else None
-
-
-def _short(value: object) -> str | None:
-    return f"{value:.3g}" if isinstance(value, int | float) else None
+    return {"name": run.name, "colour": place % COLOURS, "facts": _known(facts)}
 
 
 def _protocols(evaluated: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ CURVES = {
 """Curves drawn, in order; one that no run has is left out."""
 SAMPLED_STEPS = 8
 """Steps that rollouts are sampled from, evenly spaced, the first and the last among them."""
+
+WROTE_IT = "Name folders that `trainer phase`, `curriculum` or `evaluate` wrote"
 
 
 @dataclass
@@ -59,6 +62,12 @@ class Run:
         """Whether anything about it is of the profile local."""
         sources = [result.get("source", {}) for result in self.evaluation.get("benchmarks", {}).values()]
         return self.phase.get("profile_name") == "local" or any(s.get("profile") == "local" for s in sources)
+
+    def curve(self, key: str) -> list[tuple[int, float]]:
+        """Step and value of a number in metrics.jsonl, in order, where a step has it."""
+        return [
+            (int(line["step"]), float(line[key])) for line in self.metrics if isinstance(line.get(key), int | float)
+        ]
 
 
 def collect(folders: Sequence[Path], rollouts: int) -> list[Run]:
@@ -109,8 +118,7 @@ def _goes_on_from(run: Run, earlier: Run) -> bool:
 
 def _runs_in(folder: Path) -> list[tuple[Path, str]]:
     if not folder.is_dir():
-        message = f"run folder {folder} does not exist"
-        raise InfiMmrError(message, "Name folders that `trainer phase`, `curriculum` or `evaluate` wrote")
+        raise InfiMmrError(f"run folder {folder} does not exist", WROTE_IT)
     curriculum = folder / "curriculum.json"
     if curriculum.is_file():
         table = json_table(curriculum).get("table")
@@ -123,8 +131,7 @@ def _runs_in(folder: Path) -> list[tuple[Path, str]]:
         return [(folder, "")]
     children = _children(folder)
     if not children:
-        message = f"{folder} holds no run: neither run.json nor {RESULT_FILE} nor metrics.jsonl"
-        raise InfiMmrError(message, "Name folders that `trainer phase`, `curriculum` or `evaluate` wrote")
+        raise InfiMmrError(f"{folder} holds no run: neither run.json nor {RESULT_FILE} nor metrics.jsonl", WROTE_IT)
     return children
 
 
@@ -222,10 +229,8 @@ def differences(first: Run, second: Run) -> dict[str, dict[str, Any]]:
     """
     paired: dict[str, dict[str, Any]] = {}
     if all((run.folder / OUTPUTS_FILE).is_file() for run in (first, second)):
-        try:
+        with suppress(InfiMmrError):
             paired = compare(first.folder, second.folder)
-        except InfiMmrError:
-            paired = {}
     results = [run.evaluation.get("benchmarks", {}) for run in (first, second)]
     found: dict[str, dict[str, Any]] = {}
     for name in results[0].keys() & results[1].keys():

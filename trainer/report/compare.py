@@ -25,6 +25,7 @@ COLUMNS = ("choices", "kind", "output", "answer", "reason", "tokens", "truncated
 MOST_SHOWN = 200
 """Items of one kind on the page; the rest is counted."""
 ONLY_FIRST, ONLY_SECOND = "only_first", "only_second"
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,9 @@ class Comparison:
         return {
             "first": self.names[0],
             "second": self.names[1],
-            **_counts(everything),
-            "other_items": sum(found.other_items for found in self.benchmarks.values()),
-            "benchmarks": {
-                name: {**_counts(found.rows), "other_items": found.other_items}
-                for name, found in self.benchmarks.items()
-            },
+            **_counts(everything, sum(found.other_items for found in self.benchmarks.values())),
+            "benchmarks": {name: _counts(found.rows, found.other_items) for name, found in self.benchmarks.items()},
         }
-
-
-Row = dict[str, Any]
 
 
 def compare_runs(first: Path, second: Path, tasks: Sequence[str] = ()) -> Comparison:
@@ -105,11 +99,12 @@ def _outcome(pair: tuple[Row, Row]) -> str:
     return ONLY_FIRST if first else ONLY_SECOND
 
 
-def _counts(rows: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+def _counts(rows: Sequence[tuple[Row, Row]], other_items: int) -> dict[str, Any]:
     outcomes = [_outcome(pair) for pair in rows]
     counts = {name: outcomes.count(name) for name in ("both", ONLY_FIRST, ONLY_SECOND, "neither")}
     test = asdict(paired_test(rows))
-    return {"items": len(rows), **counts, **{key: test[key] for key in ("p_value", "test", "difference", "stderr")}}
+    tested = {key: test[key] for key in ("p_value", "test", "difference", "stderr")}
+    return {"items": len(rows), **counts, **tested, "other_items": other_items}
 
 
 def page(found: Comparison, folder: Path, sources: Mapping[str, str], store: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -20,18 +20,24 @@ from trainer.report.paper import SHORT
 def print_report(report: Report, runs: Sequence[Run], console: Console | None = None) -> None:
     """Print to stderr, where people read; stdout belongs to results."""
     console = console or Console(stderr=True)
+    titles = [column["title"] for column in report.columns]
     if report.table:
-        _scores(report, console)
+        table = _table("Accuracy, percent ± standard error", titles)
+        for row in report.table:
+            table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
+        table.add_section()
+        for row in report.paper_rows:
+            table.add_row(f"paper {SHORT[row['name']]}", *row["cells"], style="dim")
+        console.print(table)
     if report.deltas:
-        table = _table("Differences, percentage points ± standard error", report)
+        table = _table("Differences, percentage points ± standard error", titles)
         for row in report.deltas:
             table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
         console.print(table)
     widest = max((len(run.name) for run in runs), default=0) + 1
     for key, (name, _) in curves(runs).items():
         for run in runs:
-            values = [float(line[key]) for line in run.metrics if isinstance(line.get(key), int | float)]
-            if values:
+            if values := [value for _, value in run.curve(key)]:
                 head = f"  {name:<9}{run.name:<{widest}}"
                 console.print(f"{head} {sparkline(values)}  {values[0]:.3g} → {values[-1]:.3g}", highlight=False)
     for note in report.notes:
@@ -41,11 +47,10 @@ def print_report(report: Report, runs: Sequence[Run], console: Console | None = 
 def print_comparison(document: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what `trainer compare` counted, to stderr."""
     console = console or Console(stderr=True)
-    table = Table(title=f"{document['first']} (first), {document['second']} (second)", title_justify="left",
-                  box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
-    table.add_column("", overflow="fold")
-    for name in ("items", "both", "only first", "only second", "neither", "points", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table(
+        f"{document['first']} (first), {document['second']} (second)",
+        ("items", "both", "only first", "only second", "neither", "points", "p"),
+    )
     rows = {shown_task(name).title: counts for name, counts in document["benchmarks"].items()}
     for title, row in {**rows, **({"all": document} if len(rows) > 1 else {})}.items():
         counts = [str(row[key]) for key in ("items", "both", "only_first", "only_second", "neither")]
@@ -56,22 +61,12 @@ def print_comparison(document: Mapping[str, Any], console: Console | None = None
         console.print(f"  {document['other_items']} items were asked otherwise and are left out", highlight=False)
 
 
-def _table(title: str, report: Report) -> Table:
+def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold")  # names give way, numbers do not: 80 characters must do
-    for column in report.columns:
-        table.add_column(column["title"], justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
-
-
-def _scores(report: Report, console: Console) -> None:
-    table = _table("Accuracy, percent ± standard error", report)
-    for row in report.table:
-        table.add_row(row["name"], *(_cell(cell) for cell in row["cells"]))
-    table.add_section()
-    for row in report.paper_rows:
-        table.add_row(f"paper {SHORT[row['name']]}", *row["cells"], style="dim")
-    console.print(table)
 
 
 def _cell(cell: dict[str, str]) -> str:
