@@ -7,6 +7,7 @@ folder holds the new weights (safetensors), every other file of the parent check
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -80,25 +81,15 @@ def check_same_weights(saved: Path, parent: Path) -> None:
 
     """
     new, old = count_weights(saved), count_weights(parent, without=UNLOADED)
-    tied = {_count(entry["shape"]) for folder in (saved, parent) for entry in _tied(folder)}
+    tied = {
+        math.prod(entry["shape"])
+        for folder in (saved, parent)
+        for file in folder.glob("*.safetensors")
+        for name, entry in safetensors_header(file).items()
+        if name.endswith(("embed_tokens.weight", "lm_head.weight"))
+    }
     if new != old and abs(new - old) not in tied:
         raise InfiMmrError(
             f"OpenRLHF saved {new:,} weights, the parent checkpoint has {old:,}",
             "Look at openrlhf.log in the run folder",
         )
-
-
-def _tied(folder: Path) -> list[dict[str, list[int]]]:
-    return [
-        entry
-        for file in folder.glob("*.safetensors")
-        for name, entry in safetensors_header(file).items()
-        if name.endswith(("embed_tokens.weight", "lm_head.weight"))
-    ]
-
-
-def _count(shape: list[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count

@@ -112,7 +112,7 @@ def grade(
     """Grade pairs of gold and predicted answers. Verdict, reward parts, time."""
     from trainer.grade import grade_command
 
-    raise SystemExit(grade_command(pairs, json=as_json))
+    raise SystemExit(grade_command(pairs, as_json))
 
 
 OWN_COMMANDS = ("phase", "curriculum", "plan", "prompts", "grade")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,13 +25,9 @@ def pick_device(device: str) -> Literal["cuda", "cpu"]:
         UsageError: another word.
 
     """
-    if device == "cuda":
-        return "cuda"
-    if device == "cpu":
-        return "cpu"
-    if device != "auto":
+    if device not in {"auto", "cuda", "cpu"}:
         raise UsageError(f"unknown device {device!r}", "Known: auto, cuda, cpu")
-    return "cuda" if pick_profile("auto").name == "full" else "cpu"
+    return "cuda" if device == "cuda" or (device == "auto" and pick_profile("auto").name == "full") else "cpu"
 
 
 def _overrides(options: PhaseOptions, *, dataset: str | None = None, max_steps: int | None = None) -> list[str]:
@@ -76,16 +71,7 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
     if options.resume:
         check_begun(folder)
     with open_progress(as_json=options.as_json) as progress:
-        request = PhaseRequest(
-            phase,
-            folder,
-            resume=options.resume,
-            store=options.store,
-            device=pick_device(options.device),
-            ray_address=_ray_address(),
-            tell=_tell(progress),
-        )
-        record = run_phase(request, RunTold(progress))
+        record = run_phase(PhaseRequest(phase, folder, **_surroundings(options, progress)), RunTold(progress))
     result = {
         "phase": phase.name,
         "profile": chosen.name,
@@ -129,30 +115,24 @@ def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *
     folder = options.output or Path("runs") / f"curriculum-{called}-{chosen.name}"
     if options.resume:
         check_begun(folder)
-    request = CurriculumRequest(
-        loaded,
-        folder,
-        resume=options.resume,
-        evaluate=evaluate,
-        store=options.store,
-        device=pick_device(options.device),
-        ray_address=_ray_address(),
-    )
     with open_progress(as_json=options.as_json) as progress:
+        request = CurriculumRequest(loaded, folder, evaluate=evaluate, **_surroundings(options, progress))
         check_datasets(request)
-        content = run_curriculum(request, RunTold(progress), tell=_tell(progress))
+        content = run_curriculum(request, RunTold(progress))
     if not options.as_json:
         say(table_text(content) if evaluate else f"finished: {folder}")
     return {**content, "output": str(folder)}
 
 
-def _tell(progress: Progress) -> Callable[[str], None]:
-    """Where remarks go that every user should read: among the lines of progress, or alone where there are none."""
-    return progress.say if progress.tells else say
-
-
-def _ray_address() -> str:
-    return os.environ.get("RAY_ADDRESS", "")
+def _surroundings(options: RunOptions, progress: Progress) -> dict[str, Any]:
+    """How and where to train; remarks go among the lines of progress, or alone where there are none."""
+    return {
+        "resume": options.resume,
+        "store": options.store,
+        "device": pick_device(options.device),
+        "ray_address": os.environ.get("RAY_ADDRESS", ""),
+        "tell": progress.say if progress.tells else say,
+    }
 
 
 def show_prompts(name: str, row: str | None, dataset: str | None, options: PhaseOptions) -> dict[str, Any]:

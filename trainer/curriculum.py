@@ -15,10 +15,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from statistics import fmean
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -29,7 +30,7 @@ from shared.whole_file import made_folder, write_whole
 from trainer.display import RunTold, followed
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_file, phase_names
-from trainer.phase_run import PhaseRequest, check_data, checkpoint_of, is_run, run_phase, silent
+from trainer.phase_run import PhaseRequest, RunRequest, check_data, checkpoint_of, is_run, run_phase
 from trainer.run_record import RunRecord
 
 CURRICULA = Path(__file__).parent / "curricula"
@@ -44,24 +45,17 @@ class CurriculumFile(Strict):
     phases: tuple[str, ...] = Field(min_length=1, description="Phase names in order; a phase may come twice.")
 
 
-class Evaluate(Protocol):
-    """Evaluates a checkpoint and returns `trainer evaluate`'s document."""
-
-    def __call__(self, checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:
-        """Write `evaluation.json` into `output` and return it."""
+Evaluate = Callable[[str, Sequence[str], Path], dict[str, Any]]
+"""Evaluates a checkpoint on benchmarks; writes `trainer evaluate`'s document into a folder and returns it."""
 
 
 @dataclass(frozen=True)
-class CurriculumRequest:
+class CurriculumRequest(RunRequest):
     """A curriculum to be run."""
 
     phases: tuple[Phase, ...]
     output: Path
-    resume: bool = False
     evaluate: bool = True
-    store: str | None = None
-    device: Literal["cuda", "cpu"] = "cpu"
-    ray_address: str = ""
 
 
 def curriculum_names() -> tuple[str, ...]:
@@ -139,7 +133,6 @@ def run_curriculum(
     *,
     train: Callable[[PhaseRequest, RunTold | None], RunRecord] = run_phase,
     evaluate: Evaluate | None = None,
-    tell: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
     """Run what is not done yet; returns the content of `curriculum.json`.
 
@@ -167,6 +160,7 @@ def run_curriculum(
     watcher = watcher or RunTold(Progress())
     made_folder(output)
     table: list[dict[str, Any]] = []
+    content = {"phases": names, "finished": False, "table": table}
 
     def note(name: str, folder: Path, checkpoint: str, phase: Phase) -> None:
         entry: dict[str, Any] = {"name": name, "folder": folder.name}
@@ -175,35 +169,21 @@ def run_curriculum(
             watcher.stage(Stage(f"evaluation on {', '.join(phase.evaluation.names)}"))
             entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, phase, watcher))
         table.append(entry)
-        _write(output, {"phases": names, "finished": len(table) == len(names) + 1, "table": table})
+        content["finished"] = len(table) == len(names) + 1
+        write_whole(output / FILE, json.dumps(content, indent=1) + "\n")
 
-    first = request.phases[0]
-    start = first.model.start
-    note("base", output / "0-base", start, first)
+    start = request.phases[0].model.start
+    note("base", output / "0-base", start, request.phases[0])
     for number, phase in enumerate(request.phases, start=1):
         folder = output / f"{number}-{phase.name}"
-        resolved = phase.model_copy(update={"model": phase.model.model_copy(update={"start": start})})
-        if number > 1:
-            resolved = resolved.model_copy(update={"model": resolved.model.model_copy(update={"revision": ""})})
+        resolved = phase if number == 1 else phase.starting_from(start)
         watcher.begins("")
-        tell(f"{phase.name}: phase {number} of {len(names)}")
-        ask = PhaseRequest(
-            resolved,
-            folder,
-            resume=True,
-            store=request.store,
-            device=request.device,
-            ray_address=request.ray_address,
-            tell=tell,
-        )
-        train(ask, watcher)
+        request.tell(f"{phase.name}: phase {number} of {len(names)}")
+        train(PhaseRequest(resolved, folder, **{**request.surroundings(), "resume": True}), watcher)
         start = str(checkpoint_of(folder))
         note(phase.name, folder, start, phase)
-        _assess(phase, table, folder, last=number == len(request.phases), tell=tell)
-    found = _read(output)
-    if found is None:
-        raise InfiMmrError(f"{output}/{FILE} vanished")
-    return found
+        _assess(phase, table, folder, last=number == len(request.phases), tell=request.tell)
+    return content
 
 
 def has_bar(phase: Phase) -> bool:
@@ -222,31 +202,21 @@ def missed(phase: Phase, before: Mapping[str, Any], after: Mapping[str, Any]) ->
     """
     told = []
     for name, least in phase.evaluation.bar.items():
-        found = _mean(after, after) if name == "mean" else after[name]["accuracy"]
+        found = fmean(one["accuracy"] for one in after.values()) if name == "mean" else after[name]["accuracy"]
         if found < least:
             told.append(f"{name} is {found:.1%}, its bar is {least:.1%}")
     both = before.keys() & after.keys()
-    gain = _mean(after, both) - _mean(before, both) if both else 0.0
+    gain = fmean(after[name]["accuracy"] - before[name]["accuracy"] for name in both) if both else 0.0
     if both and gain < phase.evaluation.least_gain:
         least = 100 * phase.evaluation.least_gain
         told.append(f"the mean changed by {100 * gain:+.1f} points, the least is {least:+.1f}")
     return told
 
 
-def _mean(accuracies: Mapping[str, Any], names: Iterable[str]) -> float:
-    values = [float(accuracies[name]["accuracy"]) for name in names]
-    return sum(values) / len(values)
-
-
 def _assess(
     phase: Phase, table: Sequence[dict[str, Any]], folder: Path, *, last: bool, tell: Callable[[str], None]
 ) -> None:
-    """Stop where a phase's checkpoint misses its bar and another phase would follow.
-
-    Raises:
-        InfiMmrError: it does, with what was missed.
-
-    """
+    """Stop, with what was missed, where a phase's checkpoint misses its bar and another phase would follow."""
     if not has_bar(phase):
         return
     told = missed(phase, table[-2].get("accuracy", {}), table[-1]["accuracy"])
@@ -317,10 +287,6 @@ def _read(output: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict) or not {"phases", "table"} <= content.keys():
         raise InfiMmrError(f"{path} is not a record of a curriculum", "Choose another --output")
     return content
-
-
-def _write(output: Path, content: dict[str, Any]) -> None:
-    write_whole(output / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def table_text(content: dict[str, Any]) -> str:

@@ -38,12 +38,6 @@ def step_text(line: dict[str, Any], steps: int, left: float) -> str:
     return "  ".join(words)
 
 
-def told_elsewhere(line: str) -> str:
-    """What a line of another process's progress says, without its time of day; empty for any other line."""
-    found = re.match(r"\d\d:\d\d:\d\d (.*)", line)
-    return found[1] if found else ""
-
-
 @contextmanager
 def followed(log: Path, hear: Callable[[str], None]) -> Iterator[None]:
     """Meanwhile, hand on what another process tells of its progress into `log`, as it is written there."""
@@ -57,9 +51,9 @@ def followed(log: Path, hear: Callable[[str], None]) -> Iterator[None]:
                 for piece in lines:
                     begun += piece
                     if begun.endswith("\n"):
-                        text, begun = told_elsewhere(begun), ""
-                        if text:
-                            hear(text.rstrip())
+                        if found := re.match(r"\d\d:\d\d:\d\d (.+)", begun):  # other lines have no time of day
+                            hear(found[1].rstrip())
+                        begun = ""
                 if last:
                     return
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from shared.answers import ANSWER_KINDS, Grade, Verdict, grade_many
 from shared.code_points import carried
-from trainer.rewards import RewardParts, RewardWeights, reward, reward_of_grade
+from trainer.rewards import RewardWeights, reward, reward_of_grade
 
 _OPTIONS = ("choices", "tolerance", "unit", "several")
 MOST_FAILING = 50
@@ -84,17 +84,10 @@ def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, An
     bare = [{**a, "output": a["pred"]} for a in arguments if "<think>" not in a["pred"]]
     grades = iter(grade_many(bare))
     verdicts = [_verdict(a, weights, None if "<think>" in a["pred"] else next(grades)) for a in arguments]
-    result: dict[str, Any] = {
-        "n": len(rows),
-        "accepted": sum(v["verdict"] == Verdict.CORRECT.value for v in verdicts),
-        "seconds": round(time.perf_counter() - started, 4),
-        "verdicts": verdicts,
-    }
-    judged = [
-        (row["expected"], v["verdict"] == Verdict.CORRECT.value)
-        for row, v in zip(rows, verdicts, strict=True)
-        if "expected" in row
-    ]
+    seconds = round(time.perf_counter() - started, 4)
+    taken = [v["verdict"] == Verdict.CORRECT.value for v in verdicts]
+    result: dict[str, Any] = {"n": len(rows), "accepted": sum(taken), "seconds": seconds, "verdicts": verdicts}
+    judged = [(row["expected"], accepted) for row, accepted in zip(rows, taken, strict=True) if "expected" in row]
     if judged:
         result["correct"] = sum(expected == accepted for expected, accepted in judged)
         result["false_accepts"] = sum(accepted and not expected for expected, accepted in judged)
@@ -103,7 +96,6 @@ def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, An
 
 
 def _verdict(arguments: Mapping[str, Any], weights: RewardWeights, graded: Grade | None) -> dict[str, Any]:
-    parts: RewardParts
     if graded is None:
         label = {key: value for key, value in arguments.items() if key != "pred"}
         parts = reward(arguments["pred"], label, weights)
@@ -118,7 +110,7 @@ def _verdict(arguments: Mapping[str, Any], weights: RewardWeights, graded: Grade
     }
 
 
-def grade_command(pairs: Path, json: bool = False) -> int:
+def grade_command(pairs: Path, as_json: bool = False) -> int:
     """Body of `trainer grade PAIRS.jsonl [--json]`: prints JSON to stdout, or a table for people to stderr.
 
     Returns the exit code.
@@ -128,8 +120,8 @@ def grade_command(pairs: Path, json: bool = False) -> int:
     except PairsFileError as error:
         sys.stderr.write(f"trainer grade: {error}\n")
         return 2
-    if json:
-        sys.stdout.write(_dumps(result) + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
         return 0
     lines = [f"{result['n']} pairs, {result['accepted']} accepted, {result['seconds']:.2f} s"]
     counts = Counter((v["kind"], v["verdict"]) for v in result["verdicts"])
@@ -159,7 +151,3 @@ def _failing(pairs: Path, verdicts: list[dict[str, Any]]) -> list[str]:
 def _shown(value: Any) -> str:
     text = json.dumps(carried(_text(value)), ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _dumps(result: dict[str, Any]) -> str:
-    return json.dumps(result, ensure_ascii=False)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from trainer.curriculum import evaluation_options, phase_list
@@ -74,7 +74,7 @@ def accuracies(folder: Path) -> dict[str, Any]:
         some = max(1, len(steps) // 4)
         which = "step" if some == 1 else f"{some} steps"
         when = [f"in the first {which}", f"in the last {which}"]
-        found["rollouts"] = {"before": _mean(steps[:some]), "after": _mean(steps[-some:]), "when": when}
+        found["rollouts"] = {"before": fmean(steps[:some]), "after": fmean(steps[-some:]), "when": when}
     evaluations = read_lines(folder / EVALUATIONS)
     if len(evaluations) > 1:
         first, last = evaluations[0], evaluations[-1]
@@ -83,7 +83,3 @@ def accuracies(folder: Path) -> dict[str, Any]:
             before, after = (line["accuracy"][name]["accuracy"] for line in (first, last))
             found[f"held-out {name}"] = {"before": before, "after": after, "when": when}
     return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

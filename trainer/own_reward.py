@@ -68,20 +68,16 @@ class OwnReward:
 def _numbers(value: Any) -> dict[str, float]:
     named = value if isinstance(value, Mapping) else {REWARD: value}
     if REWARD not in named:
-        message = f"the mapping has no {REWARD!r}"
-        raise ValueError(message)
+        raise ValueError(f"the mapping has no {REWARD!r}")
     found = {}
     for name, one in named.items():
         number = math.nan if isinstance(one, str | bytes) or one is None else float(one)
         if not math.isfinite(number):
-            message = f"{name} is {one!r:.60}, which is not a finite number"
-            raise ValueError(message)
+            raise ValueError(f"{name} is {one!r:.60}, which is not a finite number")
         if not str(name).isidentifier():
-            message = f"{name!r} cannot name a number in the log"
-            raise ValueError(message)
+            raise ValueError(f"{name!r} cannot name a number in the log")
         if name == TAKEN:
-            message = f"{name!r} is a name of the log's own: choose another"
-            raise ValueError(message)
+            raise ValueError(f"{name!r} is a name of the log's own: choose another")
         found[str(name)] = number
     return found
 

@@ -32,8 +32,8 @@ from trainer.phase_settings import (
     RewardSettings,
     RolloutSettings,
     TrainSettings,
+    check_supervised,
 )
-from trainer.supervised_settings import check_supervised
 
 PHASES = Path(__file__).parent / "phases"
 QUESTION_FIELD, CAPTION_FIELD = "{question}", "{caption}"
@@ -133,6 +133,10 @@ class Phase(Strict):
                 "Leave train.dtype at auto",
             )
         return "bfloat16"
+
+    def starting_from(self, checkpoint: str) -> Phase:
+        """This phase with another start, a folder, which has no revision."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"start": checkpoint, "revision": ""})})
 
     @property
     def update_rollouts(self) -> int:

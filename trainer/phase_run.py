@@ -12,7 +12,7 @@ import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,15 +34,7 @@ from trainer.phase import Phase
 from trainer.picture_cache import restore_pictures
 from trainer.rollouts import PARTS, read_metrics
 from trainer.run_attempt import STATES, WEIGHTS, saved_step, train
-from trainer.run_record import (
-    FILE,
-    PACKAGES,
-    RunRecord,
-    identity,
-    machine,
-    read_record,
-    write_record,
-)
+from trainer.run_record import FILE, PACKAGES, RunRecord, machine, read_record, write_record
 from trainer.training_data import (
     check_dataset,
     first_label,
@@ -57,12 +49,10 @@ def silent(_: str) -> None:
     """Tell nobody."""
 
 
-@dataclass(frozen=True)
-class PhaseRequest:
-    """One phase to be trained."""
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """How and where phases are trained: what is no part of them."""
 
-    phase: Phase
-    output: Path
     resume: bool = False
     """Continue the run in `output` if there is one; without it a used folder is refused."""
     store: str | None = None
@@ -70,6 +60,18 @@ class PhaseRequest:
     ray_address: str = ""
     tell: Callable[[str], None] = silent
     """Told what a user should know before the training starts, in one line each."""
+
+    def surroundings(self) -> dict[str, Any]:
+        """The fields of every such request."""
+        return {one.name: getattr(self, one.name) for one in fields(RunRequest)}
+
+
+@dataclass(frozen=True)
+class PhaseRequest(RunRequest):
+    """One phase to be trained."""
+
+    phase: Phase
+    output: Path
 
 
 def run_phase(request: PhaseRequest, watcher: RunTold | None = None) -> RunRecord:
@@ -88,7 +90,7 @@ def run_phase(request: PhaseRequest, watcher: RunTold | None = None) -> RunRecor
     with _told(phase), _locked(output):
         record = _existing(output, request.resume)
         if record is not None and record.finished:
-            _same_run(record, record.phase, phase)
+            _check_same_run(record, phase)
             return record
         watcher.stage(Stage("checking packages, checkpoint and memory"))
         preflight.check_packages()
@@ -110,7 +112,7 @@ def run_phase(request: PhaseRequest, watcher: RunTold | None = None) -> RunRecor
         if request.device == "cuda":
             from trainer.plan import check_gpu_memory
 
-            check_gpu_memory(phase.model_copy(update={"model": phase.model.model_copy(update={"start": str(parent)})}))
+            check_gpu_memory(phase.starting_from(str(parent)))
         watcher.stage(Stage("reading the dataset and writing prompts"))
         record = _prepared(request, output, parent, record)
         if not _trained(output, record):
@@ -205,9 +207,8 @@ def _reward(request: PhaseRequest, output: Path, before: RunRecord | None) -> di
     return recorded(own, output, before.reward if before else {}, saved_step(output / STATES), request.tell)
 
 
-def _same_run(record: RunRecord, theirs: Phase, ours: Phase) -> None:
-    fingerprint, parent = str(record.dataset.get("fingerprint", "")), record.parent.get("sha256", "")
-    if identity(theirs, fingerprint, parent) != identity(ours, fingerprint, parent):
+def _check_same_run(record: RunRecord, phase: Phase) -> None:
+    if record.model_copy(update={"phase": phase}).identity != record.identity:
         raise InfiMmrError(
             f"the run in this folder was made with other values of phase {record.phase.name}",
             "Use the same values and --set as before, or choose another --output",
@@ -223,7 +224,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
     phase = request.phase
     parent_record = {"location": _location(phase, parent), "sha256": checkpoint_hash(parent)}
     if record is not None:
-        _same_run(record, record.phase, phase)
+        _check_same_run(record, phase)
         if record.parent["sha256"] != parent_record["sha256"]:
             raise InfiMmrError(
                 "the parent checkpoint is not the one this run started from",
@@ -265,7 +266,7 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         dataset=dataset,
         held_out=_held_out(request, parent, output),
         reward=_reward(request, output, None),
-        prompts={**summary.to_json(), "sha256": file_hash(output / "prompts.jsonl")},
+        prompts={**asdict(summary), "sha256": file_hash(output / "prompts.jsonl")},
         parent=parent_record,
         code_commit=code_commit("shared", "trainer"),
         packages=package_versions(PACKAGES),
@@ -301,10 +302,8 @@ def _trained(output: Path, record: RunRecord) -> bool:
 
 def _finished(output: Path, parent: Path, record: RunRecord) -> RunRecord:
     """Make the checkpoint of a trained phase, remove what only served a resume, and return the whole record."""
-    steps = read_metrics(output)
-    results = (
-        {name: float(value) for name, value in steps[-1].items() if isinstance(value, int | float)} if steps else {}
-    )
+    last = (read_metrics(output) or [{}])[-1]
+    results = {name: float(value) for name, value in last.items() if isinstance(value, int | float)}
     record = record.model_copy(update={"results": results})
     checkpoint = checkpoint_of(output)
     if checkpoint.is_dir():  # it appears by a rename: it is whole

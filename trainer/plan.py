@@ -175,13 +175,8 @@ def make_plan(
     device: Literal["cpu", "cuda"] = "cpu" if local else "cuda"
     dtype = phase.dtype_on(device)
     paths = RunPaths("RUN/prompts.jsonl", phase.model.start, "RUN/ckpt", "RUN/weights", "RUN/tensorboard")
-    arguments = openrlhf_arguments(
-        phase,
-        paths,
-        PromptFacts(steps * phase.rows_per_step, 0 if phase.data.images == "none" else 1),
-        device=device,
-        resume=False,
-    )
+    facts = PromptFacts(steps * phase.rows_per_step, 0 if phase.data.images == "none" else 1)
+    arguments = openrlhf_arguments(phase, paths, facts, device=device, resume=False)
     parse_with_openrlhf(arguments, phase.method)
     supervised = phase.method == "sft"
     if local:
@@ -242,11 +237,8 @@ def _counts(phase: Phase, rows: int, steps: int) -> dict[str, int]:
     prompt = min(MEAN_PROMPT_TOKENS, phase.rollout.max_length - longest)
     if local:
         answer, prompt = min(LOCAL_ANSWER_TOKENS, longest), LOCAL_PROMPT_TOKENS
-    return counts | {
-        "rollouts": rollouts,
-        "tokens": rollouts * (prompt + answer),
-        "tokens_per_rollout": prompt + answer,
-    }
+    each = prompt + answer
+    return counts | {"rollouts": rollouts, "tokens": rollouts * each, "tokens_per_rollout": each}
 
 
 def memory_warnings(phase: Phase, memory: dict[str, float], gib: float, gpu: str) -> list[str]:

@@ -47,8 +47,7 @@ class RewardWeights(Strict):
         for first, second in (("format_weight", "accuracy_weight"), ("type_weight", "exact_weight")):
             a, b = getattr(self, first), getattr(self, second)
             if abs(a + b - 1) > 1e-9:
-                message = f"reward weights {first}={a} and {second}={b} must sum to 1 (paper, equation 3)"
-                raise ValueError(message)
+                raise ValueError(f"reward weights {first}={a} and {second}={b} must sum to 1 (paper, equation 3)")
         return self
 
 

@@ -97,15 +97,10 @@ def machine() -> dict[str, Any]:
     """Processor, cores and memory of this machine; GPUs as nvidia-smi lists them."""
     import psutil
 
-    model = ""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
     return {
-        "cpu": model,
+        "cpu": next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
         "gpus": nvidia_smi("--query-gpu=name", "--format=csv,noheader"),

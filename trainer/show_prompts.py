@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import InfiMmrError
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
-from trainer.row_rates import rate_column
-from trainer.supervised import fit_trace, learnt_response, trace_column
-from trainer.training_data import COLUMNS, row_label, training_split, unsuited
+from trainer.supervised import fit_trace, learnt_response
+from trainer.training_data import read_rows, row_label, training_split, unsuited
 
 if TYPE_CHECKING:
     from shared.vlm.chat_template import PromptRenderer, Sent
@@ -59,8 +58,7 @@ def prompts_of(phase: Phase, words: str | None, store: str | None) -> dict[str, 
         row, note = _example(phase), f"an example: {error.message}"
     else:
         row, note = _find(phase, files, words), ""
-    sent = _sent(phase, row, note)
-    return {"row": row["id"], "prompts": [sent.as_json()]}
+    return {"row": row["id"], "prompts": [_sent(phase, row, note).as_json()]}
 
 
 def _example(phase: Phase) -> dict[str, Any]:
@@ -70,19 +68,14 @@ def _example(phase: Phase) -> dict[str, Any]:
 
 
 def _find(phase: Phase, files: list[Path], words: str | None) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    columns = list(dict.fromkeys([*COLUMNS, "source_id", rate_column(phase.data), *trace_column(phase)]))
     bare: dict[str, Any] | None = None
-    for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=columns):
-            for row in batch.to_pylist():
-                if words in {row["id"], row["source_id"]}:
-                    return dict(row)
-                if words is None and not (unsuited(row, phase) or _trace(row, phase)[1]):
-                    if row["images"] or phase.data.images == "none":
-                        return dict(row)
-                    bare = bare or row
+    for row in read_rows(files, phase, more=("source_id",)):
+        if words in {row["id"], row["source_id"]}:
+            return row
+        if words is None and not (unsuited(row, phase) or _trace(row, phase)[1]):
+            if row["images"] or phase.data.images == "none":
+                return row
+            bare = bare or row
     if bare is not None:
         return bare
     what = f"no row {words}" if words else f"no row that phase {phase.name} trains on"
@@ -103,14 +96,8 @@ def _sent(phase: Phase, row: dict[str, Any], note: str) -> Sent:
     for image, sha256 in zip(row["images"], row["image_hashes"], strict=True):
         height, width = _size(image["bytes"], sha256, phase) if image["bytes"] else EXAMPLE_SIZE
         images.append({"sha256": sha256, "width": width, "height": height})
-    captions = row["captions"][: len(images)] if phase.data.captions else ()
-    conversation = messages(
-        phase.prompt,
-        row["question"],
-        len(images),
-        [caption or "" for caption in captions],
-        prompts=phase.prompts,
-    )
+    captions = [caption or "" for caption in row["captions"][: len(images)]] if phase.data.captions else ()
+    conversation = messages(phase.prompt, row["question"], len(images), captions, prompts=phase.prompts)
     content = conversation[-1]["content"]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     user = "".join("<image>" if part["type"] == "image" else part["text"] for part in parts)

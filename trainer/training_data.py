@@ -64,10 +64,6 @@ class PromptFile:
     examples: dict[str, str] = field(default_factory=dict)
     """Id of the first row left out for each reason."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for the run record."""
-        return asdict(self)
-
 
 def check_purpose(manifest: Manifest, phase: Phase) -> None:
     """Refuse what would teach the wrong thing: a benchmark's answers, or captions that tell of other pictures.
@@ -199,7 +195,7 @@ def write_prompts(
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
         examples=dict(sorted(examples.items())),
     )
-    write_whole(folder / "prompts.json", json.dumps(summary.to_json(), indent=1))
+    write_whole(folder / "prompts.json", json.dumps(asdict(summary), indent=1))
     return summary
 
 
@@ -233,11 +229,12 @@ def left_out_text(summary: PromptFile) -> str:
     found = {reason: count for reason, count in summary.left_out.items() if reason in summary.examples}
     if not found:
         return ""
-    told = []
-    for reason, count in sorted(found.items(), key=lambda pair: -pair[1]):
-        told.append(f"{count} {reason_text(reason)} (first: {summary.examples[reason]})")
+    told = "; ".join(
+        f"{count} {reason_text(reason)} (first: {summary.examples[reason]})"
+        for reason, count in sorted(found.items(), key=lambda pair: -pair[1])
+    )
     count = sum(found.values())
-    return ("1 row does not train: " if count == 1 else f"{count} rows do not train: ") + "; ".join(told)
+    return f"1 row does not train: {told}" if count == 1 else f"{count} rows do not train: {told}"
 
 
 def read_prompt_file(folder: Path) -> PromptFile:
@@ -261,11 +258,13 @@ def _shuffled(lines: list[_Line], phase: Phase, order: random.Random) -> list[_L
     return [lines[place] for place in draw_order([rate for *_, rate in lines], order)]
 
 
-def read_rows(files: Sequence[Path], phase: Phase, *, pictures: bool = True) -> Iterator[dict[str, Any]]:
-    """Rows of a version with the columns that the phase reads, in order; without the pictures' bytes where told."""
+def read_rows(
+    files: Sequence[Path], phase: Phase, *, pictures: bool = True, more: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Rows of a version with the columns that the phase reads and `more`; without the pictures' bytes where told."""
     import pyarrow.parquet as pq
 
-    wanted = [*COLUMNS, rate_column(phase.data), *trace_column(phase)]
+    wanted = [*COLUMNS, *more, rate_column(phase.data), *trace_column(phase)]
     columns = list(dict.fromkeys(name for name in wanted if pictures or name != "images"))
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=columns):
@@ -291,8 +290,7 @@ def count_traces(version: DatasetVersion, phase: Phase) -> Counter[str]:
     """
     counted: Counter[str] = Counter()
     for row in read_rows(version.files(), phase, pictures=False):
-        without = unsuited(row, phase) or fit_trace(row, phase.data.trace_column, row_label(row, phase))[1]
-        counted[without] += 1
+        counted[unsuited(row, phase) or fit_trace(row, phase.data.trace_column, row_label(row, phase))[1]] += 1
     return counted
 
 
@@ -321,8 +319,7 @@ _Line = tuple[str, int, int, float | None]
 
 def _prompt_line(row: dict[str, Any], phase: Phase, renderer: PromptRenderer, cache: Path) -> _Line | str:
     """Line of a row, or the reason why it does not train."""
-    reason = unsuited(row, phase)
-    if reason:
+    if reason := unsuited(row, phase):
         return reason
     from shared.images import ImageRefused
 

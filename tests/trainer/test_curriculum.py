@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,8 +163,8 @@ def test_a_bar_may_ask_for_a_gain_over_the_checkpoint_before(tmp_path):
 
 def test_a_missed_bar_of_the_last_phase_is_told_and_ends_nothing(tmp_path):
     told = []
-    request = barred(tmp_path, ["mre:evaluation.bar.math500=0.99"])
-    assert run_curriculum(request, train=Trainer(), evaluate=Evaluator(), tell=told.append)["finished"]
+    request = replace(barred(tmp_path, ["mre:evaluation.bar.math500=0.99"]), tell=told.append)
+    assert run_curriculum(request, train=Trainer(), evaluate=Evaluator())["finished"]
     assert any("phase mre misses its bar" in line for line in told)
 
 

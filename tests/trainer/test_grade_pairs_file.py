@@ -44,7 +44,7 @@ def test_without_expectations_there_are_no_judgements(tmp_path):
 
 
 def test_json_is_the_only_thing_on_stdout(pairs, capsys):
-    assert grade_command(pairs, json=True) == 0
+    assert grade_command(pairs, as_json=True) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["n"] == 7
     assert grade_command(pairs) == 0
@@ -87,7 +87,7 @@ def test_half_a_character_in_a_pair_is_graded_and_written(tmp_path, capsysbinary
     path = tmp_path / "pairs.jsonl"
     lines = [r'{"gold": "9", "pred": "9\ud800", "expected": true}', r'{"gold": "\udfff", "pred": "9"}']
     path.write_text("\n".join(lines), encoding="utf-8")
-    assert grade_command(path, json=True) == 0
+    assert grade_command(path, as_json=True) == 0
     assert grade_command(path) == 0
     captured = capsysbinary.readouterr()
     assert json.loads(captured.out.splitlines()[0])["n"] == 2
