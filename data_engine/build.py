@@ -184,6 +184,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     from data_engine.runners import open_runner
     from data_engine.scratch import scratch_folder, scratch_store
     from shared.dataset_version import publish
+    from shared.dataset_version.leases import building
 
     with contextlib.ExitStack() as stack:
         with _told(recipe.name, "source"):
@@ -203,6 +204,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         benchmarks, benchmark_reads = _read_benchmarks(work)
         results = _judge(work, read, benchmarks)
         with _told(recipe.name, "assemble"), _timed(work, "assemble"):
+            stack.enter_context(building(store, build_key))
             job = _assembling(work, read, results, benchmarks, build_key)
             assembled = assemble_blocks(runner, job, recipe.shards.shard_megabytes * 10**6)
             _refuse_empty(work, assembled.kept, assembled.job)

@@ -5,12 +5,14 @@ no shard, and their pictures may be gone when somebody asks.
 
 One annotation table per build key, keyed by row id, with one JSON text per row: the row's source and text, each step's
 finding, and the decision. It is written before the version is published; a version whose findings are not in this store
-(pulled from another one) still has its shards and its ledger.
+(pulled from another one) still has its shards and its ledger. Where no version came of a build (it was killed, or gave
+the bytes of a version that was there), `gc` removes them: a running build holds a lease on its key.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from data_engine.assemble import Assembled
     from data_engine.step import BenchmarkItems, StepResult
     from shared.images import ImageSource
-    from shared.store import Store
+    from shared.store import Entry, Store
 
 STEP = "findings"
 PICTURES = "findings_pictures"
@@ -107,6 +109,34 @@ def findings_table(store: Store, build_key: str, kind: type[AnnotationTable] = A
     import pyarrow as pa
 
     return kind(store, STEP, build_key, values=pa.schema([pa.field("story", pa.string(), nullable=False)]))
+
+
+def unneeded_findings(
+    store: Store, keys: set[str], running: Mapping[str, bool], minimum_age: float
+) -> tuple[list[Entry], list[Entry]]:
+    """Files of findings and pictures of builds that no version names, and those that stay for their age.
+
+    Args:
+        store: Where they lie.
+        keys: Build keys of the versions.
+        running: Build keys with a lease, and whether the build still runs; one that died leaves what goes at once.
+        minimum_age: Seconds that the findings of a build without a lease stay after the last were written.
+
+    """
+    needed = {key[:32] for key in keys}
+    leases = {key[:32]: runs for key, runs in running.items()}
+    builds: dict[str, list[Entry]] = {}
+    for step in (STEP, PICTURES):
+        for entry in store.list(f"annotations/{step}/"):
+            builds.setdefault(entry.path.split("/")[2], []).append(entry)
+    removed: list[Entry] = []
+    young: list[Entry] = []
+    for key, entries in builds.items():
+        if key in needed or leases.get(key, False):
+            continue
+        old = max(entry.modified for entry in entries) < time.time() - minimum_age
+        (removed if old or key in leases else young).extend(entries)
+    return removed, young
 
 
 def keep_findings(  # noqa: PLR0917 - all that a story is made of

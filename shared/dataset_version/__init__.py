@@ -8,7 +8,7 @@ What a store holds::
     tags/<name>/<tag>.json              small pointers, moved by compare-and-set
     annotations/...                     what models said, found again by any later build
     stages/...                          what a build read and judged, for the next one; gone without loss
-    leases/*.json                       who is publishing just now
+    leases/*.json                       who is publishing just now; builds/*.json: who is writing findings
 
 The trainer and the data engine meet here and nowhere else.
 """

@@ -5,6 +5,9 @@ A publisher writes ``leases/<id>.json`` before its first blob and renews it whil
 waits for a running `gc`, and `gc` removes nothing while somebody publishes. A lease dies with its process (same
 machine) or when it is no longer renewed (another machine), so a killed publisher blocks nobody for long.
 
+A build holds ``leases/builds/<its key>-<id>.json`` while it writes what `gc` removes unless a version needs it. Such a
+lease stops no `gc`: it keeps what lies under its key.
+
 Not covered: machines whose clocks differ by more than `TOLERANCE_SECONDS`.
 """
 
@@ -30,6 +33,7 @@ LEASE_SECONDS = 600.0
 """A lease that was not renewed for this long is dead; renewal comes ten times as often."""
 TOLERANCE_SECONDS = 120.0
 GC_LEASE = "leases/gc.json"
+_BUILDS = "leases/builds/"
 _WAIT_SECONDS = 0.2
 
 
@@ -76,9 +80,31 @@ def holding(store: Store, path: str) -> Iterator[Lease]:
 def publishing(store: Store) -> Iterator[Lease]:
     """Hold a lease while writing blobs and claiming a version; waits while `gc` removes."""
     with holding(store, f"leases/{uuid.uuid4().hex}.json") as lease:
-        while (held := read_lease(store, GC_LEASE)) and not is_dead(held):
-            time.sleep(_WAIT_SECONDS)
+        _wait_for_gc(store)
         yield lease
+
+
+@contextmanager
+def building(store: Store, build_key: str) -> Iterator[None]:
+    """Hold a lease on what lies under a build's key until its version is there; waits while `gc` removes."""
+    with holding(store, f"{_BUILDS}{build_key}-{uuid.uuid4().hex}.json"):
+        _wait_for_gc(store)
+        yield
+
+
+def builders(store: Store) -> dict[str, bool]:
+    """Build keys that leases name, and whether a build of that key still runs."""
+    found: dict[str, bool] = {}
+    for entry in list(store.list(_BUILDS)):
+        key = entry.path.removeprefix(_BUILDS).partition("-")[0]
+        held = read_lease(store, entry.path)
+        found[key] = found.get(key, False) or (held is not None and not is_dead(held))
+    return found
+
+
+def _wait_for_gc(store: Store) -> None:
+    while (held := read_lease(store, GC_LEASE)) and not is_dead(held):
+        time.sleep(_WAIT_SECONDS)
 
 
 @contextmanager
@@ -95,7 +121,8 @@ def collecting(store: Store) -> Iterator[list[dict[str, float]]]:
     with _kept(lease):
         dead = []
         for entry in list(store.list("leases")):
-            held = None if entry.path == GC_LEASE else read_lease(store, entry.path)
+            other = entry.path == GC_LEASE or entry.path.startswith(_BUILDS)
+            held = None if other else read_lease(store, entry.path)
             if held is None:
                 continue
             if not is_dead(held):

@@ -75,24 +75,22 @@ def take_back(store: Store, brought: Sequence[str]) -> None:
     if not brought:
         return
     with suppress(InfiMmrError), collecting(store):
-        reached = reached_blobs(store)
+        reached = {shard.sha256 for manifest in every_manifest(store) for shard in manifest.files()}
         for sha256 in brought:
             if sha256 not in reached:
                 store.delete(blob_path(sha256))
 
 
-def reached_blobs(store: Store) -> set[str]:
-    """Return the sha256 of every file that a version names.
+def every_manifest(store: Store) -> Iterator[Manifest]:
+    """Yield the manifests of all versions.
 
     Raises:
         InfiMmrError: a manifest cannot be read, so that it is not known what the version reaches.
     """
-    reached = set()
     for name in store.folders("datasets"):
         for version in store.folders(f"datasets/{name}"):
             if is_version(version):
-                reached |= {shard.sha256 for shard in load_manifest(store, name, version).files()}
-    return reached
+                yield load_manifest(store, name, version)
 
 
 def claim(store: Store, manifest: Manifest, lease: Lease, *, keep_number: bool = False) -> Manifest:
