@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ SCRATCH = "scratch"
 _PREFIX = "build-"
 _LEASE = ".lease"
 _UNLOCKED_SECONDS = 3600.0
+_TRIES = 100
 
 
 @contextlib.contextmanager
@@ -39,15 +41,15 @@ def scratch_folder(near: Path | None) -> Iterator[Path]:
     """
     base = near / SCRATCH if near is not None else Path(tempfile.gettempdir()) / f"infi-mmr-{os.getuid()}"
     try:
-        base.mkdir(parents=True, exist_ok=True)
+        folder = _made_in(base)
+        lock = (folder / ".lock.new").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / ".lock.new").rename(folder / ".lock")  # held before another build can see it
         _sweep(base)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        lock = (folder / ".lock").open("wb")
     except OSError as error:
         raise InfiMmrError(
             f"cannot make a scratch folder in {base}: {error.strerror}", "Check its permissions and free space"
         ) from error
-    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield folder
     finally:
@@ -57,10 +59,26 @@ def scratch_folder(near: Path | None) -> Iterator[Path]:
             base.rmdir()
 
 
+def _made_in(base: Path) -> Path:
+    """A new folder in `base`, which a build that ends takes away while it is empty."""
+    tries = itertools.count(1)
+    while True:
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        except (FileExistsError, FileNotFoundError):
+            if next(tries) == _TRIES:
+                raise
+
+
 def _sweep(base: Path, *, dry_run: bool = False) -> list[str]:
     """Remove the folders under `base` that nobody holds; returns their names."""
-    dead = []
-    for folder in base.glob(f"{_PREFIX}*"):
+    dead: list[str] = []
+    try:
+        folders = list(base.glob(f"{_PREFIX}*"))
+    except FileNotFoundError:  # a build that ended took it away
+        return dead
+    for folder in folders:
         with contextlib.suppress(OSError), contextlib.ExitStack() as held:
             try:
                 lock = held.enter_context((folder / ".lock").open("rb"))

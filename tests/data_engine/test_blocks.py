@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
@@ -102,6 +103,18 @@ def test_gc_removes_what_killed_builds_left_in_a_folder_and_nothing_of_a_running
         assert [collect(store, dry_run=dry)["removed"] for dry in (True, False)] == [left, left]
         kept = ["scratch/build-new/rows/0", f"scratch/{running.name}/rows/0"]
         assert sorted(entry.path for entry in store.list()) == sorted(kept)
+
+
+def test_builds_that_begin_and_end_at_once_never_take_each_others_scratch(tmp_path):
+    def builds():
+        for _ in range(60):
+            with scratch_folder(tmp_path) as folder:
+                (folder / "rows").touch()
+
+    with ThreadPoolExecutor(8) as threads:
+        for running in [threads.submit(builds) for _ in range(8)]:
+            running.result()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lease_goes_on_after_its_store_could_not_be_reached_for_a_moment(tmp_path, monkeypatch):
