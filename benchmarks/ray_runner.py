@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,10 +203,12 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
                 context = StepContext(
                     store, "local", runner, {}, Progress(), frame.head(size), DrawnImages(), benchmarks, results
                 )
+                begun = time.monotonic()
                 results[name] = module.run(context, settings)
+                seconds = time.monotonic() - begun
                 trim()  # as the build does
                 peak = (watched.restart() - start) / 2**20
-                found[name] = {"seconds": round(results[name].seconds, 2), "driver_mb": round(peak, 1)}
+                found[name] = {"seconds": round(seconds, 2), "driver_mb": round(peak, 1)}
                 assert results[name].failures is None
             watched.close()
         assert results["type_images"].computed == results["caption_images"].computed == rows

@@ -245,7 +245,8 @@ def _job(context: StepContext, asking: Asking, blocks: RowBlocks | None, parts: 
     hands = _hands(context.runner)
     slim = without_runner(context) if hands is context.runner else context
     needs = asking.needs if isinstance(asking, AskingRows) else ()
-    needed = {name: dataclasses.replace(context.results[name], annotations=pl.DataFrame()) for name in needs}
+    ran = {name: result for name, result in context.results.items() if name in needs}
+    needed = {name: dataclasses.replace(result, annotations=pl.DataFrame()) for name, result in ran.items()}
     nothing: Any = None
     slim = dataclasses.replace(slim, rows=pl.DataFrame(), images=nothing, benchmarks=(), results=needed, scratch=None)
     return hands, Job(asking, slim, store, blocks, parts, buckets)
@@ -266,8 +267,7 @@ def _write_lines(block: int, job: Job) -> dict[str, Any]:
     assert job.blocks is not None  # noqa: S101  only then it has a number
     rows = job.blocks.read(block)
     results = {}
-    for name in job.about_rows.needs:
-        result = job.context.results[name]
+    for name, result in job.context.results.items():
         assert result.parts is not None  # noqa: S101  `run_step` gives every result parts
         results[name] = dataclasses.replace(result, annotations=result.parts.read(block))
     rows = rows.drop("image_names", strict=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ SPREAD_FROM = 2**14
 """Missing cells of a table from which they are stored by partition: 64 and more in each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asking:
     """What is asked, of whom, and where cells lie; picklable.
 
@@ -38,6 +38,8 @@ class Asking:
         words: System prompt and user's words for each table; empty words: each ask has its own.
         engine: Who is asked.
         sampling: How; None embeds.
+        asks_per_line: Asks that a line makes.
+        all_pictures: Whether an ask shows all pictures of a row, so that its engine must take so many.
 
     """
 
@@ -46,16 +48,8 @@ class Asking:
     words: tuple[tuple[str, str], ...]
     engine: EngineSpec
     sampling: Sampling | None
-
-    @property
-    def asks_per_line(self) -> int:
-        """Asks that a line makes."""
-        return 1
-
-    @property
-    def all_pictures(self) -> bool:
-        """Whether an ask shows all pictures of a row, so that its engine must take so many."""
-        return False
+    asks_per_line: int = 1
+    all_pictures: bool = False
 
     def asks(self, lines: pl.DataFrame, context: StepContext) -> pl.DataFrame:
         """Asks of distinct lines, in the order in which they are asked.
@@ -74,15 +68,10 @@ class Asking:
 class AskingRows(Asking, ABC):
     """What a step asks about rows, block by block, and finds. Each such step has one of its own."""
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Earlier steps whose annotations `lines` reads."""
-        return ()
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """Columns by which annotations are sorted."""
-        return ("id",)
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Earlier steps whose annotations `lines` reads, where they ran."""
+    order: ClassVar[tuple[str, ...]] = ("id",)
+    """Columns by which annotations are sorted."""
 
     @abstractmethod
     def lines(self, context: StepContext) -> pl.DataFrame:

@@ -7,12 +7,10 @@ own group only. The same image may stand in several groups (its caption in two l
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from data_engine.ask_blocks import Asked, ask_blocks
 from data_engine.ask_job import Asking, AskingRows, Job
 from data_engine.blocks import Parts
 from data_engine.step import StepContext, StepResult
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from data_engine.ask_blocks import Asked
     from data_engine.blocks import RowBlocks
     from shared.prompts import Prompt
     from shared.vlm.spec import EngineSpec, Sampling
@@ -58,9 +57,9 @@ class Group:
         return system, f"<image>{user}"
 
 
-@dataclass(frozen=True)
-class AskingImages(Asking):
-    """Asks about pictures; a line is a picture (`key`) and its group (`table`).
+@dataclass(frozen=True, kw_only=True)
+class AskingImages(AskingRows):
+    """Asks about the pictures of rows, and annotates each; a line is a picture (`key`) and its group (`table`).
 
     Attributes:
         values: Value columns of the step's annotation tables.
@@ -68,8 +67,10 @@ class AskingImages(Asking):
 
     """
 
+    sampling: Sampling
     values: pa.Schema
     to_value: Callable[[dict[str, Any]], dict[str, Any]]
+    order: ClassVar[tuple[str, ...]] = ("image_hash",)
 
     def value(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Value columns of an answer."""
@@ -89,15 +90,6 @@ class AskingImages(Asking):
                 found.append(frame.select(found[0].columns))
         return pl.concat(found).sort("image_hash", "group")
 
-
-class AskingRowImages(AskingImages, AskingRows):
-    """Asks about the pictures of rows, and annotates each picture."""
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """By picture."""
-        return ("image_hash",)
-
     def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         """Annotations of answered pictures (`image_hash`, `group`, the value columns), and counts of them."""
         return cells, {}
@@ -116,14 +108,6 @@ class AskingRowImages(AskingImages, AskingRows):
         return joined, {**counts, **groups, "absent": wanted.height - cells.height - failed}
 
 
-def lines_of(images: Sequence[str] | pl.Series, group: int) -> pl.DataFrame:
-    """Lines of some pictures of one group."""
-    import polars as pl
-
-    keys = pl.Series("key", images, dtype=pl.String)
-    return pl.DataFrame([keys]).with_columns(table=pl.lit(group, pl.Int32))
-
-
 def image_tables(
     context: StepContext,
     step: str,
@@ -134,11 +118,19 @@ def image_tables(
     values: pa.Schema,
 ) -> dict[str, Any]:
     """What every `AskingImages` of a step is made of, beside how an answer becomes a cell."""
-    identity = engine_identity(engine)
-    tables = [
-        _table(context, step, engine=engine, identity=identity, sampling=sampling, group=group, values=values)
-        for group in groups
-    ]
+    identity, record, made_by = engine_identity(engine), engine_record(engine), maker(engine)
+    tables = []
+    for group in groups:
+        prompt, form = group.prompt, group.form
+        asked = {"engine": identity, "prompt_sha256": prompt.sha256, "form": form, "sampling": sampling}
+        about = {
+            "step": step,
+            "engine": record,
+            "prompt": {"name": prompt.name, "text": prompt.text},
+            "form": form,
+            "sampling": sampling.model_dump(mode="json"),
+        }
+        tables.append(AnnotationTable(context.store, step, fingerprint(asked), values, about, made_by=made_by))
     return {
         "name": step,
         "tables": tuple(tables),
@@ -149,52 +141,28 @@ def image_tables(
     }
 
 
-@dataclass(frozen=True)
-class AskedImages:
-    """What asking about the pictures of all rows gave.
+def result_of_images(
+    asking: AskingImages,
+    asked: Asked,
+    blocks: RowBlocks,
+    prompts: Sequence[Mapping[str, Any]],
+    warnings: Sequence[str] = (),
+) -> StepResult:
+    """Result of a step that asked about the pictures of all rows, with its model and `prompts` in the record."""
+    import polars as pl
 
-    Attributes:
-        asking: What was asked.
-        asked: Counts.
-        parts: Annotations.
-
-    """
-
-    asking: AskingImages
-    asked: Asked
-    parts: Parts
-
-    @property
-    def counts(self) -> Counter[str]:
-        """From `annotations`, and `lines of group N`."""
-        return self.asked.counts
-
-    @property
-    def made_elsewhere(self) -> dict[str, int]:
-        """Cells found that something else than this code and library made: maker -> cells."""
-        return self.asked.elsewhere
-
-    def result(self, started: float, *, record: Mapping[str, Any], warnings: Sequence[str] = ()) -> StepResult:
-        """The step's result."""
-        import polars as pl
-
-        failed = sorted((key.rpartition("/")[0], reason) for key, reason in self.asked.failed.items())
-        return StepResult(
-            annotations=pl.DataFrame(),
-            computed=self.asked.computed,
-            reused=self.asked.reused,
-            seconds=time.monotonic() - started,
-            failures=pl.DataFrame(failed, schema=["image_hash", "reason"], orient="row") if failed else None,
-            warnings=[*told_of_images(self.asking, self.asked), *warnings],
-            record=record,
-            parts=self.parts,
-        )
-
-
-def ask_about_rows(context: StepContext, asking: AskingRowImages, blocks: RowBlocks) -> AskedImages:
-    """Get the pictures of all rows answered; no engine starts when all cells are known."""
-    asked = ask_blocks(context, asking, blocks, context.images, unit="images")
-    return AskedImages(asking, asked, Parts(blocks.store, asking.name))
+    failed = sorted((key.rpartition("/")[0], reason) for key, reason in asked.failed.items())
+    sampling = asking.sampling.model_dump(mode="json")
+    model = {"step": asking.name, **engine_record(asking.engine), "sampling": sampling}
+    return StepResult(
+        annotations=pl.DataFrame(),
+        computed=asked.computed,
+        reused=asked.reused,
+        failures=pl.DataFrame(failed, schema=["image_hash", "reason"], orient="row") if failed else None,
+        warnings=[*told_of_images(asking, asked), *warnings],
+        record={"models": [{**model, "made_elsewhere": asked.elsewhere}], "prompts": prompts},
+        parts=Parts(blocks.store, asking.name),
+    )
 
 
 def told_of_images(asking: Asking, asked: Asked) -> list[str]:
@@ -210,29 +178,3 @@ def told_elsewhere(step: str, elsewhere: Mapping[str, int]) -> list[str]:
         return []
     makers = ", ".join(f"{count} by {maker or 'code that does not say'}" for maker, count in elsewhere.items())
     return [f"{step}: {sum(elsewhere.values())} cells found were made otherwise ({makers}); their keys are the same"]
-
-
-def _table(
-    context: StepContext,
-    step: str,
-    *,
-    engine: EngineSpec,
-    identity: dict[str, Any],
-    sampling: Sampling,
-    group: Group,
-    values: pa.Schema,
-) -> AnnotationTable:
-    asked = {
-        "engine": identity,
-        "prompt_sha256": group.prompt.sha256,
-        "form": group.form,
-        "sampling": sampling,
-    }
-    about = {
-        "step": step,
-        "engine": engine_record(engine),
-        "prompt": {"name": group.prompt.name, "text": group.prompt.text},
-        "form": asked["form"],
-        "sampling": sampling.model_dump(mode="json"),
-    }
-    return AnnotationTable(context.store, step, fingerprint(asked), values, about, made_by=maker(engine))

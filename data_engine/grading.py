@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_engine.step import make_cells
 from shared.fingerprint import bytes_hash, fingerprint
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from shared.annotations import AnnotationTable
 
 STEP = "grade_answers"
-_BATCH_ROWS = 512
 _THREADS = 4
 """The slow layer runs in worker processes: threads only wait for them."""
 ANSWERS = Path(__file__).resolve().parent.parent / "shared" / "answers"
@@ -53,20 +53,12 @@ def grade_outputs(
             `unit`.
 
     """
-    import pyarrow as pa
+    import polars as pl
 
     keys = [fingerprint([output, label]) for output, label in outputs]
-    known = dict(zip(keys, outputs, strict=True))
-    missing = table.missing(keys)
-    schema = pa.schema([(name, pa.string()) for name in ("key", "output", "label")])
-    batches = (
-        pa.Table.from_pylist(
-            [{"key": key, "output": known[key][0], "label": json.dumps(known[key][1])} for key in part], schema=schema
-        )
-        for part in (missing[start : start + _BATCH_ROWS] for start in range(0, len(missing), _BATCH_ROWS))
-    )
-    for graded in context.runner.map_batches(grade_batch, batches):
-        table.append_table(graded)
+    rows = [(key, output, json.dumps(label)) for key, (output, label) in zip(keys, outputs, strict=True)]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(("key", "output", "label"), pl.String), orient="row")
+    make_cells(context, table, frame, grade_batch)
     cells = table.lookup(keys)
     return [cells[key]["correct"] if key in cells else None for key in keys]
 

@@ -10,7 +10,7 @@ Not covered: which steps run and in which order (the recipe), joining and the le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import UsageError
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import polars as pl
+    import pyarrow as pa
 
     from data_engine.blocks import Parts
     from data_engine.runners import Runner
+    from shared.annotations import AnnotationTable
     from shared.images import ImageSource
     from shared.progress import Progress
     from shared.store import Store
@@ -103,7 +105,6 @@ class StepResult:
             the row, or notes it, for this reason.
         computed: Cells computed now.
         reused: Cells found in the annotation store.
-        seconds: Wall-clock time of the step.
         failures: Cells that could not be computed after bounded retries: (`id` or `image_hash`: str, `reason`: str),
             None where there are none. `assemble` puts the rows they belong to into the ledger with rule `failed`.
             Failed cells are not stored: the next build asks again.
@@ -120,7 +121,6 @@ class StepResult:
     annotations: pl.DataFrame
     computed: int = 0
     reused: int = 0
-    seconds: float = 0.0
     failures: pl.DataFrame | None = None
     warnings: Sequence[str] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -165,20 +165,61 @@ def judge_rows(
     table = StoredCells(context.store, own["step"], fingerprint(about), values=schema, about=about)
     rows = context.rows.select(list(dict.fromkeys(("id", *reads))))
     keys = [fingerprint(list(row)) for row in rows.select(reads).iter_rows()]
-    first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
-    missing = table.missing(keys)
-    task = context.progress.task(own["step"], len(missing), unit="rows", known=len(first) - len(missing))
-    frame = rows[[first[key] for key in missing]].with_columns(pl.Series("key", missing, dtype=pl.String))
-    batches = (frame.slice(start, _JUDGED).to_arrow() for start in range(0, frame.height, _JUDGED))
     work = partial(_judged, judge=judge, settings=settings, reads=tuple(reads), schema=schema)
-    for found in context.runner.map_batches(work, batches, task=task):
-        table.append_table(found)
-    task.done()
-    cells = pl.DataFrame(table.columns(keys))
-    joined = pl.DataFrame({"id": rows["id"], "key": keys}, schema={"id": pl.String, "key": pl.String})
-    annotations = joined.join(cells, on="key", how="left", maintain_order="left").drop("key")
-    reused = len(first) - len(missing)
-    return StepResult(annotations, computed=len(missing), reused=reused, cells=noted(keys, missing))
+    found, made = result_by_cells(
+        context, table, rows.with_columns(pl.Series("key", keys, pl.String)), work, own["step"]
+    )
+    return replace(found, cells=noted(keys, made))
+
+
+def make_cells(
+    context: StepContext,
+    table: AnnotationTable,
+    rows: pl.DataFrame,
+    function: Callable[[pa.Table], pa.Table],
+    task: str = "",
+) -> list[str]:
+    """Have the runner's workers make the cells that are missing, once for rows of equal `key`, batch by batch.
+
+    Args:
+        context: The build.
+        table: Where cells lie.
+        rows: `key`, and what `function` reads.
+        function: From some rows to their cells; a function of a module.
+        task: Name of the progress; empty shows none.
+
+    Returns:
+        Keys of the cells that were made.
+
+    """
+    import polars as pl
+
+    missing = table.missing(rows["key"].to_list())
+    known = rows["key"].n_unique() - len(missing)
+    shown = context.progress.task(task, len(missing), known=known) if task else None
+    left = rows.filter(pl.col("key").is_in(missing)).unique("key", keep="first", maintain_order=True)
+    batches = (left.slice(start, BATCH_ROWS).to_arrow() for start in range(0, left.height, BATCH_ROWS))
+    for made in context.runner.map_batches(function, batches, task=shown):
+        table.append_table(made)
+    if shown is not None:
+        shown.done()
+    return missing
+
+
+def result_by_cells(
+    context: StepContext,
+    table: AnnotationTable,
+    rows: pl.DataFrame,
+    function: Callable[[pa.Table], pa.Table],
+    task: str,
+) -> tuple[StepResult, list[str]]:
+    """`make_cells`, then the cell of every row by its `id`; and which were made."""
+    import polars as pl
+
+    made = make_cells(context, table, rows, function, task)
+    cells = pl.DataFrame(table.columns(rows["key"].to_list()))
+    joined = rows.select("id", "key").join(cells, on="key", how="left", maintain_order="left")
+    return StepResult(joined.drop("key"), computed=len(made), reused=rows["key"].n_unique() - len(made)), made
 
 
 def _own_identity(judge: Callable[..., Any]) -> dict[str, str]:
@@ -192,8 +233,8 @@ def _own_identity(judge: Callable[..., Any]) -> dict[str, str]:
     return {"step": module.__name__.rpartition(".")[2], "code": bytes_hash(Path(str(module.__file__)).read_bytes())}
 
 
-_JUDGED = 512
-"""Rows of one batch."""
+BATCH_ROWS = 512
+"""Rows of which a worker makes cells at once."""
 
 
 def _judged(

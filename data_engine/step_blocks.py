@@ -8,7 +8,6 @@ a model (`engine` in its settings): then it gets them, and its annotations are l
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +73,6 @@ def _whole(result: StepResult, blocks: RowBlocks) -> pl.DataFrame:
 def _run_by_block(job: _Job, context: StepContext) -> StepResult:
     import polars as pl
 
-    started = time.monotonic()
     task = context.progress.task(job.name, job.blocks.height)
     told = list(over(context.runner, _run_block, job.blocks.numbers, job, task=task))
     task.done()
@@ -87,7 +85,6 @@ def _run_by_block(job: _Job, context: StepContext) -> StepResult:
         annotations=pl.DataFrame(),
         computed=computed,
         reused=reused,
-        seconds=time.monotonic() - started,
         failures=pl.DataFrame(failures).unique(maintain_order=True) if failures else None,
         warnings=list(warnings),
         record=told[0]["record"],

@@ -12,18 +12,16 @@ Not covered: judging captions.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from data_engine.ask_blocks import as_one_block
-from data_engine.asking import AskingRowImages, Group, ask_about_rows, image_tables
+from data_engine.ask_blocks import as_one_block, ask_blocks
+from data_engine.asking import AskingImages, Group, image_tables, result_of_images
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.step import StepContext, StepResult
 from shared.language import LANGUAGES, language_of
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
-from shared.vlm.identity import engine_record
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,8 +34,8 @@ TYPES_FROM = "type_images"
 Settings = Captioning
 
 
-@dataclass(frozen=True)
-class _Captions(AskingRowImages):
+@dataclass(frozen=True, kw_only=True)
+class _Captions(AskingImages):
     """Asks for captions.
 
     Attributes:
@@ -47,15 +45,8 @@ class _Captions(AskingRowImages):
 
     kinds: tuple[tuple[str, str], ...]
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The types."""
-        return (TYPES_FROM,)
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """By picture and language."""
-        return ("image_hash", "language")
+    needs = (TYPES_FROM,)
+    order = ("image_hash", "language")
 
     def lines(self, context: StepContext) -> pl.DataFrame:
         """Pictures of some rows, each in the languages of the questions that show it."""
@@ -103,7 +94,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         UsageError: the recipe has no `type_images` before this step.
 
     """
-    started = time.monotonic()
     context.result_of(TYPES_FROM, NAME, "the image types")
     kinds, groups = _groups(context, settings)
     made = image_tables(
@@ -114,32 +104,19 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         groups=groups,
         values=caption_values(),
     )
-    asked = ask_about_rows(context, _Captions(**made, to_value=caption_value, kinds=tuple(kinds)), blocks)
+    asking = _Captions(**made, to_value=caption_value, kinds=tuple(kinds))
+    asked = ask_blocks(context, asking, blocks, context.images, unit="images")
     more: list[str] = []
     if cut := asked.counts["cut"]:
         more.append(f"{NAME}: {cut} captions were cut at {settings.sampling.max_tokens} tokens")
     if empty := asked.counts["empty"]:
         more.append(f"{NAME}: {empty} captions are empty")
-    sampling = settings.sampling.model_dump(mode="json")
-    return asked.result(
-        started,
-        warnings=more,
-        record={
-            "models": [
-                {
-                    "step": NAME,
-                    **engine_record(settings.engine),
-                    "sampling": sampling,
-                    "made_elsewhere": asked.made_elsewhere,
-                }
-            ],
-            "prompts": [
-                {"step": NAME, "image_type": kind, "name": group.prompt.name, "sha256": group.prompt.sha256}
-                for number, ((kind, _), group) in enumerate(zip(kinds, groups, strict=True))
-                if asked.counts[f"lines of group {number}"]
-            ],
-        },
-    )
+    prompts = [
+        {"step": NAME, "image_type": kind, "name": group.prompt.name, "sha256": group.prompt.sha256}
+        for number, ((kind, _), group) in enumerate(zip(kinds, groups, strict=True))
+        if asked.counts[f"lines of group {number}"]
+    ]
+    return result_of_images(asking, asked, blocks, prompts, more)
 
 
 def _groups(context: StepContext, settings: Settings) -> tuple[list[tuple[str, str]], list[Group]]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from data_engine.ask_blocks import as_one_block, ask_blocks
-from data_engine.asking import AskingRowImages, Group, image_tables, told_of_images
+from data_engine.asking import AskingImages, Group, image_tables, told_of_images
 from data_engine.blocks import Parts, over, without_runner
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.cell_counts import CellNotes, noted
-from data_engine.step import StepContext, StepResult, by_image
+from data_engine.step import StepContext, StepResult, by_image, make_cells
 from shared.annotations import StoredCells
 from shared.config import Strict
 from shared.fingerprint import bytes_hash, fingerprint
@@ -48,7 +47,6 @@ NAME = "caption_leaks"
 CAPTIONS_FROM = "caption_images"
 TYPES_FROM = "type_images"
 AGAIN = "caption_again"
-_BATCH_ROWS = 1024
 FOUND = ("rule", "gold", "found", "span")
 """Value columns: the attributes of a `Leak`, empty where there is none."""
 
@@ -118,7 +116,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     """
     import polars as pl
 
-    started = time.monotonic()
     context.result_of(CAPTIONS_FROM, NAME, "captions")
     job = _Job(without_runner(context), settings, blocks)
     task = context.progress.task(NAME, blocks.height)
@@ -143,7 +140,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         annotations=pl.DataFrame(schema=_frame_schema()),
         computed=computed + more[0],
         reused=reused + more[1],
-        seconds=time.monotonic() - started,
         warnings=warnings,  # a caption that could not be asked for again stays as it was, and is judged as it is
         record={"prompts": prompts},
         parts=job.found,
@@ -268,33 +264,25 @@ def _judge_again(block: int, job: _Job) -> dict[str, Any]:
 
 def _judge(context: StepContext, rows: pl.DataFrame, captions: _Captions) -> tuple[_Leaks, pl.DataFrame]:
     """What is found in the captions, and which cells were looked for."""
+    import polars as pl
     import pyarrow as pa
 
     about = {"step": NAME, "rule": rule_hash()}
     values = pa.schema([(name, pa.string()) for name in FOUND])
     table = StoredCells(context.store, NAME, fingerprint(about), values=values, about=about)
     places: dict[str, list[str]] = {}
-    asked: dict[str, dict[str, Any]] = {}
+    asked: list[tuple[Any, ...]] = []
     for identity, question, choices, answer, _ in rows.iter_rows():
         for caption in captions.get(identity, ()):
             key = fingerprint([question, choices, answer, caption])
             places.setdefault(identity, []).append(key)
-            asked[key] = {"key": key, "question": question, "choices": choices, "answer": answer, "caption": caption}
-    missing = table.missing(asked)
-    for start in range(0, len(missing), _BATCH_ROWS):
-        some = [asked[key] for key in missing[start : start + _BATCH_ROWS]]
-        table.append_table(judge_batch(pa.Table.from_pylist(some, schema=_asked_schema())))
-    cells = table.lookup(list(asked))
+            asked.append((key, question, choices, answer, caption))
+    schema: dict[str, Any] = dict.fromkeys(("key", "question", "choices", "answer", "caption"), pl.String)
+    frame = pl.DataFrame(asked, schema=schema | {"choices": pl.List(pl.String)}, orient="row")
+    made = make_cells(context, table, frame, judge_batch)
+    cells = table.lookup(frame["key"].to_list())
     found = {identity: [cells[key] for key in keys] for identity, keys in places.items()}
-    return found, noted(list(asked), missing)
-
-
-def _asked_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    text = pa.string()
-    fields = {"key": text, "question": text, "choices": pa.list_(text), "answer": text, "caption": text}
-    return pa.schema(list(fields.items()))
+    return found, noted(list(cells), made)
 
 
 def judge_batch(batch: pa.Table) -> pa.Table:
@@ -310,8 +298,8 @@ def judge_batch(batch: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(judged, schema=pa.schema([(name, pa.string()) for name in ("key", *FOUND)]))
 
 
-@dataclass(frozen=True)
-class _Again(AskingRowImages):
+@dataclass(frozen=True, kw_only=True)
+class _Again(AskingImages):
     """Asks for captions that give the answer away again.
 
     Attributes:
@@ -320,16 +308,8 @@ class _Again(AskingRowImages):
     """
 
     kinds: tuple[tuple[str, str], ...]
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The types, and what was found in the first captions."""
-        return (TYPES_FROM, NAME)
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """By picture and language."""
-        return ("image_hash", "language")
+    needs = (TYPES_FROM, NAME)
+    order = ("image_hash", "language")
 
     def lines(self, context: StepContext) -> pl.DataFrame:
         """Pictures of some rows whose captions are asked for again, each in the language of its question."""

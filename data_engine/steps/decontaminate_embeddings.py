@@ -15,7 +15,6 @@ Not covered: the threshold's decision (assemble), shared text (decontaminate_ngr
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +84,7 @@ class Settings(Strict):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Nearest(Embedding, AskingRows):
     """Embeds rows and finds the best items of each.
 
@@ -96,10 +95,7 @@ class _Nearest(Embedding, AskingRows):
 
     settings: Settings
 
-    @property
-    def order(self) -> tuple[str, ...]:
-        """By row and benchmark."""
-        return ("id", "benchmark")
+    order = ("id", "benchmark")
 
     def lines(self, context: StepContext) -> pl.DataFrame:
         """Rows."""
@@ -138,7 +134,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     """`run` for rows in blocks."""
     import polars as pl
 
-    started = time.monotonic()
     description = "embed rows and items"
     benchmarks = [benchmark for benchmark in context.benchmarks if benchmark.rows.height]
     copies = [planted(benchmark, settings.planted_duplicates) for benchmark in benchmarks]
@@ -185,7 +180,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         annotations=_nothing().drop("part"),
         computed=sum(one.computed for one in told[: 1 + len(benchmarks)]),
         reused=sum(one.reused for one in told[: 1 + len(benchmarks)]),
-        seconds=time.monotonic() - started,
         failures=failed.select("id", "reason") if failed.height else None,
         warnings=[*(warning for one in told for warning in one.warnings), *checked.warnings],
         record={

@@ -22,7 +22,6 @@ Not covered: paraphrases and pictures alone (decontaminate_embeddings).
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -93,7 +92,6 @@ class Settings(Strict):
 
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Compare `context.rows` with every benchmark of `context.benchmarks`."""
-    started = time.monotonic()
     keys = _keys(context.rows)
     distinct = len(set(keys))
     task = context.progress.task("compare texts", len(context.benchmarks), unit="benchmarks")
@@ -116,7 +114,6 @@ def run(context: StepContext, settings: Settings) -> StepResult:
         annotations=_frame(found),
         computed=computed,
         reused=reused,
-        seconds=time.monotonic() - started,
         warnings=_blind_spots(coverage),
         record={
             "coverage": {name: {NAME: counts} for name, counts in coverage.items()},

@@ -18,7 +18,6 @@ Not covered: paraphrases; the same figure drawn anew; cropped pictures (planted 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +152,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     """Compare rows in blocks; annotations in parts, with `row` and `of_row` (numbers among all rows)."""
     import polars as pl
 
-    started = time.monotonic()
     verify = context.results.get("verify_answers")
     job = _Job(without_runner(context), settings, blocks, blocks.store, verify.parts if verify is not None else None)
     runner, task = context.runner, context.progress.task(NAME, 3 * blocks.height)
@@ -180,7 +178,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         annotations=pl.DataFrame([], schema=_schema()),
         computed=sum(one["computed"] for one in (*signed, *found)),
         reused=sum(one["reused"] for one in (*signed, *found)),
-        seconds=time.monotonic() - started,
         warnings=_crowded(sum(one["cut"] for one in found)),
         record=_record(settings, job.how[1], planted),
         parts=job.at("parts"),

@@ -14,7 +14,6 @@ Not covered: which rows train (phases), the format of an answer (rewards).
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,35 +73,19 @@ class Settings(Strict):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Rating(AskingRows):
     """Asks for answers; a line is a row: `key` of its content, and what its answers are graded against.
 
     Attributes:
         settings: The step's.
         prompts: The prompt set.
-        checked: Whether `verify_answers` ran.
 
     """
 
     settings: Settings
     prompts: str
-    checked: bool
-
-    @property
-    def asks_per_line(self) -> int:
-        """Answers per row."""
-        return self.settings.samples
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Which golds can be graded."""
-        return ("verify_answers",) if self.checked else ()
-
-    @property
-    def all_pictures(self) -> bool:
-        """A question shows all its pictures."""
-        return True
+    needs = ("verify_answers",)
 
     @property
     def numbers(self) -> range:
@@ -158,7 +141,6 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     """Rate rows in blocks."""
     import polars as pl
 
-    started = time.monotonic()
     system, question = (load_prompt(name, context.prompts) for name in settings.more_prompts)
     asking = _Rating(
         name=NAME,
@@ -168,22 +150,20 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         sampling=settings.sampling(),
         settings=settings,
         prompts=context.prompts,
-        checked="verify_answers" in context.results,
+        asks_per_line=settings.samples,
+        all_pictures=True,
     )
     asked = ask_blocks(context, asking, blocks, context.images, unit="answers")
-    warnings = list(asked.warnings)
-    lost = len(asked.failed)
+    warnings, lost, wanted = list(asked.warnings), len(asked.failed), sum(asked.distinct)
     if lost:
         warnings.append(f"{NAME}: {lost} answers failed, first: {next(iter(asked.failed.values()))}")
     warnings += told_elsewhere(NAME, asked.elsewhere)
     if lost:
-        wanted = sum(asked.distinct)
         warnings.append(f"{NAME}: {lost} of {wanted} answers could not be had; their rows are rated by the others")
     return StepResult(
         annotations=pl.DataFrame(schema=_frame_schema()),
         computed=asked.computed,
         reused=asked.reused,
-        seconds=time.monotonic() - started,
         warnings=warnings,  # a row that could not be rated stays: it has no rating
         record={
             "models": [

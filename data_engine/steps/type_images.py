@@ -8,19 +8,17 @@ Not covered: captions (caption_images), what types are good for (assemble and th
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from data_engine.ask_blocks import as_one_block
-from data_engine.asking import AskingRowImages, Group, ask_about_rows, image_tables, lines_of
+from data_engine.ask_blocks import as_one_block, ask_blocks
+from data_engine.asking import AskingImages, Group, image_tables, result_of_images
 from data_engine.step import StepContext, StepResult, image_hashes_of
 from shared.config import Strict
 from shared.prompts import load_prompt
 from shared.schema import IMAGE_TYPES
-from shared.vlm.identity import engine_record
 from shared.vlm.spec import EngineSpec, Sampling
 
 if TYPE_CHECKING:
@@ -39,13 +37,16 @@ class Settings(Strict):
     max_tokens: int = Field(default=8, gt=0, description="Tokens of the one-word answer at most.")
 
 
-@dataclass(frozen=True)
-class _Types(AskingRowImages):
+@dataclass(frozen=True, kw_only=True)
+class _Types(AskingImages):
     """Asks for the type of every picture."""
 
     def lines(self, context: StepContext) -> pl.DataFrame:
         """Distinct pictures of some rows."""
-        return lines_of(image_hashes_of(context.rows), 0)
+        import polars as pl
+
+        keys = pl.Series("key", image_hashes_of(context.rows), pl.String)
+        return pl.DataFrame([keys]).with_columns(table=pl.lit(0, pl.Int32))
 
     def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         """Types, without what they cost."""
@@ -61,28 +62,15 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     """Type the images of rows in blocks."""
     import pyarrow as pa
 
-    started = time.monotonic()
     prompt = load_prompt(settings.prompt, context.prompts)
     sampling = Sampling(max_tokens=settings.max_tokens, choice=IMAGE_TYPES)
     values = pa.schema([("image_type", pa.string()), ("tokens", pa.int32()), ("prompt_tokens", pa.int32())])
     made = image_tables(
         context, NAME, engine=settings.engine, sampling=sampling, groups=[Group(prompt, "user")], values=values
     )
-    asked = ask_about_rows(context, _Types(**made, to_value=_value), blocks)
-    return asked.result(
-        started,
-        record={
-            "models": [
-                {
-                    "step": NAME,
-                    **engine_record(settings.engine),
-                    "sampling": sampling.model_dump(mode="json"),
-                    "made_elsewhere": asked.made_elsewhere,
-                }
-            ],
-            "prompts": [{"step": NAME, "name": settings.prompt, "sha256": prompt.sha256}],
-        },
-    )
+    asking = _Types(**made, to_value=_value)
+    asked = ask_blocks(context, asking, blocks, context.images, unit="images")
+    return result_of_images(asking, asked, blocks, [{"step": NAME, "name": settings.prompt, "sha256": prompt.sha256}])
 
 
 def _value(answer: dict[str, object]) -> dict[str, object]:

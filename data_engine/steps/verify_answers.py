@@ -9,12 +9,12 @@ Not covered: whether a gold is right (nobody can tell from the row alone), and r
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from data_engine.grading import grader_hash
-from data_engine.step import StepContext, StepResult
+from data_engine.step import StepContext, StepResult, result_by_cells
 from shared.config import Strict
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
@@ -27,7 +27,6 @@ BY_BLOCK = True
 """Each answer is judged by itself: see `data_engine.step_blocks`."""
 READS: tuple[str, ...] = ()
 """What decides its findings beside rows and settings: see `data_engine.kept_stages`."""
-_BATCH_ROWS = 512
 _THREADS = 4
 """The slow layer runs in worker processes: threads only wait for them."""
 
@@ -49,37 +48,21 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     from shared.annotations import StoredCells
 
     del settings
-    started = time.monotonic()
     values = pa.schema([(name, kind) for name, kind in _columns().items() if name != "key"])
     about = {"step": NAME, "grader": grader_hash()}
     table = StoredCells(context.store, NAME, fingerprint(about), values=values, about=about)
     rows = context.rows.select("id", "answer", "choices")
     keys = [fingerprint([answer, choices]) for _, answer, choices in rows.iter_rows()]
-    known = dict(zip(keys, rows.select("answer", "choices").iter_rows(), strict=True))
-    missing = table.missing(keys)
-    task = context.progress.task(NAME, len(missing), unit="answers", known=len(set(keys)) - len(missing))
-    batches = [_batch(missing[start : start + _BATCH_ROWS], known) for start in range(0, len(missing), _BATCH_ROWS)]
-    for checked in context.runner.map_batches(check_batch, batches, task=task):
-        table.append_table(checked)
-    task.done()
-    cells = table.columns(keys)
-    found = pl.from_arrow(cells) if cells is not None else pl.DataFrame({"key": []}, schema={"key": pl.String})
-    assert isinstance(found, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
-    joined = pl.DataFrame({"id": rows["id"], "key": keys}, schema={"id": pl.String, "key": pl.String})
-    annotations = joined.join(found, on="key", how="left", maintain_order="left").drop("key")
-    if annotations["status"].null_count():
-        row = annotations.filter(pl.col("status").is_null())["id"][0]
+    rows = rows.with_columns(key=pl.Series(keys, dtype=pl.String))
+    found, _ = result_by_cells(context, table, rows, check_batch, NAME)
+    unread = found.annotations.filter(pl.col("status").is_null())
+    if unread.height:
+        row = unread["id"][0]
         raise InfiMmrError(
             f"step {NAME}: the judgement of row {row} could not be read back from {table.folder}",
             "Run the same command; if it stays, remove that folder: its answers are judged again",
         )
-    return StepResult(
-        annotations=annotations,
-        computed=len(missing),
-        reused=len(set(keys)) - len(missing),
-        seconds=time.monotonic() - started,
-        record={"grader": grader_hash()},
-    )
+    return replace(found, record={"grader": grader_hash()})
 
 
 def check_batch(batch: pa.Table) -> pa.Table:
@@ -105,14 +88,6 @@ def _check(row: dict[str, Any]) -> dict[str, Any]:
         "self_accepts": found.self_accepts,
         "refuses_neighbour": found.refuses_neighbour,
     }
-
-
-def _batch(keys: list[str], known: dict[str, Any]) -> pa.Table:
-    import pyarrow as pa
-
-    rows = [{"key": key, "answer": known[key][0], "choices": known[key][1]} for key in keys]
-    schema = pa.schema([("key", pa.string()), ("answer", pa.string()), ("choices", pa.list_(pa.string()))])
-    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _columns() -> dict[str, Any]:
