@@ -56,7 +56,7 @@ class Inputs:
         resolved: dict[str, Any] = {
             "name": self.recipe.name,
             "profile": self.recipe.profile,
-            "description": self.recipe.settings.description,
+            "description": self.recipe.description,
             **self._sources(),
             "benchmarks": {
                 name: _named(without_places(self.recipe.benchmarks[name]), source)
@@ -70,14 +70,14 @@ class Inputs:
             "shards": without_places(self.recipe.shards),
         }
         # What few recipes have is no part of the others' identity.
-        return resolved | ({"splits": dict(self.recipe.splits)} if self.recipe.splits else {})
+        return resolved | ({"splits": self.recipe.splits} if self.recipe.splits else {})
 
     def _sources(self) -> dict[str, Any]:
         if self.recipe.source is not None:
             return {"source": _named(without_places(self.recipe.source), self.source)}
         opened = parts_of(self.source)
         return {
-            "sources": {name: _named(without_places(told), opened[name]) for name, told in self.recipe.merged.items()}
+            "sources": {name: _named(without_places(told), opened[name]) for name, told in self.recipe.sources.items()}
         }
 
     def build_key(self) -> str:
@@ -177,7 +177,7 @@ def open_sources(recipe: Recipe) -> Source:
         return _open_source(recipe.source, f"recipe {recipe.name}, source")
     return Merged({
         name: Part(_open_source(told, f"recipe {recipe.name}, source {name}"), told.limit, told.weight)
-        for name, told in recipe.merged.items()
+        for name, told in recipe.sources.items()
     })  # fmt: skip
 
 

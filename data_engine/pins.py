@@ -28,7 +28,7 @@ def unpinned(inputs: Inputs) -> list[str]:
         places = [("source", recipe.source, inputs.source)]
     else:
         opened = parts_of(inputs.source)
-        places = [(f"sources.{name}", told, opened[name]) for name, told in recipe.merged.items()]
+        places = [(f"sources.{name}", told, opened[name]) for name, told in recipe.sources.items()]
     places += [(f"benchmarks.{name}", recipe.benchmarks[name], source) for name, source in inputs.benchmarks.items()]
     said = [
         _sentence(key, settings.location, settings.revision, source.revision)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +21,7 @@ import pydantic
 from pydantic import Field
 
 from data_engine.plugins import READERS, STEPS, plugin_names, plugin_step
-from data_engine.recipe_settings import (
-    AssembleSettings,
-    BenchmarkSettings,
-    PartSettings,
-    ShardSettings,
-    SourceSettings,
-)
+from data_engine.recipe_settings import RecipeSettings, SourceSettings
 from shared.benchmarks import benchmark, minis, published_names
 from shared.config import NO_IDENTITY, Strict, beside, build_model, merge, parse_override, read_toml
 from shared.dataset_version.names import checked_name
@@ -78,83 +73,29 @@ def _steps_model(named: tuple[str, ...] = ()) -> type[Strict]:
     return pydantic.create_model("Steps", __base__=Strict, **fields)
 
 
-class _RecipeBase(Strict):
-    description: str = Field(default="", description="One sentence for people.")
-    prompts: str = Field(
-        default="",
-        description="Prompt set that models are asked with: full, bundled (tiny-vl's), a folder; empty: the profile's.",
-    )
-    source: SourceSettings | None = Field(default=None, description="Where rows come from.")
-    sources: dict[str, PartSettings] = Field(
-        default={}, description="In place of source: several, merged; their names begin the rows' ids."
-    )
-    splits: dict[str, float] = Field(
-        default={},
-        description="Share of each split, e.g. train = 0.95, validation = 0.05; rows of one image, repeats and equal"
-        " words stay together. Empty: the version is not split.",
-    )
-    benchmarks: dict[str, BenchmarkSettings] = Field(default={}, description="Benchmarks to compare with, by name.")
-    assemble: AssembleSettings = Field(default=AssembleSettings(), description="What removes a row.")
-    shards: ShardSettings = Field(default=ShardSettings(), description="How rows are laid into files.")
-
-
-class Recipe(Strict):
+class Recipe(RecipeSettings):
     """A resolved recipe under its name and profile."""
 
     name: str
     profile: Literal["full", "local"]
-    settings: Any
-    """The `_RecipeBase` with its `steps`."""
-
-    @property
-    def prompts(self) -> str:
-        """The prompt set."""
-        return self.settings.prompts  # type: ignore[no-any-return]
-
-    @property
-    def source(self) -> SourceSettings | None:
-        """Where rows come from; None where sources are merged."""
-        return self.settings.source  # type: ignore[no-any-return]
-
-    @property
-    def merged(self) -> dict[str, PartSettings]:
-        """Sources that are merged, by name; empty where there is one."""
-        return self.settings.sources  # type: ignore[no-any-return]
-
-    @property
-    def splits(self) -> dict[str, float]:
-        """Share of each split in the order of names, so that the table's decides nothing; empty: rows are not split."""
-        return dict(sorted(self.settings.splits.items()))
+    chosen: Any
+    """Settings by step; None for one that does not run."""
 
     @property
     def limit(self) -> int:
         """Records read of the one source, 0 for all; merged sources have limits of their own."""
         return self.source.limit if self.source is not None else 0
 
-    @property
-    def benchmarks(self) -> dict[str, BenchmarkSettings]:
-        """Benchmarks to compare with."""
-        return self.settings.benchmarks  # type: ignore[no-any-return]
-
-    @property
-    def assemble(self) -> AssembleSettings:
-        """What removes a row."""
-        return self.settings.assemble  # type: ignore[no-any-return]
-
-    @property
-    def shards(self) -> ShardSettings:
-        """How rows are laid into files."""
-        return self.settings.shards  # type: ignore[no-any-return]
-
     def steps(self) -> list[tuple[str, Any]]:
         """Return the steps that run with their settings, in order."""
-        others = sorted(set(type(self.settings.steps).model_fields) - set(STEP_ORDER))
-        chosen = [(name, getattr(self.settings.steps, name, None)) for name in (*STEP_ORDER, *others)]
+        others = sorted(set(type(self.chosen).model_fields) - set(STEP_ORDER))
+        chosen = [(name, getattr(self.chosen, name, None)) for name in (*STEP_ORDER, *others)]
         return [(name, settings) for name, settings in chosen if settings is not None]
 
     def as_json(self) -> dict[str, Any]:
         """Return the resolved recipe as JSON values."""
-        return {"name": self.name, "profile": self.profile, **self.settings.model_dump(mode="json")}
+        own = self.model_dump(mode="json", exclude={"name", "profile", "chosen"})
+        return {"name": self.name, "profile": self.profile, **own, "steps": self.chosen.model_dump(mode="json")}
 
 
 def recipe_names() -> list[str]:
@@ -197,9 +138,9 @@ def load_recipe(
         if isinstance(where.get("benchmarks"), str | list):
             table["benchmarks"] = _named(where.pop("benchmarks"), profile, file.name)
     table.setdefault("prompts", SET_OF_PROFILE[profile])
-    parts = _parts(table, profile)
+    merged = [one["sources"] for one in _tables((table, own)) if isinstance(one.get("sources"), dict)]
     changes = _command_line(name, source, licence, limit, benchmarks)
-    if parts:
+    if parts := list(dict.fromkeys(part for one in merged for part in one)):
         changes = _for_parts(changes, parts, file.name)
     for text in overrides:
         change = parse_override(text)
@@ -214,7 +155,7 @@ def load_recipe(
         table["profile"] = {**profiles, profile: merge(profiles.get(profile, {}), changes)}
     tables = (table.get("steps"), changes.get("steps"), *(one.get("steps") for one in _tables(profiles)))
     steps = _steps_model(tuple(sorted({name for one in _tables(tables) for name in one} - set(STEP_ORDER))))
-    model = pydantic.create_model("Recipe", __base__=_RecipeBase, steps=(steps, steps()))
+    model = pydantic.create_model("Recipe", __base__=RecipeSettings, steps=(steps, steps()))
     try:
         settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
     except UsageError as error:
@@ -223,7 +164,8 @@ def load_recipe(
         hint = error.next_step if error.next_step.endswith("?") else f"{error.next_step}."
         raise UsageError(error.message, f"{hint} Or install the package that provides it") from None
     _check(settings, file.name)
-    return Recipe(name=checked_name(name or file.stem), profile=profile, settings=settings)
+    told = {field: getattr(settings, field) for field in RecipeSettings.model_fields}
+    return Recipe(name=checked_name(name or file.stem), profile=profile, chosen=settings.steps, **told)
 
 
 def _tables(values: Any) -> list[dict[str, Any]]:
@@ -274,26 +216,16 @@ def _named(named: str | list[Any], profile: str, file: str) -> dict[str, Any]:
 def _command_line(
     name: str | None, source: str | None, licence: str | None, limit: int | None, benchmarks: Sequence[str]
 ) -> dict[str, Any]:
-    given = {"name": name, "licence": licence}
-    changes: dict[str, Any] = {"source": {key: value for key, value in given.items() if value is not None}}
+    given: dict[str, Any] = {"name": name, "licence": licence, "limit": limit}
     if source is not None:
-        changes = merge(changes, {"source": {"location": source, "revision": "main"}})
-    if limit is not None:
-        changes = merge(changes, {"source": {"limit": limit}})
+        given |= {"location": source, "revision": "main"}
+    changes: dict[str, Any] = {"source": {key: value for key, value in given.items() if value is not None}}
     for text in benchmarks:
         name, equals, place = text.partition("=")
         if not equals or not name or not place:
             raise UsageError(f"--benchmark {text!r} is not NAME=PLACE", "Write for example --benchmark math500=FILE")
         changes = merge(changes, {"benchmarks": {name: {"location": place, "revision": "main"}}})
     return changes
-
-
-def _parts(table: Mapping[str, Any], profile: str) -> list[str]:
-    """Names of the sources that a recipe merges, of a file that may be wrong anywhere."""
-    profiles = table.get("profile")
-    own = profiles.get(profile) if isinstance(profiles, Mapping) else None
-    tables = [one.get("sources") for one in (table, own) if isinstance(one, Mapping)]
-    return list(dict.fromkeys(name for one in tables if isinstance(one, Mapping) for name in one))
 
 
 def _for_parts(changes: dict[str, Any], parts: Sequence[str], file: str) -> dict[str, Any]:
@@ -344,76 +276,60 @@ def _check(settings: Any, file: str) -> None:
         raise UsageError(message, "Name one source, or several as [sources.NAME]")
     for name in settings.sources:
         checked_name(name)
-    _check_splits(settings.splits, file)
-    for source in [settings.source] if settings.source is not None else settings.sources.values():
-        _check_source(source, file)
-    _check_steps(settings, file)
+    sources = [settings.source] if settings.source is not None else settings.sources.values()
+    for fault, next_step in chain(_of_splits(settings.splits), *map(_of_source, sources), _of_steps(settings)):
+        raise UsageError(f"recipe {file}: {fault}", next_step)
 
 
-def _check_splits(splits: Mapping[str, float], file: str) -> None:
+def _of_splits(splits: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Faults of the table of splits, each with the next step."""
     for name, share in splits.items():
         if not _SPLIT_NAME.fullmatch(name) or name == "all":
-            raise UsageError(f"recipe {file}: {name!r} cannot name a split", "Use letters, digits and _, e.g. train")
+            yield f"{name!r} cannot name a split", "Use letters, digits and _, e.g. train"
         if not share > 0:  # nan is refused, too
-            raise UsageError(f"recipe {file}: splits.{name} is {share}", "Give it a share above 0, or leave it out")
+            yield f"splits.{name} is {share}", "Give it a share above 0, or leave it out"
     if splits and abs(sum(splits.values()) - 1) > 1e-6:
-        raise UsageError(f"recipe {file}: the splits add up to {sum(splits.values()):g}", "Let them add up to 1")
+        yield f"the splits add up to {sum(splits.values()):g}", "Let them add up to 1"
 
 
-def _check_source(source: SourceSettings, file: str) -> None:
-    _check_reader(source, file)
-    if source.reader == "benchmark" and not source.benchmark:
-        raise UsageError(
-            f"recipe {file}: reader benchmark needs source.benchmark", f"Known: {', '.join(published_names())}"
-        )
-    if source.reader in _READERS[:3] and any(not isinstance(column, str) for column in source.columns.values()):
-        raise UsageError(f"recipe {file}: reader {source.reader} takes one column a role", 'Take reader = "table"')
-    if source.location == "mini" and source.reader == "table":
-        raise UsageError(
-            f"recipe {file}: mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id"
-        )
-    if source.location == "mini" and source.reader == "benchmark" and source.benchmark not in minis():
-        raise UsageError(f"recipe {file}: no mini set stands for {source.benchmark}", "Name a file with --source")
+def _of_source(source: SourceSettings) -> Iterator[tuple[str, str]]:
+    """Faults of a source: a reader that nobody brings, what only another one takes, what is not drawn."""
+    reader, mini = source.reader, source.location == "mini"
+    if reader not in _READERS:
+        known = plugin_names(READERS)
+        if reader not in known:
+            yield f"no reader {reader!r}", did_you_mean(reader, (*_READERS, *known))
+        if mini:
+            yield f"no mini set stands for reader {reader}", "Name a place"
+    elif source.options:
+        yield f"reader {reader} takes no source.options", "Leave them out"
+    if reader == "benchmark" and not source.benchmark:
+        yield "reader benchmark needs source.benchmark", f"Known: {', '.join(published_names())}"
+    if reader in _READERS[:3] and any(not isinstance(column, str) for column in source.columns.values()):
+        yield f"reader {reader} takes one column a role", 'Take reader = "table"'
+    if mini and reader == "table":
+        yield "mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id"
+    if mini and reader == "benchmark" and source.benchmark not in minis():
+        yield f"no mini set stands for {source.benchmark}", "Name a file with --source"
 
 
-def _check_steps(settings: Any, file: str) -> None:
+def _of_steps(settings: Any) -> Iterator[tuple[str, str]]:
+    """Faults of steps that need a benchmark, another step or a prompt."""
+    steps = settings.steps
     for name, told in settings.benchmarks.items():
         if told.location == "mini" and name not in minis():
-            raise UsageError(f"recipe {file}: no mini set stands for {name!r}", did_you_mean(name, minis()))
-    needs = [
-        name for name in ("decontaminate_ngrams", "decontaminate_embeddings") if getattr(settings.steps, name, None)
-    ]
-    if needs and not settings.benchmarks:
-        raise UsageError(f"recipe {file}: {needs[0]} has no benchmark to compare with", "Add [benchmarks.NAME]")
-    _check_captions(settings.steps, settings.prompts, file)
-
-
-def _check_reader(source: SourceSettings, file: str) -> None:
-    """Refuse a reader that nobody brings, and what only one of another package takes."""
-    if source.reader in _READERS:
-        if source.options:
-            raise UsageError(f"recipe {file}: reader {source.reader} takes no source.options", "Leave them out")
-        return
-    known = plugin_names(READERS)
-    if source.reader not in known:
-        raise UsageError(
-            f"recipe {file}: no reader {source.reader!r}", did_you_mean(source.reader, (*_READERS, *known))
-        )
-    if source.location == "mini":
-        raise UsageError(f"recipe {file}: no mini set stands for reader {source.reader}", "Name a place")
-
-
-def _check_captions(steps: Any, prompts: str, file: str) -> None:
+            yield f"no mini set stands for {name!r}", did_you_mean(name, minis())
+    for name in ("decontaminate_ngrams", "decontaminate_embeddings"):
+        if getattr(steps, name) and not settings.benchmarks:
+            yield f"{name} has no benchmark to compare with", "Add [benchmarks.NAME]"
     if steps.caption_images and not steps.type_images:
-        raise UsageError(f"recipe {file}: caption_images needs the types", "Add [steps.type_images]")
-    if steps.caption_leaks is None:
-        return
-    if not steps.caption_images:
-        raise UsageError(f"recipe {file}: caption_leaks needs captions", "Add [steps.caption_images]")
-    known = prompt_names(prompts)
-    if absent := [name for name in steps.caption_leaks.more_prompts if name not in known]:
-        message = f"recipe {file}: caption_leaks re-asks with {absent[0]}, which the prompt set {prompts} lacks"
-        raise UsageError(message, "Choose another action, or a prompt set with that file")
+        yield "caption_images needs the types", "Add [steps.type_images]"
+    if steps.caption_leaks and not steps.caption_images:
+        yield "caption_leaks needs captions", "Add [steps.caption_images]"
+    for name in steps.caption_leaks.more_prompts if steps.caption_leaks else ():
+        if name not in prompt_names(settings.prompts):
+            fault = f"caption_leaks re-asks with {name}, which the prompt set {settings.prompts} lacks"
+            yield fault, "Choose another action, or a prompt set with that file"
 
 
 def without_places(value: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data_engine.sources.mini import MiniSettings
 from shared.config import Strict
@@ -97,3 +97,30 @@ class ShardSettings(Strict):
     row_group_megabytes: int = Field(
         default=32, ge=1, le=280, description="A row group closes at this many MB of its own."
     )
+
+
+class RecipeSettings(Strict):
+    """What every recipe may say, beside its steps."""
+
+    description: str = Field(default="", description="One sentence for people.")
+    prompts: str = Field(
+        default="",
+        description="Prompt set that models are asked with: full, bundled (tiny-vl's), a folder; empty: the profile's.",
+    )
+    source: SourceSettings | None = Field(default=None, description="Where rows come from.")
+    sources: dict[str, PartSettings] = Field(
+        default={}, description="In place of source: several, merged; their names begin the rows' ids."
+    )
+    splits: dict[str, float] = Field(
+        default={},
+        description="Share of each split, e.g. train = 0.95, validation = 0.05; rows of one image, repeats and equal"
+        " words stay together. Empty: the version is not split.",
+    )
+    benchmarks: dict[str, BenchmarkSettings] = Field(default={}, description="Benchmarks to compare with, by name.")
+    assemble: AssembleSettings = Field(default=AssembleSettings(), description="What removes a row.")
+    shards: ShardSettings = Field(default=ShardSettings(), description="How rows are laid into files.")
+
+    @field_validator("splits")
+    @classmethod
+    def _by_name(cls, splits: dict[str, float]) -> dict[str, float]:
+        return dict(sorted(splits.items()))  # the order of a table decides nothing

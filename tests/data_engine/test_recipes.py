@@ -167,8 +167,8 @@ def test_paths_of_a_recipe_lead_from_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     recipe = load_recipe("../team/own.toml", "local")
     assert Path(recipe.source.location).resolve() == tmp_path / "team" / "rows"
-    assert Path(recipe.settings.steps.type_images.prompt).resolve() == tmp_path / "team" / "look.md"
-    assert recipe.settings.steps.type_images.engine.model == "tiny-vl"
+    assert Path(recipe.chosen.type_images.prompt).resolve() == tmp_path / "team" / "look.md"
+    assert recipe.chosen.type_images.engine.model == "tiny-vl"
     assert load_recipe("../team/own.toml", "local", source="rows").source.location == "rows", "said here, meant here"
 
 
@@ -208,13 +208,12 @@ NOT_PINNED = {"U4R/OmniCaptioner"}
 """Whose commit no source states that a comment could name; everything else of the shipped recipes is pinned."""
 
 
-def pins(settings):
+def pins(recipe):
     """(hub id, revision) of everything that a recipe reads from the hub."""
-    recipe = settings.settings
     yield recipe.source.location, recipe.source.revision
     for benchmark in recipe.benchmarks.values():
         yield benchmark.location, benchmark.revision
-    for _, step in settings.steps():
+    for _, step in recipe.steps():
         if hasattr(step, "engine"):
             yield step.engine.model, step.engine.revision
 
