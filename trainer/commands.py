@@ -61,7 +61,7 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
     """`trainer phase`."""
     from shared.progress import open_progress
     from trainer.display import RunTold
-    from trainer.next_steps import after_phase
+    from trainer.next_steps import accuracies, after_text, next_commands
     from trainer.phase_run import PhaseRequest, checkpoint_of, run_phase
 
     chosen = pick_profile(options.profile)
@@ -82,12 +82,12 @@ def train_phase(name: str, dataset: str | None, options: RunOptions) -> dict[str
         "attempts": len(record.attempts),
         "results": record.results,
     }
-    after = after_phase(phase, folder, profile=options.profile, store=options.store)
-    result |= {"accuracy": after.accuracy, "next_commands": after.commands}
+    accuracy = accuracies(folder)
+    commands = next_commands(phase, folder, profile=options.profile, store=options.store)
     if not options.as_json:
         say(f"phase {phase.name}: {record.steps} steps on {record.dataset['label']}; checkpoint {result['checkpoint']}")
-        say("\n".join(after.lines()))
-    return result
+        say(after_text(accuracy, commands))
+    return result | {"accuracy": accuracy, "next_commands": commands}
 
 
 def train_curriculum(phases: str, eval_limit: int | None, options: RunOptions, *, evaluate: bool) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from shared.whole_file import made_folder, write_whole
 from trainer.display import RunTold, followed
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import Phase, load_phase, phase_file, phase_names
-from trainer.phase_run import PhaseRequest, RunRequest, check_data, checkpoint_of, is_run, run_phase
+from trainer.phase_run import PhaseRequest, RunRequest, check_data, checkpoint_of, run_phase
+from trainer.run_record import FILE as RUN_FILE
 from trainer.run_record import RunRecord
 
 CURRICULA = Path(__file__).parent / "curricula"
@@ -123,7 +124,7 @@ def check_datasets(request: CurriculumRequest) -> None:
     """
     for number, phase in enumerate(request.phases, start=1):
         folder = request.output / f"{number}-{phase.name}"
-        if not is_run(folder):
+        if not (folder / RUN_FILE).is_file():
             check_data(PhaseRequest(phase, folder, store=request.store))
 
 

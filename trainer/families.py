@@ -28,12 +28,7 @@ multi-token prediction, which serves speculative decoding alone."""
 
 
 def check_family(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that reads pictures and that the pinned libraries do not train.
-
-    Raises:
-        InfiMmrError: one line with the reason.
-
-    """
+    """Refuse (`InfiMmrError`, with the reason) a checkpoint that reads pictures and that the libraries do not train."""
     model_type = str(config.get("model_type", "unknown"))
     if model_type in TRAINED or not ("vision_config" in config or model_type in NOT_TRAINED):
         return
@@ -42,12 +37,7 @@ def check_family(name: str, config: Mapping[str, Any]) -> None:
 
 
 def check_reads_pictures(name: str, config: Mapping[str, Any], phase: str) -> None:
-    """Refuse a text model for a phase with pictures.
-
-    Raises:
-        InfiMmrError: one line.
-
-    """
+    """Refuse (`InfiMmrError`) a text model for a phase with pictures."""
     if config.get("model_type") not in TRAINED:
         raise InfiMmrError(
             f"checkpoint {name} is a {config.get('model_type', 'unknown')} model, which reads text alone, but phase "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,26 +23,18 @@ CURRICULUM = "cold-start-first"
 """The curriculum by whose order a next phase is named: the paper's, with what may stand before it."""
 
 
-@dataclass(frozen=True)
-class AfterPhase:
-    """What follows a phase."""
-
-    accuracy: dict[str, Any]
-    """Of the rollouts (means over the first and last quarter of the steps), and of held-out items where asked."""
-    commands: list[str]
-
-    def lines(self) -> list[str]:
-        """The same for people."""
-        said = [
-            f"accuracy of {name}: {100 * found['before']:.1f}% {found['when'][0]}, "
-            f"{100 * found['after']:.1f}% {found['when'][1]}"
-            for name, found in self.accuracy.items()
-        ]
-        return [*said, "next:", *(f"  {command}" for command in self.commands)]
+def after_text(accuracy: Mapping[str, Any], commands: Sequence[str]) -> str:
+    """What follows a phase, for people: its `accuracies` and `next_commands`."""
+    said = [
+        f"accuracy of {name}: {100 * found['before']:.1f}% {found['when'][0]}, "
+        f"{100 * found['after']:.1f}% {found['when'][1]}"
+        for name, found in accuracy.items()
+    ]
+    return "\n".join([*said, "next:", *(f"  {command}" for command in commands)])
 
 
-def after_phase(phase: Phase, folder: Path, *, profile: str, store: str | None) -> AfterPhase:
-    """What to say after `phase` has ended in `folder`; `profile` and `store` are the words of the command line."""
+def next_commands(phase: Phase, folder: Path, *, profile: str, store: str | None) -> list[str]:
+    """What to do after `phase` has ended in `folder`; `profile` and `store` are the words of the command line."""
     given = [] if profile == "auto" else ["--profile", profile]
     placed = ["--store", store] if store else []
     checkpoint = str(checkpoint_of(folder))
@@ -57,7 +49,7 @@ def after_phase(phase: Phase, folder: Path, *, profile: str, store: str | None) 
     if following:
         commands.append(["phase", "--name", following, "--from", checkpoint, *given, *placed])
     program = ["uv", "run", "trainer"] if "UV" in os.environ else ["trainer"]  # uv names itself to what it runs
-    return AfterPhase(accuracies(folder), [shlex.join([*program, *words]) for words in commands])
+    return [shlex.join([*program, *words]) for words in commands]
 
 
 def next_phase(name: str) -> str:
@@ -67,7 +59,10 @@ def next_phase(name: str) -> str:
 
 
 def accuracies(folder: Path) -> dict[str, Any]:
-    """Before and after: `{what: {"before", "after", "when": [.., ..]}}`, shares from 0 to 1."""
+    """Before and after: `{what: {"before", "after", "when": [.., ..]}}`, shares from 0 to 1.
+
+    Of the rollouts (means over the first and last quarter of the steps), and of held-out items where asked.
+    """
     found: dict[str, Any] = {}
     steps = [float(line["accuracy"]) for line in read_metrics(folder) if line.get("accuracy") is not None]
     if len(steps) > 1:

@@ -34,7 +34,7 @@ from trainer.phase import Phase
 from trainer.picture_cache import restore_pictures
 from trainer.rollouts import PARTS, read_metrics
 from trainer.run_attempt import STATES, WEIGHTS, saved_step, train
-from trainer.run_record import FILE, PACKAGES, RunRecord, machine, read_record, write_record
+from trainer.run_record import PACKAGES, RunRecord, machine, read_record, write_record
 from trainer.training_data import (
     check_dataset,
     first_label,
@@ -43,10 +43,6 @@ from trainer.training_data import (
     write_prompts,
     written_label,
 )
-
-
-def silent(_: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +54,7 @@ class RunRequest:
     store: str | None = None
     device: Literal["cuda", "cpu"] = "cpu"
     ray_address: str = ""
-    tell: Callable[[str], None] = silent
+    tell: Callable[[str], None] = lambda _: None
     """Told what a user should know before the training starts, in one line each."""
 
     def surroundings(self) -> dict[str, Any]:
@@ -320,8 +316,3 @@ def _finished(output: Path, parent: Path, record: RunRecord) -> RunRecord:
 def checkpoint_of(output: Path) -> Path:
     """Folder of the checkpoint that a finished run in `output` has."""
     return output / "checkpoint"
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run."""
-    return (folder / FILE).is_file()

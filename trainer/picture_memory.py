@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -33,30 +32,18 @@ STORE_SHARE = 0.3
 """Of a machine's memory that Ray takes for shared objects by itself; what does not fit is written to disk."""
 
 
-@dataclass(frozen=True)
-class PictureMemory:
-    """GiB of a step's pictures, and where the sizes come from."""
-
-    step: float
-    """All problems of a step, once."""
-    actor: float
-    """One rollout actor with its engine."""
-    shared: float
-    """Ray's shared memory, of all rollout actors together."""
-    source: str
-
-
 def picture_memory(
     phase: Phase, engines: int, dtype: str, store: str | None, checkpoint: Path | None
-) -> PictureMemory | None:
-    """Memory of a step's pictures in numbers of `dtype`; None for a phase of text.
+) -> dict[str, Any]:
+    """GiB of a step's pictures in numbers of `dtype`, and the `source` of their sizes; empty for a phase of text.
 
-    `checkpoint` is the folder of the processor; without one Qwen2.5-VL's sizes are taken.
+    `step` is all problems of a step once, `actor` one rollout actor with its engine, `shared` Ray's shared memory, of
+    all rollout actors together. `checkpoint` is the folder of the processor; without one Qwen2.5-VL's sizes are taken.
     """
     from shared.vlm.chat_template import PromptRenderer, token_numbers
 
     if phase.data.images == "none":
-        return None
+        return {}
     processor = PromptRenderer(checkpoint).processor if checkpoint is not None else {}
     sent = engine_number_bytes(read_config(checkpoint) if checkpoint is not None else {}, NUMBER_BYTES[dtype])
     per_problem, source = float(TYPICAL_TOKENS), "assumed: images like ViRL39K's"
@@ -68,23 +55,11 @@ def picture_memory(
     step = phase.rollout.batch_size * per_problem * token_numbers(processor) * NUMBER_BYTES[dtype] / GIB
     share = -(-phase.rollout.batch_size // engines) / phase.rollout.batch_size
     actor = step * share * (1 + sent / NUMBER_BYTES[dtype])
-    return PictureMemory(round(step, 3), round(actor, 3), round(step, 3), source)
-
-
-def picture_warnings(phase: Phase, memory: PictureMemory | None, store_gib: float) -> list[str]:
-    """What does not fit into `store_gib` GiB of shared memory, with the value to change."""
-    if memory is None or memory.shared <= store_gib:
-        return []
-    fitting = int(phase.rollout.batch_size * store_gib / memory.shared)
-    warning = (
-        f"the images of a step take {memory.shared:.1f} GiB of Ray's shared memory, {store_gib:.1f} are there, the "
-        f"rest goes through the disk: lower data.max_image_pixels, or rollout.batch_size to {max(1, fitting)}"
-    )
-    return [warning]
+    return {"step": round(step, 3), "actor": round(actor, 3), "shared": round(step, 3), "source": source}
 
 
 def plan_pictures(phase: Phase, store: str | None, local: bool) -> tuple[dict[str, Any], list[str]]:
-    """For `trainer plan`: the numbers as plain values, empty for a phase of text, and what would not fit.
+    """For `trainer plan`: `picture_memory`, and what would not fit, with the value to change.
 
     A local run gives Ray a small store; a run on CUDA leaves the size to Ray, and is warned of where this machine has
     a GPU, because another machine's memory is not known here.
@@ -99,13 +74,20 @@ def plan_pictures(phase: Phase, store: str | None, local: bool) -> tuple[dict[st
     folder = checkpoint_folder(EngineSpec(model=phase.model.start)) if is_folder(phase.model.start) else None
     dtype = phase.dtype_on("cpu" if local else "cuda")
     memory = picture_memory(phase, engines, dtype, store, folder)
-    if memory is None:
+    if not memory:
         return {}, []
     store_gib = OBJECT_STORE_BYTES / GIB
     if not local:
         here = Path("/proc/driver/nvidia").is_dir()
         store_gib = STORE_SHARE * psutil.virtual_memory().total / GIB if here else float("inf")
-    return asdict(memory), picture_warnings(phase, memory, store_gib)
+    if memory["shared"] <= store_gib:
+        return memory, []
+    fitting = int(phase.rollout.batch_size * store_gib / memory["shared"])
+    warning = (
+        f"the images of a step take {memory['shared']:.1f} GiB of Ray's shared memory, {store_gib:.1f} are there, the "
+        f"rest goes through the disk: lower data.max_image_pixels, or rollout.batch_size to {max(1, fitting)}"
+    )
+    return memory, [warning]
 
 
 def picture_text(memory: dict[str, Any]) -> str:

@@ -18,14 +18,12 @@ from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_ar
 from trainer.openrlhf_bridge.engine_arguments import working_gib
 from trainer.own_reward import load_reward
 from trainer.phase import Phase
-from trainer.picture_memory import picture_text, plan_pictures
+from trainer.picture_memory import GIB, picture_text, plan_pictures
 from trainer.row_rates import filters, range_text, rows_in_range
 from trainer.training_data import check_dataset, check_purpose, count_traces, reason_text, training_split
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
-
-GIB = 1024**3
 
 
 @dataclass(frozen=True)

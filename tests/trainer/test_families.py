@@ -60,8 +60,8 @@ def test_a_plan_is_made_of_the_familys_own_sizes(family, miniature, mini_store):
         picture_memory(phase, 1, "float32", None, folder) for folder in (miniature(family), BUNDLED_FOLDER)
     )
     side = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32, "qwen3_5": 32}[family]
-    assert memory.step == pytest.approx(other.step * side**2 / 28**2, rel=0.02)
-    assert memory.actor == pytest.approx(memory.step * (1.25 if side == 28 else 2), rel=0.02)
+    assert memory["step"] == pytest.approx(other["step"] * side**2 / 28**2, rel=0.02)
+    assert memory["actor"] == pytest.approx(memory["step"] * (1.25 if side == 28 else 2), rel=0.02)
 
 
 def test_another_model_than_the_default_one_is_not_asked_for_at_its_commit():

@@ -47,7 +47,7 @@ def test_json_has_the_contracts_keys_and_a_row_that_does_not_train_is_told(mini_
 
 
 def test_a_phase_whose_dataset_is_not_built_shows_an_example_in_the_real_models_words(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (shown,) = prompts_of(load_phase("cmra", "full"), None, str(tmp_path / "store"))["prompts"]
     assert shown["model"] == "Qwen/Qwen2.5-VL-3B-Instruct"
     assert shown["user"].startswith("Caption of the picture")

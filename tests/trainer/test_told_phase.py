@@ -16,7 +16,7 @@ import pytest
 
 from shared.progress import Progress
 from trainer.display import RunTold, followed
-from trainer.next_steps import accuracies, after_phase
+from trainer.next_steps import accuracies, next_commands
 from trainer.openrlhf_bridge.progress import Stage
 from trainer.phase import load_phase
 from trainer.rollouts import EVALUATIONS
@@ -211,7 +211,7 @@ def test_an_evaluation_after_the_last_step_is_not_called_sampling():
 def test_a_phase_of_ones_own_and_the_last_one_name_no_next_phase(tmp_path, monkeypatch):
     monkeypatch.delenv("UV", raising=False)  # set where uv runs the tests; commands then begin with its name
     phase = load_phase("mre", "local")
-    commands = after_phase(phase, tmp_path, profile="auto", store=None).commands
+    commands = next_commands(phase, tmp_path, profile="auto", store=None)
     assert [shlex.split(command)[1] for command in commands] == ["evaluate", "evaluate"]
 
 
