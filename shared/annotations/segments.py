@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shared.errors import InfiMmrError
-from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,11 +69,8 @@ def move_aside(store: Store, folder: str, name: str, data: bytes) -> bool:
             f"annotation segment {folder}/{name} is damaged and cannot be moved away ({error}); it is not used"
         )
         return True
-    try:
-        now = store.get(f"{folder}/{name}")
-    except NotInStoreError:
-        now = data
-    if now != data and _is_promised(now, name):
+    now = store.find(f"{folder}/{name}")
+    if now is not None and now != data and _is_promised(now, name):
         return False
     store.delete(f"{folder}/{name}")
     _ASIDE.append(f"annotation segment {folder}/{name} was damaged; it lies in {kept}, and its cells were asked again")

@@ -23,7 +23,7 @@ from shared.errors import InfiMmrError
 from shared.store import READ_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from shared.dataset_version.manifest import Shard
@@ -90,24 +90,16 @@ class DeltaPlan:
         return grown
 
 
-def new_ranges(file: Path, runs: list[Run]) -> Iterator[bytes]:
-    """Yield the bytes of a shard that the target lacks, in order."""
-    with file.open("rb", buffering=0) as opened:
+def joined_pieces(file: Path, runs: list[Run], target: Store | None) -> Iterator[bytes]:
+    """Yield a shard: its new bytes from the local `file`, the others from a folder's own blobs (None: left out)."""
+    with file.open("rb") as opened:
         for run in runs:
-            if run.kind == NEW:
-                opened.seek(run.start)
-                yield from _bounded(opened.read, run.length)
-
-
-def joined_pieces(file: Path, target: Store, runs: list[Run]) -> Iterator[bytes]:
-    """Yield a whole shard from a folder's own blobs and the new bytes of the local `file`."""
-    with file.open("rb", buffering=0) as opened:
-        for run in runs:
-            if run.kind == NEW:
-                opened.seek(run.start)
-                yield from _bounded(opened.read, run.length)
-            else:
-                yield from _ranges(target, run)
+            for start, length in _ranges(run):
+                if run.kind == NEW:
+                    opened.seek(start)
+                    yield opened.read(length)
+                elif target is not None:
+                    yield target.get_range(run_path(run), start, length)
 
 
 def write_map(store: Store, shard: Shard, runs: list[Run], pack_sha256: str) -> None:
@@ -149,8 +141,7 @@ def mapped_pieces(store: Store, sha256: str, near: Store | None = None) -> Itera
     for run in read_map(store, sha256):
         path = run_path(run)
         origin = near if near is not None and run.kind == BLOB and near.exists(path) else store
-        end = run.start + run.length
-        calls += [(origin, path, at, min(READ_BYTES, end - at)) for at in range(run.start, end, READ_BYTES)]
+        calls += [(origin, path, start, length) for start, length in _ranges(run)]
     with ThreadPoolExecutor(_AHEAD) as pool:
         pending = [pool.submit(origin.get_range, path, at, length) for origin, path, at, length in calls[:_AHEAD]]
         for upcoming in range(len(calls)):
@@ -186,15 +177,11 @@ def _within(runs: list[Run], start: int, length: int) -> Iterator[Run]:
         position += run.length
 
 
-def _ranges(store: Store, run: Run) -> Iterator[bytes]:
-    for start in range(run.start, run.start + run.length, READ_BYTES):
-        yield store.get_range(run_path(run), start, min(READ_BYTES, run.start + run.length - start))
-
-
-def _bounded(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
-    while length > 0 and (piece := read(min(length, READ_BYTES))):
-        length -= len(piece)
-        yield piece
+def _ranges(run: Run) -> Iterator[tuple[int, int]]:
+    """Yield the start and length of each read of a run."""
+    end = run.start + run.length
+    for start in range(run.start, end, READ_BYTES):
+        yield start, min(READ_BYTES, end - start)
 
 
 def _equal_bytes(left: np.ndarray, right: np.ndarray) -> int:

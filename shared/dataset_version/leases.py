@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
-from shared.store import NotInStoreError, Store
+from shared.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,10 +111,7 @@ def _wait_for_gc(store: Store) -> None:
 def collecting(store: Store) -> Iterator[list[dict[str, float]]]:
     """Hold the lease of `gc`; yields the dead leases. Raises `InfiMmrError` if somebody publishes or collects."""
     lease = Lease(store, GC_LEASE)
-    try:
-        old: bytes | None = store.get(GC_LEASE)
-    except NotInStoreError:
-        old = None
+    old = store.find(GC_LEASE)
     free = old is None or is_dead(_parsed(old))
     if not free or not store.compare_and_set(GC_LEASE, old, lease.content()):
         raise InfiMmrError(f"another gc works on {store.url}", "Wait until it is done")
@@ -162,10 +159,8 @@ def remove_dead_leases(store: Store) -> None:
 
 def read_lease(store: Store, path: str) -> dict[str, float | str] | None:
     """Return a lease's content, or None where it is gone."""
-    try:
-        return _parsed(store.get(path))
-    except NotInStoreError:
-        return None
+    content = store.find(path)
+    return None if content is None else _parsed(content)
 
 
 def _parsed(content: bytes) -> dict[str, float | str]:
@@ -190,10 +185,8 @@ def is_dead(held: dict[str, float | str]) -> bool:
         return False
     try:
         os.kill(int(held["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    except OSError as error:  # any other: it is there, and somebody else's
+        return isinstance(error, ProcessLookupError)
     return False
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.caches import cache_folder
+from shared.dataset_version.blobs import has_blob, read_blob
 from shared.dataset_version.manifest import Manifest, ManifestDraft
 from shared.dataset_version.names import (
     LATEST,
@@ -91,7 +92,9 @@ class DatasetVersion(StoredVersion):
         import polars as pl
 
         if not self.manifest.shards:
-            return self._empty()
+            from shared.schema import ROW_SCHEMA
+
+            return pl.DataFrame(pl.from_arrow(ROW_SCHEMA.empty_table())).lazy()
         return pl.scan_parquet(self.files())
 
     def to_datasets(self) -> datasets.Dataset:
@@ -115,8 +118,6 @@ class DatasetVersion(StoredVersion):
         if self.store.is_folder:
             return pl.read_parquet(self.path / self.manifest.ledger.file)
         # The ledger alone is small: no need to bring the images.
-        from shared.dataset_version.blobs import read_blob
-
         return pl.read_parquet(read_blob(self.store, self.manifest.ledger.sha256, self.manifest.ledger.bytes))
 
     def iterate(self, rank: int = 0, world_size: int = 1, seed: int | None = None) -> Rows:
@@ -130,13 +131,6 @@ class DatasetVersion(StoredVersion):
         from shared.dataset_version.verify import verify_version
 
         return verify_version(self, images=images, progress=progress)
-
-    def _empty(self) -> pl.LazyFrame:
-        import polars as pl
-
-        from shared.schema import ROW_SCHEMA
-
-        return pl.DataFrame(pl.from_arrow(ROW_SCHEMA.empty_table())).lazy()
 
 
 def publish(
@@ -193,18 +187,11 @@ def list_datasets(store: Store | str | Path) -> list[DatasetVersion]:
 def find_by_build_key(store: Store | str | Path, name: str, build_key: str) -> DatasetVersion | None:
     """Return the newest version that was built from this key and whose files are all there, or None."""
     opened = open_store(store)
-    for _, manifest in manifests(opened, name):
+    for _, manifest in manifests(opened, name) if build_key else ():
         if (
             isinstance(manifest, Manifest)
-            and build_key
             and manifest.build_key == build_key
-            and _whole(opened, manifest)
+            and all(has_blob(opened, shard.sha256, shard.bytes, check_bytes=False) for shard in manifest.files())
         ):
             return DatasetVersion(opened, manifest)
     return None
-
-
-def _whole(store: Store, manifest: Manifest) -> bool:
-    from shared.dataset_version.blobs import has_blob
-
-    return all(has_blob(store, shard.sha256, shard.bytes, check_bytes=False) for shard in manifest.files())

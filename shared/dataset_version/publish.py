@@ -132,10 +132,9 @@ def manifests(store: Store, name: str, known: Container[str] = ()) -> Iterator[t
 def load_manifest(store: Store, name: str, version: str) -> Manifest:
     """Read and check one manifest. Raises `InfiMmrError` where it is absent, damaged or somebody else's."""
     where = f"{name}@{version} in {store.url}"
-    try:
-        data = store.get(manifest_path(name, version))
-    except NotInStoreError:
-        raise NotInStoreError(f"{where} has no manifest", "See data-engine list") from None
+    data = store.find(manifest_path(name, version))
+    if data is None:
+        raise NotInStoreError(f"{where} has no manifest", "See data-engine list")
     manifest = read_manifest(data, where)
     if (manifest.name, manifest.version) != (name, version):
         raise InfiMmrError(

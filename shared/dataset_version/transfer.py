@@ -20,7 +20,6 @@ from shared.dataset_version.delta import (
     Run,
     joined_pieces,
     mapped_pieces,
-    new_ranges,
     read_map,
     write_map,
 )
@@ -31,7 +30,7 @@ from shared.dataset_version.publish import claim, manifests, take_back
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.progress import Progress, Task
-from shared.store import NotInStoreError, StoreFullError
+from shared.store import StoreFullError
 from shared.store.folder import FolderStore, file_views
 
 if TYPE_CHECKING:
@@ -116,11 +115,9 @@ def copy_annotations(source: Store, target: Store, progress: Progress | None = N
         task = progress.task("annotations", sum(entry.size for entry in wanted), unit="bytes")
 
         def bring(path: str, task: Task = task) -> int | None:
-            try:
-                data = source.get(path)
-            except NotInStoreError:
-                if path in gone:  # listed twice and never there: no merge explains that
-                    raise
+            # Listed twice and never there: no merge explains that.
+            data = source.get(path) if path in gone else source.find(path)
+            if data is None:
                 return None
             stem = path.rpartition("/")[2].removesuffix(".parquet")
             if path.endswith(".parquet") and len(stem) == _HEX_DIGITS and bytes_hash(data) != stem:
@@ -165,7 +162,7 @@ def _send(  # noqa: PLR0917 - one shard of a transfer, and what all of them shar
     if runs is not None and file is not None:
         travelled = sum(run.length for run in runs if run.kind == NEW)
         if target.is_folder:
-            send_blob(target, _counted(joined_pieces(file, target, runs), task), shard.sha256, shard.bytes)
+            send_blob(target, _counted(joined_pieces(file, runs, target), task), shard.sha256, shard.bytes)
         else:
             _send_map(file, target, shard, runs)
             task.advance(shard.bytes)
@@ -196,9 +193,9 @@ def _send_map(file: Path, target: Store, shard: Shard, runs: list[Run]) -> None:
     """Bring a shard into a bucket as its new bytes and a map."""
     if hash_pieces(file_views(file)) != (shard.sha256, shard.bytes):
         raise InfiMmrError(f"shard {shard.sha256[:12]} is damaged in the source", "Verify the version that is pushed")
-    pack, size = hash_pieces(new_ranges(file, runs))
+    pack, size = hash_pieces(joined_pieces(file, runs, None))
     if size:
-        target.put_pieces(pack_path(pack), new_ranges(file, runs))
+        target.put_pieces(pack_path(pack), joined_pieces(file, runs, None))
         arrived = target.head(pack_path(pack))
         if arrived is None or arrived.size != size:
             raise InfiMmrError(f"the new bytes of shard {shard.sha256[:12]} did not arrive intact", "Push again")

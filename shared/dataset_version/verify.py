@@ -20,7 +20,9 @@ from shared.dataset_version.blobs import blob_pieces, hash_pieces
 from shared.dataset_version.names import LEDGER_FILE, blob_path, version_folder
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
+from shared.images import ImageRefused, decode_rgb
 from shared.progress import Progress
+from shared.schema import LEDGER_SCHEMA, row_schema
 from shared.store.folder import copy_pieces
 
 if TYPE_CHECKING:
@@ -126,8 +128,6 @@ def _file(version: StoredVersion, shard: Shard, *, images: bool) -> tuple[list[P
 
 def _content(file: Path, shard: Shard, wrong: Any, *, images: bool) -> tuple[int, set[str]]:
     """Compare a whole file with the manifest and the schema; return how many images were decoded, and the ids."""
-    from shared.schema import LEDGER_SCHEMA, row_schema
-
     ledger = shard.file == LEDGER_FILE
     try:
         with pq.ParquetFile(file) as parquet:
@@ -164,8 +164,6 @@ def _difference(found: Any, wanted: Any) -> str:
 
 
 def _images(parquet: Any, wrong: Any) -> int:
-    from shared.images import ImageRefused, decode_rgb
-
     count = 0
     known: set[str] = set()
     for batch in parquet.iter_batches(_BATCH_ROWS, columns=["id", "images", "image_hashes"]):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from shared.dataset_version.manifest import Manifest
-from shared.dataset_version.names import checked_tag, is_version, parse_reference, tag_path, version_folder
+from shared.dataset_version.names import checked_name, checked_tag, is_version, tag_path, version_folder
 from shared.errors import InfiMmrError, UsageError
-from shared.store import NotInStoreError, Store
+from shared.store import Store
 
 
 class StoredVersion:
@@ -57,39 +58,36 @@ def dataset_names(store: Store) -> list[str]:
     """Return the names of the datasets in a store; folders that are no dataset's name are left out."""
     names = []
     for name in store.folders("datasets"):
-        try:
-            names.append(parse_reference(name).name)
-        except UsageError:
-            continue
+        with suppress(UsageError):
+            names.append(checked_name(name))
     return names
 
 
 def read_tag(store: Store, name: str, tag: str) -> str | None:
     """Return the version that a tag points to, or None."""
-    try:
-        content = store.get(tag_path(name, tag))
-    except NotInStoreError:
-        return None
-    try:
-        version = json.loads(content)["version"]
-    except (ValueError, KeyError, TypeError):
-        version = None
-    if not isinstance(version, str) or not is_version(version):
+    content = store.find(tag_path(name, tag))
+    version = _tagged(content)
+    if content is not None and version is None:
         raise InfiMmrError(
             f"the tag {name}@{tag} in {store.url} is damaged", f"Set it again: data-engine tag {name}@vN {tag}"
         )
     return version
 
 
+def _tagged(content: bytes | None) -> str | None:
+    """Return the version that a tag's file names, or None."""
+    try:
+        version = json.loads(content or b"")["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, str) and is_version(version) else None
+
+
 def list_tags(store: Store, name: str) -> dict[str, str]:
     """Return tag -> version of a dataset."""
-    tags = {}
-    for entry in store.list(f"tags/{name}"):
-        tag = entry.path.rpartition("/")[2].removesuffix(".json")
-        version = read_tag(store, name, tag)
-        if version is not None:
-            tags[tag] = version
-    return dict(sorted(tags.items()))
+    tags = sorted(entry.path.rpartition("/")[2].removesuffix(".json") for entry in store.list(f"tags/{name}"))
+    found = {tag: read_tag(store, name, tag) for tag in tags}
+    return {tag: version for tag, version in found.items() if version is not None}
 
 
 def set_tag(version: StoredVersion, tag: str) -> str | None:
@@ -99,19 +97,13 @@ def set_tag(version: StoredVersion, tag: str) -> str | None:
         InfiMmrError: somebody else moved it meanwhile.
     """
     path = tag_path(version.name, checked_tag(tag))
-    try:
-        before: bytes | None = version.store.get(path)
-    except NotInStoreError:
-        before = None
+    before = version.store.find(path)
     content = {"version": version.version, "fingerprint": version.manifest.fingerprint}
     if not version.store.compare_and_set(path, before, (json.dumps(content, sort_keys=True) + "\n").encode()):
         raise InfiMmrError(
             f"somebody else moved the tag {version.name}@{tag} at the same moment", "Look, then tag again"
         )
-    try:
-        return None if before is None else str(json.loads(before)["version"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    return _tagged(before)
 
 
 def remove_tag(store: Store, name: str, tag: str) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,6 +124,12 @@ class Store(ABC):
     @abstractmethod
     def get(self, path: str) -> bytes:
         """Return a file's bytes. Raises `NotInStoreError`."""
+
+    def find(self, path: str) -> bytes | None:
+        """Return a file's bytes, or None where it is absent."""
+        with suppress(NotInStoreError):
+            return self.get(path)
+        return None
 
     @abstractmethod
     def get_range(self, path: str, start: int, length: int) -> bytes:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
-from shared.store.base import Entry, NotInStoreError, Store, StoreFullError, checked_path
+from shared.store.base import Entry, Store, StoreFullError, checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -179,12 +179,10 @@ class FolderStore(Store):
     def compare_and_set(self, path: str, expected: bytes | None, new: bytes) -> bool:
         """Write `new` if the file holds `expected`, under a lock that the kernel frees when its holder dies."""
         with self._locked(path):
-            current: bytes | None = None
-            with suppress(NotInStoreError):
-                current = self.get(path)
-            if current == expected:
+            same = self.find(path) == expected
+            if same:
                 self.put(path, new)
-            return current == expected
+            return same
 
     @contextmanager
     def temporary(self) -> Iterator[Path]:
