@@ -24,16 +24,10 @@ def value_of(text: str) -> float | None:
     """The expression's value, or None where it has none that is finite and certain."""
     if len(text) > LONGEST:
         return None
-    tokens: list[str] = []
-    position = 0
-    text = text.rstrip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            return None
-        token = match.group().strip()
-        tokens.append(_SIGNS.get(token, token))
-        position = match.end()
+    found = [match.group() for match in _TOKEN.finditer(text)]
+    if "".join(found) != text.rstrip():
+        return None
+    tokens = (_SIGNS.get(token, token) for token in map(str.strip, found))
     parser = _Parser([token for token in tokens if token])
     try:
         value = parser.sum(0)
@@ -58,17 +52,15 @@ class _Parser:
     def _take(self, *wanted: str) -> str:
         token = self._peek()
         if not token or (wanted and token not in wanted):
-            message = "unexpected token"
-            raise ValueError(message)
+            raise ValueError("unexpected token")
         self.place += 1
         return token
 
     def sum(self, depth: int) -> float:
         if depth > DEEPEST:
-            message = "nested too deeply"
-            raise ValueError(message)
+            raise ValueError("nested too deeply")
         total = self._product(depth)
-        while self._peek() in ("+", "-") and not self.done:
+        while self._peek() in ("+", "-"):
             sign = self._take()
             part = self._product(depth)
             total = total + part if sign == "+" else total - part
@@ -78,14 +70,14 @@ class _Parser:
         if self._peek() in ("+", "-"):
             return self._signed(depth)
         value = self._power(depth)
-        while not self.done and self._peek() not in ("+", "-", *_CLOSE):
+        while self._peek() not in ("", "+", "-", *_CLOSE):
             if self._peek() == "/":
                 self._take()
                 value /= self._power(depth)
-            else:
-                if self._peek() == "*":
-                    self._take()
-                value *= self._signed(depth) if self._peek() == "-" else self._power(depth)
+                continue
+            if self._peek() == "*":
+                self._take()
+            value *= self._signed(depth) if self._peek() == "-" else self._power(depth)
         return value
 
     def _signed(self, depth: int) -> float:
@@ -129,8 +121,7 @@ class _Parser:
             return _raised(self._argument(depth), 1 / root)
         if token in _FUNCTIONS:
             return float(_FUNCTIONS[token](self._atom(depth)))
-        message = "unknown symbol"
-        raise ValueError(message)
+        raise ValueError("unknown symbol")
 
     def _argument(self, depth: int) -> float:
         """`{...}` or a single digit, as TeX takes it."""
@@ -145,8 +136,7 @@ class _Parser:
 
 def _raised(base: float, exponent: float) -> float:
     if base < 0 and exponent != int(exponent):
-        message = "not a real number"
-        raise ValueError(message)
+        raise ValueError("not a real number")
     return float(base**exponent)  # floats: overflow raises, it never grows
 
 

@@ -110,8 +110,7 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
             raise InfiMmrError(message, "Name a file of one of these formats, or a folder that holds some")
         return [path]
     if not path.is_dir():
-        message = f"benchmark {name}: {path} does not exist"
-        raise InfiMmrError(message, f"Correct the path in {name}=PATH")
+        raise InfiMmrError(f"benchmark {name}: {path} does not exist", f"Correct the path in {name}=PATH")
     every = sorted(file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}"))
     every = [file for file in every if not file.name.startswith((".", "dataset_info", "manifest"))]
     wanted = benchmark(name).published.splits

@@ -16,7 +16,6 @@ import pydantic
 
 from shared.devices import cuda_device
 from shared.errors import InfiMmrError, UsageError, nearest
-from shared.fingerprint import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,24 +63,6 @@ def pick_profile(name: str) -> Profile:
     )
 
 
-def load_toml(
-    path: Path | str,
-    model: type[Model],
-    overrides: Sequence[str] = (),
-    what: str = "recipe",
-    profile: str | None = None,
-) -> Model:
-    """Read one TOML file, lay the profile's table and the overrides over it, and validate.
-
-    `overrides` are ``a.b=VALUE`` with VALUE in TOML (a bare word counts as a string). `profile` names the
-    ``[profile.NAME]`` table to merge; both tables are taken out before validation.
-
-    Raises:
-        UsageError: no such file, broken TOML, unknown key (with the nearest right one), or a value of the wrong type.
-    """
-    return build_model(read_toml(path, what), model, overrides, what=what, profile=profile, file=Path(path).name)
-
-
 def read_toml(path: Path | str, what: str = "recipe") -> dict[str, Any]:
     """Return a TOML file as nested dicts, or raise `UsageError` naming the line."""
     import tomllib
@@ -106,7 +87,14 @@ def build_model(
     profile: str | None = None,
     file: str = "",
 ) -> Model:
-    """Merge profile table and overrides into `table` (see `load_toml`) and validate it."""
+    """Lay the profile's table and the overrides over the table of `file`, and validate it.
+
+    `overrides` are ``a.b=VALUE`` with VALUE in TOML (a bare word counts as a string). `profile` names the
+    ``[profile.NAME]`` table to merge; both tables are taken out before validation.
+
+    Raises:
+        UsageError: an unknown key (with the nearest right one), or a value of the wrong type.
+    """
     table = dict(table)
     profiles = table.pop("profile", {}) if "profile" not in model.model_fields else {}
     if not isinstance(profiles, dict) or any(not isinstance(value, dict) for value in profiles.values()):
@@ -171,11 +159,6 @@ def parse_override(text: str) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", parsed)
 
 
-def resolved_json(model: pydantic.BaseModel) -> str:
-    """Return the canonical (sorted, compact) JSON of a resolved configuration."""
-    return canonical_json(model.model_dump(mode="json"))
-
-
 def _explain(
     error: pydantic.ValidationError, model: type[pydantic.BaseModel], what: str, file: str, overrides: Sequence[str]
 ) -> UsageError:
@@ -200,17 +183,12 @@ def _explain(
 
 def _known_keys(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that stand at `location`, following fields, unions, lists and dicts."""
-    candidates: list[Any] = [model]
+    kinds = [model]
     for part in location:
-        following: list[Any] = []
-        for candidate in candidates:
-            for kind in _models_in(candidate):
-                field = kind.model_fields.get(str(part))
-                if field is not None:
-                    following.append(field.annotation)
+        fields = [kind.model_fields[str(part)] for kind in kinds if str(part) in kind.model_fields]
         # A list index or a dict key stays within the same annotation.
-        candidates = following or candidates
-    return [name for candidate in candidates for kind in _models_in(candidate) for name in kind.model_fields]
+        kinds = [inner for field in fields for inner in _models_in(field.annotation)] if fields else kinds
+    return [name for kind in kinds for name in kind.model_fields]
 
 
 def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:

@@ -2,6 +2,8 @@
 
 Literals are identity; places and hardware are not. A `Path`, a `set` or an arbitrary object inside a fingerprint would
 make two equal builds differ (or two different ones agree), so they raise `TypeError` naming where they stand.
+
+Rows are identified by them: stable across rebuilds, machines and stores, and different where the content differs.
 """
 
 from __future__ import annotations
@@ -10,7 +12,11 @@ import enum
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+
+HEX_DIGITS = 16
+"""16 hex digits are 64 bits: among 10 million rows the chance of any collision is about 3e-6 (n^2 / 2^65)."""
 
 
 def fingerprint(value: object) -> str:
@@ -41,6 +47,25 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def row_hash(question: str, answer: str, choices: Sequence[str], image_hashes: Sequence[str]) -> str:
+    """Return the sha256 (64 hex digits) of what a solver sees and must answer, order included.
+
+    Metadata (category, pass rates, the source's key) is left out: the same problem under another key has the same hash.
+    """
+    return fingerprint(
+        {"question": question, "answer": answer, "choices": list(choices), "image_hashes": list(image_hashes)}
+    )
+
+
+def row_id(source_name: str, source_id: str, row_hash: str) -> str:
+    """Return `SOURCE-16HEX`, the hash covering the source's own key and the content.
+
+    Two rows of one source with equal keys but other content, or equal content under two keys, get two ids.
+    """
+    digest = fingerprint([source_name, source_id, row_hash])
+    return f"{source_name}-{digest[:HEX_DIGITS]}"
+
+
 def _plain(value: object, where: str) -> object:
     if isinstance(value, enum.Enum):
         return _plain(value.value, where)
@@ -49,19 +74,16 @@ def _plain(value: object, where: str) -> object:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            message = f"cannot fingerprint {value} at {where}: only finite numbers have a canonical form"
-            raise TypeError(message)
+            raise TypeError(f"cannot fingerprint {value} at {where}: only finite numbers have a canonical form")
         return value
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                message = f"cannot fingerprint the key {key!r} at {where}: keys must be str"
-                raise TypeError(message)
+                raise TypeError(f"cannot fingerprint the key {key!r} at {where}: keys must be str")
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     fields = getattr(type(value), "model_fields", None)
     if isinstance(fields, dict):
         return {name: _plain(getattr(value, name), f"{where}.{name}") for name in fields}
-    message = f"cannot fingerprint a {type(value).__name__} at {where}: give its content instead"
-    raise TypeError(message)
+    raise TypeError(f"cannot fingerprint a {type(value).__name__} at {where}: give its content instead")

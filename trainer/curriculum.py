@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shared.config import Strict, load_toml
+from shared.config import Strict, build_model, read_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.progress import SWITCH, Progress
 from shared.whole_file import made_folder, write_whole
@@ -72,7 +72,9 @@ def phase_list(words: str) -> tuple[str, ...]:
 
     """
     if words in curriculum_names():
-        return load_toml(CURRICULA / f"{words}.toml", CurriculumFile, what="curriculum").phases
+        file = f"{words}.toml"
+        table = read_toml(CURRICULA / file, "curriculum")
+        return build_model(table, CurriculumFile, what="curriculum", file=file).phases
     names = tuple(word.strip() for word in words.split(",") if word.strip())
     known = phase_names()
     for name in names:

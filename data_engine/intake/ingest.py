@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.intake.image_checks import Inspections, Picture, checked_records, rejected
 from data_engine.sources.base import Rejection, Source, SourceRow
 from shared.code_points import broken_characters, carried_value
-from shared.fingerprint import fingerprint
-from shared.ids import row_hash, row_id
+from shared.fingerprint import fingerprint, row_hash, row_id
 from shared.images import DEFAULT_LIMITS, ImageLimits
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ class Ranges(io.RawIOBase):
         super().__init__()
         entry = store.head(path)
         if entry is None:
-            message = f"{path} is not in the store"
-            raise NotInStoreError(message, "It was merged with others meanwhile: try again.")
+            raise NotInStoreError(f"{path} is not in the store", "It was merged with others meanwhile: try again.")
         self._store, self._path, self._size, self._at = store, path, entry.size, 0
 
     def seekable(self) -> bool:

@@ -21,7 +21,7 @@ from data_engine.sharing.gc import collect
 from shared.annotations import SegmentSetAsideError
 from shared.dataset_version.leases import Lease, holding
 from shared.errors import InfiMmrError
-from shared.ids import row_id
+from shared.fingerprint import row_id
 from shared.store import open_store
 from shared.store.bucket import BucketStore
 

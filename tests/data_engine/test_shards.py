@@ -12,8 +12,7 @@ from data_engine.intake.image_places import ImagePlaces
 from data_engine.intake.ingest import ledger_frame, rows_frame
 from data_engine.shards import shard_count, shard_file, shard_numbers, shard_of, write_ledger, write_shard
 from shared.errors import InfiMmrError
-from shared.fingerprint import bytes_hash, file_hash
-from shared.ids import row_hash, row_id
+from shared.fingerprint import bytes_hash, file_hash, row_hash, row_id
 from shared.schema import LEDGER_SCHEMA, ROW_SCHEMA
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from shared.config import Strict, build_model, load_toml, merge, parse_override, pick_profile, resolved_json
+from shared.config import Strict, build_model, merge, parse_override, pick_profile, read_toml
 from shared.errors import UsageError
 
 
@@ -28,14 +28,18 @@ def write(tmp_path, text):
     return file
 
 
+def load(file, overrides=(), profile=None):
+    return build_model(read_toml(file), Sample, overrides, profile=profile, file=file.name)
+
+
 def test_the_profile_table_lies_over_common_values_and_overrides_over_both(tmp_path):
     file = write(
         tmp_path,
         'name = "a"\nlimit = 1\n[engine]\nmodel = "big"\n[profile.local]\nlimit = 2\n'
         '[profile.local.engine]\nmodel = "tiny"\n[profile.full]\nlimit = 3\n',
     )
-    assert load_toml(file, Sample, profile="full").limit == 3
-    local = load_toml(file, Sample, ["engine.batch_size=16", "name=bare words"], profile="local")
+    assert load(file, profile="full").limit == 3
+    local = load(file, ["engine.batch_size=16", "name=bare words"], profile="local")
     assert (local.limit, local.engine.model, local.engine.batch_size, local.name) == (2, "tiny", 16, "bare words")
 
 
@@ -60,14 +64,14 @@ def test_the_profile_table_lies_over_common_values_and_overrides_over_both(tmp_p
 )
 def test_wrong_words_are_answered_with_the_right_ones(tmp_path, text, overrides, expected):
     with pytest.raises(UsageError) as caught:
-        load_toml(write(tmp_path, text), Sample, overrides, profile="local")
+        load(write(tmp_path, text), overrides, profile="local")
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
-        load_toml(tmp_path / "none.toml", Sample)
+        read_toml(tmp_path / "none.toml")
 
 
 def test_override_values_are_toml_and_bare_words_are_strings():
@@ -79,12 +83,6 @@ def test_override_values_are_toml_and_bare_words_are_strings():
 
 def test_merging_replaces_lists_and_merges_tables():
     assert merge({"a": {"b": 1, "c": [1]}}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}}
-
-
-def test_resolved_json_is_canonical():
-    assert resolved_json(build_model({"name": "a"}, Sample)) == (
-        '{"benchmarks":{},"engine":{"batch_size":8,"model":"m"},"limit":0,"name":"a","other":null}'
-    )
 
 
 def test_auto_takes_local_where_devices_are_hidden_and_full_where_they_are_named(monkeypatch):

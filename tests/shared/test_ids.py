@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from shared.ids import row_hash, row_id
+from shared.fingerprint import row_hash, row_id
 
 
 def test_an_id_names_its_source_and_64_bits():

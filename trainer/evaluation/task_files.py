@@ -20,7 +20,7 @@ from pydantic import Field
 
 from shared.benchmark import Item, plain_question
 from shared.benchmarks import benchmark, declared
-from shared.config import Strict, build_model, load_toml
+from shared.config import Strict, build_model, read_toml
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
 from shared.option_lists import list_options
@@ -181,7 +181,7 @@ def load_task_file(path: Path) -> Task:
     name = path.stem.lower()
     if not _NAME.fullmatch(name):
         raise UsageError(f"task file {path.name}: {name!r} is not a name for results", "Use letters, digits and ._-")
-    told = load_toml(path, TaskFile, what="task")
+    told = build_model(read_toml(path, "task"), TaskFile, what="task", file=path.name)
     for role in told.source.columns:
         if role not in ROLES:
             raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
