@@ -74,26 +74,26 @@ def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Itera
     """
     for file in benchmark_files(name, path):
         for index, record in enumerate(file_records(file)):
-            if record is None:
-                yield _bad_row(f"{file.stem}-line-{index + 1}", "unreadable")
+            if record is not None:
+                yield read_record(name, record, file, index, images=images)
                 continue
-            yield read_record(name, record, file, index, images=images)
+            yield {
+                "source_id": f"{file.stem}-line-{index + 1}", "question": "", "answer": "", "answer_raw": "",
+                "choices": [], "images": [], "missing_images": [], "category": None, "extra": {},
+                "problem": "unreadable",
+            }  # fmt: skip
 
 
 def fields_taken(name: str, path: str | Path) -> dict[str, str]:
     """Which column of the file serves which role (id, question, answer, choices, images), from its first row."""
-    for file in benchmark_files(name, path):
-        for record in file_records(file):
-            if record is not None:
-                roles = {
-                    "id": ID_FIELDS, "question": QUESTION_FIELDS, "answer": ANSWER_FIELDS, "choices": CHOICE_FIELDS,
-                    "images": (*IMAGE_FIELDS, "image_1"),
-                }  # fmt: skip
-                found = {
-                    role: next((field for field in fields if field in record), "") for role, fields in roles.items()
-                }
-                return {role: field for role, field in found.items() if field}
-    return {}
+    records = (record for file in benchmark_files(name, path) for record in file_records(file))
+    first = next((record for record in records if record is not None), {})
+    roles = {
+        "id": ID_FIELDS, "question": QUESTION_FIELDS, "answer": ANSWER_FIELDS, "choices": CHOICE_FIELDS,
+        "images": (*IMAGE_FIELDS, "image_1"),
+    }  # fmt: skip
+    found = {role: next((field for field in fields if field in first), "") for role, fields in roles.items()}
+    return {role: field for role, field in found.items() if field}
 
 
 def benchmark_files(name: str, path: str | Path) -> list[Path]:
@@ -119,8 +119,7 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
         parts = (file.stem, *file.relative_to(path).parts)
         return any(part == split or part.startswith(f"{split}-") for split in wanted for part in parts)
 
-    chosen = [file for file in every if of_split(file)]
-    chosen = chosen or every
+    chosen = [file for file in every if of_split(file)] or every
     for suffix in _SUFFIXES:  # one format only: mirrors repeat the same rows as parquet and as json
         same = [file for file in chosen if file.suffix == suffix]
         if same:
@@ -141,29 +140,26 @@ def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
             return
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".jsonl":
-            for line in text.split("\n"):
-                if line.strip():
-                    yield _json_line(line)
-            return
-        data = json.loads(text)
+            data: Any = map(_json_line, filter(str.strip, text.split("\n")))
+        else:
+            data = json.loads(text)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
         message = f"benchmark file {file.name} cannot be read: {str(error).splitlines()[0]}"
         raise InfiMmrError(message, "Fetch it again, or name another file") from error
     if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()):
         data = [{**value, "pid": value.get("pid", key)} for key, value in data.items()]
-    if not isinstance(data, list):
+    if not isinstance(data, list | map):
         message = f"benchmark file {file.name} is neither a list of items nor a dict of them by id"
         raise InfiMmrError(message, "Write one item per line as jsonl")
     for item in data:
         yield item if isinstance(item, dict) else None
 
 
-def _json_line(line: str) -> dict[str, Any] | None:
+def _json_line(line: str) -> Any:
     try:
-        value = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
 
 
 def read_record(
@@ -200,6 +196,7 @@ def read_record(
     answer, mends = mend_gold(raw, choices, multiple_choice=named or (bool(choices) and lettered is True))
     if mends:
         extra["mends"] = mends
+    told = record["metadata"] if isinstance(record.get("metadata"), dict) else {}
     return {
         "source_id": source_id,
         "question": question,
@@ -208,7 +205,7 @@ def read_record(
         "choices": choices,
         "images": pictures,
         "missing_images": missing,
-        "category": _first_text(record, CATEGORY_FIELDS) or _metadata_subject(record),
+        "category": _first_text(record, CATEGORY_FIELDS) or _first_text(told, ("subject", "task", "category")),
         "extra": extra,
         "problem": _problem(name, question, answer, extra),
     }
@@ -225,13 +222,6 @@ def _problem(name: str, question: str, answer: str, extra: Mapping[str, Any]) ->
     return "question_missing" if not without_tags(question) and not vision_only and "<image>" not in question else None
 
 
-def _bad_row(source_id: str, problem: str) -> BenchmarkRow:
-    return {
-        "source_id": source_id, "question": "", "answer": "", "answer_raw": "", "choices": [], "images": [],
-        "missing_images": [], "category": None, "extra": {}, "problem": problem,
-    }  # fmt: skip
-
-
 def _text(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
@@ -242,13 +232,6 @@ def _first_text(record: Mapping[str, Any], fields: Iterable[str]) -> str | None:
         if isinstance(value, (str, int)) and str(value).strip():
             return str(value).strip()
     return None
-
-
-def _metadata_subject(record: Mapping[str, Any]) -> str | None:
-    metadata = record.get("metadata")
-    if not isinstance(metadata, dict):
-        return None
-    return _first_text(metadata, ("subject", "task", "category"))
 
 
 def _answer(record: Mapping[str, Any]) -> str:
@@ -295,15 +278,9 @@ def _image_values(record: Mapping[str, Any]) -> list[Any]:
 
 def _load_images(values: Iterable[Any], root: Path) -> tuple[list[BenchmarkImage], list[str]]:
     """Images with their bytes, and the names of those that are not there."""
-    images: list[BenchmarkImage] = []
-    missing: list[str] = []
-    for value in values:
-        data, path = _image_bytes(value, root)
-        if data is None:
-            missing.append(path)
-        else:
-            images.append({"bytes": data, "path": path})
-    return images, missing
+    found = [_image_bytes(value, root) for value in values]
+    images: list[BenchmarkImage] = [{"bytes": data, "path": path} for data, path in found if data is not None]
+    return images, [path for data, path in found if data is None]
 
 
 def _image_bytes(value: object, root: Path) -> tuple[bytes | None, str]:

@@ -7,11 +7,11 @@ engine beside a pass rate.
 from __future__ import annotations
 
 
-def exact_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a proportion; (0, 1) where there is no item."""
+def exact_interval(correct: int, count: int) -> tuple[float, float]:
+    """Clopper-Pearson 95% interval of a proportion; (0, 1) where there is no item."""
     from scipy.special import betaincinv
 
-    tail = (1 - confidence) / 2
+    tail = (1 - 0.95) / 2
     low = 0.0 if correct == 0 else float(betaincinv(correct, count - correct + 1, tail))
     high = 1.0 if correct == count else float(betaincinv(correct + 1, count - correct, 1 - tail))
     return low, high

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -40,14 +41,11 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 def smoothed(values: Sequence[float], half: int) -> list[float]:
     """Centred moving average over at most `2 half + 1` values."""
-    out = []
-    for place in range(len(values)):
-        window = values[max(0, place - half) : place + half + 1]
-        out.append(math.fsum(window) / len(window))
-    return out
+    windows = (values[max(0, place - half) : place + half + 1] for place in range(len(values)))
+    return [statistics.fmean(window) for window in windows]
 
 
-def line_chart(series: Sequence[Series], title: str, unit: str = "") -> str:
+def line_chart(series: Sequence[Series], title: str) -> str:
     """Runs along one axis of steps, one behind another where it went on from there, else over each other.
 
     A faint line of values, a strong one of their moving average.
@@ -69,7 +67,7 @@ def line_chart(series: Sequence[Series], title: str, unit: str = "") -> str:
     for mark in marks:
         y = _y(mark, low, high)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(mark)}{unit}</text>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(mark)}</text>')
     parts += _step_axis(total)
     apart = all(
         first.start + _length(first) <= second.start or second.start + _length(second) <= first.start
@@ -165,15 +163,15 @@ def share_bar(accuracy: float, interval: Sequence[float] | None) -> str:
     return "".join(parts) + "</svg>"
 
 
-def sparkline(values: Sequence[float], width: int = 32) -> str:
+def sparkline(values: Sequence[float]) -> str:
     """The curve in one line of text, for the terminal."""
-    blocks = "▁▂▃▄▅▆▇█"
+    blocks, width = "▁▂▃▄▅▆▇█", 32
     if not values:
         return ""
     size = max(len(values) / width, 1)
     starts = [int(cell * size) for cell in range(min(width, len(values)))]
     cells = [values[start : max(int(start + size), start + 1)] for start in starts]
-    means = [math.fsum(cell) / len(cell) for cell in cells if cell]
+    means = [statistics.fmean(cell) for cell in cells if cell]
     low, high = min(means), max(means)
     span = high - low
     return "".join(blocks[round((value - low) / span * 7) if span > 1e-12 else 3] for value in means)
