@@ -46,8 +46,8 @@ class CurriculumFile(Strict):
     phases: tuple[str, ...] = Field(min_length=1, description="Phase names in order; a phase may come twice.")
 
 
-Evaluate = Callable[[str, Sequence[str], Path], dict[str, Any]]
-"""Evaluates a checkpoint on benchmarks; writes `trainer evaluate`'s document into a folder and returns it."""
+Evaluate = Callable[[str, Phase, Path], dict[str, Any]]
+"""Evaluates a checkpoint as its phase asks; writes `trainer evaluate`'s document into a folder and returns it."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def run_curriculum(
         if request.evaluate:
             watcher.begins(name)
             watcher.stage(Stage(f"evaluation on {', '.join(phase.evaluation.names)}"))
-            entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, phase, watcher))
+            entry["accuracy"] = _evaluated(checkpoint, phase, folder, evaluate or _evaluator(request, watcher))
         table.append(entry)
         content["finished"] = len(table) == len(names) + 1
         write_whole(output / FILE, json.dumps(content, indent=1) + "\n")
@@ -241,29 +241,28 @@ def _evaluated(checkpoint: str, phase: Phase, folder: Path, evaluate: Evaluate) 
     document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not set(names) <= set(document.get("benchmarks", {})):
         folder.mkdir(parents=True, exist_ok=True)
-        document = evaluate(checkpoint, phase.evaluation.benchmarks, folder)
+        document = evaluate(checkpoint, phase, folder)
     return {name: {key: document["benchmarks"][name][key] for key in ("n", "accuracy", "stderr")} for name in names}
 
 
-def evaluation_options(phase: Phase) -> list[str]:
-    """Options of `trainer evaluate` that ask a checkpoint as its phase did."""
-    words = ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
+def evaluation_words(phase: Phase, checkpoint: str, store: str | None) -> list[str]:
+    """The command `evaluate` that asks a checkpoint as `phase` did: its benchmarks, prompt, lengths and limit."""
+    words = ["evaluate", "--checkpoint", checkpoint]
+    words += ["--revision", phase.model.revision] if checkpoint == phase.model.start and phase.model.revision else []
+    words += ["--benchmarks", ",".join(phase.evaluation.benchmarks)]
+    words += ["--max-tokens", str(phase.rollout.max_new_tokens), "--max-model-len", str(phase.rollout.max_length)]
     words += ["--prompts", phase.prompts] if phase.prompts else []
     words += ["--prompt", phase.prompt.system]
-    return [*words, "--limit", str(phase.evaluation.limit)] if phase.evaluation.limit else words
+    words += ["--limit", str(phase.evaluation.limit)] if phase.evaluation.limit else []
+    return [*words, "--store", store] if store else words
 
 
-def _evaluator(request: CurriculumRequest, phase: Phase, watcher: RunTold) -> Evaluate:
-    """`trainer evaluate` in a process of its own, with the prompt, lengths and limit of `phase`."""
+def _evaluator(request: CurriculumRequest, watcher: RunTold) -> Evaluate:
+    """`trainer evaluate` in a process of its own."""
 
-    def evaluate(checkpoint: str, benchmarks: Sequence[str], output: Path) -> dict[str, Any]:
-        words = [sys.executable, "-m", "trainer.cli", "evaluate", "--checkpoint", checkpoint, "--json"]
-        words += ["--benchmarks", ",".join(benchmarks), "--output", str(output)]
-        words += evaluation_options(phase)
-        if checkpoint == phase.model.start and phase.model.revision:
-            words += ["--revision", phase.model.revision]
-        if request.store:
-            words += ["--store", request.store]
+    def evaluate(checkpoint: str, phase: Phase, output: Path) -> dict[str, Any]:
+        words = [sys.executable, "-m", "trainer.cli", *evaluation_words(phase, checkpoint, request.store)]
+        words += ["--output", str(output), "--json"]
         log = output / "evaluation.log"
         environment = {**os.environ, SWITCH: "1"}
         with log.open("a", encoding="utf-8") as errors, followed(log, watcher.said):

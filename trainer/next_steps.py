@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from trainer.curriculum import evaluation_options, phase_list
+from trainer.curriculum import evaluation_words, phase_list
 from trainer.evaluation.cli import default_folder
 from trainer.phase import Phase
 from trainer.phase_run import checkpoint_of
@@ -36,17 +36,14 @@ def after_text(accuracy: Mapping[str, Any], commands: Sequence[str]) -> str:
 def next_commands(phase: Phase, folder: Path, *, profile: str, store: str | None) -> list[str]:
     """What to do after `phase` has ended in `folder`; `profile` and `store` are the words of the command line."""
     given = [] if profile == "auto" else ["--profile", profile]
-    placed = ["--store", store] if store else []
     checkpoint = str(checkpoint_of(folder))
-    asked = ["--benchmarks", ",".join(phase.evaluation.benchmarks), *evaluation_options(phase), *placed]
     before = default_folder(phase.model.start, None)
     commands = []
     if not (before / "evaluation.json").is_file():
-        revision = ["--revision", phase.model.revision] if phase.model.revision else []
-        commands.append(["evaluate", "--checkpoint", phase.model.start, *revision, *asked])
-    commands.append(["evaluate", "--checkpoint", checkpoint, *asked, "--compare", str(before)])
-    following = next_phase(phase.name)
-    if following:
+        commands.append(evaluation_words(phase, phase.model.start, store))
+    commands.append([*evaluation_words(phase, checkpoint, store), "--compare", str(before)])
+    if following := next_phase(phase.name):
+        placed = ["--store", store] if store else []
         commands.append(["phase", "--name", following, "--from", checkpoint, *given, *placed])
     program = ["uv", "run", "trainer"] if "UV" in os.environ else ["trainer"]  # uv names itself to what it runs
     return [shlex.join([*program, *words]) for words in commands]

@@ -33,10 +33,12 @@ class Evaluator:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def __call__(self, checkpoint, benchmarks, output):
+    def __call__(self, checkpoint, phase, output):
         self.asked.append(checkpoint)
         accuracy = 0.25 + 0.1 * len(self.asked)
-        document = {"benchmarks": {name: {"n": 100, "accuracy": accuracy, "stderr": 0.04} for name in benchmarks}}
+        document = {
+            "benchmarks": {name: {"n": 100, "accuracy": accuracy, "stderr": 0.04} for name in phase.evaluation.names}
+        }
         (Path(output) / "evaluation.json").write_text(json.dumps(document))
         return document
 
