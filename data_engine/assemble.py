@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.intake.ingest import ledger_frame
-from data_engine.recipe import STEP_ORDER
 from data_engine.step import by_image
+from data_engine.step_order import STEP_ORDER
 
 if TYPE_CHECKING:
     import polars as pl

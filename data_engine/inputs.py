@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_engine.plugins import READERS, load_plugin, plugin_source
-from data_engine.recipe import Recipe, step_code, without_places
+from data_engine.recipe import Recipe, without_places
 from data_engine.recipe_settings import TABLE_ONLY, TABLE_SETTINGS, BenchmarkSettings, SourceSettings
 from data_engine.sources import benchmarks as benchmark_reader
 from data_engine.sources import deepscaler as deepscaler_reader
@@ -23,6 +23,8 @@ from data_engine.sources.base import Source
 from data_engine.sources.merged import Merged, Part, parts_of
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.sources.places import find_place
+from data_engine.stage_code import KEYED_ELSEWHERE, ROOT
+from data_engine.step_order import step_code
 from shared.dataset_version.names import checked_name
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, file_hash, fingerprint
@@ -95,21 +97,16 @@ class Inputs:
         )
 
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
 @functools.cache
 def code_hash(root: Path = ROOT) -> str:
     """Return the hash over the code that decides what a build writes: the data engine's, and most of shared.
-
-    What a model is shown and how it is read (`vlm`) is part of its cells' keys, as is a model that was trained.
 
     It stands in the build key only, not in a version's fingerprint: after a change of code a build runs again (on
     stored annotations), and where it writes the same bytes it finds the same version.
     """
     files = [*(root / "data_engine").rglob("*.py"), *(root / "shared").rglob("*.py")]
     files += (root / "shared" / "benchmarks").glob("*.toml")  # their splits decide which items are compared
-    elsewhere = {root / "shared" / "vlm", root / "shared" / "laptop" / "training"}
+    elsewhere = {root / place for place in KEYED_ELSEWHERE}
     files = [file for file in files if elsewhere.isdisjoint(file.parents)]
     return fingerprint([[str(file.relative_to(root)), bytes_hash(file.read_bytes())] for file in sorted(files)])
 

@@ -5,8 +5,9 @@ and hashing its texts is most of their work and gives the same blocks again. So 
 steps that say what decides them (`READS`), are kept as the files that they are on scratch.
 
 On the store: `stages/<key>/<file on scratch>`, and `stages/<key>/told.json` with the files' sha256, written last. A key
-is the hash of all that decides a stage: the code, the source's content and settings, for a step also its settings, the
-benchmarks and the stages that it reads. A file that is gone or damaged is never believed: its stage is made anew.
+is the hash of all that decides a stage: the code that it can run (`stage_code`), the source's content and settings, for
+a step also its settings, the benchmarks and the stages that it reads. An edit of a page or of the command line costs
+nothing. A file that is gone or damaged is never believed: its stage is made anew.
 
 Kept are rows in several blocks that name no image; small sources and images are read anew. `gc` removes what no
 build used for `KEPT_SECONDS`. Not covered: cells (`annotations`), which serve other sources and recipes, too.
@@ -20,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_engine.blocks import Parts, RowBlocks, over
-from data_engine.recipe import step_module
+from data_engine.stage_code import code_of
+from data_engine.step_order import step_module
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.store import NotInStoreError, StoreFullError
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.in_blocks import IngestedBlocks
     from data_engine.runners.protocol import Runner
+    from data_engine.sources.base import Source
     from data_engine.step import StepResult
     from shared.progress import Progress
     from shared.store import Entry, Store
@@ -40,6 +43,12 @@ KEPT_SECONDS = 14 * 24 * 3600.0
 """How long a stage stays that no build used."""
 _TOUCHED_SECONDS = 24 * 3600.0
 _TOLD = "told.json"
+_OPENING = ("data_engine.inputs", __name__)
+"""Open a source; what they import beside it decides no row."""
+_READING = ("data_engine.intake.in_blocks", "data_engine.sources.places", "data_engine.plugins")
+"""Read a source, with the modules of its class."""
+_JUDGING = "data_engine.step_blocks"
+"""Runs a step's own module, which is imported by its name."""
 
 
 @dataclass
@@ -72,8 +81,9 @@ class Stages:
         from data_engine.intake.in_blocks import IngestedBlocks
 
         source = self.inputs.source
-        key = self._source_key(limit, conflicts=conflicts)
-        kept = self._find(key)
+        # Reading what code a stage runs takes a second: small sources, of which nothing is kept, do without.
+        key = self._source_key(limit, conflicts=conflicts) if self.store.folders(STAGES) else ""
+        kept = self._find(key) if key else None
         if kept is not None:
             self.keys["rows"] = key
             if hasattr(source, "read"):
@@ -87,6 +97,7 @@ class Stages:
             told = {name: getattr(found, name) for name in ("rejected", "records", "warnings", "mends")}
             told |= {"heights": found.rows.heights, "inspected": 0, "remembered": 0}
             told["read"] = dict(getattr(source, "read", {}))
+            key = key or self._source_key(limit, conflicts=conflicts)
             if self._keep(key, [found.rows, found.rejections], found.rows.numbers, told):
                 self.keys["rows"] = key
         return found
@@ -124,14 +135,15 @@ class Stages:
     def _source_key(self, limit: int, *, conflicts: bool) -> str:
         import pyarrow as pa
 
-        from data_engine.inputs import code_hash
+        from data_engine.sources.merged import parts_of
 
+        source = self.inputs.source
         identity = self.inputs.identity()
         return fingerprint({
-            "code": code_hash(),
+            "code": _reading(source, *parts_of(source).values()),
             "writer": pa.__version__,
             "source": [identity.get("source"), identity.get("sources")],
-            "content": self.inputs.source.fingerprint(),
+            "content": source.fingerprint(),
             "limit": limit,
             "conflicts": conflicts,
         })  # fmt: skip
@@ -139,9 +151,11 @@ class Stages:
     def _step_key(self, name: str, reads: Sequence[str]) -> str:
         identity = self.inputs.identity()
         benchmarks = {one: source.fingerprint() for one, source in self.inputs.benchmarks.items()}
-        decided = {"benchmarks": fingerprint([identity["benchmarks"], benchmarks]), **self.keys}
+        told = [identity["benchmarks"], benchmarks, _reading(*self.inputs.benchmarks.values())]
+        decided = {"benchmarks": fingerprint(told), **self.keys}
         read = {one: decided.get(one) for one in ("rows", *reads)}
-        return fingerprint({"step": name, "settings": identity["steps"][name], "reads": read})
+        code = code_of((_JUDGING, f"data_engine.steps.{name}"), apart=("data_engine.steps",), alone=(__name__,))
+        return fingerprint({"step": name, "settings": identity["steps"][name], "reads": read, "code": code})
 
     def _find(self, key: str) -> dict[str, Any] | None:
         """Bring a stage's files to scratch; what was told about it, or None where it is not there as a whole."""
@@ -179,6 +193,12 @@ class Stages:
 
     def _copied(self, job: _Copies) -> list[dict[str, Any]]:
         return list(over(self.runner, _copy, range(len(job.files)), job, away=True))
+
+
+def _reading(*sources: Source) -> str:
+    """Hash of the code that opens and reads sources."""
+    readers = sorted({type(source).__module__ for source in sources})
+    return code_of((*_READING, *readers), alone=_OPENING)
 
 
 def read_source(stages: Stages, images: ImagePlaces, *, limit: int, conflicts: bool) -> IngestedBlocks:

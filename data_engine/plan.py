@@ -186,7 +186,7 @@ def _ask_step(  # noqa: PLR0917 - a step, what it is given, and where its asks a
     runner: CountingRunner,
 ) -> int:
     """Let a model step ask the counting runner; returns how many cells it found."""
-    from data_engine.recipe import step_module
+    from data_engine.step_order import step_module
 
     if name == "decontaminate_embeddings":
         return _ask_embeddings(settings, context, blocks)

@@ -136,7 +136,7 @@ def _find(source: Source, places: ImagePlaces, words: str | None, progress: Prog
 
 def _step(name: str, settings: Any, context: StepContext, store: Store) -> list[Sent]:
     from data_engine.decontamination.embed import embed_rows
-    from data_engine.recipe import step_module
+    from data_engine.step_order import step_module
 
     if name == "decontaminate_embeddings":
         embed_rows(context, settings.engine, context.rows, context.images)
@@ -165,8 +165,8 @@ def _types(context: StepContext, store: Store) -> list[tuple[StepResult, bool]]:
     """One frame of types per picture of the row where it is known; else one per type that it may have."""
     import polars as pl
 
-    from data_engine.recipe import step_module
     from data_engine.step import StepResult, image_hashes_of
+    from data_engine.step_order import step_module
     from shared.schema import IMAGE_TYPES
 
     settings = step_module("type_images").Settings.model_validate(context.recipe["steps"]["type_images"])

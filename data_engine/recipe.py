@@ -9,7 +9,6 @@ Not covered: opening sources and models (build).
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -20,8 +19,9 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from data_engine.plugins import READERS, STEPS, plugin_names, plugin_step
+from data_engine.plugins import READERS, STEPS, plugin_names
 from data_engine.recipe_settings import RecipeSettings, SourceSettings
+from data_engine.step_order import STEP_ORDER, step_module
 from shared.benchmarks import benchmark, minis, published_names
 from shared.config import NO_IDENTITY, Strict, beside, build_model, merge, parse_override, read_toml
 from shared.dataset_version.names import checked_name
@@ -29,32 +29,11 @@ from shared.errors import UsageError, did_you_mean
 from shared.prompts import SET_OF_PROFILE, prompt_names, set_folder
 from shared.vlm.spec import BUNDLED
 
-STEP_ORDER = (
-    "verify_answers",
-    "type_images",
-    "caption_images",
-    "caption_leaks",
-    "decontaminate_ngrams",
-    "decontaminate_embeddings",
-    "dedup_minhash",
-    "rate_difficulty",
-)
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _FOLDER = Path(__file__).parent / "recipes"
 _BENCHMARK = _FOLDER / "benchmark.toml"
 """What the recipes of all benchmarks share; the rest stands in the benchmarks' own files."""
 _READERS = ("virl39k", "deepscaler", "benchmark", "table")
-
-
-@cache
-def step_module(name: str) -> Any:
-    """Return the module of a step, ours or another package's; its `Settings` and `run` are all that is used."""
-    return importlib.import_module(f"data_engine.steps.{name}") if name in STEP_ORDER else plugin_step(name)
-
-
-def step_code(name: str) -> dict[str, Any]:
-    """What stands for the code of another package's step in a recipe's identity; empty for ours."""
-    return {} if name in STEP_ORDER else {"plugin": step_module(name).plugin.identity()}
 
 
 @cache

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, block_of, over, without_runner
 from data_engine.cell_counts import CellNotes
-from data_engine.recipe import STEP_ORDER, step_module
 from data_engine.step import StepContext, StepResult
+from data_engine.step_order import STEP_ORDER, step_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

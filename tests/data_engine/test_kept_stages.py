@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from data_engine import inputs, kept_stages, stage_code, step_blocks
 from data_engine.build import BuildRequest, build, resolve
 from data_engine.expected_time import records_of
 from data_engine.inputs import open_inputs
@@ -19,11 +23,13 @@ from data_engine.intake import in_blocks
 from data_engine.kept_stages import KEPT_SECONDS
 from data_engine.plan import plan_build
 from data_engine.sharing.gc import collect
+from data_engine.step_order import step_module
 from shared.dataset_version import list_datasets
 from shared.fingerprint import file_hash
 from shared.progress import Progress
 from shared.store import open_store
 
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = """
 [steps.verify_answers]
 [steps.decontaminate_ngrams]
@@ -201,6 +207,112 @@ def test_gc_removes_what_no_build_used_for_long_and_a_build_makes_it_again(place
     assert not (place / "store" / "stages").exists()
     run(place, "store", overrides=["assemble.jaccard_threshold=0.95"])
     assert reads["reads"] == 2
+
+
+ALL = ["verify_answers", "decontaminate_ngrams", "dedup_minhash"]
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Our code in a folder of its own, to be edited; each build takes itself for one of other code."""
+    for name in ("data_engine", "shared"):
+        away = shutil.ignore_patterns("__pycache__", "assets")
+        shutil.copytree(stage_code.ROOT / name, tmp_path / "tree" / name, ignore=away)
+    monkeypatch.setattr(stage_code, "ROOT", tmp_path / "tree")
+    hashes = itertools.count()
+    monkeypatch.setattr(inputs, "code_hash", lambda: str(next(hashes)))
+    return tmp_path / "tree"
+
+
+def edit(file):
+    with file.open("a") as end:
+        end.write("\n# edited\n")
+
+
+def test_an_edit_of_a_page_costs_nothing_and_one_of_a_step_that_step(place, reads, tree, monkeypatch):
+    ran, step = [], step_blocks.run_step
+    monkeypatch.setattr(step_blocks, "run_step", lambda name, *given: ran.append(name) or step(name, *given))
+    first = run(place, "store")
+    assert (reads["reads"], ran) == (1, ALL)
+    edit(tree / "data_engine/sharing/preview.py")
+    again = run(place, "store")
+    assert (again.found, reads["reads"], ran) == (False, 1, ALL)
+    edit(tree / "data_engine/steps/decontaminate_ngrams.py")
+    more = run(place, "store")
+    assert (reads["reads"], ran) == (1, [*ALL, "decontaminate_ngrams"])
+    assert first.version.label == again.version.label == more.version.label
+
+
+def test_the_keys_that_an_edit_changes_are_those_of_the_stages_that_can_run_it(place, tree):
+    request = BuildRequest(str(place / "one.toml"), "local", "", benchmarks=[f"mine={place / 'mine.jsonl'}"])
+    stages = kept_stages.Stages(open_inputs(resolve(request)), None, None, None, Progress())
+
+    def keys():
+        stages.keys = {"rows": stages._source_key(0, conflicts=True)}
+        for name in ALL:
+            stages.keys[name] = stages._step_key(name, step_module(name).READS)
+        return stages.keys
+
+    before, every = keys(), ["rows", *ALL]
+    for file, anew in {
+        "data_engine/sharing/templates/preview.html": [],
+        "data_engine/cli.py": [],
+        "data_engine/assemble.py": [],
+        "data_engine/sources/deepscaler.py": [],  # no reader of this source
+        "shared/vlm/engine.py": [],  # part of the keys of what models said
+        "data_engine/steps/caption_leaks.py": [],
+        "data_engine/steps/decontaminate_ngrams.py": ["decontaminate_ngrams"],
+        "data_engine/sources/benchmarks.py": ["decontaminate_ngrams"],  # reads the items
+        "data_engine/duplicates/across_blocks.py": ["dedup_minhash"],
+        "data_engine/grading.py": ["verify_answers", "dedup_minhash"],  # the second one reads what the first one found
+        "shared/answers/symbolic/worker.py": every,  # started as a process
+        "shared/benchmarks/gsm8k.toml": every,
+        "data_engine/sources/table_rows.py": every,
+        "data_engine/inputs.py": every,
+        "data_engine/kept_stages.py": every,
+    }.items():
+        whole = (tree / file).read_bytes()
+        edit(tree / file)
+        assert [name for name, key in keys().items() if key != before[name]] == anew, file
+        (tree / file).write_bytes(whole)
+    assert keys() == before
+
+
+def test_every_function_that_runs_in_a_stage_lies_in_a_file_that_its_key_holds(place, monkeypatch):
+    held, ran = {}, {}
+
+    def code_of(modules, *, apart=(), alone=()):
+        files = stage_code.files_of(modules, apart) | {
+            ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in alone
+        }
+        held.setdefault("source" if not apart else modules[1].rpartition(".")[2], set()).update(files)
+        return stage_code.code_of(modules, apart=apart, alone=alone)
+
+    def watched(module, function, name):
+        whole = getattr(module, function)
+
+        def watch(*given, **named):
+            files = ran.setdefault(name or given[0], set())
+            note = lambda frame, *_: files.add(frame.f_code.co_filename)  # noqa: E731
+            threading.setprofile(note)
+            sys.setprofile(note)
+            try:
+                return whole(*given, **named)
+            finally:
+                sys.setprofile(None)
+                threading.setprofile(None)
+
+        monkeypatch.setattr(module, function, watch)
+
+    monkeypatch.setattr(kept_stages, "code_of", code_of)
+    watched(in_blocks, "ingest_blocks", "source")
+    watched(step_blocks, "run_step", "")
+    run(place, "store")
+    assert ran.keys() == held.keys() == {"source", *ALL}
+    for name, files in ran.items():
+        ours = {file for file in map(Path, files) if ROOT in file.parents and file.parts[len(ROOT.parts)] != "tests"}
+        assert len(ours) > 10
+        assert ours <= held[name], name
 
 
 @pytest.mark.slow

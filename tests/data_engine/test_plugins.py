@@ -18,10 +18,10 @@ import pytest
 
 from data_engine.blocks import Parts, RowBlocks
 from data_engine.plugins import Plugin, PluginStep, _PluginSource, load_plugin, plugin_step
-from data_engine.recipe import step_module
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.step import StepResult
 from data_engine.step_blocks import run_step
+from data_engine.step_order import step_module
 from shared.config import Strict
 from shared.dataset_version import open_dataset
 from shared.errors import InfiMmrError

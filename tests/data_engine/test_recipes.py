@@ -11,7 +11,8 @@ from data_engine import recipe as recipes
 from data_engine.expected_time import ASSUMED, MODEL_STEPS
 from data_engine.inputs import Inputs, open_inputs
 from data_engine.pins import unpinned
-from data_engine.recipe import STEP_ORDER, load_recipe, recipe_names, step_module, without_places
+from data_engine.recipe import load_recipe, recipe_names, without_places
+from data_engine.step_order import STEP_ORDER, step_module
 from shared.benchmarks import minis, published_names
 from shared.config import PROFILES
 from shared.errors import InfiMmrError, UsageError
