@@ -20,7 +20,7 @@ from shared.images import ImageLimits, ImageRefused, PathRefused, inspect_image
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from data_engine.intake.image_places import ImagePlaces
+    from data_engine.intake.image_places import ImagePlaces, NewPlaces
     from shared.progress import Task
     from shared.store import Store
 
@@ -33,20 +33,28 @@ _FLUSH = 2048
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of a record, by its content."""
+    """An image of a record, by its content: its bytes came with the record (and lie in a file, too), or are a file."""
 
     sha256: str
     name: str
     data: bytes | None
     path: Path | None
     size: int
+    offset: int = 0
 
 
 def checked_records(
-    items: Iterator[SourceRow | Rejection], places: ImagePlaces, memory: Inspections, task: Task | None
+    items: Iterator[SourceRow | Rejection],
+    places: ImagePlaces | NewPlaces,
+    memory: Inspections,
+    task: Task | None,
+    threads: int = 0,
 ) -> Iterator[Rejection | tuple[SourceRow, list[Picture]]]:
-    """Read, hash and inspect pictures, a window of records at a time; decoders let go of Python's lock."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    """Read, hash and inspect pictures, a window of records at a time; decoders let go of Python's lock.
+
+    `threads` at once; 0: as many as this machine has cores.
+    """
+    with ThreadPoolExecutor(max_workers=threads or os.cpu_count() or 1) as pool:
         while window := list(itertools.islice(items, _WINDOW)):
             if any(isinstance(item, SourceRow) and item.images for item in window):
                 yield from _checked_window(window, pool, places, memory)
@@ -57,7 +65,7 @@ def checked_records(
 
 
 def _checked_window(
-    window: list[SourceRow | Rejection], pool: ThreadPoolExecutor, places: ImagePlaces, memory: Inspections
+    window: list[SourceRow | Rejection], pool: ThreadPoolExecutor, places: ImagePlaces | NewPlaces, memory: Inspections
 ) -> Iterator[Rejection | tuple[SourceRow, list[Picture]]]:
     files = _hash_files(window)
     found = list(pool.map(_pictures, window, itertools.repeat(files)))
@@ -72,8 +80,10 @@ def _checked_window(
             yield _reject(item, refused[0], refused[1])
         else:
             for picture in pictures:
-                if picture.path is not None:
+                if picture.data is None and picture.path is not None:
                     places.add_file(picture.sha256, picture.path, picture.size)
+                elif picture.path is not None:
+                    places.add_part(picture.sha256, picture.path, picture.offset, picture.size)
                 elif picture.data is not None:
                     places.add_bytes(picture.sha256, picture.data)
             yield item, pictures
@@ -99,7 +109,8 @@ def _pictures(item: SourceRow | Rejection, files: Mapping[Path, str]) -> list[Pi
     for image in item.images:
         if isinstance(image, BytesImage):
             name = carried(image.name.replace("\\", "/"))
-            pictures.append(Picture(bytes_hash(image.data), name, image.data, None, len(image.data)))
+            size, offset = len(image.data), image.offset
+            pictures.append(Picture(bytes_hash(image.data), name, image.data, image.file, size, offset))
             continue
         try:
             path = image.path()
@@ -134,12 +145,22 @@ def _inspect(pictures: list[Picture] | Rejection, memory: Inspections) -> tuple[
 
 
 class Inspections:
-    """Which pictures can be used, by content: remembered in the store as annotations of the step `inspect_images`."""
+    """Which pictures can be used, by content: remembered in the store as annotations of the step `inspect_images`.
 
-    def __init__(self, store: Store | None, limits: ImageLimits) -> None:
+    Args:
+        store: Where this is remembered; None remembers nothing.
+        limits: What a picture may be.
+        listed: What `listing` gave, for a reader who does not see what was stored since.
+
+    """
+
+    def __init__(
+        self, store: Store | None, limits: ImageLimits, *, listed: list[tuple[str, int]] | None = None
+    ) -> None:
         self._limits = limits
         self._known: dict[str, str] = {}
         self._new: dict[str, str] = {}
+        self._seen: dict[str, bool] = {}
         self._table: Any = None
         self.inspected = 0
         self.remembered = 0
@@ -152,6 +173,17 @@ class Inspections:
             self._table = AnnotationTable(
                 store, "inspect_images", context, values=pa.schema([pa.field("reason", pa.string(), nullable=False)])
             )
+            self._table = self._table if listed is None else self._table.as_listed(listed)
+
+    def listing(self) -> list[tuple[str, int]]:
+        """What is stored now, for `listed`."""
+        found: list[tuple[str, int]] = self._table.listing()
+        return found
+
+    def seen(self) -> dict[str, bool]:
+        """Pictures met since this was last asked: whether they were inspected now, or remembered."""
+        seen, self._seen = self._seen, {}
+        return seen
 
     def recall(self, hashes: set[str]) -> None:
         """Look up what is stored about these pictures."""
@@ -160,6 +192,7 @@ class Inspections:
             return
         found = self._table.lookup(ask)
         self.remembered += len(found)
+        self._seen |= dict.fromkeys(found, False)
         self._known |= {key: str(value["reason"]) for key, value in found.items()}
 
     def reason(self, picture: Picture) -> str:
@@ -179,6 +212,7 @@ class Inspections:
         except ImageRefused as error:
             reason = error.reason
         self._new[picture.sha256] = reason
+        self._seen[picture.sha256] = True
         return reason
 
     def store_new(self) -> None:

@@ -1,73 +1,219 @@
-"""Pictures by their sha256, wherever they lie.
-
-Files of a source folder are read where they are; pictures that came inside records or were drawn go to one spool file.
+"""Pictures by their sha256, wherever they lie: in files of a source, inside its shards, or in a spool on scratch.
 
 Input: places noted while a source is read. Output: original bytes on demand, so that no step or shard ever needs all
-pictures in memory. The spool is scratch: it lives as long as the build. `ImagePlaces` pickles as a few names and a
-table of offsets, so that workers on this machine or on a shared file system read for themselves.
+pictures in memory. Who reads a piece of a source notes its pictures in `NewPlaces`, and leaves what came inside records
+in files on the build's scratch. These places are sorted by hash, in as many files as the source has row blocks, and
+looked up there: `ImagePlaces` pickles as the name of these files, and holds only what was added to it itself (items of
+benchmarks, in a spool file of its own). Workers on this machine or on a shared file system read for themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+import numpy as np
+
+from data_engine.blocks import Parts
 from shared.errors import InfiMmrError
 
-_FILE, _SPOOL = 0, 1
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from shared.store import Store
+
+FOLDER = "image_places"
+SPOOL_BYTES = 16 << 20
+"""Pictures that came inside records are put on scratch together, so many bytes at a time."""
+
+_WHOLE = -1
+
+
+class Place(NamedTuple):
+    """Where a picture lies.
+
+    Attributes:
+        folder: Of the file; empty where `name` is a file of the scratch.
+        name: Of the file.
+        offset: First byte in the file; -1 where the file is the picture.
+        size: Bytes.
+
+    """
+
+    folder: str
+    name: str
+    offset: int
+    size: int
+
+
+class NewPlaces:
+    """Places of the pictures of one piece of a source, while it is read.
+
+    Args:
+        scratch: Where pictures that came inside records are kept.
+        number: Of the piece; whoever reads it again writes the same files.
+
+    """
+
+    def __init__(self, scratch: Store, number: int) -> None:
+        self._scratch, self._number, self._chunk = scratch, number, 0
+        self._places: dict[str, Place] = {}
+        self._held: list[bytes] = []
+        self._end = 0
+
+    def add_file(self, sha256: str, path: Path, size: int) -> None:
+        """Note a picture that is a file."""
+        self._places.setdefault(sha256, Place(str(path.parent), path.name, _WHOLE, size))
+
+    def add_part(self, sha256: str, path: Path, offset: int, size: int) -> None:
+        """Note a picture that lies within a file."""
+        self._places.setdefault(sha256, Place(str(path.parent), path.name, offset, size))
+
+    def add_bytes(self, sha256: str, data: bytes) -> None:
+        """Keep a picture on scratch, once."""
+        if sha256 in self._places:
+            return
+        self._places[sha256] = Place("", self._spool(), self._end, len(data))
+        self._held.append(data)
+        self._end += len(data)
+        if self._end >= SPOOL_BYTES:
+            self._put()
+
+    def taken(self, inspected: Mapping[str, bool]) -> pl.DataFrame | None:
+        """All places as rows, and what was inspected (True) or remembered; None where there is nothing. Begins anew."""
+        import polars as pl
+
+        if self._held:
+            self._put()
+        keys = sorted(self._places.keys() | inspected.keys())
+        if not keys:
+            return None
+        none = Place(None, None, 0, 0)  # type: ignore[arg-type]  # refused: nobody will read it
+        places = [self._places.get(key, none) for key in keys]
+        self._places = {}
+        columns = dict(zip(Place._fields, zip(*places, strict=True), strict=True))
+        schema = {"folder": pl.String, "name": pl.String, "offset": pl.Int64, "size": pl.Int64}
+        frame = pl.DataFrame(columns, schema=schema)
+        return frame.with_columns(
+            sha256=pl.Series([bytes.fromhex(key) for key in keys], dtype=pl.Binary),
+            inspected=pl.Series([inspected.get(key, False) for key in keys], dtype=pl.Boolean),
+        )
+
+    def _spool(self) -> str:
+        return f"spool/{self._number:06d}-{self._chunk:06d}"
+
+    def _put(self) -> None:
+        self._scratch.put(self._spool(), b"".join(self._held), durable=False)
+        self._held, self._end = [], 0
+        self._chunk += 1
+
+
+def bucket_of(keys: pl.Series, count: int) -> np.ndarray:
+    """File of the places of each sha256 (Binary), of `count`, a power of two: int64 [keys]."""
+    first = np.frombuffer(b"".join(keys.to_list()), ">u8")[::4].astype(np.uint64)
+    bits = count.bit_length() - 1
+    return (first >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(first), np.int64)
+
+
+def write_places(scratch: Store, bucket: int, rows: pl.DataFrame) -> dict[str, int]:
+    """Write the places of one bucket, each picture once; counts of pictures, of those inspected and remembered."""
+    import polars as pl
+    import pyarrow as pa
+
+    news = rows.group_by("sha256").agg(pl.col("inspected").any())["inspected"]
+    found = rows.drop("inspected").drop_nulls("folder").unique("sha256", keep="first", maintain_order=True)
+    found = found.sort("sha256")
+    table = pa.table({
+        "sha256": pa.array(found["sha256"].to_list(), pa.binary(32)),
+        "folder": pa.array(found["folder"].to_list(), pa.string()).dictionary_encode(),
+        "name": pa.array(found["name"].to_list(), pa.string()),
+        "offset": pa.array(found["offset"].to_list(), pa.int64()),
+        "size": pa.array(found["size"].to_list(), pa.int64()),
+    })  # fmt: skip
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_file(out, table.schema) as writer:  # not packed: it is searched where it lies
+        writer.write_table(table)
+    scratch.put(Parts(scratch, FOLDER).path(bucket), out.getvalue().to_pybytes(), durable=False)
+    inspected = int(news.sum())
+    return {"pictures": found.height, "inspected": inspected, "remembered": len(news) - inspected}
+
+
+@dataclass(frozen=True)
+class PlaceFiles:
+    """The files that `write_places` wrote.
+
+    Attributes:
+        scratch: Where they lie.
+        buckets: How many, a power of two.
+        count: Pictures in all.
+        shared: Whether whoever reads `scratch` reaches the pictures, too.
+
+    """
+
+    scratch: Store
+    buckets: int
+    count: int
+    shared: bool
 
 
 class ImagePlaces:
-    """An `ImageSource` (see `shared.images`) over files and a spool file."""
+    """An `ImageSource` (see `shared.images`) over files, shards and spools."""
 
     def __init__(self, spool: Path) -> None:
         self._spool_path = spool
-        self._roots: list[str] = []
-        self._places: dict[bytes, tuple[int, Any, int]] = {}
+        self._places: dict[str, Place] = {}
+        self._files: PlaceFiles | None = None
+        self._begin()
+
+    def _begin(self) -> None:
         self._writer: BinaryIO | None = None
-        self._end = 0
-        self._lock = threading.Lock()
+        self._end, self._lock = 0, threading.Lock()
+        self._opened: dict[int, tuple[np.ndarray, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file and the lock behind."""
+        """Leave open files and the lock behind."""
         self.flush()
-        return {"spool": self._spool_path, "roots": self._roots, "places": self._places}
+        return {"_spool_path": self._spool_path, "_places": self._places, "_files": self._files}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open for reading only."""
-        self._spool_path = state["spool"]
-        self._roots = state["roots"]
-        self._places = state["places"]
-        self._writer, self._end, self._lock = None, 0, threading.Lock()
+        vars(self).update(state)
+        self._begin()
 
     def __len__(self) -> int:
         """Distinct pictures."""
-        return len(self._places)
+        return len(self._places) + (self._files.count if self._files is not None else 0)
 
     def __contains__(self, sha256: str) -> bool:
         """Whether a picture is known."""
-        return bytes.fromhex(sha256) in self._places
+        return self._place(sha256) is not None
+
+    def looks_in(self, files: PlaceFiles) -> None:
+        """Know the pictures of these files, too."""
+        self._files = files if files.count else None
+
+    def reaches(self, sha256: str) -> bool:
+        """Whether whoever reads the build's scratch can read a picture."""
+        return self._files is not None and self._files.shared and self._looked_up(sha256) is not None
 
     def add_file(self, sha256: str, path: Path, size: int) -> None:
-        """Note a picture that lies in a file."""
-        folder, name = str(path.parent), path.name
-        if not self._roots or self._roots[-1] != folder:
-            if folder in self._roots:
-                index = self._roots.index(folder)
-            else:
-                self._roots.append(folder)
-                index = len(self._roots) - 1
-        else:
-            index = len(self._roots) - 1
-        self._places.setdefault(bytes.fromhex(sha256), (_FILE, (index, name), size))
+        """Note a picture that is a file."""
+        self._places.setdefault(sha256, Place(str(path.parent), path.name, _WHOLE, size))
+
+    def add_part(self, sha256: str, path: Path, offset: int, size: int) -> None:
+        """Note a picture that lies within a file."""
+        self._places.setdefault(sha256, Place(str(path.parent), path.name, offset, size))
 
     def add_bytes(self, sha256: str, data: bytes) -> None:
         """Keep a picture in the spool, once."""
-        key = bytes.fromhex(sha256)
-        if key in self._places:
+        if sha256 in self:
             return
         if self._writer is None:
             self._writer = self._spool_path.open("ab")
@@ -77,7 +223,7 @@ class ImagePlaces:
             raise InfiMmrError(
                 f"cannot keep images in {self._spool_path.parent}: {os.strerror(error.errno or 0)}", "Free some space"
             ) from error
-        self._places[key] = (_SPOOL, self._end, len(data))
+        self._places[sha256] = Place(str(self._spool_path.parent), self._spool_path.name, self._end, len(data))
         self._end += len(data)
 
     def flush(self) -> None:
@@ -88,7 +234,10 @@ class ImagePlaces:
 
     def size(self, sha256: str) -> int:
         """Length of a picture's encoded bytes."""
-        return self._places[bytes.fromhex(sha256)][2]
+        place = self._place(sha256)
+        if place is None:
+            raise KeyError(sha256)
+        return place.size
 
     def get(self, sha256: str) -> bytes:
         """Original bytes of a picture.
@@ -97,23 +246,67 @@ class ImagePlaces:
             InfiMmrError: not among the build's pictures, unreadable, or changed since the source was read.
 
         """
-        place = self._places.get(bytes.fromhex(sha256))
+        place = self._place(sha256)
         if place is None:
             raise InfiMmrError(f"no image with sha256 {sha256[:16]} in this build", "Build again")
-        kind, where, length = place
-        data: bytes
+        self.flush()
         try:
-            if kind == _FILE:
-                path = Path(self._roots[where[0]]) / where[1]
-                data = path.read_bytes()
-            else:
-                path = self._spool_path
-                self.flush()
-                with path.open("rb") as spool:
-                    spool.seek(where)
-                    data = spool.read(length)
+            data = self._read(place)
         except OSError as error:
-            raise InfiMmrError(f"image {path.name} cannot be read: {error.strerror}", "Check the source") from error
+            raise InfiMmrError(f"image {place.name} cannot be read: {error.strerror}", "Check the source") from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise InfiMmrError(f"image {path.name} changed while it was being built", "Build again when it is at rest")
+            raise InfiMmrError(f"image {place.name} changed while it was being built", "Build again when it is at rest")
         return data
+
+    def _read(self, place: Place) -> bytes:
+        path = Path(place.folder) / place.name
+        if not place.folder:
+            assert self._files is not None  # noqa: S101  # its place was found there
+            near = self._files.scratch.local_path(place.name)
+            if near is None:
+                return self._files.scratch.get_range(place.name, place.offset, place.size)
+            path = near
+        if place.offset == _WHOLE:
+            return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            file.seek(place.offset)
+            return file.read(place.size)
+
+    def _place(self, sha256: str) -> Place | None:
+        return self._places.get(sha256) or self._looked_up(sha256)
+
+    def _looked_up(self, sha256: str) -> Place | None:
+        """Where a picture of the source lies."""
+        if self._files is None:
+            return None
+        bits = self._files.buckets.bit_length() - 1
+        bucket = int(sha256[:16], 16) >> (64 - bits)
+        with self._lock:
+            if bucket not in self._opened:
+                self._opened[bucket] = _opened(self._files.scratch, bucket)
+        keys, table = self._opened[bucket]
+        key = bytes.fromhex(sha256).rstrip(b"\0")  # as NumPy gives it back
+        row = int(np.searchsorted(keys, np.bytes_(key)))
+        if row == len(keys) or keys[row] != key:
+            return None
+        return Place(*(table.column(name)[row].as_py() for name in Place._fields))
+
+
+def _opened(scratch: Store, bucket: int) -> tuple[np.ndarray, Any]:
+    """Hashes and places of one file, left where they lie; of a bucket in a temporary file."""
+    import pyarrow as pa
+
+    path = Parts(scratch, FOLDER).path(bucket)
+    near = scratch.local_path(path)
+    if near is not None:
+        table = pa.ipc.open_file(pa.memory_map(str(near))).read_all()
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(scratch.get(path))
+            file.flush()
+            table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+    column = table.column("sha256")
+    if table.num_rows == 0:
+        return np.empty(0, "S32"), table
+    keys = column.chunk(0)
+    return np.frombuffer(keys.buffers()[1], "S32", count=len(keys), offset=32 * keys.offset), table

@@ -1,25 +1,25 @@
 """A source's records to row blocks: read in parts, settled by buckets, put in order block by block.
 
 Input: a `Source`. Output: `IngestedBlocks`, the same rows and ledger entries as `ingest` gives, in files on the build's
-scratch. Parts of the source are read one after the other, or by the runner's workers where the source can be split.
-What must be seen together (rows that repeat each other, problems with several answers) meets in buckets by a hash of
-the problem: 8 bytes a record are all that is held here.
+scratch. A source whose files can be read in pieces is counted and read by a cluster's workers, pictures included; any
+other, and on one machine, part after part. What must be seen together (rows that repeat each other, problems with
+several answers) meets in buckets by a hash of the problem: 8 bytes a record are all that is held here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, block_of, blocks_for, over
 from data_engine.intake.image_checks import Inspections, checked_records
-from data_engine.intake.image_places import ImagePlaces
+from data_engine.intake.image_places import NewPlaces, PlaceFiles, bucket_of, write_places
 from data_engine.intake.ingest import (
     carried_row,
     ledger_entry,
@@ -32,16 +32,18 @@ from data_engine.intake.ingest import (
     without_conflicts,
     without_repeats,
 )
-from data_engine.sources.base import Rejection, Source, splits_of
+from data_engine.sources.base import Count, InPieces, Origin, Rejection
 from shared.images import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import polars as pl
 
+    from data_engine.intake.image_checks import Picture
+    from data_engine.intake.image_places import ImagePlaces
     from data_engine.runners.protocol import Runner
-    from data_engine.sources.base import SourceRow, Split
+    from data_engine.sources.base import Piece, Source, SourceRow
     from shared.progress import Task
     from shared.store import Store
 
@@ -51,6 +53,12 @@ PART_ROWS = 2**14
 _UNKNOWN_GROUPS = 2**8
 """Groups that parts are written in where nobody knows how many records come, each part of a block: as many as blocks
 of 8 million rows."""
+
+_FEW_BYTES, _FEW_ROWS = 2**24, 2**10
+"""A source in one piece is counted and read here where it is as small as this."""
+
+_READERS = 2
+"""Threads by which a worker, one of many on its machine, reads and checks pictures."""
 
 _POSITIONS = 2**32
 """Records that a part of a source can have: a record's position is its part's number times this and its place."""
@@ -84,7 +92,9 @@ class _Job:
         scratch: Where parts lie.
         source: What is read; None where the job needs no source, so that none is sent.
         blocks: Number of blocks; while parts are written, that of their groups.
-        splits: Parts of the source that workers read; empty where it is read here.
+        pieces: Of the source, that workers read; empty where it is read here.
+        inspected: Segments of what is known of pictures, where workers read them.
+        pictured: Numbers of parts of pictures.
         parts: Number of parts.
         groups: Groups of each part, as many or several times as many as blocks.
         buckets: Number of buckets.
@@ -99,7 +109,9 @@ class _Job:
     scratch: Store
     source: Any
     blocks: int
-    splits: tuple[Split, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+    inspected: list[tuple[str, int]] | None = None
+    pictured: tuple[int, ...] = ()
     parts: int = 0
     groups: int = 1
     buckets: int = 0
@@ -129,38 +141,48 @@ def ingest_blocks(
 
     As many blocks as `expected` records make; None, where nobody knows, as those make that were there.
     """
-    splits = splits_of(source) if runner.name == "ray" and not limit else ()
-    if len(splits) > 1 and expected is None:
-        expected = sum(split.height for split in splits)
+    pieces = _placed_pieces(source, scratch, store, runner, task) if runner.name == "ray" and not limit else ()
+    if pieces and expected is None:
+        expected = sum(piece.height or 0 for piece in pieces)
+        if task is not None:
+            task.total = expected
     job = _Job(store, scratch, source, blocks_for(expected or 0), conflicts=check_conflicts)
-    if len(splits) > 1:
-        told = list(_read_splits(_with(job, splits=tuple(splits)), runner, task)) or [_write_part(0, [], job)]
+    if pieces:
+        # The source itself, with what its guesses were made from, stays here.
+        named = Origin(source.name, source.location, source.revision)
+        listed = Inspections(store, DEFAULT_LIMITS).listing()
+        told = _read_pieces(_with(job, source=named, pieces=pieces, inspected=listed), source, runner, task)
+        if expected == 0:
+            told.append({"parts": [_write_part(0, [], job)], "pictures": 0})
     else:
-        memory = Inspections(store, DEFAULT_LIMITS)
-        items = checked_records(map(carried_row, limited(source.rows(), limit)), places, memory, task)
+        memory, new = Inspections(store, DEFAULT_LIMITS), NewPlaces(scratch, 0)
+        items = checked_records(map(carried_row, limited(source.rows(), limit)), new, memory, task)
+        entries = (_entry(source, item) for item in items)
         told = []
-        while (part := list(itertools.islice(items, PART_ROWS))) or not told:
+        while (part := list(itertools.islice(entries, PART_ROWS))) or not told:
             if expected is None and not told and len(part) == PART_ROWS:  # more may come: how many is seen at the end
                 job = _with(job, blocks=_UNKNOWN_GROUPS)
-            told.append(_write_part(len(told), part, job))
+            records = _write_part(len(told), part, job)
+            told.append({"parts": [records], "pictures": _write_pictures(len(told), new, memory, job)})
         memory.flush()
-        told.append({"inspected": memory.inspected, "remembered": memory.remembered})
-    places.flush()
+    parts = sum(len(one["parts"]) for one in told)
+    records = sum(sum(one["parts"]) for one in told)
+    blocks = min(job.blocks, blocks_for(records))
+    pictured = tuple(number for number, one in enumerate(told) if one["pictures"])
+    job = _with(job, pictured=pictured, parts=parts, blocks=blocks, groups=job.blocks, source=None)
+    job = _settled(job, runner)
     count = Counter[str]()
-    for one in told:
-        count.update({name: one.get(name, 0) for name in ("records", "inspected", "remembered")})
-    parts = sum("records" in one for one in told)
-    blocks = min(job.blocks, blocks_for(count["records"])) if expected is None else job.blocks
-    job = _settled(_with(job, parts=parts, blocks=blocks, groups=job.blocks, source=None, splits=()), runner)
     heights, rejected, absent, mends = [], 0, 0, Counter[str]()
     for one in over(runner, _sort_block, range(job.blocks), job):
         heights.append(one["height"])
         rejected += one["rejected"]
         absent += one["absent"]
         mends.update(one["mends"])
+        count.update(one["seen"])
     for name in ("raw", "refused", "problems"):
         job.at(name).delete(range(parts))
-    records = count["records"]
+    job.at("pictures").delete(pictured)
+    places.looks_in(PlaceFiles(scratch, blocks, count["pictures"], shared=bool(pieces)))
     warnings = [f"{source.name}: images of {absent} of {records} items are not there: text only"] if absent else []
     return IngestedBlocks(
         rows=RowBlocks(scratch, "rows", tuple(heights)),
@@ -175,47 +197,96 @@ def ingest_blocks(
 
 
 def _with(job: _Job, **changes: Any) -> _Job:
-    import dataclasses
-
     return dataclasses.replace(job, **changes)
 
 
-def _read_splits(job: _Job, runner: Runner, task: Task | None) -> Iterator[dict[str, Any]]:
-    """Let workers read the parts that the source is split into."""
-    for one in over(runner, _read_split, range(len(job.splits)), job, task=task):
-        yield from ({"records": records} for records in one["parts"])
+def _placed_pieces(
+    source: Source, scratch: Store, store: Store, runner: Runner, task: Task | None
+) -> tuple[Piece, ...]:
+    """Pieces of the source, each of which knows what stands before it: workers count those that do not say."""
+    pieces = tuple(source.pieces()) if isinstance(source, InPieces) else ()
+    if not pieces or not isinstance(source, InPieces):
+        return ()
+    known = [Count(piece.height) if piece.height is not None else None for piece in pieces]
+    unknown = [number for number, count in enumerate(known) if count is None]
+    job = _Job(store, scratch, None, 1, pieces=tuple(pieces[number] for number in unknown))
+    if task is not None and unknown:
+        task.waits("counting records")
+    away = sum(piece.size for piece in job.pieces) > _FEW_BYTES
+    found = over(runner, _count_piece, range(len(unknown)), job, away=away)
+    counts = dict(zip(unknown, (Count(**one) for one in found), strict=True))
+    if task is not None:
+        task.waits("")
+    return tuple(source.placed(pieces, [count or counts[number] for number, count in enumerate(known)]))
 
 
-def _read_split(number: int, job: _Job) -> dict[str, Any]:
-    """Read one split where it lies, part by part; only sources without pictures have such."""
-    first = sum(_parts_in(split) for split in job.splits[:number])
-    split = job.splits[number]
-    items = map(carried_row, split.rows())
-    checked = checked_records(items, ImagePlaces(Path()), Inspections(None, DEFAULT_LIMITS), None)
+def _count_piece(number: int, job: _Job) -> dict[str, Any]:
+    return dataclasses.asdict(job.pieces[number].count())
+
+
+def _read_pieces(job: _Job, source: Source, runner: Runner, task: Task | None) -> list[dict[str, Any]]:
+    """Let workers read the source's pieces."""
+    away = sum(piece.height or 0 for piece in job.pieces) > _FEW_ROWS
+    told = list(over(runner, _read_piece, range(len(job.pieces)), job, task=task, away=away))
+    read: Counter[str] | None = getattr(source, "read", None)  # of several sources in one: how many of each
+    if read is not None:
+        read.clear()
+        for one in told:
+            read.update(one["read"])
+    return told
+
+
+def _read_piece(number: int, job: _Job) -> dict[str, Any]:
+    """Read one piece where it lies, part by part."""
+    piece = job.pieces[number]
+    first = sum(_parts_in(other) for other in job.pieces[:number])
+    new, memory = NewPlaces(job.scratch, number), Inspections(job.store, DEFAULT_LIMITS, listed=job.inspected)
+    checked = checked_records(map(carried_row, piece.rows()), new, memory, None, _READERS)
+    read = Counter[str]()
+    entries = (_entry(job.source, item, read) for item in checked)
     told = [
-        _write_part(first + part, list(itertools.islice(checked, PART_ROWS)), job)["records"]
-        for part in range(_parts_in(split))
+        _write_part(first + part, list(itertools.islice(entries, PART_ROWS)), job) for part in range(_parts_in(piece))
     ]
-    return {"rows": sum(told), "parts": told}
+    next(entries, None)  # to the end: what came or went since it was counted is told there
+    memory.flush()
+    return {
+        "rows": sum(told),
+        "parts": told,
+        "read": dict(read),
+        "pictures": _write_pictures(number, new, memory, job),
+    }
 
 
-def _parts_in(split: Split) -> int:
-    return -(-split.height // PART_ROWS)
+def _parts_in(piece: Piece) -> int:
+    return -(-(piece.height or 0) // PART_ROWS)
 
 
-def _write_part(number: int, part: Sequence[Rejection | tuple[SourceRow, list[Any]]], job: _Job) -> dict[str, Any]:
+def _entry(
+    source: Any, item: Rejection | tuple[SourceRow, list[Picture]], read: Counter[str] | None = None
+) -> tuple[bool, dict[str, Any]]:
+    """Whether a record is a row, and its row or ledger entry; what its pictures are made of is not needed any more."""
+    record = item if isinstance(item, Rejection) else item[0]
+    if read is not None and record.origin is not None:
+        read[record.origin.name] += 1
+    return (False, ledger_entry(source, item)) if isinstance(item, Rejection) else (True, row_of(source, *item))
+
+
+def _write_pictures(number: int, new: NewPlaces, memory: Inspections, job: _Job) -> int:
+    """Write where the pictures of a part lie, by block; how many these are."""
+    found = new.taken(memory.seen())
+    if found is None:
+        return 0
+    job.at("pictures").write_grouped(number, found, bucket_of(found["sha256"], job.blocks), job.blocks)
+    return found.height
+
+
+def _write_part(number: int, part: Sequence[tuple[bool, dict[str, Any]]], job: _Job) -> int:
     """Write what one part of the source gave: rows and refused records by block, and hashes of the problems."""
     import polars as pl
 
-    good: list[dict[str, Any]] = []
-    bad: list[dict[str, Any]] = []
-    places: list[int] = []
-    for place, item in enumerate(part):
-        if isinstance(item, Rejection):
-            bad.append(ledger_entry(job.source, item))
-        else:
-            good.append(row_of(job.source, *item))
-            places.append(number * _POSITIONS + place)
+    good = [entry for is_row, entry in part if is_row]
+    bad = [entry for is_row, entry in part if not is_row]
+    places = [number * _POSITIONS + place for place, (is_row, _) in enumerate(part) if is_row]
     problem = np.frombuffer(b"".join(map(_problem_hash, good)), np.uint64)
     rows = rows_frame(good).with_columns(
         position=pl.Series(places, dtype=pl.Int64), problem=pl.Series(problem, dtype=pl.UInt64)
@@ -224,7 +295,7 @@ def _write_part(number: int, part: Sequence[Rejection | tuple[SourceRow, list[An
     entries = ledger_frame(bad)
     job.at("refused").write_grouped(number, entries, block_of(entries["id"], job.blocks), job.blocks)
     job.at("problems").write(number, rows.select("problem"))
-    return {"records": len(part)}
+    return len(part)
 
 
 def _problem_hash(row: dict[str, Any]) -> bytes:
@@ -302,4 +373,6 @@ def _sort_block(block: int, job: _Job) -> dict[str, Any]:
         entries = pl.concat([entries, removed])
     job.at("rejected").write(block, entries)
     absent, mends = noted(rows)
-    return {"height": rows.height, "rejected": entries.height, "absent": absent, "mends": mends}
+    told = {"height": rows.height, "rejected": entries.height, "absent": absent, "mends": mends}
+    seen = write_places(job.scratch, block, job.at("pictures").read_group(job.pictured, groups)) if job.pictured else {}
+    return {**told, "seen": seen}

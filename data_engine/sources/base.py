@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from shared.answers import gold_answer
 from shared.images import safe_join
@@ -58,10 +58,12 @@ class FileImage:
 
 @dataclass(frozen=True)
 class BytesImage:
-    """A picture whose bytes came inside the record."""
+    """A picture whose bytes came inside the record; `file` where they also lie there, from `offset` on, as they are."""
 
     data: bytes
     name: str
+    file: Path | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,29 +112,54 @@ def notes_of(source: Source) -> Sequence[str]:
     return notes
 
 
-class Split(Protocol):
-    """Consecutive records of a source that can be read alone; small to pickle.
+@dataclass(frozen=True)
+class Count:
+    """What a piece of a source holds.
 
     Attributes:
-        height: How many they are.
+        records: Records, those that cannot be read included.
+        lines: Lines of a text file.
+        why: Why its first line is no record, where none of its lines is one.
 
     """
 
+    records: int
+    lines: int = 0
+    why: str = ""
+
+
+class Piece(Protocol):
+    """Consecutive records of a source that can be read alone, where its file lies; small to pickle."""
+
     @property
-    def height(self) -> int:
-        """See above."""
+    def height(self) -> int | None:
+        """How many they are; None where they must be counted."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, about."""
+
+    def count(self) -> Count:
+        """Count them: much quicker than reading them."""
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per record, in the source's order."""
 
 
-def splits_of(source: Source) -> Sequence[Split]:
-    """Parts of a source that workers can read where its files lie, in order; none where it is read as a whole.
+@runtime_checkable
+class InPieces(Protocol):
+    """A source that workers read where its files lie."""
 
-    Such a source names no pictures.
-    """
-    find: Callable[[], Sequence[Split]] | None = getattr(source, "splits", None)
-    return find() if find is not None else ()
+    def pieces(self) -> Sequence[Piece]:
+        """Pieces in order; none where it must be read as a whole."""
+
+    def placed(self, pieces: Sequence[Piece], counts: Sequence[Count]) -> Sequence[Piece]:
+        """The same pieces, which know what stands before them; they can be read then.
+
+        Raises:
+            InfiMmrError: the counts say that a file holds no records.
+
+        """
 
 
 class Source(Protocol):

@@ -12,8 +12,9 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from data_engine.sources.base import Origin, Rejection, Source, SourceRow, notes_of
+from data_engine.sources.base import Count, InPieces, Origin, Piece, Rejection, Source, SourceRow, notes_of
 from shared.fingerprint import fingerprint
 
 _SHARE_DIGITS = 13
@@ -70,6 +71,29 @@ class Merged:
         known = [min(count, limit or count) for count, limit in zip(counts, limits, strict=True) if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
+    def pieces(self) -> list[MergedPiece]:
+        """See `InPieces`; none where one of the parts must be read as a whole, or from its front."""
+        found: list[MergedPiece] = []
+        for name, part in self.parts.items():
+            source = part.source
+            pieces = source.pieces() if isinstance(source, InPieces) and not part.limit else ()
+            if not pieces:
+                return []
+            origin = Origin(name, source.location, source.revision)
+            found += [MergedPiece(piece, origin, part.weight) for piece in pieces]
+        return found
+
+    def placed(self, pieces: Sequence[MergedPiece], counts: Sequence[Count]) -> list[MergedPiece]:
+        """See `InPieces`."""
+        found: list[MergedPiece] = []
+        by_part = itertools.groupby(zip(pieces, counts, strict=True), key=lambda pair: pair[0].origin.name)
+        for name, pairs in by_part:
+            some, known = zip(*pairs, strict=True)
+            source: Any = self.parts[name].source
+            placed = source.placed([one.piece for one in some], known)
+            found += [dataclasses.replace(one, piece=piece) for one, piece in zip(some, placed, strict=True)]
+        return found
+
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """One item per record taken, part after part."""
         self.read.clear()
@@ -84,6 +108,34 @@ class Merged:
                 origin = origin or Origin(name, source.location, source.revision)
                 self.read[name] += 1
                 yield dataclasses.replace(item, origin=origin)
+
+
+@dataclass(frozen=True)
+class MergedPiece:
+    """A piece of one of the sources; see `Piece`, and `Part` for the weight."""
+
+    piece: Piece
+    origin: Origin
+    weight: float
+
+    @property
+    def height(self) -> int | None:
+        """Records, of which those that are taken become rows."""
+        return self.piece.height
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, about."""
+        return self.piece.size
+
+    def count(self) -> Count:
+        """Count the records."""
+        return self.piece.count()
+
+    def rows(self) -> Iterator[SourceRow | Rejection]:
+        """One item per record taken."""
+        taken = (item for item in self.piece.rows() if _falls_within(item, self.weight))
+        yield from (dataclasses.replace(item, origin=self.origin) for item in taken)
 
 
 def _falls_within(item: SourceRow | Rejection, weight: float) -> bool:

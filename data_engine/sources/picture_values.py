@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_engine.sources.base import BytesImage, FileImage
@@ -22,6 +22,13 @@ _BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK
 """How PNG, JPEG, GIF, WebP, BMP and TIFF begin in base64."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _MIN_BASE64 = 64
+
+
+class FileBytes(bytes):
+    """Bytes that a reader found in a file as they are, from `offset` on."""
+
+    file: Path
+    offset: int
 
 
 class NoPictureError(ValueError):
@@ -98,6 +105,8 @@ def picture(part: Any, find: Callable[[str], FileImage]) -> FileImage | BytesIma
 def _of_mapping(part: Mapping[str, Any], find: Callable[[str], FileImage]) -> FileImage | BytesImage:
     data, path = part.get("bytes"), part.get("path")
     if isinstance(data, bytes) and data:
+        if isinstance(data, FileBytes):
+            return BytesImage(data, str(path or ""), data.file, data.offset)
         return BytesImage(data, str(path or ""))
     if isinstance(data, str) and data:
         return BytesImage(_decoded(data), str(path or ""))

@@ -11,41 +11,32 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data_engine.sources.base import FileImage, Rejection, SourceRow
+from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
 from data_engine.sources.columns import Guess, guess_columns, value_at
 from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.file_pieces import Cutter, TablePiece, check_records
 from data_engine.sources.given_answers import Form, guess_form
+from data_engine.sources.picture_roots import PROBED_NAMES, picture_roots
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
-from data_engine.sources.places import files_revision, unpacked
+from data_engine.sources.places import files_revision
 from data_engine.sources.records import Record
 from data_engine.sources.table_choice import PACKED, Chosen, kind_of
 from data_engine.sources.table_columns import column_batches, column_types
-from data_engine.sources.table_files import (
-    Batch,
-    column_names,
-    count_rows,
-    parquet_pieces,
-    read_batches,
-    read_piece,
-)
+from data_engine.sources.table_files import Batch, column_names, count_rows, read_batches
 from data_engine.sources.table_place import TablePlace, open_table_place
 from data_engine.sources.table_rows import Reading, choices_of, table_row
-from shared.caches import cache_folder
 from shared.errors import InfiMmrError
-from shared.images import PathRefused, file_inside
+from shared.images import PathRefused
 
 GUESSED = "columns guessed"
 SAMPLE = 512
 """Records of the first file that a guess is made from; of the next files an eighth each."""
 _SAMPLED_FILES = 8
-_PROBED_NAMES = 64
-_FOLDERS = ("images", "image", "imgs", "img", "pictures", "png", "figures")
-"""Where sets keep pictures whose names do not say it."""
 _TEXTS = {"json", "jsonl", "csv", "tsv"}
 
 
@@ -86,14 +77,16 @@ class Table:
         aside = self._left_aside()
         form, said = self._form() if answers == "guess" else (answers, "")
         self.form: Form = form
-        self._roots, where = self._picture_roots(pictures)
+        self._find = picture_roots(place, ())[0]
+        names = [image.name for record in self.sample for image in self._names_of(record)][:PROBED_NAMES]
+        self._find, where = picture_roots(place, names, files=self.files(), told=pictures)
         self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, said, where)))
         guessed = [f"{role} from {', '.join(names)}" for role, names in self.columns.items() if role not in told]
         if guessed:
             self.notes = (f"{GUESSED}: {'; '.join(guessed)} (source.columns overrides)", *self.notes)
         self.reading = Reading(self.columns, form, self._find)
-        names = ", ".join(place.chosen.names[:3]) + (", ..." if len(place.chosen.names) > 3 else "")
-        self.taken = f"{names}: " + ", ".join(f"{role} from {', '.join(c)}" for role, c in self.columns.items())
+        read = ", ".join(place.chosen.names[:3]) + (", ..." if len(place.chosen.names) > 3 else "")
+        self.taken = f"{read}: " + ", ".join(f"{role} from {', '.join(c)}" for role, c in self.columns.items())
 
     @cached_property
     def _content(self) -> tuple[str, str]:
@@ -152,16 +145,28 @@ class Table:
                 yield table_row(record, position, self.reading)
                 position += 1
 
-    def splits(self) -> list[TableSplit]:
-        """Parts for `splits_of`: pieces of Parquet files, where no record names pictures; else none."""
-        files = self._place.files()
-        if self.columns.get("images") or self._inside or any(kind_of(file.name) != "parquet" for file in files):
+    def pieces(self) -> list[TablePiece]:
+        """See `InPieces`; pictures that lie elsewhere and would have to be fetched are fetched for the whole."""
+        place = self._place
+        remote = place if place.remote is not None else None
+        pictured = bool(self.columns.get("images")) or self._inside
+        if remote is not None and pictured:
             return []
-        found, first = [], 0
-        for file in files:
-            for piece in parquet_pieces(file):
-                found.append(TableSplit(self._what, self.reading, file, piece, first))
-                first += piece[2]
+        texts = (len(v) for record in self.sample for v in record.values() if isinstance(v, str | bytes))
+        cutter = Cutter(self._what, self.reading, remote, pictured, sum(texts) / len(self.sample))
+        return [piece for file in place.files() for piece in cutter.cut(file, kind_of(file.name))]
+
+    def placed(self, pieces: Sequence[TablePiece], counts: Sequence[Count]) -> list[TablePiece]:
+        """See `InPieces`."""
+        found: list[TablePiece] = []
+        first = 0
+        for file, some in itertools.groupby(zip(pieces, counts, strict=True), key=lambda pair: pair[0].file):
+            of_file = list(some)
+            check_records(file, [count for _, count in of_file], self._what)
+            lines = 0
+            for piece, count in of_file:
+                found.append(replace(piece, height=count.records, first=first, lines=lines))
+                first, lines = first + count.records, lines + count.lines
         return found
 
     def batches(self, columns: Sequence[str] | None = None, *, looked_at: Sequence[str] = ()) -> Iterator[Batch]:
@@ -259,63 +264,6 @@ class Table:
             pairs += [(value_at(record, name), len(options)) for name in self.columns["answer"][:1]]
         return guess_form(pairs)
 
-    def _picture_roots(self, told: str) -> tuple[list[tuple[Path, Path | None, str]], str]:
-        """Folders (root, where links may end, prefix) that pictures' names start from, best first; and what to tell."""
-        place = self._place
-        self._roots = [(place.root, place.links, "")]
-        names = [image.name for record in self.sample for image in self._names_of(record)][:_PROBED_NAMES]
-        if told:
-            return [(place.root, place.links, told.strip("/") + "/")], ""
-        if not names:
-            return self._roots, ""
-        folders = dict.fromkeys(["", *(name.rpartition("/")[0] for name in self.files()), *_FOLDERS])
-        beside = [folder for base in list(folders) for folder in self._below(base)]
-        prefixes = [f"{folder}/" if folder else "" for folder in dict.fromkeys([*folders, *beside])]
-        hits = {prefix: sum(place.has(f"{prefix}{name}") for name in names) for prefix in prefixes}
-        roots: list[tuple[Path, Path | None, str]] = [
-            (place.root, place.links, prefix) for prefix in sorted(prefixes, key=lambda p: -hits[p]) if hits[prefix]
-        ]
-        said = f"images' names start from {roots[0][2]}" if roots and roots[0][2] else ""
-        if place.archives and max(hits.values()) < len(names):
-            unzipped = self._unzipped(names)
-            roots += unzipped
-            said = said or (f"images taken from {', '.join(place.archives)}" if unzipped else "")
-        return roots or [(place.root, place.links, "")], said
-
-    def _below(self, folder: str) -> list[str]:
-        """Names of the folders in a folder of the place."""
-        if self._place.remote is not None:
-            start = f"{folder}/" if folder else ""
-            inside = {n[len(start) :].partition("/") for n in self._place.remote.names if n.startswith(start)}
-            return sorted(f"{start}{head}" for head, slash, _ in inside if slash)
-        base = self._place.root / folder
-        found = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
-        return [f"{folder}/{name}" if folder else name for name in found if not name.startswith(".")][:_PROBED_NAMES]
-
-    def _unzipped(self, names: Sequence[str]) -> list[tuple[Path, Path | None, str]]:
-        """Roots within the zip archives that hold some of the names."""
-        self._place.fetch(self._place.archives)
-        roots: list[tuple[int, Path, str]] = []
-        for archive in self._place.archives:
-            file = self._place.root / archive
-            folder = unpacked(file, file_hashes([file])[file], cache_folder())
-            inside = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
-            for prefix in ("", *inside):
-                hits = sum(file_inside(folder, f"{prefix}{name}") is not None for name in names)
-                if hits:
-                    roots.append((hits, folder, prefix))
-        return [(folder, None, prefix) for _, folder, prefix in sorted(roots, key=lambda root: -root[0])]
-
-    def _find(self, name: str) -> FileImage:
-        """The file that a picture's name means; of several roots the first that has it."""
-        for root, links, prefix in self._roots[:-1]:
-            below = f"{prefix}{name}"
-            if self._place.has(below) if root == self._place.root else file_inside(root, below):
-                return FileImage(root, below, links)
-        root, links, prefix = self._roots[-1]
-        plain = name.startswith("/") or ":" in name.partition("/")[0]
-        return FileImage(root, name if plain else f"{prefix}{name}", links)
-
     def _names_of(self, record: Record) -> Iterator[FileImage]:
         """Pictures of a record that lie in files."""
         if isinstance(record, str):
@@ -382,31 +330,6 @@ def opened_table(
     place = open_table_place(location, revision, config=config, split=split, patterns=files, what=what)
     told = {r: tuple(filter(None, (c,) if isinstance(c, str) else c)) for r, c in (columns or {}).items()}
     return Table(place, what=what, columns=told, answers=answers, pictures=pictures, licence=licence)
-
-
-@dataclass(frozen=True)
-class TableSplit:
-    """Some consecutive records of a Parquet file (see `data_engine.sources.base.Split`)."""
-
-    what: str
-    reading: Reading
-    file: Path
-    piece: tuple[int, int, int]
-    first: int
-    """Position of the first of them among all records."""
-
-    @property
-    def height(self) -> int:
-        """Records."""
-        return self.piece[2]
-
-    def rows(self) -> Iterator[SourceRow | Rejection]:
-        """One item per record."""
-        position = self.first
-        for batch in read_piece(self.file, self.piece, self.what):
-            for record in batch.records():
-                yield table_row(record, position, self.reading)
-                position += 1
 
 
 def _has(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bool:

@@ -142,7 +142,7 @@ def read_batches(
     """
     with telling(file, what):
         if kind == "parquet":
-            yield from _parquet(file, columns, rows)
+            yield from (Batch(table=batch) for batch in parquet_batches(file, columns, rows))
         elif kind == "arrow":
             yield from _arrow(file, columns, rows)
         elif kind == "tar":
@@ -159,6 +159,16 @@ def count_rows(file: Path, kind: str, what: str) -> int | None:
 
     with telling(file, what):
         return int(pq.read_metadata(file).num_rows)
+
+
+def arrow_rows(file: Path) -> int:
+    """Rows of an Arrow file; its columns stay on disk."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as opened:
+        reader, is_file = _arrow_reader(opened)
+        batches = (reader.get_batch(place) for place in range(reader.num_record_batches)) if is_file else reader
+        return sum(batch.num_rows for batch in batches)
 
 
 def column_names(file: Path, kind: str, what: str) -> list[str] | None:
@@ -202,7 +212,10 @@ def batched(records: Iterator[tuple[Record, int]], rows: int = BATCH_ROWS) -> It
         yield Batch(held)
 
 
-def _parquet(file: Path, columns: Sequence[str] | None, most: int) -> Iterator[Batch]:
+def parquet_batches(
+    file: Path, columns: Sequence[str] | None = None, most: int = BATCH_ROWS, groups: Sequence[int] | None = None
+) -> Iterator[Any]:
+    """Record batches of a Parquet file, of some of its row groups where they are named; class labels are words."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as table:
@@ -211,43 +224,8 @@ def _parquet(file: Path, columns: Sequence[str] | None, most: int) -> Iterator[B
         rows = min(most, max(16, BATCH_BYTES * about.num_rows // max(size, 1)))
         names = None if columns is None else [name for name in table.schema_arrow.names if name in set(columns)]
         labels = _class_labels(table.schema_arrow)
-        for batch in table.iter_batches(batch_size=rows, columns=names, use_threads=False):
-            yield Batch(table=_named(batch, labels))
-
-
-SPLIT_ROWS = 2**16
-"""Rows of a Parquet file that one worker reads at most: some seconds of work."""
-
-
-def parquet_pieces(file: Path) -> list[tuple[int, int, int]]:
-    """(Row group, first row in it, rows) of consecutive pieces of a Parquet file."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(file) as table:
-        about = table.metadata
-        heights = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
-    return [
-        (group, start, min(SPLIT_ROWS, height - start))
-        for group, height in enumerate(heights)
-        for start in range(0, height, SPLIT_ROWS)
-    ]
-
-
-def read_piece(file: Path, piece: tuple[int, int, int], what: str) -> Iterator[Batch]:
-    """Batches of one of `parquet_pieces`."""
-    import pyarrow.parquet as pq
-
-    group, start, height = piece
-    with telling(file, what), pq.ParquetFile(file) as table:
-        labels = _class_labels(table.schema_arrow)
-        place = 0  # what stands before the piece in its group is read past, a batch at a time
-        for batch in table.iter_batches(BATCH_ROWS, row_groups=[group]):
-            low, high = max(start - place, 0), min(start + height - place, batch.num_rows)
-            place += batch.num_rows
-            if low < high:
-                yield Batch(table=_named(batch.slice(low, high - low), labels))
-            if place >= start + height:
-                return
+        for batch in table.iter_batches(batch_size=rows, row_groups=groups, columns=names, use_threads=False):
+            yield _named(batch, labels)
 
 
 def _arrow(file: Path, columns: Sequence[str] | None, most: int) -> Iterator[Batch]:

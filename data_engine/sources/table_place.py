@@ -50,12 +50,7 @@ class TablePlace:
 
     def has(self, name: str) -> bool:
         """Whether a file of this relative name is there, here or where it would be fetched from."""
-        if self.remote is not None:
-            return name in self.remote.names
-        try:
-            return safe_join(self.root, name, self.links).is_file()
-        except PathRefused:
-            return False
+        return name in self.remote.names if self.remote is not None else holds(self.root, name, self.links)
 
     def fetch(self, names: Iterable[str]) -> None:
         """Bring those of the named files that exist there."""
@@ -65,6 +60,14 @@ class TablePlace:
         if wanted:
             self.remote.fetch(wanted)
             self.fetched.update(wanted)
+
+
+def holds(root: Path, name: str, links: Path | None) -> bool:
+    """Whether a file of this relative name lies in a folder."""
+    try:
+        return safe_join(root, name, links).is_file()
+    except PathRefused:
+        return False
 
 
 def open_table_place(

@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from data_engine.sources.picture_values import FileBytes
 from data_engine.sources.records import Record, Unreadable
 
 IMAGES = "__images__"
@@ -21,6 +24,8 @@ KEY = "__key__"
 _PICTURES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "img"}
 _TEXTS = {"txt", "text", "cls", "cls2", "index", "id", "question", "answer", "caption", "transcript"}
 _MAX_MEMBER = 64 << 20
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x5d\x00\x00")
+"""How gzip, bzip2, xz and lzma begin: what lies in such a shard lies nowhere else."""
 
 
 def shard_records(file: Path) -> Iterator[tuple[Record, int]]:
@@ -30,33 +35,63 @@ def shard_records(file: Path) -> Iterator[tuple[Record, int]]:
         OSError, ValueError: no tar archive, or one that is cut off.
 
     """
-    key, problem, size = "", "", 0
-    members: dict[str, tuple[str, bytes]] = {}
-    try:
-        with tarfile.open(file, "r|*") as shard:
-            while (member := shard.next()) is not None:
-                shard.members = []  # type: ignore[attr-defined]  # the archive keeps a note of every member otherwise
-                if member.isdir():
-                    continue
-                folder, _, base = member.name.rpartition("/")
-                stem, _, ending = base.partition(".")
-                here = f"{folder}/{stem}" if folder else stem
-                if here != key:
-                    if key:
-                        yield _record(key, members, problem), size
-                    key, members, problem, size = here, {}, "", 0
-                why = _refused(member)
-                if why:
+    with file.open("rb") as start:
+        plain = not start.read(6).startswith(_PACKED)
+    with _opened(file, "r|*") as shard:
+        for key, some in groupby(_members(shard), key=_key):
+            members: dict[str, tuple[str, bytes]] = {}
+            problem, size = "", 0
+            for member in some:
+                if why := _refused(member):
                     problem = problem or f"{member.name}: {why}"
                     continue
                 opened = shard.extractfile(member)
                 data = opened.read() if opened is not None else b""
+                if plain and not member.issparse():
+                    data = FileBytes(data)
+                    data.file, data.offset = file, member.offset_data
                 size += len(data)
-                members[ending.lower()] = (member.name, data)
+                members[member.name.rpartition("/")[2].partition(".")[2].lower()] = (member.name, data)
+            if key:
+                yield _record(key, members, problem), size
+
+
+def count_shard(file: Path) -> int:
+    """How many records a shard has; of one that is not packed the members' contents are passed over.
+
+    Raises:
+        OSError, ValueError: as `shard_records`.
+
+    """
+    try:
+        with _opened(file, "r:") as shard:
+            return sum(bool(key) for key, _ in groupby(_members(shard), key=_key))
+    except OSError:
+        with _opened(file, "r|*") as shard:
+            return sum(bool(key) for key, _ in groupby(_members(shard), key=_key))
+
+
+@contextmanager
+def _opened(file: Path, mode: Any) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(file, mode) as shard:
+            yield shard
     except tarfile.TarError as error:
         raise OSError(f"no whole tar archive: {error}") from error
-    if key:
-        yield _record(key, members, problem), size
+
+
+def _members(shard: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    while (member := shard.next()) is not None:
+        shard.members = []  # type: ignore[attr-defined]  # the archive keeps a note of every member otherwise
+        if not member.isdir():
+            yield member
+
+
+def _key(member: tarfile.TarInfo) -> str:
+    """What the members of one record share: the name up to its first dot."""
+    folder, _, base = member.name.rpartition("/")
+    stem = base.partition(".")[0]
+    return f"{folder}/{stem}" if folder else stem
 
 
 def _refused(member: tarfile.TarInfo) -> str:

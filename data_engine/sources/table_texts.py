@@ -55,11 +55,18 @@ def opened_bytes(file: Path) -> Iterator[IO[bytes]]:
 
 
 class JsonLines:
-    """Lines of JSON, counted over several stretches of a file."""
+    """Lines of JSON, counted over several stretches of a file.
 
-    def __init__(self) -> None:
-        self._lines = self._read = self._good = 0
-        self._first = ""
+    Attributes:
+        good: How many hold an object.
+        first: Why the first that holds none does not.
+
+    """
+
+    def __init__(self, before: int = 0) -> None:
+        """Begin; `before` lines stand in front."""
+        self._lines, self._read, self.good = before, 0, 0
+        self.first = ""
 
     def records(self, text: Iterable[str]) -> Iterator[tuple[Record, int]]:
         """Records of a stretch."""
@@ -75,22 +82,22 @@ class JsonLines:
                 why = f"no JSON ({str(error)[:80]})"
             self._read += 1
             if why:
-                self._first = self._first or why
+                self.first = self.first or why
                 yield Unreadable(f"line {self._lines}: {why}"), len(line)
                 continue
-            self._good += 1
+            self.good += 1
             yield record, len(line)
 
     def count(self, lines: int) -> None:
         """Take note of a stretch of so many records, one a line, that was read elsewhere."""
         self._lines += lines
         self._read += lines
-        self._good += lines
+        self.good += lines
 
     def end(self) -> None:
         """Raise where lines were there and none held an object."""
-        if self._read and not self._good:
-            said = f"holds no JSON object on any of its {self._read} lines ({self._first})"
+        if self._read and not self.good:
+            said = f"holds no JSON object on any of its {self._read} lines ({self.first})"
             raise InfiMmrError(said, "Fetch it again")
 
 

@@ -16,7 +16,6 @@ from data_engine.build import BuildRequest, build
 from data_engine.grading import grader_hash
 from data_engine.inputs import ROOT, code_hash
 from data_engine.intake import in_blocks
-from data_engine.intake.image_places import ImagePlaces
 from data_engine.plan import plan_build
 from data_engine.runners.local import LocalRunner
 from data_engine.sources.mini import Mini, MiniSettings
@@ -24,7 +23,6 @@ from shared.dataset_version import list_datasets, open_dataset
 from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash
 from shared.progress import Progress
-from shared.store import open_store
 
 RECIPE = """
 [source]
@@ -127,22 +125,6 @@ def test_a_limit_above_what_a_source_holds_makes_no_blocks_of_nothing(recipe, tm
     monkeypatch.setattr(in_blocks, "blocks_for", lambda rows: told.append(blocks_for(rows)) or told[-1])
     run(recipe, tmp_path / "store", limit=10**6)
     assert set(told) == {1}
-
-
-class _NoRows:
-    height = 0
-
-    def rows(self):
-        return iter(())
-
-
-def test_a_source_in_parts_without_rows_is_told_to_have_no_records(tmp_path):
-    source, runner = Mini("deepscaler", MiniSettings(rows=3)), LocalRunner()
-    source.splits = lambda: [_NoRows(), _NoRows()]
-    runner.name = "ray"
-    store = open_store(tmp_path)
-    found = in_blocks.ingest_blocks(source, ImagePlaces(tmp_path / "spool"), store, store, runner)
-    assert (found.records, found.rows.heights) == (0, (0,))
 
 
 def test_damaged_annotations_are_named_and_made_again(recipe, tmp_path):
@@ -494,7 +476,6 @@ def test_a_build_that_finds_nothing_reads_its_source(recipe, tmp_path, monkeypat
 
 def test_a_change_that_draws_nothing_otherwise_leaves_the_small_sets_their_revision():
     """Their revision stands in every row: it may move with the drawings, and with nothing else."""
-    from data_engine.sources.mini import Mini, MiniSettings
 
     revisions = {name: Mini(name, MiniSettings(rows=240)).revision for name in ("virl39k", "deepscaler")}
     revisions["traces"] = Mini("deepscaler", MiniSettings(rows=240), traces=True).revision
@@ -507,7 +488,6 @@ def test_a_change_that_draws_nothing_otherwise_leaves_the_small_sets_their_revis
 
 def test_what_the_small_sets_draw_moves_with_their_revision():
     """Where this fails with intent, `DRAWN_BY` gets another value, and these hashes the new ones."""
-    from data_engine.sources.mini import Mini, MiniSettings
 
     def drawn(name, **more):
         told = hashlib.sha256()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import importlib.util
 import json
 import subprocess
@@ -25,7 +24,7 @@ from data_engine.inputs import open_table
 from data_engine.inspect import inspect_place
 from data_engine.intake.ingest import carried_row
 from data_engine.recipe_settings import SourceSettings
-from data_engine.sources.base import Rejection, SourceRow, splits_of
+from data_engine.sources.base import Rejection, SourceRow
 from shared.answers import ANSWER_KINDS, answer_kind
 from shared.errors import InfiMmrError, UsageError
 from shared.option_lists import MAY_LIST, choices_in_question
@@ -572,19 +571,6 @@ def test_public_shapes_are_counted_alike_with_and_without_short_cuts(name, folde
 def test_whatever_lists_options_is_looked_at(parts, answer):
     question = "".join(parts)
     assert not choices_in_question(question, answer) or MAY_LIST.search(question)
-
-
-def test_pieces_of_parquet_files_read_alone_are_the_rows_of_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_engine.sources.table_files.SPLIT_ROWS", 4)
-    rows = [{"question": f"How much is {n} + {n}?", "answer": str(2 * n)} for n in range(23)]
-    pl.DataFrame(rows[:15]).write_parquet(tmp_path / "train-0.parquet", row_group_size=10)
-    pl.DataFrame(rows[15:]).write_parquet(tmp_path / "train-1.parquet")
-    source = open_table(SourceSettings(reader="table", location=str(tmp_path)), "source")
-    splits = splits_of(source)
-    assert [split.height for split in splits] == [4, 4, 2, 4, 1, 4, 4]
-    assert [row for split in splits for row in copy.deepcopy(split).rows()] == list(source.rows())
-    pl.DataFrame([{**row, "image": "a.png"} for row in rows]).write_parquet(tmp_path / "train-0.parquet")
-    assert splits_of(open_table(SourceSettings(reader="table", location=str(tmp_path)), "source")) == []
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])

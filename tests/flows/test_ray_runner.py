@@ -43,6 +43,7 @@ def loaded(name, path):
 _module = loaded("standin", "tests/standin.py")
 _world = loaded("step_world", "tests/data_engine/conftest.py")
 _drawn = loaded("drawn_texts", "benchmarks/drawn_texts.py")
+_pieces = loaded("pieces", "tests/data_engine/test_pieces.py")
 
 GREEDY = Sampling(max_tokens=4)
 POOLING = EngineSpec(model="tiny-vl", runner="pooling")
@@ -284,3 +285,25 @@ def test_text_steps_find_the_same_there_and_here(runner, tmp_path):
         for root in (tmp_path / "local", tmp_path / "ray")
     ]
     assert trees[0] == trees[1]  # every stored cell too
+
+
+@pytest.mark.parametrize("name", ["unnamed", "named_pictures", "tar", "csv", "saved", "parquet_pictures"])
+def test_sources_are_read_in_pieces_there_as_they_are_here(runner, tmp_path, monkeypatch, name):
+    (tmp_path / "set").mkdir()
+    _pieces.FORMATS[name](tmp_path / "set")
+    here = _pieces.ingested(_pieces.source_of(tmp_path / "set"), tmp_path / "here", LocalRunner())
+    monkeypatch.setattr("data_engine.sources.file_pieces.MOST_BYTES", 1000)
+    monkeypatch.setattr("data_engine.sources.file_pieces.PICTURED_ROWS", 16)
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 32)
+    there = _pieces.ingested(_pieces.source_of(tmp_path / "set"), tmp_path / "there", runner)
+    assert there == here
+
+
+def test_a_file_that_a_worker_cannot_read_ends_the_build_with_its_name(runner, tmp_path):
+    (tmp_path / "set").mkdir()
+    _pieces.tar(tmp_path / "set")
+    source = _pieces.source_of(tmp_path / "set")
+    source.fingerprint()
+    (tmp_path / "set" / "train-2.tar").unlink()
+    with pytest.raises(InfiMmrError, match=r"source: train-2\.tar cannot be read"):
+        _pieces.ingested(source, tmp_path / "there", runner)

@@ -1,0 +1,271 @@
+"""Pieces of the files of the source `table`, each read where it lies without what stands before it.
+
+Input: a file and its format. Output: `TablePiece`s (see `Piece` in `base`). Parquet is cut by row groups, plain JSON
+lines by bytes: a piece begins and ends where a line does. Every other file is one piece: a quoted field of a CSV holds
+line ends, and a packed file has no middle.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
+from data_engine.sources.table_choice import PACKED
+from data_engine.sources.table_files import Batch, arrow_rows, batched, parquet_batches, read_batches, telling
+from data_engine.sources.table_place import TablePlace
+from data_engine.sources.table_rows import Reading, table_row
+from data_engine.sources.table_shards import count_shard
+from data_engine.sources.table_texts import JsonLines, opened_bytes, text_records
+from shared.errors import InfiMmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PIECE_ROWS, PICTURED_ROWS = 2**16, 2**11
+"""Rows that one worker reads at most where files can be cut, of text and with pictures: some seconds of work."""
+
+LEAST_BYTES, MOST_BYTES = 1 << 20, 128 << 20
+"""Bytes of a piece; rows may be numbers, or pictures of megabytes."""
+
+_STRETCH = 1 << 16
+
+Where = tuple[int, ...]
+"""Where a piece lies. Parquet: first row group, first row in it, row group after the last, rows. JSON lines: byte from
+which and byte up to which lines begin. Empty: the whole file."""
+
+
+@dataclass(frozen=True)
+class TablePiece:
+    """Some consecutive records of a file.
+
+    Attributes:
+        what: The source, for errors.
+        reading: How records become rows.
+        file: The file.
+        kind: Its format.
+        where: Where in it they stand.
+        place: From where pictures are fetched; None where they lie beside the file.
+        height: Records; None where they must be counted.
+        size: Bytes on disk, about.
+        first: Position of the first of them among all records.
+        lines: Lines of the file before it.
+
+    """
+
+    what: str
+    reading: Reading
+    file: Path
+    kind: str
+    where: Where
+    place: TablePlace | None = None
+    height: int | None = None
+    size: int = 0
+    first: int = 0
+    lines: int = 0
+
+    def count(self) -> Count:
+        """Count the records, hardly looking at them.
+
+        Raises:
+            InfiMmrError: the file cannot be read.
+
+        """
+        with telling(self.file, self.what):
+            if self.kind == "jsonl":
+                with _text(self.file, self.where) as text:
+                    return _count_lines(text)
+            if self.kind == "tar":
+                return Count(count_shard(self.file))
+            if self.kind == "arrow":
+                return Count(arrow_rows(self.file))
+            return Count(sum(1 for _ in text_records(self.file, self.kind)))
+
+    def rows(self) -> Iterator[SourceRow | Rejection]:
+        """One item per record.
+
+        Raises:
+            InfiMmrError: the file cannot be read.
+
+        """
+        position = self.first
+        for batch in self._batches():
+            for record in batch.records():
+                self._check(position - self.first < (self.height or 0))
+                row = table_row(record, position, self.reading)
+                position += 1
+                if self.place is not None and isinstance(row, SourceRow) and row.images:
+                    self.place.fetch(image.name for image in row.images if isinstance(image, FileImage))
+                yield row
+        self._check(position - self.first == self.height)
+
+    def _check(self, unchanged: bool) -> None:  # what it checks
+        if not unchanged:
+            message = f"{self.what}: {self.file.name} changed while it was being read"
+            raise InfiMmrError(message, "Build again when it is at rest")
+
+    def _batches(self) -> Iterator[Batch]:
+        if not self.where:
+            yield from read_batches(self.file, self.kind, self.what)
+            return
+        with telling(self.file, self.what):
+            if self.kind == "parquet":
+                yield from _read_groups(self.file, self.where)
+                return
+            with _text(self.file, self.where) as text:
+                yield from batched(JsonLines(self.lines).records(text))
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Cuts files.
+
+    Attributes:
+        what: The source, for errors.
+        reading: How records become rows.
+        place: From where pictures are fetched, if from elsewhere.
+        pictured: Whether records have pictures.
+        record_bytes: Of a record, about.
+
+    """
+
+    what: str
+    reading: Reading
+    place: TablePlace | None
+    pictured: bool
+    record_bytes: float
+
+    def cut(self, file: Path, kind: str) -> list[TablePiece]:
+        """Pieces of a file in order; none of its records is read.
+
+        Raises:
+            InfiMmrError: the file cannot be read.
+
+        """
+        rows = PICTURED_ROWS if self.pictured else PIECE_ROWS
+        wanted = min(max(int(rows * self.record_bytes), LEAST_BYTES), MOST_BYTES)
+        with telling(file, self.what):
+            whole = TablePiece(self.what, self.reading, file, kind, (), self.place, size=file.stat().st_size)
+            if kind == "parquet":
+                groups = _row_groups(file, rows)
+                return [replace(whole, where=where, height=where[3]) for where in groups]
+            if kind != "jsonl" or file.suffix.lower() in PACKED:
+                return [whole]
+            starts = range(0, max(whole.size, 1), wanted)
+            places = [(start, min(start + wanted, whole.size)) for start in starts]
+            return [replace(whole, where=where, size=where[1] - where[0]) for where in places]
+
+
+def _row_groups(file: Path, most: int) -> list[Where]:
+    """Row groups together up to the limits of a piece, larger ones apart."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as table:
+        about = table.metadata
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        sizes = [(group.num_rows, group.total_byte_size) for group in groups]
+    found: list[Where] = []
+    first = rows = held = 0
+    for number, (height, size) in enumerate(sizes):
+        if rows and (rows + height > most or held + size > MOST_BYTES):
+            found.append((first, 0, number, rows))
+            rows = held = 0
+        if height > most:
+            found += [(number, start, number + 1, min(most, height - start)) for start in range(0, height, most)]
+            continue
+        if not rows:
+            first = number
+        rows, held = rows + height, held + size
+    return [*found, (first, 0, len(sizes), rows)] if rows else found
+
+
+def check_records(file: Path, counts: Sequence[Count], what: str) -> None:
+    """Refuse a file none of whose lines is a record, as readers of whole files do.
+
+    Raises:
+        InfiMmrError: it is such a file.
+
+    """
+    held = [count for count in counts if count.records]
+    if held and all(count.why for count in held):
+        lines = sum(count.records for count in held)
+        said = f"{what}: {file.name} holds no JSON object on any of its {lines} lines ({held[0].why})"
+        raise InfiMmrError(said, "Fetch it again")
+
+
+def _count_lines(text: IO[str]) -> Count:
+    lines = records = 0
+    probe = JsonLines()
+    for line in text:
+        lines += 1
+        if not line.isspace():
+            records += 1
+            if not probe.good:
+                next(probe.records((line,)))
+    return Count(records, lines, "" if probe.good else probe.first)
+
+
+def _read_groups(file: Path, where: Where) -> Iterator[Batch]:
+    first, start, end, height = where
+    done = 0  # what stands before the piece in its group is read past, a batch at a time
+    for batch in parquet_batches(file, groups=range(first, end)):
+        low, high = max(start - done, 0), min(start + height - done, batch.num_rows)
+        done += batch.num_rows
+        if low < high:
+            yield Batch(table=batch.slice(low, high - low))
+        if done >= start + height:
+            return
+
+
+@contextmanager
+def _text(file: Path, where: Where) -> Iterator[IO[str]]:
+    """Text of the lines that begin at a place; every line end is one as for readers of whole files."""
+    with opened_bytes(file) as stream:
+        whole = stream if not where or where == (0, file.stat().st_size) else _between(stream, *where)
+        with io.TextIOWrapper(whole, "utf-8", "surrogateescape", "") as text:
+            yield text
+
+
+def _between(stream: IO[bytes], start: int, end: int) -> IO[bytes]:
+    begin, stop = (_line_start(stream, at) for at in (start, end))
+    if start > 0:
+        stream.seek(begin)
+    else:  # behind a mark of byte order
+        stream.seek(0)
+        begin = len(b"\xef\xbb\xbf") if stream.read(3) == b"\xef\xbb\xbf" else 0
+        stream.seek(begin)
+    return io.BufferedReader(_Stretch(stream, stop - begin), _STRETCH)
+
+
+def _line_start(stream: IO[bytes], at: int) -> int:
+    """The first byte from `at` on with which a line begins."""
+    if at == 0:
+        return 0
+    stream.seek(at - 1)
+    while part := stream.readline(_STRETCH):
+        if part.endswith(b"\n"):
+            break
+    return stream.tell()
+
+
+class _Stretch(io.RawIOBase):
+    """So many bytes of a stream from where it stands."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        super().__init__()
+        self._stream, self._left = stream, size
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader gives
+        """Read into `buffer` what is left at most."""
+        data = self._stream.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)

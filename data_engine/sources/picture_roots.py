@@ -1,0 +1,103 @@
+"""Where the names of pictures lead: folders of a place that they start from, and zip archives that hold them.
+
+Input: a `TablePlace` and names of a sample. Output: `PictureRoots`, small to pickle, which places any name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_engine.sources.base import FileImage
+from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.places import unpacked
+from data_engine.sources.table_place import TablePlace, holds
+from shared.caches import cache_folder
+from shared.images import file_inside
+
+PROBED_NAMES = 64
+_FOLDERS = ("images", "image", "imgs", "img", "pictures", "png", "figures")
+"""Where sets keep pictures whose names do not say it."""
+_Root = tuple[Path, Path | None, str]
+"""Folder, where links may end besides it, and what stands in front of names."""
+
+
+@dataclass(frozen=True)
+class PictureRoots:
+    """Folders that pictures' names start from, best first.
+
+    Attributes:
+        root: Folder of the place.
+        roots: The folders.
+        names: What lies at a place from which pictures are fetched; None where the folder itself is asked.
+
+    """
+
+    root: Path
+    roots: tuple[_Root, ...]
+    names: frozenset[str] | None = None
+
+    def __call__(self, name: str) -> FileImage:
+        """The file that a picture's name means; of several roots the first that has it."""
+        for root, links, prefix in self.roots[:-1]:
+            below = f"{prefix}{name}"
+            if root != self.root:
+                there = file_inside(root, below) is not None
+            else:
+                there = below in self.names if self.names is not None else holds(root, below, links)
+            if there:
+                return FileImage(root, below, links)
+        root, links, prefix = self.roots[-1]
+        plain = name.startswith("/") or ":" in name.partition("/")[0]
+        return FileImage(root, name if plain else f"{prefix}{name}", links)
+
+
+def picture_roots(
+    place: TablePlace, names: Sequence[str], *, files: Sequence[str] = (), told: str = ""
+) -> tuple[PictureRoots, str]:
+    """Where `names` of pictures lie beside `files`, or where `told` says; and what to tell about it."""
+    remote = frozenset(place.remote.names) if place.remote is not None else None
+    plain: _Root = (place.root, place.links, "")
+    if told or not names:
+        prefix = told.strip("/") + "/" if told else ""
+        return PictureRoots(place.root, ((place.root, place.links, prefix),), remote), ""
+    folders = dict.fromkeys(["", *(name.rpartition("/")[0] for name in files), *_FOLDERS])
+    beside = [folder for base in list(folders) for folder in _below(place, base)]
+    prefixes = [f"{folder}/" if folder else "" for folder in dict.fromkeys([*folders, *beside])]
+    hits = {prefix: sum(place.has(f"{prefix}{name}") for name in names) for prefix in prefixes}
+    roots: list[_Root] = [
+        (place.root, place.links, prefix) for prefix in sorted(prefixes, key=lambda p: -hits[p]) if hits[prefix]
+    ]
+    said = f"images' names start from {roots[0][2]}" if roots and roots[0][2] else ""
+    if place.archives and max(hits.values()) < len(names):
+        unzipped = _unzipped(place, names)
+        roots += unzipped
+        said = said or (f"images taken from {', '.join(place.archives)}" if unzipped else "")
+    return PictureRoots(place.root, tuple(roots or [plain]), remote), said
+
+
+def _below(place: TablePlace, folder: str) -> list[str]:
+    """Names of the folders in a folder of the place."""
+    if place.remote is not None:
+        start = f"{folder}/" if folder else ""
+        inside = {n[len(start) :].partition("/") for n in place.remote.names if n.startswith(start)}
+        return sorted(f"{start}{head}" for head, slash, _ in inside if slash)
+    base = place.root / folder
+    found = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+    return [f"{folder}/{name}" if folder else name for name in found if not name.startswith(".")][:PROBED_NAMES]
+
+
+def _unzipped(place: TablePlace, names: Sequence[str]) -> list[_Root]:
+    """Roots within the zip archives that hold some of the names."""
+    place.fetch(place.archives)
+    roots: list[tuple[int, Path, str]] = []
+    for archive in place.archives:
+        file = place.root / archive
+        folder = unpacked(file, file_hashes([file])[file], cache_folder())
+        inside = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
+        for prefix in ("", *inside):
+            hits = sum(file_inside(folder, f"{prefix}{name}") is not None for name in names)
+            if hits:
+                roots.append((hits, folder, prefix))
+    return [(folder, None, prefix) for _, folder, prefix in sorted(roots, key=lambda root: -root[0])]
