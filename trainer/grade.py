@@ -8,7 +8,6 @@ should be accepted). `pred` is an answer or a whole output, read as `trainer eva
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,43 +16,39 @@ from typing import Any
 
 from shared.answers import ANSWER_KINDS, Grade, Verdict, grade_many
 from shared.code_points import carried
+from shared.errors import UsageError
 from trainer.rewards import RewardWeights, reward, reward_of_grade
 
+_WANTED = "Pass a JSON Lines file in which every line is one object with gold and pred"
 _OPTIONS = ("choices", "tolerance", "unit", "several")
 MOST_FAILING = 50
 """Failing lines that are shown to people."""
 
 
-class PairsFileError(ValueError):
-    """The pairs file cannot be read; the message names the line and what to do."""
-
-
 def read_pairs(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a pairs file.
 
-    Raises PairsFileError naming file and line for anything but objects with `gold` and `pred`.
+    Raises:
+        UsageError: no such file, or a line that is no object with `gold` and `pred`, which is named.
+
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # U+2028 and its like stand inside lines
     except FileNotFoundError as error:
-        raise PairsFileError(f"{path} does not exist; pass a JSON Lines file of gold and pred") from error
+        raise UsageError(f"{path} does not exist", _WANTED) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise PairsFileError(
-            f"{path}: cannot be read as UTF-8 text ({error}); pass a JSON Lines file of gold and pred"
-        ) from error
+        raise UsageError(f"{path} cannot be read as UTF-8 text ({error})", _WANTED) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise PairsFileError(
-                f"{path}, line {number}: not JSON ({error}); every line is one object with gold and pred"
-            ) from error
+            raise UsageError(f"{path}, line {number} is not JSON ({error})", _WANTED) from error
         if not isinstance(row, dict) or "gold" not in row or "pred" not in row:
-            raise PairsFileError(f"{path}, line {number}: needs the keys gold and pred")
+            raise UsageError(f"{path}, line {number} needs the keys gold and pred", _WANTED)
         if "expected" in row and not isinstance(row["expected"], bool):
-            raise PairsFileError(f"{path}, line {number}: expected must be true or false")
+            raise UsageError(f"{path}, line {number}: expected must be true or false", "Correct it or leave it out")
         yield row
 
 
@@ -75,7 +70,11 @@ def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, An
 
     Returns `{"n", "accepted", "seconds", "verdicts": [{"verdict", "kind", "reward", "type_match", "exact"}]}`, and,
     where every line has `expected`, also `correct` (pairs judged as expected), `false_accepts` and `false_rejects`.
-    `reward` of a bare answer is that of an output whose format holds. Raises PairsFileError for an unreadable file.
+    `reward` of a bare answer is that of an output whose format holds.
+
+    Raises:
+        UsageError: as `read_pairs`.
+
     """
     weights = weights or RewardWeights()
     rows = list(read_pairs(Path(path)))
@@ -110,19 +109,8 @@ def _verdict(arguments: Mapping[str, Any], weights: RewardWeights, graded: Grade
     }
 
 
-def grade_command(pairs: Path, as_json: bool = False) -> int:
-    """Body of `trainer grade PAIRS.jsonl [--json]`: prints JSON to stdout, or a table for people to stderr.
-
-    Returns the exit code.
-    """
-    try:
-        result = grade_file(pairs)
-    except PairsFileError as error:
-        sys.stderr.write(f"trainer grade: {error}\n")
-        return 2
-    if as_json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
-        return 0
+def result_text(pairs: Path, result: Mapping[str, Any]) -> str:
+    """What `grade_file` found in a pairs file, for people."""
     lines = [f"{result['n']} pairs, {result['accepted']} accepted, {result['seconds']:.2f} s"]
     counts = Counter((v["kind"], v["verdict"]) for v in result["verdicts"])
     lines += [f"  {kind:<12} {verdict:<18} {count}" for (kind, verdict), count in sorted(counts.items())]
@@ -132,8 +120,7 @@ def grade_command(pairs: Path, as_json: bool = False) -> int:
             f"false rejects {result['false_rejects']}"
         )
         lines += _failing(pairs, result["verdicts"])
-    sys.stderr.write("\n".join(lines) + "\n")
-    return 0
+    return "\n".join(lines)
 
 
 def _failing(pairs: Path, verdicts: list[dict[str, Any]]) -> list[str]:

@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from trainer.grade import PairsFileError, grade_command, grade_file
+from shared.errors import UsageError
+from trainer.cli import main
+from trainer.grade import grade_file
+
+
+def grade(*words):
+    """Run `trainer grade`; returns its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main(["grade", *map(str, words)])
+    return ended.value.code or 0
 
 
 @pytest.fixture
@@ -44,10 +53,10 @@ def test_without_expectations_there_are_no_judgements(tmp_path):
 
 
 def test_json_is_the_only_thing_on_stdout(pairs, capsys):
-    assert grade_command(pairs, as_json=True) == 0
+    assert grade(pairs, "--json") == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["n"] == 7
-    assert grade_command(pairs) == 0
+    assert grade(pairs) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -55,19 +64,23 @@ def test_json_is_the_only_thing_on_stdout(pairs, capsys):
 def test_a_bad_line_is_named(tmp_path, line, capsys):
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"gold": "5", "pred": "5"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(PairsFileError, match="line 2"):
+    with pytest.raises(UsageError, match="line 2"):
         grade_file(path)
-    assert grade_command(path) == 2
+    assert grade(path) == 2
     assert "line 2" in capsys.readouterr().err
 
 
-def test_a_pairs_file_that_does_not_exist_is_said_so(tmp_path, capsys):
-    assert grade_command(tmp_path / "nothere.jsonl") == 2
-    assert "nothere.jsonl does not exist" in capsys.readouterr().err
+def test_a_pairs_file_that_does_not_exist_is_said_so_in_words_and_in_json(tmp_path, capsys):
+    assert grade(tmp_path / "nothere.jsonl") == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ")
+    assert "nothere.jsonl does not exist. Pass a JSON Lines file" in told.err
+    assert grade(tmp_path / "nothere.jsonl", "--json") == 2
+    assert json.loads(capsys.readouterr().out)["error"].endswith("nothere.jsonl does not exist")
 
 
 def test_pairs_that_fail_are_listed_for_people(pairs, capsys):
-    assert grade_command(pairs) == 0
+    assert grade(pairs) == 0
     shown = capsys.readouterr().err
     assert "pair 3: false accept" in shown
     assert "pair 4: false reject" in shown
@@ -87,7 +100,7 @@ def test_half_a_character_in_a_pair_is_graded_and_written(tmp_path, capsysbinary
     path = tmp_path / "pairs.jsonl"
     lines = [r'{"gold": "9", "pred": "9\ud800", "expected": true}', r'{"gold": "\udfff", "pred": "9"}']
     path.write_text("\n".join(lines), encoding="utf-8")
-    assert grade_command(path, as_json=True) == 0
-    assert grade_command(path) == 0
+    assert grade(path, "--json") == 0
+    assert grade(path) == 0
     captured = capsysbinary.readouterr()
     assert json.loads(captured.out.splitlines()[0])["n"] == 2
