@@ -15,7 +15,8 @@ def cuda_device() -> str:
         return ""
     if devices := sorted(Path("/dev").glob("nvidia[0-9]*")):
         return f"a CUDA device is here ({devices[0]})"
-    return _listed_device()
+    first = next(iter(_listed_devices()), "")  # where devices have other names (WSL)
+    return f"nvidia-smi lists {first}" if first else ""
 
 
 def gpus_here() -> int | None:
@@ -25,12 +26,6 @@ def gpus_here() -> int | None:
         return len(_listed_devices()) or None
     names = [name.strip() for name in visible.split(",")]  # CUDA stops at the first that is none
     return next((place for place, name in enumerate(names) if name in {"", "-1"}), len(names))
-
-
-def _listed_device() -> str:
-    """What nvidia-smi lists first: where devices have other names (WSL)."""
-    first = next(iter(_listed_devices()), "")
-    return f"nvidia-smi lists {first}" if first else ""
 
 
 @cache

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL import Image as PilImage
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
@@ -74,13 +77,10 @@ class ImageRefused(InfiMmrError):  # noqa: N818 - an outcome with a reason, name
 
     def __init__(self, reason: Reason, detail: str) -> None:
         """Keep the typed reason beside the sentence."""
+        super().__init__(f"image refused ({reason}): {detail}")
         self.reason: Reason = reason
         self.detail = detail
-        super().__init__(f"image refused ({reason}): {detail}")
-
-    def __reduce__(self) -> tuple[type[ImageRefused], tuple[Reason, str]]:
-        """Survive the trip from a worker process."""
-        return (ImageRefused, (self.reason, self.detail))
+        self.args = (reason, detail)  # what it is made of again after the trip from a worker process
 
 
 class PathRefused(InfiMmrError):  # noqa: N818 - as above
@@ -88,13 +88,10 @@ class PathRefused(InfiMmrError):  # noqa: N818 - as above
 
     def __init__(self, reason: Literal["path_escape", "remote_url", "image_missing"], name: str) -> None:
         """Keep the typed reason beside the sentence."""
+        super().__init__(f"path refused ({reason}): {name!r}")
         self.reason = reason
         self.name = name
-        super().__init__(f"path refused ({reason}): {name!r}")
-
-    def __reduce__(self) -> tuple[type[PathRefused], tuple[str, str]]:
-        """Survive the trip from a worker process."""
-        return (PathRefused, (self.reason, self.name))
+        self.args = (reason, name)  # as above
 
 
 def inspect_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
@@ -106,7 +103,8 @@ def inspect_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> Image
         width, height, mode = image.width, image.height, image.mode
         # Decoding at an eighth of the size still reads a JPEG to its end, at a third of the time.
         image.draft(None, (width // 8, height // 8))
-        _load(image)
+        with _pillow_told("truncated"):
+            image.load()
         return ImageInfo(width, height, str(image.format), mode, _frames(image))
 
 
@@ -131,7 +129,8 @@ def decode_and_compare(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tup
     from PIL import Image, ImageOps
 
     with _opened(data, limits) as image:
-        _load(image)
+        with _pillow_told("truncated"):
+            image.load()
         try:
             alike = image.mode == "RGB" and "transparency" not in image.info and image.getexif().get(0x0112, 1) == 1
             turned = ImageOps.exif_transpose(image)
@@ -294,7 +293,7 @@ def _followed(base: str, relative: str, links: Path | None) -> Path:
 def _opened(data: bytes, limits: ImageLimits) -> PilImage.Image:
     """Open by header alone and check it."""
     # Naming the plugins registers them: `formats=` knows only what is registered.
-    from PIL import Image, Jpeg2KImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+    from PIL import Image, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
 
     del Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
     _hush_libtiff()
@@ -305,16 +304,8 @@ def _opened(data: bytes, limits: ImageLimits) -> PilImage.Image:
     if len(data) > limits.max_bytes:
         raise ImageRefused("too_large", f"{len(data)} bytes, limit {limits.max_bytes}")
     Image.preinit()
-    try:
+    with _pillow_told(_why_unidentified(data)):
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageRefused("bomb", str(error)) from error
-    except UnidentifiedImageError as error:
-        raise ImageRefused(_why_unidentified(data), "no known image header, or a broken one") from error
-    except MemoryError:  # says nothing about the picture, and must not be remembered as if it did
-        raise
-    except Exception as error:
-        raise ImageRefused(_why_failed(error, _why_unidentified(data)), f"{type(error).__name__}: {error}") from error
     try:
         _check_size(image.width, image.height, limits)
     except ImageRefused:
@@ -340,28 +331,28 @@ def _frames(image: PilImage.Image) -> int:
         return 1
 
 
-def _load(image: PilImage.Image) -> None:
-    from PIL import Image
+@contextmanager
+def _pillow_told(otherwise: Reason) -> Iterator[None]:
+    """Turn what Pillow raises into `ImageRefused`, `otherwise` where it does not say itself why."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        image.load()
+        yield
+    except MemoryError:  # says nothing about the picture, and must not be remembered as if it did
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefused("bomb", str(error)) from error
-    except MemoryError:  # as above
-        raise
+    except UnidentifiedImageError as error:
+        raise ImageRefused(otherwise, "no known image header, or a broken one") from error
     except Exception as error:
-        raise ImageRefused(_why_failed(error, "truncated"), f"{type(error).__name__}: {error}") from error
+        # Pillow refuses text chunks that unpack to more than it allows with a `ValueError` of its own.
+        chunk = isinstance(error, ValueError) and ("too large" in str(error) or "Too much memory" in str(error))
+        raise ImageRefused("bomb" if chunk else otherwise, f"{type(error).__name__}: {error}") from error
 
 
 _UNSUPPORTED = (b"%PDF", b"%!PS", b"\xc5\xd0\xd3\xc6", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\1\0", b"8BPS")
 """PDF, EPS (plain, and with a preview), JPEG XL (bare, and boxed), ICO, PSD."""
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
-
-
-def _why_failed(error: Exception, otherwise: Reason) -> Reason:
-    """Pillow refuses text chunks that unpack to more than it allows with a `ValueError` of its own."""
-    refused = isinstance(error, ValueError) and ("too large" in str(error) or "Too much memory" in str(error))
-    return "bomb" if refused else otherwise
 
 
 def _why_unidentified(data: bytes) -> Reason:

