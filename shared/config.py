@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import os
 import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pydantic
 
 from shared.devices import cuda_device
 from shared.errors import InfiMmrError, UsageError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 PROFILES = ("full", "local")
 

@@ -8,10 +8,7 @@ defect of this project and keeps its traceback.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 
 class InfiMmrError(Exception):

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from PIL import Image as PilImage
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")

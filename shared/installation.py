@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,6 @@ from typing import TYPE_CHECKING
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from importlib.metadata import Distribution
 
 FOR_CPU = "uv sync"

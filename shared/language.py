@@ -8,10 +8,7 @@ Not covered: telling other languages apart, they are asked in English.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
 
 LANGUAGES = ("en", "zh")
 

@@ -8,15 +8,13 @@ arguments are parsed.
 from __future__ import annotations
 
 import json as json_module
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from shared.command import JsonOption, StoreOption, run_command, say
 from shared.errors import InfiMmrError
-
-if TYPE_CHECKING:
-    from shared.store import Store
+from shared.store import Store
 
 Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="Dataset, NAME@v3 or NAME@TAG; without @: latest.")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="The other store: a folder, s3://, gs:// and so on.")]

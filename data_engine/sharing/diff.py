@@ -9,12 +9,11 @@ A.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
-if TYPE_CHECKING:
-    from shared.dataset_version import DatasetVersion, Manifest
+from shared.dataset_version import DatasetVersion, Manifest
 
 SAMPLES = 5
 _LINEAGE = {"id", "row_hash", "source_location", "source_revision"}

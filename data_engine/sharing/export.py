@@ -12,20 +12,16 @@ import json
 import re
 import shutil
 import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_engine.sharing.export_files import exported_shards, exported_texts, write_folder
+from shared.dataset_version import DatasetVersion
 from shared.dataset_version.blobs import hash_blob
 from shared.errors import InfiMmrError
-from shared.hub_upload import commit_files, foreign_files, hub_token
+from shared.hub_upload import Read, commit_files, foreign_files, hub_token
 from shared.store.folder import folder_told
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from shared.dataset_version import DatasetVersion
-    from shared.hub_upload import Read
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MANIFEST = "manifest.json"

@@ -14,20 +14,17 @@ from __future__ import annotations
 import bisect
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from shared.dataset_version import DatasetVersion, Manifest, Shard
 from shared.dataset_version.blobs import has_blob
 from shared.dataset_version.manifest import manifest_bytes
 from shared.dataset_version.names import blob_path
 from shared.errors import InfiMmrError
 from shared.schema import COLUMNS, SPLIT
 from shared.store.folder import copy_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from shared.dataset_version import DatasetVersion, Manifest, Shard
 
 _CITATION = """@article{infi-mmr,
   title={Infi-MMR: Curriculum-based Unlocking Multimodal Reasoning via Phased Reinforcement Learning in

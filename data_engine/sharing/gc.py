@@ -11,7 +11,7 @@ build used for two weeks (`data_engine.kept_stages`), and findings of builds of 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_engine.findings import unneeded_findings
 from data_engine.kept_stages import unused_stages
@@ -21,10 +21,8 @@ from shared.dataset_version.delta import read_map, run_path
 from shared.dataset_version.leases import builders, collecting, remove_dead_leases
 from shared.dataset_version.names import blob_path, map_path
 from shared.dataset_version.publish import every_manifest
+from shared.store import Entry, Store
 from shared.store.folder import FolderStore
-
-if TYPE_CHECKING:
-    from shared.store import Entry, Store
 
 MINIMUM_AGE_SECONDS = 3600.0
 _SLACK_SECONDS = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,8 +14,6 @@ from rich.table import Table
 from shared.number_text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from shared.dataset_version.verify import Report
 
 _CELL = 60

@@ -16,9 +16,10 @@ import io
 import itertools
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -31,17 +32,13 @@ from data_engine.sharing.export_files import coverage_tables, planted_rows
 from data_engine.sharing.preview_charts import Chart, counted, histogram
 from data_engine.sharing.readable_text import readable, readable_answer
 from shared.caption_leaks import caption_leak
+from shared.dataset_version import DatasetVersion
 from shared.dataset_version.iterate import row_groups
 from shared.images import small_jpeg
 from shared.number_text import human_bytes
 from shared.schema import RATING
 from shared.store.folder import folder_told
 from shared.whole_file import write_whole
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from shared.dataset_version import DatasetVersion
 
 _MOST_JUDGED = 2000
 """Captioned rows whose captions are judged for the page: two milliseconds each."""

@@ -10,10 +10,8 @@ Not covered: alignment, matrices in brackets, spacing as TeX has it: a reader mu
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _PART = re.compile(
     r"\$\$(?P<display>.+?)\$\$|(?<!\\)\$(?=\S)(?P<inline>[^$]*?[^\s$\\])\$(?!\d)"
@@ -48,8 +46,6 @@ _BOARD = dict(zip("RNZQCPE", "ℝℕℤℚℂℙ𝔼", strict=True))
 
 def readable(text: str | None) -> Markup:
     """HTML of a question or caption: its formulas rendered, its pictures numbered, everything escaped."""
-    from markupsafe import Markup, escape
-
     text = text or ""
     pieces: list[Markup] = []
     at = pictures = 0
@@ -75,8 +71,6 @@ def readable_answer(text: str | None) -> Markup:
 
 def _formula(source: str, written: str) -> Markup:
     """HTML of one formula, or as it was `written` where it is none that can be read."""
-    from markupsafe import Markup, escape
-
     try:
         reader = _Reader(source)
         inner = reader.group(0)
@@ -93,8 +87,6 @@ class _Reader:
 
     def group(self, depth: int) -> Markup:
         """Everything up to the closing brace or the end."""
-        from markupsafe import Markup
-
         if depth > _DEEPEST:
             raise ValueError
         pieces = []
@@ -106,8 +98,6 @@ class _Reader:
 
     def piece(self, depth: int) -> Markup:
         """One character, group, script or command."""
-        from markupsafe import Markup, escape
-
         character = self.source[self.at]
         if character == "\\":
             return self.command(depth)
@@ -136,8 +126,6 @@ class _Reader:
 
     def command(self, depth: int) -> Markup:
         """A command with what it takes."""
-        from markupsafe import Markup, escape
-
         found = _COMMAND.match(self.source, self.at)
         if found is None:
             character = self.source[self.at + 1]
@@ -160,8 +148,6 @@ class _Reader:
 
     def named(self, name: str, depth: int) -> Markup:
         """A command that changes how its argument looks, or stands for a character."""
-        from markupsafe import Markup, escape
-
         if name in _TEXTS:
             return escape(self.raw_group())
         if name == "mathbb":

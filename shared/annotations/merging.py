@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from shared.annotations.segments import list_segments, settle, write_segment
-from shared.store import NotInStoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    import pyarrow as pa
-
-    from shared.store import Store
+from shared.store import NotInStoreError, Store
 
 MANY_SEGMENTS = 256
 """Small segments above which opening a table merges them: 256 reads of a local file cost about 0.1 s."""

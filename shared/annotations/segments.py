@@ -6,18 +6,15 @@ import hashlib
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shared.errors import InfiMmrError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from shared.store import Store
+from shared.store import Store
 
 _MAKER = b"made_by"
 _SEGMENT = re.compile(r"(?:([0-9a-f]{2})/)?([0-9a-f]{64})\.parquet")

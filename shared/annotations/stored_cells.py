@@ -9,9 +9,9 @@ Not covered: reading single cells (workers read whole files, one at a time).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +20,8 @@ import pyarrow.parquet as pq
 
 from shared.annotations.segments import SegmentSetAsideError, maker_of, move_aside, smallest_value, verified
 from shared.annotations.table import AnnotationTable
-from shared.store import NotInStoreError
+from shared.store import NotInStoreError, Store
 from shared.store.ranges import Ranges
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from shared.store import Store
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +23,7 @@ from shared.annotations.merging import (
 )
 from shared.annotations.segments import distinct, list_segments, maker_of, read_segment, write_segment
 from shared.errors import InfiMmrError
-from shared.store import NotInStoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Self
-
-    from shared.store import Store
+from shared.store import NotInStoreError, Store
 
 
 class AnnotationTable:

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from shared.dataset_version.names import blob_path, is_version, map_path
 from shared.errors import InfiMmrError
-from shared.store import NotInStoreError
+from shared.store import NotInStoreError, Store
 from shared.store.folder import FolderStore, copy_file, copy_pieces, file_views, sync_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from shared.store import Store
 
 PARALLEL_FILES = 4
 

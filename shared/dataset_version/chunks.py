@@ -13,12 +13,9 @@ savings.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SMALLEST = 4 << 10
 LARGEST = 128 << 10

@@ -12,22 +12,18 @@ Not covered: tools that read Parquet straight from a bucket; for them push with 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from shared.dataset_version.chunks import pieces_by_hash
+from shared.dataset_version.manifest import Shard
 from shared.dataset_version.names import blob_path, checked_sha256, map_path, pack_path
 from shared.errors import InfiMmrError
-from shared.store import READ_BYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from shared.dataset_version.manifest import Shard
-    from shared.store import Store
+from shared.store import READ_BYTES, Store
 
 BLOB, PACK, NEW = "blob", "pack", "new"
 _AHEAD = 4

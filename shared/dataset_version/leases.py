@@ -18,16 +18,13 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LEASE_SECONDS = 600.0
 """A lease that was not renewed for this long is dead; renewal comes ten times as often."""

@@ -11,6 +11,7 @@ folder the first time its files are needed (`shared.caches`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,17 +28,15 @@ from shared.dataset_version.publish import load_manifest, manifests, publish_fil
 from shared.dataset_version.version import StoredVersion, dataset_names, list_tags, read_tag
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
+from shared.progress import Progress
 from shared.store import Store, default_store_url, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import datasets
     import polars as pl
 
     from shared.dataset_version.iterate import Rows
     from shared.dataset_version.verify import Report
-    from shared.progress import Progress
 
 
 class DatasetVersion(StoredVersion):

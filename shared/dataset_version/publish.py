@@ -8,10 +8,11 @@ reads again: equal content is that version, other content takes the next number.
 from __future__ import annotations
 
 import errno
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from shared.dataset_version.blobs import PARALLEL_FILES, has_blob, link_over, put_blob
 from shared.dataset_version.leases import Lease, collecting, publishing
@@ -28,10 +29,6 @@ from shared.dataset_version.names import (
 from shared.errors import InfiMmrError
 from shared.store import NotInStoreError, Store
 from shared.store.folder import FolderStore, copy_pieces, sync_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
-    from pathlib import Path
 
 _LOST_RACES = 10_000
 """More lost races than builders exist: a store that refuses every number for another reason ends here."""

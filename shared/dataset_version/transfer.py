@@ -8,9 +8,10 @@ otherwise; equal content that already exists under any number is the version.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from shared.dataset_version.blobs import PARALLEL_FILES, copy_blob, has_blob, hash_pieces, send_blob
 from shared.dataset_version.delta import (
@@ -24,22 +25,15 @@ from shared.dataset_version.delta import (
     write_map,
 )
 from shared.dataset_version.leases import publishing
-from shared.dataset_version.manifest import Manifest
+from shared.dataset_version.manifest import Manifest, Shard
 from shared.dataset_version.names import blob_path, pack_path
 from shared.dataset_version.publish import claim, manifests, take_back
+from shared.dataset_version.version import StoredVersion
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.progress import Progress, Task
-from shared.store import StoreFullError
+from shared.store import Store, StoreFullError
 from shared.store.folder import FolderStore, file_views
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from shared.dataset_version.manifest import Shard
-    from shared.dataset_version.version import StoredVersion
-    from shared.store import Store
 
 _HEX_DIGITS = 64
 _BASES = 2

@@ -11,23 +11,21 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.dataset_version.blobs import blob_pieces, hash_pieces
+from shared.dataset_version.manifest import Shard
 from shared.dataset_version.names import LEDGER_FILE, blob_path, version_folder
+from shared.dataset_version.version import StoredVersion
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.images import ImageRefused, decode_rgb
 from shared.progress import Progress
 from shared.schema import LEDGER_SCHEMA, row_schema
 from shared.store.folder import copy_pieces
-
-if TYPE_CHECKING:
-    from shared.dataset_version.manifest import Shard
-    from shared.dataset_version.version import StoredVersion
 
 _PARALLEL = 4
 _BATCH_ROWS = 64

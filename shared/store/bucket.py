@@ -16,17 +16,15 @@ from __future__ import annotations
 import configparser
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from shared.errors import InfiMmrError
 from shared.store.base import READ_BYTES, Entry, Store, checked_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 PART_BYTES = 16 << 20
 """Size of an upload part; S3 allows 10,000 parts, so files of 160 GB."""

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
-from shared.store.base import NotInStoreError
-
-if TYPE_CHECKING:
-    from shared.store.base import Store
+from shared.store.base import NotInStoreError, Store
 
 
 class Ranges(io.RawIOBase):
