@@ -11,8 +11,6 @@ from typing import Any
 
 from shared.benchmark import Benchmark, Drawings, Item, Mini, Published, plain_question
 
-VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
-"""The five versions of the testmini set (arXiv 2403.14624, section 2.2)."""
 VISION_ONLY_QUESTION = "Answer the question shown in the image."
 
 

@@ -12,6 +12,7 @@ Not covered: chat templates (those belong to a checkpoint).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -155,19 +156,6 @@ def render(name: str, prompts: str = BUNDLED, **fields: str) -> str:
 
     """
     text = prompt(name, prompts)
-    pieces: list[str] = []
-    position = 0
-    found: set[str] = set()
-    while position < len(text):
-        hits = [(text.find("{" + field + "}", position), field) for field in fields]
-        hits = [hit for hit in hits if hit[0] >= 0]
-        if not hits:
-            break
-        start, field = min(hits)
-        pieces += [text[position:start], fields[field]]
-        position = start + len(field) + 2
-        found.add(field)
-    missing = sorted(set(fields) - found)
-    if missing:
-        raise UsageError(f"prompt {name!r} has no field {missing[0]!r}", f"Write {{{missing[0]}}} where it belongs")
-    return "".join(pieces) + text[position:]
+    for missing in sorted(named for named in fields if f"{{{named}}}" not in text):
+        raise UsageError(f"prompt {name!r} has no field {missing!r}", f"Write {{{missing}}} where it belongs")
+    return re.sub(r"\{(\w+)\}", lambda found: fields.get(found[1], found[0]), text)

@@ -194,10 +194,15 @@ class PromptRenderer:
         return tuple(token["content"] for token in added if token.get("special"))
 
     @cached_property
+    def _named_tokens(self) -> dict[str, Any]:
+        """The tokenizer's special tokens that have a role, such as `eos_token`."""
+        named = {name: token for name, token in self._config.items() if name.endswith("_token") and token}
+        return {name: token["content"] if isinstance(token, dict) else token for name, token in named.items()}
+
+    @property
     def end_of_turn(self) -> str:
         """The token that ends an answer: the tokenizer's `eos_token`; empty where it names none."""
-        token = self._config.get("eos_token") or ""
-        return str(token["content"] if isinstance(token, dict) else token)
+        return str(self._named_tokens.get("eos_token", ""))
 
     def special_token(self, conversation: list[dict[str, Any]]) -> str:
         """First of the tokenizer's special tokens that the user's words spell; empty where there is none.
@@ -211,12 +216,8 @@ class PromptRenderer:
 
     def text(self, conversation: list[dict[str, Any]]) -> str:
         """Prompt text, ending where the answer begins."""
-        special = {
-            name: token["content"] if isinstance(token, dict) else token
-            for name, token in self._config.items()
-            if name.endswith("_token") and token
-        }
-        return str(self._template.render(messages=conversation, add_generation_prompt=True, **special))
+        values = {"messages": conversation, "add_generation_prompt": True, **self._named_tokens}
+        return str(self._template.render(values))
 
     def tokens(self, text: str, sizes: Sequence[tuple[int, int]] = ()) -> int:
         """Tokens of a prompt whose pictures have these (height, width); each placeholder counts as its picture."""

@@ -174,8 +174,7 @@ def _checked(folder: Path, name: str = "") -> Path:
         message = f"{name} does not exist"
         raise InfiMmrError(message, "Name a folder with config.json and safetensors, or a hub id like ORG/NAME.")
     if not (folder / "config.json").is_file():
-        message = f"{name} has no config.json"
-        raise InfiMmrError(message, "Name the folder that save_pretrained wrote.")
+        raise InfiMmrError(f"{name} has no config.json", "Name the folder that save_pretrained wrote.")
     if not any(folder.glob("*.safetensors")):
         message = f"{name} has no safetensors, and nothing else is loaded"
         raise InfiMmrError(message, "Save the weights with save_pretrained(..., safe_serialization=True).")

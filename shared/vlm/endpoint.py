@@ -74,24 +74,11 @@ class EndpointEngine:
 
         """
         samplings = [sampling] * len(conversations) if isinstance(sampling, Sampling) else list(sampling)
-        futures = [
-            self._pool.submit(self._chat_one, conversation, one)
-            for conversation, one in zip(conversations, samplings, strict=True)
-        ]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
+        return list(self._pool.map(self._chat_one, zip(conversations, samplings, strict=True)))
 
     def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
         """Embed (images, text) pairs through vLLM's `/embeddings` with messages: float32 [n, dim], L2-normalised."""
-        futures = [self._pool.submit(self._embed_one, images, text) for images, text in pairs]
-        try:
-            vectors = np.asarray([future.result() for future in futures], dtype=np.float32)
-        finally:
-            for future in futures:
-                future.cancel()
+        vectors = np.asarray(list(self._pool.map(self._embed_one, pairs)), dtype=np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True) if len(vectors) else np.ones((0, 1), np.float32)
         return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
 
@@ -100,7 +87,8 @@ class EndpointEngine:
         self._pool.shutdown(cancel_futures=True)
         self._http.close()
 
-    def _chat_one(self, conversation: Conversation, sampling: Sampling) -> Answer:
+    def _chat_one(self, ask: tuple[Conversation, Sampling]) -> Answer:
+        conversation, sampling = ask
         body: dict[str, Any] = {
             "model": self.spec.model,
             "messages": [_message(message) for message in conversation],
@@ -109,18 +97,15 @@ class EndpointEngine:
             "top_p": sampling.top_p,
         }
         # Fields beyond OpenAI's are sent only where asked for, so that other servers understand the rest.
-        if sampling.seed is not None:
-            body["seed"] = sampling.seed
-        if sampling.top_k:
-            body["top_k"] = sampling.top_k
-        if sampling.repetition_penalty != 1.0:
-            body["repetition_penalty"] = sampling.repetition_penalty
-        if sampling.choice:
-            body["structured_outputs"] = {"choice": list(sampling.choice)}
-        if sampling.banned_tokens:
-            body["bad_words"] = list(sampling.banned_tokens)
-        if limits := pixel_limits(self.spec):
-            body["mm_processor_kwargs"] = limits
+        more = {
+            "seed": sampling.seed,
+            "top_k": sampling.top_k or None,
+            "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None,
+            "structured_outputs": {"choice": list(sampling.choice)} if sampling.choice else None,
+            "bad_words": list(sampling.banned_tokens) or None,
+            "mm_processor_kwargs": pixel_limits(self.spec) or None,
+        }
+        body |= {name: value for name, value in more.items() if value is not None}
         try:
             made = self._post("/chat/completions", body)
         except AskRefusedError as error:
@@ -140,7 +125,8 @@ class EndpointEngine:
             finish_reason=str(choice.get("finish_reason") or "stop"),
         )
 
-    def _embed_one(self, images: Sequence[bytes], text: str) -> list[float]:
+    def _embed_one(self, pair: tuple[Sequence[bytes], str]) -> list[float]:
+        images, text = pair
         user: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
         user.append({"type": "text", "text": " ".join(text.replace(IMAGE_TAG, " ").split()) if images else text})
         messages: Conversation = [
@@ -183,13 +169,11 @@ class EndpointEngine:
         try:
             response = self._http.post(self._url + path, json=body)
         except httpx.TimeoutException as error:
-            message = f"no answer within {self.spec.timeout_seconds:g} s"
-            raise _TryAgainError(message) from error
+            raise _TryAgainError(f"no answer within {self.spec.timeout_seconds:g} s") from error
         except httpx.TransportError as error:
             raise _TryAgainError(type(error).__name__) from error
         if response.status_code in _TRY_AGAIN:
-            message = f"status {response.status_code}"
-            raise _TryAgainError(message, pause=_asked_pause(response))
+            raise _TryAgainError(f"status {response.status_code}", pause=_asked_pause(response))
         if response.status_code in _FOR_EVERY_ASK:
             message = (
                 f"endpoint {shown_url(self._url)} says {response.status_code} for {self.spec.model}: {_said(response)}"
@@ -197,16 +181,13 @@ class EndpointEngine:
             step = f"Check the address, the model's name there, and the key in {self.spec.api_key_env}."
             raise EndpointError(message, step)
         if response.status_code >= 400:
-            message = f"status {response.status_code}: {_said(response)}"
-            raise AskRefusedError(message)
+            raise AskRefusedError(f"status {response.status_code}: {_said(response)}")
         try:
             made = response.json()
         except ValueError as error:
-            message = "an answer that is no JSON"
-            raise _TryAgainError(message) from error
+            raise _TryAgainError("an answer that is no JSON") from error
         if not isinstance(made, dict):
-            message = "an answer that is no JSON object"
-            raise _TryAgainError(message)
+            raise _TryAgainError("an answer that is no JSON object")
         return made
 
 

@@ -7,7 +7,6 @@ Not covered: embeddings (pooling), servers (endpoint), several engines (data_eng
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +16,7 @@ from shared.errors import InfiMmrError
 from shared.images import ImageRefused, decode_rgb
 from shared.installation import check_vllm, mend_vllm_cpu
 from shared.vlm.chat_template import PromptRenderer, opened_thinking
-from shared.vlm.checkpoint import checkpoint_folder
+from shared.vlm.checkpoint import checkpoint_folder, read_config
 from shared.vlm.failures import (
     BatchFailedError,
     EngineDiedError,
@@ -89,16 +88,15 @@ class VllmEngine:
 
         """
         samplings = [sampling] * len(conversations) if isinstance(sampling, Sampling) else list(sampling)
-        answers: list[Answer | None] = [None] * len(conversations)
+        answers: dict[int, Answer] = {}
         ready: list[tuple[int, Conversation, Sampling]] = []
         for index, (conversation, one) in enumerate(zip(conversations, samplings, strict=True)):
             try:
                 ready.append((index, _with_pictures(conversation), one))
             except ImageRefused as error:
                 answers[index] = Answer.refusal(str(error))
-        for index, answer in in_halves(ready, self._ask, lambda ask, why: (ask[0], Answer.refusal(why))):
-            answers[index] = answer
-        return [answer for answer in answers if answer is not None]
+        answers |= dict(in_halves(ready, self._ask, lambda ask, why: (ask[0], Answer.refusal(why))))
+        return [answers[index] for index in range(len(conversations))]
 
     def stream(
         self, conversation: Conversation, samplings: Sequence[Sampling], heard: Callable[[int, str], None]
@@ -157,8 +155,7 @@ class VllmEngine:
     def embed(self, pairs: Sequence[tuple[Sequence[bytes], str]]) -> np.ndarray:
         """Refuse: a generating engine keeps no hidden states."""
         del pairs
-        message = f"{self.spec.model} was started to write text"
-        raise InfiMmrError(message, 'Embed with runner = "pooling".')
+        raise InfiMmrError(f"{self.spec.model} was started to write text", 'Embed with runner = "pooling".')
 
     def close(self) -> None:
         """Shut the engine down and free its memory."""
@@ -268,7 +265,7 @@ def _with_pictures(conversation: Conversation) -> Conversation:
 
 def _number_type(folder: Path, spec: EngineSpec) -> str:
     """The numbers to run in; those that vLLM's linear attention on a CPU does not know are refused."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     named = number_type(spec.dtype, config)
     text = config.get("text_config") or {}
     stored = next((part[key] for part in (config, text) for key in ("dtype", "torch_dtype") if part.get(key)), "")

@@ -82,20 +82,16 @@ class PoolingEngine:
         inputs = [self._inputs(images, text) for images, text in pairs]
         size = self.spec.batch_size if self._device == "cuda" else 1
         order = sorted(range(len(inputs)), key=lambda index: len(inputs[index]["input_ids"]))
-        vectors: list[np.ndarray | None] = [None] * len(inputs)
+        vectors: dict[int, np.ndarray] = {}
         for start in range(0, len(order), size):
             batch = order[start : start + size]
-            for index, vector in zip(batch, self._forward([inputs[i] for i in batch]), strict=True):
-                vectors[index] = vector
-        return (
-            np.stack([vector for vector in vectors if vector is not None]) if inputs else np.zeros((0, 0), np.float32)
-        )
+            vectors |= zip(batch, self._forward([inputs[i] for i in batch]), strict=True)
+        return np.stack([vectors[i] for i in range(len(inputs))]) if inputs else np.zeros((0, 0), np.float32)
 
     def chat(self, conversations: Sequence[Conversation], sampling: Sampling | Sequence[Sampling]) -> list[Answer]:
         """Refuse: this engine only embeds."""
         del conversations, sampling
-        message = f"{self.spec.model} was started to embed"
-        raise InfiMmrError(message, 'Ask with runner = "generate".')
+        raise InfiMmrError(f"{self.spec.model} was started to embed", 'Ask with runner = "generate".')
 
     def close(self) -> None:
         """Free the model's memory."""
