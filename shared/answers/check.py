@@ -19,18 +19,8 @@ from shared.answers.symbolic.pool import GraderPool
 from shared.answers.types import GoldCheck, Verdict
 
 _NUMBER = re.compile(r"(?<![\d.,_])(?<!_\{)\d+(?:\.\d+)?")
-_OPPOSITES = {
-    "yes": "No",
-    "no": "Yes",
-    "true": "False",
-    "false": "True",
-    "是": "否",
-    "否": "是",
-    "对": "错",
-    "错": "对",
-    "正确": "错误",
-    "错误": "正确",
-}
+_TRUTHS = (("Yes", "No"), ("True", "False"), ("是", "否"), ("对", "错"), ("正确", "错误"))
+_OPPOSITES = {one.lower(): other for pair in _TRUTHS for one, other in (pair, pair[::-1])}
 
 
 def perturb(gold: str, kind: str, choices: Sequence[str] | None = None) -> str:

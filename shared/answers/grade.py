@@ -10,6 +10,7 @@ deadline plus half a second.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,7 +18,6 @@ from typing import Any
 
 from shared.answers.compare.choices import grade_choice
 from shared.answers.compare.plain import grade_plain
-from shared.answers.compare.several import MOST_ANSWERS, perfect_match, split_answers
 from shared.answers.labels import options_of
 from shared.answers.parse.answer import HAS_CONTENT, MAX_TEXT_CHARACTERS, Answer, answer_kind, well_formed
 from shared.answers.parse.extract import boxed_contents
@@ -34,6 +34,9 @@ DEFAULT_TIMEOUT_SECONDS = 10.0
 PAIRS_PER_WORKER = 32
 """Symbolic pairs for which another worker is loaded: loading takes the CPU time of some 700 pairs, but a pair
 may also take all of its deadline, and then a second worker saves as much wall time."""
+
+MOST_ANSWERS = 24
+"""Lists with more answers than this are compared as a whole only: matching each with each would cost too much."""
 
 
 def grade(
@@ -190,6 +193,47 @@ def _part_by_part(whole: State, gold: str, pred: str, kind: str, tolerance: floa
         return Grade(Verdict.CORRECT, kind, "parts", type_match=True, exact=True)
 
     return Deferred((whole, *each), decided)
+
+
+def perfect_match(fits: Sequence[Sequence[bool]]) -> bool:
+    """Whether every row can take a column of its own (augmenting paths)."""
+    taken: dict[int, int] = {}
+
+    def place(row: int, seen: set[int]) -> bool:
+        for column, fit in enumerate(fits[row]):
+            if fit and column not in seen:
+                seen.add(column)
+                if column not in taken or place(taken[column], seen):
+                    taken[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(fits)))
+
+
+def split_answers(text: str) -> list[str]:
+    r"""Parts of a list of answers: split at commas, semicolons and `and` outside brackets; `\pm` becomes two parts.
+
+    A comma between three digits stays (`1,000`) where no dollar sign ends a formula there.
+    """
+    text = re.sub(r"\$\s*,\s*\$", "; ", text.strip()).replace("$", " ")
+    text = re.sub(r"\\text\s*\{\s*(?:and|or|,)\s*\}|\s(?:and|or)\s", "; ", text)
+    parts: list[str] = []
+    depth, start = 0, 0
+    for index, char in enumerate(text):
+        if char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+        elif depth == 0 and (char == ";" or (char in ",，、" and text[max(index - 1, 0)] != "\\")):
+            parts.append(text[start:index])
+            start = index + 1
+    parts.append(text[start:])
+    parts = [part.strip().strip(".").strip() for part in parts]
+    signed = (
+        [part.replace(r"\pm", "", 1), part.replace(r"\pm", "-", 1)] if r"\pm" in part else [part] for part in parts
+    )
+    return [part.strip() for group in signed for part in group if part.strip()]
 
 
 def _settle_output(gold: str, output: str | Extracted, **options: Any) -> State:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from shared.answers.parse.evaluate import TooHardError, inexact, is_real, same_expression, value_of
-from shared.answers.parse.expression import variables
+from shared.answers.parse.expression import holds, variables
 from shared.answers.parse.intervals import infinity_sign
 from shared.answers.parse.units import POUND_KILOGRAMS, same_noun
 from shared.answers.types import Node, Reading, Unit
@@ -108,7 +108,7 @@ def _same_angle(gold: Reading, pred: Reading, tolerance: float | None) -> bool |
     radians = [
         r
         for r in (gold, pred)
-        if (r.unit is not None and not r.unit.is_degree) or (r.unit is None and r.node and _has_pi(r.node))
+        if (r.unit is not None and not r.unit.is_degree) or (r.unit is None and r.node and holds(r.node, ("c", "pi")))
     ]
     if not radians:
         return same_number(gold, pred, tolerance)
@@ -118,10 +118,6 @@ def _same_angle(gold: Reading, pred: Reading, tolerance: float | None) -> bool |
         return replace(r, node=("*", r.node, to_degrees), ulp=None) if r in radians else r
 
     return same_number(in_degrees(gold), in_degrees(pred), tolerance)
-
-
-def _has_pi(node: Node) -> bool:
-    return node == ("c", "pi") or any(isinstance(child, tuple) and _has_pi(child) for child in node[1:])
 
 
 def same_number(gold: Reading, pred: Reading, tolerance: float | None = None) -> bool | None:  # noqa: PLR0911
@@ -158,23 +154,15 @@ def same_number(gold: Reading, pred: Reading, tolerance: float | None = None) ->
 
 def _allowed_error(gold: Reading, pred: Reading, gold_value: object) -> Fraction:
     """The error that the digits imply; zero when only the exact value will do."""
+    is_whole = isinstance(gold_value, Fraction) and gold_value.denominator == 1
     if gold.style in ("decimal", "scientific") and gold.ulp is not None:
-        whole = isinstance(gold_value, Fraction) and gold_value.denominator == 1 and gold.style == "decimal"
-        if whole:  # 142.0 is an integer that went through a float
+        if is_whole and gold.style == "decimal":  # 142.0 is an integer that went through a float
             return Fraction(0)
         half = gold.ulp / 2
         if pred.ulp is None:
             return half if gold.significant >= 2 else Fraction(0)
-        may_be_rounded = gold.significant >= 3 or (
-            gold.significant == 2 and gold.ulp <= Fraction(1, 100) and gold.style == "decimal"
-        )
-        return half if may_be_rounded and pred.ulp < gold.ulp else Fraction(0)
-    if (
-        gold.style not in ("integer", "decimal", "scientific")
-        and pred.style in ("decimal", "scientific")
-        and pred.ulp is not None
-    ):
-        if isinstance(gold_value, Fraction) and gold_value.denominator == 1:
-            return Fraction(0)
-        return pred.ulp / 2 if pred.significant >= MIN_DIGITS_FOR_EXACT_GOLD else Fraction(0)
-    return Fraction(0)
+        hundredths = gold.significant == 2 and gold.ulp <= Fraction(1, 100) and gold.style == "decimal"
+        return half if (gold.significant >= 3 or hundredths) and pred.ulp < gold.ulp else Fraction(0)
+    is_exact = gold.style not in ("integer", "decimal", "scientific") and not is_whole
+    is_long = pred.style in ("decimal", "scientific") and pred.significant >= MIN_DIGITS_FOR_EXACT_GOLD
+    return pred.ulp / 2 if is_exact and is_long and pred.ulp is not None else Fraction(0)

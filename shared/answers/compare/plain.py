@@ -13,14 +13,7 @@ from shared.answers.parse.answer import Answer, reading_kind, squash
 from shared.answers.parse.reading import MAX_CHARACTERS, read
 from shared.answers.parse.spellings import numbered_parts
 from shared.answers.parse.stated_unit import is_multiplier, with_stated_unit, without_stated_unit
-from shared.answers.parse.words import (
-    denies,
-    is_nothing,
-    is_truth_word,
-    same_text,
-    truth_of,
-    without_hedge,
-)
+from shared.answers.parse.words import denies, is_nothing, is_truth_word, same_text, truth_of, without_hedge
 from shared.answers.types import Deferred, Grade, Pending, Reading, State, Verdict, kind_family
 
 _SEVERAL_FORMULAS = re.compile(r"(?<!\\)\$|\n|[^\x00-\x7f]")
@@ -39,13 +32,8 @@ def grade_plain(gold: Answer, pred: Answer, kind: str, tolerance: float | None, 
         answer = truth_of(pred.text)
         answer = truth_of(pred.without_prose.text) if answer is None else answer
         if answer is None:
-            return Grade(
-                Verdict.WRONG if any(c.isalpha() for c in pred.text) else Verdict.UNPARSABLE_ANSWER,
-                kind,
-                "text",
-                False,
-                False,
-            )
+            verdict = Verdict.WRONG if any(c.isalpha() for c in pred.text) else Verdict.UNPARSABLE_ANSWER
+            return Grade(verdict, kind, "text", type_match=False, exact=False)
         return decide(answer == truth_of(gold.text), kind, "text", type_match=True)
     if (parts := numbered_parts(gold.normal)) and gold.reading is None:
         return _by_parts(parts, pred, kind, tolerance, unit)
@@ -68,11 +56,8 @@ def grade_plain(gold: Answer, pred: Answer, kind: str, tolerance: float | None, 
         return decide(False, kind, "text", type_match=theirs is None)
     if theirs is None and "=" in pred.text and "=" not in gold.text and not _sides_may_name(gold, pred):
         return decide(False, kind, "structure", type_match=False)
-    if (
-        gold.is_symbolic
-        and (theirs is not None or pred.is_symbolic)
-        and len(gold.text) + len(pred.text) < MAX_CHARACTERS
-    ):
+    may_be_read = gold.is_symbolic and (theirs is not None or pred.is_symbolic)
+    if may_be_read and len(gold.text) + len(pred.text) < MAX_CHARACTERS:
         return _symbolic(gold, pred, kind, type_match=False)
     if mine is None:
         return decide(False, kind, "text", type_match=theirs is None)
@@ -114,7 +99,9 @@ def _is_said_as_stated(gold: Answer, pred: Answer, unit: str, tolerance: float |
 
 def _readings(gold: Answer, pred: Answer, unit: str | None) -> tuple[Reading | None, Reading | None]:
     """The gold and the answer as mathematics, numbers said in words included where the other side bears them out."""
-    mine = _read_gold(gold, unit)
+    mine = gold.reading or read(without_hedge(gold.text))
+    if mine is not None and unit:
+        mine = with_stated_unit(mine, unit)
     theirs = pred.reading or pred.without_prose.reading
     if mine is not None and mine.form == "value":
         return mine, pred.said or theirs
@@ -132,11 +119,6 @@ def _sides_may_name(gold: Answer, pred: Answer) -> bool:
     return first == gold.exact or not any(c.isdigit() for c in first)
 
 
-def _read_gold(gold: Answer, unit: str | None) -> Reading | None:
-    reading = gold.reading or read(without_hedge(gold.text))
-    return with_stated_unit(reading, unit) if reading is not None and unit else reading
-
-
 def _symbolic(gold: Answer, pred: Answer, kind: str, type_match: bool) -> State:
     """The pair for math-verify, which takes one formula out of each text and leaves the rest unread.
 
@@ -151,13 +133,9 @@ def _symbolic(gold: Answer, pred: Answer, kind: str, type_match: bool) -> State:
 
 def _layer(gold: Reading, pred: Reading) -> str:
     """Which of the cheap layers a decision belongs to, for the published shares."""
-    if gold.form == pred.form == "value":
-        return (
-            "number"
-            if gold.style not in ("expression", "complex") and pred.style not in ("expression", "complex")
-            else "numeric"
-        )
-    return "structure"
+    if gold.form != "value" or pred.form != "value":
+        return "structure"
+    return "number" if {gold.style, pred.style}.isdisjoint(("expression", "complex")) else "numeric"
 
 
 def _same_type(gold: Reading, pred: Reading) -> bool:

@@ -64,11 +64,8 @@ def _prefers(ambiguous: Reading, other: Reading) -> bool:
     if alternative is None:
         return False
     other_unit = other.unit is not None
-    return (
-        (alternative.unit is not None) == other_unit
-        and (ambiguous.unit is not None) != other_unit
-        and bool(other_unit or (other.node is not None and variables(other.node)))
-    )
+    fits = (alternative.unit is not None) == other_unit and (ambiguous.unit is not None) != other_unit
+    return fits and bool(other_unit or (other.node is not None and variables(other.node)))
 
 
 def _same_labelled_value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
@@ -163,6 +160,13 @@ def _all(results: list[bool | None]) -> bool | None:
     return False if False in results else None if None in results else True
 
 
+def _in_order(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
+    """Whether both have the same items, each at its place."""
+    if len(gold.items) != len(pred.items):
+        return False
+    return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
+
+
 def _interval(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:
     mine, theirs = as_interval(gold), as_interval(pred)
     if mine is None or theirs is None or (gold.label and pred.label and gold.label != pred.label):
@@ -235,9 +239,7 @@ def _set(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
         return compare(a, b, tolerance)
 
     if ordered:
-        return len(gold.items) == len(pred.items) and _all(
-            [same(a, b) for a, b in zip(gold.items, pred.items, strict=True)]
-        )
+        return _in_order(gold, pred, tolerance)
     return _unordered(_distinct(gold.items), _distinct(pred.items), same)
 
 
@@ -258,9 +260,7 @@ def _value(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None
         return compare(gold, pred.items[0], tolerance)
     if pred.form == "list":
         return _single(pred, gold, tolerance)
-    if pred.form == "relation" and gold.relation is not None and pred.relation is not None:
-        return same_relation(gold.relation, pred.relation)
-    return False
+    return _relation(gold, pred, tolerance) if pred.form == "relation" else False
 
 
 def _tuple(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
@@ -268,30 +268,29 @@ def _tuple(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None
         return False
     if pred.form == "interval" and len(gold.items) == 2 and not gold.label:
         return _interval(gold, pred, tolerance)
-    column = pred.form == "matrix" and (pred.brackets.endswith("x1") or pred.brackets.startswith("1x"))
-    if not (pred.form in ("tuple", "list") or column) or len(gold.items) != len(pred.items):
+    if not (pred.form in ("tuple", "list") or (pred.form == "matrix" and _is_vector(pred))):
         return False
     if pred.form == "tuple" and gold.brackets != pred.brackets and len(gold.items) == 2:
         return False
-    return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
+    return _in_order(gold, pred, tolerance)
+
+
+def _is_vector(matrix: Reading) -> bool:
+    return matrix.brackets.endswith("x1") or matrix.brackets.startswith("1x")
 
 
 def _matrix(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
-    vector = gold.brackets.endswith("x1") or gold.brackets.startswith("1x")
-    if vector and pred.form == "tuple" and pred.brackets == "()":
-        pass
-    elif (
-        pred.form == "tuple" and pred.items and all(row.form == "tuple" and row.brackets == "[]" for row in pred.items)
-    ):  # [[1,2],[3,4]]
+    if _is_vector(gold) and pred.form == "tuple" and pred.brackets == "()":
+        return _in_order(gold, pred, tolerance)
+    rows = pred.items if pred.form == "tuple" else ()
+    if rows and all(row.form == "tuple" and row.brackets == "[]" for row in rows):  # [[1,2],[3,4]]
         widths = {len(row.items) for row in pred.items}
         if gold.brackets != f"{len(pred.items)}x{max(widths)}" or len(widths) > 1:
             return False
         pred = replace(pred, form="matrix", items=tuple(cell for row in pred.items for cell in row.items))
     elif pred.form != "matrix" or gold.brackets != pred.brackets:
         return False
-    if len(gold.items) != len(pred.items):
-        return False
-    return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
+    return _in_order(gold, pred, tolerance)
 
 
 def _ratio(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None:  # noqa: PLR0911
@@ -359,22 +358,13 @@ def _base(gold: Reading, pred: Reading, _tolerance: float | None) -> bool | None
     """Digits in a base: the base may be left out, the digits must be the same."""
     if pred.form == "base":
         return gold.digits == pred.digits and gold.label == pred.label
-    if (
-        pred.form == "value"
-        and pred.style == "integer"
-        and pred.node is not None
-        and pred.node[0] == "n"
-        and pred.unit is None
-    ):
-        return str(pred.node[1]) == gold.digits
-    return False
+    is_whole = pred.form == "value" and pred.style == "integer" and pred.unit is None
+    return is_whole and _digits(pred) == gold.digits
 
 
 def _range(gold: Reading, pred: Reading, tolerance: float | None) -> bool | None:
     """`160-165 cm`: both ends, as they stand; "160 to 165" is read as a ratio and may mean them, too."""
-    if pred.form not in ("range", "ratio") or len(pred.items) != 2:
-        return False
-    return _all([compare(a, b, tolerance) for a, b in zip(gold.items, pred.items, strict=True)])
+    return _in_order(gold, pred, tolerance) if pred.form in ("range", "ratio") else False
 
 
 _BY_FORM: dict[str, Callable[[Reading, Reading, float | None], bool | None]] = {

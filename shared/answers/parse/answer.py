@@ -31,6 +31,7 @@ _GROUPED = re.compile(r"\d,\d{3}(?!\d)")
 _AND_FRACTION = re.compile(
     r"^(\d{1,9})\s*(?:and|\\text\s*\{\s*and\s*\})\s*(?:(\d{1,9})\s*/\s*(\d{1,9})|\\[dt]?frac\s*\{(\d{1,9})\}\s*\{(\d{1,9})\})$"
 )
+_BRACKETED_LETTER = re.compile(r"\s*\(\s*[A-Ja-j]\s*\)\s*")
 MAX_WORDS_CHARACTERS = 80
 
 
@@ -127,15 +128,8 @@ def reading_kind(reading: Reading) -> str:
     if reading.form == "value":
         unit = reading.unit
         if unit is not None and not unit.is_generic:
-            return (
-                "percent"
-                if unit.is_percent
-                else "degree"
-                if unit.is_degree
-                else "money"
-                if unit.is_money
-                else "quantity"
-            )
+            fits = {"percent": unit.is_percent, "degree": unit.is_degree, "money": unit.is_money}
+            return next((kind for kind, fit in fits.items() if fit), "quantity")
         if reading.relation and reading.node is not None and variables(reading.node):
             return "equation"
         return reading.style
@@ -153,9 +147,8 @@ def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
     """
     gold = gold_answer(gold, choices).answer or gold
     letters = letters_in(gold) if len(gold) <= 40 else None
-    if choices or (
-        (letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold)) or _is_bracketed_letter(gold)
-    ):
+    is_letter = letters is not None and not letters[1] and any(c in "ABCDEFGHIJ" for c in gold)
+    if choices or is_letter or _BRACKETED_LETTER.fullmatch(gold):
         return "choice"
     if is_truth_word(gold):
         return "boolean"
@@ -166,7 +159,3 @@ def answer_kind(gold: str, choices: Sequence[str] | None = None) -> str:
         return "text"
     symbols = len(gold) < MAX_CHARACTERS and SYMBOLIC.search(gold) is not None and len(PLAIN_WORD.findall(gold)) <= 2
     return "expression" if symbols else "text"
-
-
-def _is_bracketed_letter(gold: str) -> bool:
-    return bool(re.fullmatch(r"\s*\(\s*[A-Ja-j]\s*\)\s*", gold))

@@ -110,8 +110,7 @@ def value_of(node: Node, env: Mapping[str, Fraction]) -> Number:  # noqa: PLR091
     if head in ("+", "*", "/", "mixed"):
         return _bounded(_arithmetic(head, value_of(node[1], env), value_of(node[2], env)))
     if head == "neg":
-        inner = node[1]
-        return -value_of(inner, env)
+        return -value_of(node[1], env)
     if head == "^":
         return _bounded(_power(value_of(node[1], env), value_of(node[2], env)))
     if head == "root":
@@ -124,10 +123,8 @@ def value_of(node: Node, env: Mapping[str, Fraction]) -> Number:  # noqa: PLR091
 
 def _constant(name: str) -> Number:
     ctx = context()
-    if name == "pi":
-        return +ctx.pi
-    if name == "e":
-        return +ctx.e
+    if name in ("pi", "e"):
+        return +getattr(ctx, name)
     if name == "i":
         return ctx.mpc(0, 1)
     raise TooHardError("infinite")
@@ -152,7 +149,7 @@ def _arithmetic(head: str, a: Number, b: Number) -> Number:
     return a / b
 
 
-def _power(base: Number, exponent: Number) -> Number:
+def _power(base: Number, exponent: Number) -> Number:  # noqa: C901
     if isinstance(exponent, Fraction) and isinstance(base, Fraction):
         if exponent.denominator == 1:
             n = exponent.numerator
@@ -170,14 +167,12 @@ def _power(base: Number, exponent: Number) -> Number:
     ctx = context()
     base, exponent = inexact(base), inexact(exponent)
     if base == 0:
-        return Fraction(0) if not isinstance(exponent, ctx.mpc) and exponent > 0 else _raise("zero to a power")
+        if isinstance(exponent, ctx.mpc) or exponent <= 0:
+            raise TooHardError("zero to a power")
+        return Fraction(0)
     if abs(ctx.mag(exponent)) > 60 or abs(exponent) * (abs(ctx.mag(base)) + 1) > MAX_MAGNITUDE:
         raise TooHardError("power too large")
     return ctx.power(base, exponent)
-
-
-def _raise(message: str) -> Number:
-    raise TooHardError(message)
 
 
 def _exact_root(value: Fraction, degree: int) -> Fraction | None:
@@ -249,12 +244,8 @@ def _special(node: Node, env: Mapping[str, Fraction]) -> Number:  # noqa: C901, 
         return ctx.gamma(inexact(n) + 1)
     if head == "binom":
         n, k = value_of(node[1], env), value_of(node[2], env)
-        if (
-            isinstance(n, Fraction)
-            and isinstance(k, Fraction)
-            and n.denominator == k.denominator == 1
-            and 0 <= k <= n <= 5_000
-        ):
+        exact = isinstance(n, Fraction) and isinstance(k, Fraction)
+        if exact and n.denominator == k.denominator == 1 and 0 <= k <= n <= 5_000:
             return Fraction(comb(n.numerator, k.numerator))
         if variables(node):
             return ctx.binomial(inexact(n), inexact(k))
@@ -360,7 +351,7 @@ def same_expression(a: Node, b: Node) -> bool | None:
     same, inexactly = _agree(a, b, places)
     if same and inexactly is not None:
         with _digits(CONFIRMING_DIGITS):
-            return None if (confirmed := _agree(a, b, [inexactly])[0]) is None else confirmed
+            return _agree(a, b, [inexactly])[0]
     return same
 
 

@@ -60,13 +60,9 @@ class Parser:
         while (sign := self.peek()) in ("+", "-", r"\pm", r"\mp"):
             self.at += 1
             right = self.product()
-            node = (
-                ("+", node, right)
-                if sign == "+"
-                else ("+", node, ("neg", right))
-                if sign == "-"
-                else (sign, node, right)
-            )
+            if sign == "-":
+                sign, right = "+", ("neg", right)
+            node = (sign, node, right)
         self.depth -= 1
         return node
 
@@ -142,12 +138,8 @@ class Parser:
             inner = self.exponent()
             return ("neg", inner) if sign == "-" else inner
         token = self.tokens[self.at] if self.at < len(self.tokens) else None
-        if (
-            token is not None
-            and token.kind == "word"
-            and len(token.value) > 1
-            and token.value not in ("pi", "inf", "infty")
-        ):
+        is_run = token is not None and token.kind == "word" and len(token.value) > 1
+        if is_run and self.peek() not in ("pi", "inf", "infty"):
             self.split_word()  # x^nx is x^n x, as LaTeX sets it
         base = self.atom()
         if self.peek() == "^":  # towers associate to the right
@@ -200,11 +192,9 @@ class Parser:
             return self.group(_OPENING[value])
         if value == "|":
             return ("abs", self.group("|"))
-        return self.command(value[1:]) if token.kind == "cmd" else self.refuse(value)
-
-    def refuse(self, value: str) -> Node:
-        """Raise for a token that begins no factor."""
-        raise NotMathError(f"unexpected {value!r}")
+        if token.kind != "cmd":
+            raise NotMathError(f"unexpected {value!r}")
+        return self.command(value[1:])
 
     def over(self) -> Node:
         r"""A sum, or `a \over b`."""
@@ -260,17 +250,11 @@ class Parser:
                 else ("v", self.subscripted(letter) if i == len(word) - 1 else letter)
             )
             if i == len(word) - 1 and len(word) > 1 and self.peek() in ("^", "!"):  # ab^2 = a b^2
-                factor = self.raise_last(factor)
+                factor = ("!", factor) if self.take().value == "!" else ("^", factor, self.exponent())
             node = factor if node is None else ("*", node, factor)
         if node is None:
             raise NotMathError("no letters")
         return node
-
-    def raise_last(self, factor: Node) -> Node:
-        """Exponent or factorial that belongs to the last letter of a run."""
-        if self.take().value == "!":
-            return ("!", factor)
-        return ("^", factor, self.exponent())
 
     def subscripted(self, name: str) -> str:
         """The variable's name with its index, if one follows."""
@@ -393,6 +377,11 @@ def variables(node: Any) -> frozenset[str]:
     if node[0] == "v":
         return frozenset((node[1],))
     return frozenset().union(*(variables(child) for child in node[1:]))
+
+
+def holds(node: Any, part: Node) -> bool:
+    """Whether a tree is another, or has it inside."""
+    return isinstance(node, tuple) and (node == part or any(holds(child, part) for child in node[1:]))
 
 
 def contains(node: Any, *heads: str) -> bool:

@@ -113,26 +113,16 @@ def interval_of(nodes: list[Node], operators: list[str]) -> Reading | None:
         return complement(both_signs(nodes[1 - at]), name)
     if len(nodes) == 2:
         below = (operators[0] in ("<", "<=")) == (at == 1)  # the number stands below the variable
-        closed = "=" in operators[0]
-        end = nodes[1 - at]
-        return Reading(
-            "interval", pieces=((end, closed, None, False) if below else (None, False, end, closed),), label=name
-        )
+        end, closed = nodes[1 - at], "=" in operators[0]
+        ray = (end, closed, None, False) if below else (None, False, end, closed)
+        return Reading("interval", pieces=(ray,), label=name)
     if len(nodes) == 3 and at == 1 and len({op[0] for op in operators}) == 1 and operators[0][0] in "<>":
-        first, second = (nodes[0], "=" in operators[0]), (nodes[2], "=" in operators[1])
-        low, high = (first, second) if operators[0][0] == "<" else (second, first)
-        return Reading(
-            "interval",
-            pieces=(
-                (
-                    low[0] if _infinity_sign(low[0]) == 0 else None,
-                    low[1],
-                    high[0] if _infinity_sign(high[0]) == 0 else None,
-                    high[1],
-                ),
-            ),
-            label=name,
-        )
+        ends = [
+            (None if _infinity_sign(node) else node, "=" in operator)
+            for node, operator in zip((nodes[0], nodes[2]), operators, strict=True)
+        ]
+        low, high = ends if operators[0][0] == "<" else ends[::-1]
+        return Reading("interval", pieces=((*low, *high),), label=name)
     return None
 
 

@@ -7,6 +7,7 @@ about equality, and every pattern is linear: no nested quantifiers over the same
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n")
@@ -14,93 +15,29 @@ _SUBSCRIPT = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋]+")
 
-_SIGNS: dict[str, str] = {
-    **dict.fromkeys("−–—﹣‐‑‒―", "-"),
-    **dict.fromkeys("×✕✖", r"\times "),
-    **dict.fromkeys("·⋅∙•・", r"\cdot "),
-    **dict.fromkeys("\xa0\u2002\u2003\u2009\u200a\u202f\u3000\ufeff\u200b\u2061\u2062", " "),
-    **dict.fromkeys("“”„«»", '"'),
-    **dict.fromkeys("‘’′", "'"),
-    **dict.fromkeys("∶：", ":"),
-    **dict.fromkeys("≤≦⩽", r"\leq "),
-    **dict.fromkeys("≥≧⩾", r"\geq "),
-    "÷": r"\div ",
-    "⁄": "/",
-    "∕": "/",
-    "≠": r"\neq ",
-    "≈": r"\approx ",
-    "≅": r"\approx ",
-    "±": r"\pm ",
-    "∓": r"\mp ",
-    "∞": r"\infty ",
-    "√": r"\surd ",
-    "∛": r"\sqrt[3]",
-    "∈": r"\in ",
-    "∪": r"\cup ",
-    "∩": r"\cap ",
-    "∅": r"\emptyset ",
-    "ℝ": r"\mathbb{R}",
-    "ℤ": r"\mathbb{Z}",
-    "ℕ": r"\mathbb{N}",
-    "ℚ": r"\mathbb{Q}",
-    "⟨": r"\langle ",
-    "⟩": r"\rangle ",
-    "〈": r"\langle ",
-    "〉": r"\rangle ",
-    "°": r"\degree ",
-    "º": r"\degree ",
-    "˚": r"\degree ",
-    "掳": r"\degree ",  # a degree sign decoded in another charset
-    "℃": r"\text{degC}",
-    "℉": r"\text{degF}",
-    "€": r"\euro ",
-    "£": r"\pounds ",
-    "¥": r"\yen ",
-    "￥": r"\yen ",
-    "µ": "u",
-    "μ": r"\mu ",
-    "，": ",",
-    "、": ",",
-    "；": ";",
-    "。": ".",
-    "【": "[",
-    "】": "]",
-    "∠": r"\angle ",
-    "△": r"\triangle ",
-    "∥": r"\parallel ",
-    "⊥": r"\perp ",
-    "ℯ": "e",
-    "ⅈ": "i",
-    "π": r"\pi ",
-    "𝜋": r"\pi ",
-    "ϕ": r"\phi ",
-    "㎝": "cm",
-    "㎡": "m^2",
-    "㎏": "kg",
-    "㎞": "km",
-    "㎜": "mm",
-    "㎤": "cm^3",
-    "㎠": "cm^2",
-    "㎥": "m^3",
-}
-_GREEK = """
-alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi rho sigma tau phi chi psi omega
+_COMMANDS = """
+×✕✖ times  ·⋅∙•・ cdot  ÷ div  ≤≦⩽ leq  ≥≧⩾ geq  ≠ neq  ≈≅ approx  ± pm  ∓ mp  ∞ infty  √ surd  ∈ in  ∪ cup  ∩ cap
+∅ emptyset  ⟨〈 langle  ⟩〉 rangle  °º˚掳 degree  € euro  £ pounds  ¥￥ yen  ∠ angle  △ triangle  ∥ parallel  ⊥ perp
+α alpha  β beta  γ gamma  δ delta  ε epsilon  ζ zeta  η eta  θ theta  ι iota  κ kappa  λ lambda  μ mu  ν nu  ξ xi
+π𝜋 pi  ρ rho  σ sigma  τ tau  φϕ phi  χ chi  ψ psi  ω omega
+Γ Gamma  Δ Delta  Θ Theta  Λ Lambda  Σ Sigma  Φ Phi  Ω Omega
 """
-for _name, _sign in zip(
-    _GREEK.split(),
-    "αβγδεζηθικλνξρστφχψω",
-    strict=True,
-):
-    _SIGNS[_sign] = f"\\{_name} "
-_SIGNS |= {
-    "Δ": r"\Delta ",
-    "Σ": r"\Sigma ",
-    "Ω": r"\Omega ",
-    "Φ": r"\Phi ",
-    "Θ": r"\Theta ",
-    "Γ": r"\Gamma ",
-    "Λ": r"\Lambda ",
-}
+"""Signs that are LaTeX commands; 掳 is a degree sign decoded in another charset."""
+_PLAIN = """
+−–—﹣‐‑‒― -  “”„«» "  ‘’′ '  ∶： :  ⁄∕ /  ，、 ,  ； ;  。 .  【 [  】 ]  µ u  ℯ e  ⅈ i  ∛ \\sqrt[3]
+ℝ \\mathbb{R}  ℤ \\mathbb{Z}  ℕ \\mathbb{N}  ℚ \\mathbb{Q}  ℃ \\text{degC}  ℉ \\text{degF}
+㎝ cm  ㎜ mm  ㎞ km  ㎏ kg  ㎠ cm^2  ㎡ m^2  ㎤ cm^3  ㎥ m^3
+"""
+
+
+def _pairs(table: str) -> Iterator[tuple[str, str]]:
+    """Each sign of a table with what stands for it; the signs of one entry mean the same."""
+    words = table.split()
+    return ((sign, meant) for signs, meant in zip(words[::2], words[1::2], strict=True) for sign in signs)
+
+
+_SIGNS: dict[str, str] = dict.fromkeys("\xa0\u2002\u2003\u2009\u200a\u202f\u3000\ufeff\u200b\u2061\u2062", " ")
+_SIGNS |= {sign: f"\\{command} " for sign, command in _pairs(_COMMANDS)} | dict(_pairs(_PLAIN))
 for _glyph, _top, _bottom in (
     ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5), ("⅘", 4, 5),
     ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8), ("⅑", 1, 9), ("⅒", 1,
@@ -187,6 +124,7 @@ def matching_brace(text: str, start: int) -> int:
     return -1
 
 
+_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ('"', '"'))
 _WRAPPER = re.compile(
     r"\\(?:boxed|fbox|text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|mathbf|mathrm|mathit|mathsf|bm|boldsymbol|emph"
     r"|underline|ensuremath|operatorname)\s*\{"
@@ -203,15 +141,7 @@ def strip_wrappers(text: str) -> str:
         before = text
         text = text.strip().strip("\u0000")
         if len(text) >= 2:
-            for opening, closing in (
-                ("$$", "$$"),
-                ("$", "$"),
-                (r"\(", r"\)"),
-                (r"\[", r"\]"),
-                ("**", "**"),
-                ("`", "`"),
-                ('"', '"'),
-            ):
+            for opening, closing in _DELIMITERS:
                 size = len(opening) + len(closing)
                 if len(text) >= size and text.startswith(opening) and text.endswith(closing):
                     inner = text[len(opening) : len(text) - len(closing)]

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from shared.answers.parse.expression import LETTER_NAMES, contains, parse_expression, variables
+from shared.answers.parse.expression import LETTER_NAMES, contains, holds, parse_expression, variables
 from shared.answers.parse.intervals import both_signs
 from shared.answers.parse.tokens import NotMathError, Token
 from shared.answers.parse.units import AMBIGUOUS, parse_unit
@@ -107,19 +107,13 @@ def _classify(node: Node, tokens: list[Token], literal: bool) -> Reading:
         style = "mixed"
     elif inner[0] == "/" and all(_is_number(side) for side in inner[1:]):
         style = "fraction"
-    elif contains(node, "c") and not variables(node) and _has_constant(node, "i"):
+    elif contains(node, "c") and not variables(node) and holds(node, ("c", "i")):
         style = "complex"
     return Reading("value", node, style)
 
 
 def _is_number(node: Node) -> bool:
     return bool(node[0] == "n" or (node[0] == "neg" and node[1][0] == "n"))
-
-
-def _has_constant(node: Node, name: str) -> bool:
-    return isinstance(node, tuple) and (
-        node[:2] == ("c", name) or any(_has_constant(child, name) for child in node[1:])
-    )
 
 
 def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
@@ -161,9 +155,8 @@ def _ends_in_function(tokens: list[Token]) -> bool:
 
     A trigonometric function outside brackets whose argument comes last.
     """
-    return any(t.value.lstrip("\\") in ("sin", "cos", "tan", "cot", "sec", "csc") for t in tokens[-6:]) and not any(
-        t.value == "-" for t in tokens[-6:]
-    )
+    last = [t.value.lstrip("\\") for t in tokens[-6:]]
+    return "-" not in last and any(value in ("sin", "cos", "tan", "cot", "sec", "csc") for value in last)
 
 
 def _closed(tokens: list[Token]) -> bool:
@@ -192,9 +185,8 @@ def _unit_text(tokens: list[Token]) -> str:
 
 def _is_count(tokens: list[Token]) -> bool:
     """Whether a value can say how many of a thing there are: digits and no letters, and no product."""
-    if any(t.value == r"\times" for t in tokens) or _value_has_letters(tokens):
-        return False
-    return any(t.kind == "num" for t in tokens)
+    is_product = any(t.value == r"\times" for t in tokens)
+    return any(t.kind == "num" for t in tokens) and not is_product and not _value_has_letters(tokens)
 
 
 def _value_has_letters(tokens: list[Token]) -> bool:

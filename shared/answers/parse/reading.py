@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 
 from shared.answers.parse.evaluate import TooHardError, inexact, same_value, value_of
 from shared.answers.parse.expression import parse_expression, variables
@@ -27,11 +27,11 @@ from shared.answers.types import Node, Piece, Reading
 
 MAX_CHARACTERS = 2_000
 
-
 _THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*,)")
 _DATE = re.compile(r"^\d{1,4}([/-])\d{1,2}\1\d{1,4}$")
 _CHINESE_NAME = re.compile(r"^([^\x00-\x7f不非无错]{1,8}?)(?:是|为|等于)$")
-_AND, _OR = frozenset(("and", "和", "且", "并且")), frozenset(("or", "或", "或者"))
+_AND = frozenset(("and", "和", "且", "并且"))
+_JOINTS = _AND | {"or", "或", "或者"}
 _TWO_SIGN = (("<=", r"\leq "), (">=", r"\geq "), ("!=", r"\neq "), ("==", "="), ("=<", r"\leq "), ("=>", r"\geq "))
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\lt": "<", r"\gt": ">", r"\leq": "<=", r"\le": "<=", r"\leqslant": "<=",
@@ -96,15 +96,8 @@ def _encloses(tokens: list[Token]) -> bool:
     """Whether the first token opens a bracket that the last one closes (of whatever shape: [0,1))."""
     if len(tokens) < 2 or tokens[0].value not in OPENING or tokens[-1].value not in CLOSING:
         return False
-    depth = 0
-    for i, token in enumerate(tokens):
-        if token.value in OPENING:
-            depth += 1
-        elif token.value in CLOSING:
-            depth -= 1
-            if depth == 0:
-                return i == len(tokens) - 1
-    return False
+    depths = accumulate((token.value in OPENING) - (token.value in CLOSING) for token in tokens)
+    return next((i for i, depth in enumerate(depths) if depth == 0), 0) == len(tokens) - 1
 
 
 def _is_comma(token: Token) -> bool:
@@ -112,10 +105,7 @@ def _is_comma(token: Token) -> bool:
 
 
 def _is_joint(token: Token) -> bool:
-    return _is_comma(token) or (
-        token.kind in ("word", "text")
-        and token.value.strip(" ,").lower() in ("and", "or", "或", "和", "或者", "且", "并且")
-    )
+    return _is_comma(token) or (token.kind in ("word", "text") and token.value.strip(" ,").lower() in _JOINTS)
 
 
 def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: C901, PLR0911
@@ -135,8 +125,7 @@ def _read_tokens(tokens: list[Token]) -> Reading:  # noqa: C901, PLR0911
     parts = _split(tokens, _is_joint)
     if len(parts) > 1:
         return _list(parts, [t for t in tokens if t.kind in ("word", "text")])
-    relations = [t for t in tokens if t.value in _RELATIONS]
-    if relations:
+    if any(t.value in _RELATIONS for t in tokens):
         return _relation(tokens)
     ratio = _split(tokens, lambda t: t.value == ":" or (t.kind == "word" and t.value.lower() == "to"))
     if len(ratio) == 2 and (name := _name_in_words(ratio[0])):
@@ -216,12 +205,8 @@ def as_interval(reading: Reading) -> Reading | None:
     """The reading as an interval, if it is one or may be one ((1,2) may)."""
     if reading.form == "interval":
         return reading
-    if (
-        reading.form == "tuple"
-        and len(reading.items) == 2
-        and all(i.form == "value" for i in reading.items)
-        and not reading.label
-    ):
+    is_pair = reading.form == "tuple" and len(reading.items) == 2 and not reading.label
+    if is_pair and all(i.form == "value" for i in reading.items):
         return Reading("interval", pieces=(piece(reading.items, reading.brackets),))
     return None
 
@@ -263,13 +248,9 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
         return _union(list(items))
     if len(intervals) == len(items) == 2 and one_name:
         return _intersection(*items)
-    last_unit = items[-1].unit  # "3 and 5 cm": the unit belongs to both
-    if (
-        last_unit is not None
-        and all(item.unit is None for item in items[:-1])
-        and all(item.form == "value" for item in items)
-    ):
-        items = tuple(replace(item, unit=last_unit) for item in items)
+    *others, last = items
+    if last.unit is not None and all(i.unit is None for i in others) and all(i.form == "value" for i in items):
+        items = tuple(replace(item, unit=last.unit) for item in items)  # "3 and 5 cm": the unit belongs to both
     if len({item.label for item in items}) == 2 and items[0].label and not any(item.label for item in items[1:]):
         items = (replace(items[0], label="", relation=None), *items[1:])  # "x = 3, 5" names x for both
     return Reading("list", items=items)
@@ -362,11 +343,9 @@ def _equation(sides: list[list[Token]]) -> Reading:  # noqa: C901
             left = parse_expression([t for side in sides if side is not right for t in side][: len(sides[0])])
         except NotMathError:
             left = None
-        relation = (
-            ("=", left, value.node) if left is not None and value.form == "value" and value.node is not None else None
-        )
         if value.form == "list":
             return replace(value, items=tuple(replace(item, label="") for item in value.items))
+        relation = ("=", left, value.node) if left and value.node and value.form == "value" else None
         return replace(value, label=label, relation=relation)
     if len(sides) != 2:
         raise NotMathError("a chain of equations")

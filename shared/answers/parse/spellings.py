@@ -146,9 +146,7 @@ def _one_measure(s: str) -> str:
         if unit is None or not fits or (last and (last.dimensions != unit.dimensions or last.factor <= unit.factor)):
             return ""
         total, last = total + Fraction(match.group(1)) * unit.factor, unit
-    if last is None:
-        return ""
-    if last.is_degree:
+    if last is None or last.is_degree:
         return ""
     return f"{total / last.factor} {found[-1].group(2)}"
 
@@ -183,11 +181,8 @@ def fixed_form(s: str, read: Reader) -> Reading | None:
     """Clock times, numerals in a base, matrices, the real line, numbered parts; None for anything else."""
     time = _TIME.match(s)
     if time and int(time.group(2)) < 60 and int(time.group(1)) < 25:
-        return Reading(
-            "time",
-            digits=f"{int(time.group(1))}:{time.group(2)}:{time.group(3) or '00'}",
-            label=(time.group(4) or "").lower(),
-        )
+        digits = f"{int(time.group(1))}:{time.group(2)}:{time.group(3) or '00'}"
+        return Reading("time", digits=digits, label=(time.group(4) or "").lower())
     if "_" in s or "base" in s.lower():
         word = _BASE_WORD.search(s)
         if word:

@@ -90,9 +90,8 @@ def tokenise(text: str) -> list[Token]:
 
 def _braced_word(text: str, start: int) -> str:
     """`69{degrees}`: the name of a unit in braces after a value; empty for any other group."""
-    if start == 0 or not (
-        text[start - 1].isdigit() or text[start - 1] == "}" or text[start - 1] == " " or text.endswith("\\pi", 0, start)
-    ):
+    before = text[start - 1] if start else ""
+    if not (before.isdigit() or before in ("}", " ") or text.endswith("\\pi", 0, start)):
         return ""
     end = text.find("}", start, start + 44)
     inner = text[start + 1 : end] if end > 0 else ""
@@ -138,14 +137,8 @@ def _text_tokens(content: str, spaced: bool) -> list[Token]:
 
 def _is_product_text(inner: str) -> bool:
     r"""`\mathrm{gb}` is a product of two letters that a text recogniser set upright, `\mathrm{cm}` is a unit."""
-    return (
-        len(inner) == 2
-        and inner.isascii()
-        and inner.isalpha()
-        and inner.islower()
-        and inner not in TWO_LETTER_WORDS
-        and parse_unit(inner) is None
-    )
+    letters = len(inner) == 2 and inner.isascii() and inner.isalpha() and inner.islower()
+    return letters and inner not in TWO_LETTER_WORDS and parse_unit(inner) is None
 
 
 def number_value(literal: str) -> Fraction:

@@ -118,17 +118,9 @@ for _classifier in "个只人本棵名条张支台辆件种次位块朵头枚页
 
 _PREFIXES = {"k": 3, "c": -2, "m": -3, "u": -6, "μ": -6, "n": -9, "p": -12, "d": -1, "M": 6, "G": 9, "h": 2, "T": 12}
 _PREFIX_WORDS = {
-    "kilo": 3,
-    "centi": -2,
-    "milli": -3,
-    "micro": -6,
-    "nano": -9,
-    "deci": -1,
-    "mega": 6,
-    "giga": 9,
-    "hecto": 2,
+    "kilo": 3, "centi": -2, "milli": -3, "micro": -6, "nano": -9, "deci": -1, "mega": 6, "giga": 9, "hecto": 2,
     "pico": -12,
-}
+}  # fmt: skip
 _PREFIXED = ["m", "g", "s", "L", "l", "N", "J", "W", "V", "A", "Pa", "Hz", "eV", "cal", "mol", "C", "F", "T"]
 _PREFIXED_NAMES = """
 meter meters metre metres gram grams second seconds liter liters litre litres newton newtons joule joules watt watts
@@ -170,9 +162,8 @@ _NOUN = re.compile(r"^[^\W\d_][^\W\d_' -]*(?:[ -][^\W\d_' -]+){0,6}$")
 
 
 def _word_power(match: re.Match[str]) -> str:
-    if match.group(2):
-        return f"{match.group(2)}^{2 if match.group(1)[0] == 's' else 3}"
-    return f"{match.group(3)}^{2 if match.group(4) == 'squared' else 3}"
+    name, power = match.group(2) or match.group(3), match.group(1) or match.group(4)
+    return f"{name}^{2 if power.startswith('s') else 3}"
 
 
 def _lookup(name: str) -> tuple[Fraction, dict[str, int]] | None:

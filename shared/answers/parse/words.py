@@ -171,14 +171,11 @@ def letters_in(text: str) -> tuple[frozenset[str], str] | None:  # noqa: PLR0911
     if _MANY.match(s):
         named = [c for c in s if c in "ABCDEFGHIJ"]
         return (frozenset(named), "") if len(set(named)) == len(named) else None
-    match = _WITH_CONTENT.match(s)
-    if match:
-        letter, content = match.group(1) or match.group(2) or match.group(3), match.group(4)
-    else:
-        match = _SPACED_CONTENT.match(s)
-        if match is None:
-            return None
-        letter, content = match.group(1), match.group(2)
+    match = _WITH_CONTENT.match(s) or _SPACED_CONTENT.match(s)
+    if match is None:
+        return None
+    *letters, content = match.groups()
+    letter = next(filter(None, letters))
     if (
         _ONLY_LETTERS.match(content)
         or _OR.match(content)

@@ -2,7 +2,7 @@
 import pytest
 
 from shared.answers import final_answer
-from shared.answers.compare.several import perfect_match, split_answers
+from shared.answers.grade import perfect_match, split_answers
 from shared.benchmark import Item, plain_question
 from shared.benchmarks import PAPER
 from trainer.evaluation.cache import StoredAnswer
