@@ -189,7 +189,7 @@ def _ask_step(  # noqa: PLR0917 - a step, what it is given, and where its asks a
     from data_engine.step_order import step_module
 
     if name == "decontaminate_embeddings":
-        return _ask_embeddings(settings, context, blocks)
+        return int(step_module(name).known_vectors(context, blocks, settings))
     result = results[name] = step_module(name).run_blocks(context, blocks, settings)
     if name == "caption_images":
         types = results["type_images"].parts
@@ -202,23 +202,6 @@ def _ask_step(  # noqa: PLR0917 - a step, what it is given, and where its asks a
             if len(untyped):
                 runner.engines.add(f"{settings.engine.model} {settings.engine.runner}")
     return int(result.reused)
-
-
-def _ask_embeddings(settings: Any, context: StepContext, blocks: RowBlocks) -> int:
-    """Rows, items and the planted duplicates by which the step measures itself."""
-    from data_engine.decontamination.embed import embed_rows
-    from data_engine.steps.decontaminate_embeddings import planted
-
-    columns = ["question", "image_hashes"]
-    reused = sum(
-        embed_rows(context, settings.engine, blocks.read(block, columns), context.images).reused
-        for block in blocks.numbers
-    )
-    for benchmark in context.benchmarks:
-        reused += embed_rows(context, settings.engine, benchmark.rows, benchmark.images).reused
-        _, frame, images = planted(benchmark, settings.planted_duplicates)
-        reused += embed_rows(context, settings.engine, frame, images).reused
-    return reused
 
 
 def _told(  # noqa: PLR0917 - everything that was counted

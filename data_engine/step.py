@@ -10,7 +10,7 @@ Not covered: which steps run and in which order (the recipe), joining and the le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import UsageError
@@ -155,7 +155,6 @@ def judge_rows(
     import polars as pl
     import pyarrow as pa
 
-    from data_engine.cell_counts import noted
     from shared.annotations import StoredCells
     from shared.fingerprint import fingerprint
 
@@ -166,10 +165,7 @@ def judge_rows(
     rows = context.rows.select(list(dict.fromkeys(("id", *reads))))
     keys = [fingerprint(list(row)) for row in rows.select(reads).iter_rows()]
     work = partial(_judged, judge=judge, settings=settings, reads=tuple(reads), schema=schema)
-    found, made = result_by_cells(
-        context, table, rows.with_columns(pl.Series("key", keys, pl.String)), work, own["step"]
-    )
-    return replace(found, cells=noted(keys, made))
+    return result_by_cells(context, table, rows.with_columns(pl.Series("key", keys, pl.String)), work, own["step"])
 
 
 def make_cells(
@@ -212,14 +208,17 @@ def result_by_cells(
     rows: pl.DataFrame,
     function: Callable[[pa.Table], pa.Table],
     task: str,
-) -> tuple[StepResult, list[str]]:
-    """`make_cells`, then the cell of every row by its `id`; and which were made."""
+) -> StepResult:
+    """`make_cells`, then the cell of every row by its `id`."""
     import polars as pl
+
+    from data_engine.cell_counts import noted
 
     made = make_cells(context, table, rows, function, task)
     cells = pl.DataFrame(table.columns(rows["key"].to_list()))
     joined = rows.select("id", "key").join(cells, on="key", how="left", maintain_order="left")
-    return StepResult(joined.drop("key"), computed=len(made), reused=rows["key"].n_unique() - len(made)), made
+    notes = noted(rows["key"].to_list(), made)
+    return StepResult(joined.drop("key"), computed=len(made), reused=notes.height - len(made), cells=notes)
 
 
 def _own_identity(judge: Callable[..., Any]) -> dict[str, str]:

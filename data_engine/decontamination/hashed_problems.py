@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_engine.cell_counts import noted
 from data_engine.decontamination.benchmark_overlap import FORMS, HashedTexts, Problems, hash_problems
 from data_engine.text_hash import VERSION, Windows
 from data_engine.text_hash.text_cells import Known, first_of, in_order, in_parts, store_cells, text_key, whole
@@ -40,10 +41,11 @@ def hashed_problems(context: StepContext, problems: Problems, n: int, character_
     schema = pa.schema([*((name, pa.large_binary()) for name in _HASHES), ("tokens", pa.int64())])
     table = StoredCells(context.store, "text_hashes", fingerprint(about), schema, about)
     keys = problem_keys(problems)
-    missing = first_of(keys, table.missing(keys))
+    wanted = table.missing(keys)
+    missing = first_of(keys, wanted)
     batches = (problem_table(problems, part, key=[keys[row] for row in part]) for part in in_parts(missing))
     store_cells(table, context.runner.map_batches(hash_batch, batches, broadcast=(n, character_n)))
-    return Known(hashes_of(in_order(table, keys)), len(missing), len(set(keys)) - len(missing))
+    return Known(hashes_of(in_order(table, keys)), noted(keys, wanted))
 
 
 def hash_batch(batch: pa.Table, sizes: tuple[int, int]) -> pa.Table:

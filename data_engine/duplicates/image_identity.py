@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from data_engine.cell_counts import noted
 from data_engine.intake.staging import within_reach
 from data_engine.runners import Ask
 from data_engine.text_hash.text_cells import Known
@@ -154,7 +155,7 @@ def image_prints(context: StepContext, hashes: Iterable[str], images: ImageSourc
     for made in context.runner.map_batches(print_batch, batches, broadcast=images):
         table.append_table(made.filter(pc.not_equal(made.column("pixels"), "")))
         prints.update({cell["key"]: ImagePrint(*cell.values()) for cell in made.to_pylist()})
-    return Known(prints, len(missing), len(wanted) - len(missing))
+    return Known(prints, noted(wanted, missing, "prints"))
 
 
 def print_batch(batch: pa.Table, images: ImageSource) -> pa.Table:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_engine.cell_counts import noted
 from data_engine.text_hash import VERSION, iterate_words, ngram_hashes, number_hashes
 from data_engine.text_hash.text_cells import STORED_AT_ONCE, Known, first_of, in_order, in_parts, store_cells, text_key
 from data_engine.text_hash.windows import sums_per_text
@@ -236,7 +237,8 @@ def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, b
     schema = pa.schema([("text", pa.uint64()), ("numbers", pa.uint64()), ("signature", pa.binary(num_perm * 4))])
     table = StoredCells(context.store, "minhash_signatures", fingerprint(about), schema, about)
     keys = [text_key(text or "") for text in texts]
-    missing = first_of(keys, table.missing(keys))
+    wanted = table.missing(keys)
+    missing = first_of(keys, wanted)
     batches = (
         pa.table({"key": [keys[i] for i in part], "text": texts.gather(list(part)).fill_null("").to_arrow()})
         for part in in_parts(missing)
@@ -253,7 +255,7 @@ def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, b
         none = np.empty(0, np.uint64)
         parts.append((none, none, np.empty((bands.count, 0), np.uint64)))
     described = TextTable(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
-    return Known(described, len(missing), len(set(keys)) - len(missing))
+    return Known(described, noted(keys, wanted))
 
 
 def sign_batch(batch: pa.Table, how: tuple[Shingling, Bands]) -> pa.Table:

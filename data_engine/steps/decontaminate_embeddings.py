@@ -44,7 +44,7 @@ from shared.vlm.identity import engine_identity, engine_record
 from shared.vlm.spec import EngineSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import polars as pl
 
@@ -120,9 +120,60 @@ class _Nearest(Embedding, AskingRows):
         found = compare(cells, job.given, known, backend, spread=spread) if job.given else []
         frames = [
             _shown(lines.join(best, on="key", maintain_order="left"), one, self.settings.evidence_from)
-            for one, best in zip(job.given, found, strict=True)
+            for one, best in zip(job.given or (), found, strict=True)
         ]
         return pl.concat([_nothing(), *frames]), {"absent": len(missing) - failed.height}
+
+
+_DESCRIPTION = "embed rows and items"
+
+
+@dataclass(frozen=True)
+class _Others:
+    """What is embedded with the rows: items of benchmarks, then the copies by which the step measures itself."""
+
+    benchmarks: list[BenchmarkItems]
+    copies: list[tuple[list[str], pl.DataFrame, ImageSource]]
+    images: ImageSource
+    lines: list[pl.DataFrame]
+
+    @classmethod
+    def of(cls, context: StepContext, settings: Settings) -> _Others:
+        """Those of a build."""
+        import polars as pl
+
+        benchmarks = [benchmark for benchmark in context.benchmarks if benchmark.rows.height]
+        copies = [planted(benchmark, settings.planted_duplicates) for benchmark in benchmarks]
+        others = [benchmark.rows for benchmark in benchmarks] + [frame for _, frame, _ in copies]
+        sources = [context.images, *(one.images for one in benchmarks), *(images for _, _, images in copies)]
+        lines = [
+            lines_of(frame.select(pl.lit(None, pl.String).alias("id"), "question", "image_hashes")) for frame in others
+        ]
+        return cls(benchmarks, copies, FirstOf(sources), lines)
+
+
+def _asking(context: StepContext, settings: Settings) -> _Nearest:
+    return _Nearest(**{**embedding_of(context, settings.engine), "name": NAME}, settings=settings)
+
+
+def _ask(
+    context: StepContext,
+    asking: _Nearest,
+    blocks: RowBlocks,
+    others: _Others,
+    given: Callable[[Asked], list[Compared]] | None = None,
+) -> Asked:
+    unit, description = "texts", _DESCRIPTION
+    lines, images = others.lines, others.images
+    return ask_blocks(context, asking, blocks, images, unit=unit, description=description, others=lines, given=given)
+
+
+def known_vectors(context: StepContext, blocks: RowBlocks, settings: Settings) -> int:
+    """How many distinct contents of rows and items are embedded already; the others are asked for, for a plan."""
+    others = _Others.of(context, settings)
+    asked = _ask(context, _asking(context, settings), blocks, others)
+    frames = 1 + len(others.benchmarks)
+    return sum(asked.distinct[:frames]) - sum(asked.fresh[:frames])
 
 
 def run(context: StepContext, settings: Settings) -> StepResult:
@@ -132,18 +183,10 @@ def run(context: StepContext, settings: Settings) -> StepResult:
 
 def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> StepResult:
     """`run` for rows in blocks."""
-    import polars as pl
-
-    description = "embed rows and items"
-    benchmarks = [benchmark for benchmark in context.benchmarks if benchmark.rows.height]
-    copies = [planted(benchmark, settings.planted_duplicates) for benchmark in benchmarks]
-    others = [benchmark.rows for benchmark in benchmarks] + [frame for _, frame, _ in copies]
-    sources = [context.images, *(one.images for one in benchmarks), *(images for _, _, images in copies)]
-    lines = [
-        lines_of(frame.select(pl.lit(None, pl.String).alias("id"), "question", "image_hashes")) for frame in others
-    ]
-    keys = [some["key"].to_list() for some in lines]
-    asking = _Nearest(**{**embedding_of(context, settings.engine), "name": NAME}, settings=settings)
+    others = _Others.of(context, settings)
+    benchmarks, copies, description = others.benchmarks, others.copies, _DESCRIPTION
+    keys = [some["key"].to_list() for some in others.lines]
+    asking = _asking(context, settings)
     items: list[Embedded] = []
     embedded_copies: list[Embedded] = []
 
@@ -153,16 +196,7 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         items[:], embedded_copies[:] = made[: len(benchmarks)], made[len(benchmarks) :]
         return [_compared(context, settings, *one) for one in zip(benchmarks, items, strict=True)]
 
-    asked = ask_blocks(
-        context,
-        asking,
-        blocks,
-        FirstOf(sources),
-        unit="texts",
-        description=description,
-        others=lines,
-        given=compared,
-    )
+    asked = _ask(context, asking, blocks, others, given=compared)
     assert asked.job is not None  # noqa: S101  `ask_blocks` says what workers were told
     failed = _failures([asked.job.at("failed").read(number) for number in range(asked.job.buckets)])
     told = embedded(asking, asked, keys, description=description, rows=failed)

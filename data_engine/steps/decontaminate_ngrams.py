@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from data_engine.cell_counts import noted
 from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
 from data_engine.decontamination.hashed_problems import hashed_problems, problem_keys
@@ -92,28 +93,32 @@ class Settings(Strict):
 
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Compare `context.rows` with every benchmark of `context.benchmarks`."""
+    import polars as pl
+
     keys = _keys(context.rows)
-    distinct = len(set(keys))
     task = context.progress.task("compare texts", len(context.benchmarks), unit="benchmarks")
     found: list[dict[str, Any]] = []
-    coverage, planted, computed, reused = {}, [], 0, 0
+    coverage, planted, notes = {}, [], [noted((), ())]
     for benchmark in context.benchmarks:
         search = _Search(context, settings, benchmark)
-        fresh = 0
+        fresh: set[str] = set()
         for start in range(0, len(keys), ROWS_AT_ONCE):
             rows = context.rows[start : start + ROWS_AT_ONCE]
             cells, new = search.cells(rows, keys[start : start + ROWS_AT_ONCE])
-            fresh += new
+            fresh |= new
             found.extend({"id": row_id, **hit} for row_id, hits in zip(rows["id"], cells, strict=True) for hit in hits)
-        computed, reused = computed + fresh, reused + distinct - fresh
+        notes.append(noted(keys, fresh, benchmark.name))
         coverage[benchmark.name] = {"revision": benchmark.revision, **search.index.coverage()}
         planted.extend(search.found_duplicates())
         task.advance(1)
     task.done()
+    looked_for = pl.concat(notes)
+    computed = int(looked_for["made"].sum())
     return StepResult(
         annotations=_frame(found),
         computed=computed,
-        reused=reused,
+        reused=looked_for.height - computed,
+        cells=looked_for,
         warnings=_blind_spots(coverage),
         record={
             "coverage": {name: {NAME: counts} for name, counts in coverage.items()},
@@ -160,8 +165,8 @@ class _Search:
         schema = pa.schema([("matches", pa.string())])
         self.table = StoredCells(context.store, NAME, fingerprint(about), schema, about)
 
-    def cells(self, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[list[list[dict[str, Any]]], int]:
-        """Matches of every row, from the store where known; and how many distinct rows were compared now."""
+    def cells(self, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[list[list[dict[str, Any]]], set[str]]:
+        """Matches of every row, from the store where known; and the keys of those that were compared now."""
         table = self.table
         known = {key: json.loads(cell["matches"]) for key, cell in table.lookup(keys).items()}
         missing = set(table.missing(keys))
@@ -175,7 +180,7 @@ class _Search:
             fresh = {keys[place]: hits for place, hits in zip(places, made, strict=True)}
             table.append([{"key": key, "matches": json.dumps(hits, ensure_ascii=False)} for key, hits in fresh.items()])
             known.update(fresh)
-        return [[hit for hit in map(self._decide, known[key]) if hit is not None] for key in keys], len(missing)
+        return [[hit for hit in map(self._decide, known[key]) if hit is not None] for key in keys], missing
 
     def found_duplicates(self) -> list[tuple[str, bool]]:
         """Plant copies of the items, run them through the same rules, say of each kind and copy whether it goes."""

@@ -26,6 +26,7 @@ from pydantic import Field
 
 from data_engine.ask_blocks import as_one_block
 from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, over, without_runner
+from data_engine.cell_counts import CellNotes, noted
 from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
 from data_engine.duplicates.across_blocks import PRIME, linked
@@ -140,6 +141,11 @@ class _Job:
         return Parts(self.scratch, f"{NAME}.{name}")
 
     @property
+    def notes(self) -> CellNotes:
+        """Cells that blocks, then buckets, looked for."""
+        return CellNotes(self.at("cells"), len(self.blocks.heights))
+
+    @property
     def how(self) -> tuple[Shingling, Bands, Rules]:
         """Shingles, bands and rules of the settings."""
         settings = self.settings
@@ -174,10 +180,11 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     for name, numbers in (("keys", blocks.numbers), ("linked", blocks.numbers), ("found", range(buckets))):
         job.at(name).delete(numbers)
     task.done()
+    computed, reused = job.notes.count(runner, range(len(blocks.heights) + buckets))
     return StepResult(
         annotations=pl.DataFrame([], schema=_schema()),
-        computed=sum(one["computed"] for one in (*signed, *found)),
-        reused=sum(one["reused"] for one in (*signed, *found)),
+        computed=computed,
+        reused=reused,
         warnings=_crowded(sum(one["cut"] for one in found)),
         record=_record(settings, job.how[1], planted),
         parts=job.at("parts"),
@@ -203,8 +210,9 @@ def _sign_block(block: int, job: _Job) -> dict[str, Any]:
     keys = {f"k{band}": key for band, key in enumerate(table.keys)}
     columns = {"like": like, "text": table.text, "group": group, "numbers": table.numbers, **keys}
     job.at("keys").write(block, pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.UInt64)))
+    job.notes.write(block, signed.cells)
     draws = planting.draws(_originals(rows), job.context.images.get, job.settings.planted_duplicates)
-    return {"rows": rows.height, "computed": signed.computed, "reused": signed.reused, "draws": draws}
+    return {"rows": rows.height, "draws": draws}
 
 
 def _pick_linked(block: int, job: _Job) -> dict[str, Any]:
@@ -240,11 +248,11 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
         answers,
         _ranks(frame, set(frame.filter("verified")["id"].to_list()), job.settings),
     )
-    printed = [0, 0]
+    printed = [noted((), ())]
 
     def read_prints(hashes: Iterable[str]) -> Mapping[str, ImagePrint]:
         known = image_prints(job.context, hashes, job.context.images)
-        printed[0], printed[1] = known.computed, known.reused
+        printed.append(known.cells)
         return known.value
 
     found, cut = find_duplicates(rows, read_prints, shingling, rules)
@@ -256,7 +264,8 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
     block = np.searchsorted(job.blocks.starts, row, side="right") - 1
     entries = entries.with_columns(row=pl.Series(row, dtype=pl.Int64), of_row=pl.Series(of, dtype=pl.Int64))
     job.at("found").write_grouped(bucket, entries, block, len(job.blocks.heights))
-    return {"computed": printed[0], "reused": printed[1], "cut": cut}
+    job.notes.write(len(job.blocks.heights) + bucket, pl.concat(printed))
+    return {"cut": cut}
 
 
 def _gather_block(block: int, job: _Job) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     rows = context.rows.select("id", "answer", "choices")
     keys = [fingerprint([answer, choices]) for _, answer, choices in rows.iter_rows()]
     rows = rows.with_columns(key=pl.Series(keys, dtype=pl.String))
-    found, _ = result_by_cells(context, table, rows, check_batch, NAME)
+    found = result_by_cells(context, table, rows, check_batch, NAME)
     unread = found.annotations.filter(pl.col("status").is_null())
     if unread.height:
         row = unread["id"][0]

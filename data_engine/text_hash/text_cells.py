@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import polars as pl
     import pyarrow as pa
 
     from shared.annotations import AnnotationTable
@@ -30,11 +31,15 @@ STORED_AT_ONCE = 2**13
 
 @dataclass(frozen=True)
 class Known(Generic[Value]):
-    """Values in the asked order, and how many distinct cells were made now or found."""
+    """Values in the asked order, and the cells that they are of, as notes (`data_engine.cell_counts`)."""
 
     value: Value
-    computed: int
-    reused: int
+    cells: pl.DataFrame
+
+    @property
+    def computed(self) -> int:
+        """Distinct cells made now."""
+        return int(self.cells["made"].sum())
 
 
 def text_key(*parts: str) -> str:

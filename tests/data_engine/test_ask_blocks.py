@@ -14,6 +14,7 @@ import pytest
 
 from data_engine import ask_blocks, ask_job, blocks, stored_asks
 from data_engine.build import BuildRequest, build
+from data_engine.plan import plan_build
 from data_engine.runners import Cell
 from data_engine.steps import type_images
 from data_engine.stored_asks import Kept, StoredAsks, write_asks
@@ -87,6 +88,12 @@ def test_a_version_does_not_depend_on_how_rows_lie_in_blocks_and_cells_in_partit
         told = {step.name: (step.computed, step.reused) for step in report.steps if step.name in steps}
         return (manifest.fingerprint, files, told), manifest
 
+    def planned():
+        request = BuildRequest(str(recipe), "local", str(tmp_path / "one"), overrides=["assemble.cosine_near=0.6"])
+        return {
+            step["name"]: (step["reused"], step["model_calls"]) for step in plan_build(request, Progress())["steps"]
+        }
+
     one, manifest = run("one")
     (leaks,) = (re.search(r": (\d+) of 29 .*asked again, (\d+) still do", told) for told in manifest.warnings)
     assert int(leaks[1]) > int(leaks[2]) > 0
@@ -103,6 +110,11 @@ def test_a_version_does_not_depend_on_how_rows_lie_in_blocks_and_cells_in_partit
     assert len(standin.requests) == 2 * asked, "cells of whole tables are found by bucket"
     assert {name: computed for name, (computed, _) in again[2].items()} == dict.fromkeys(steps, 0)
     assert manifest.warnings
+    plans = [planned()]
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 1000)
+    plans.append(planned())
+    assert plans[0] == plans[1]
+    assert plans[0]["decontaminate_embeddings"] == (again[2]["decontaminate_embeddings"][1], 0)
 
 
 @pytest.fixture

@@ -16,12 +16,15 @@ import polars as pl
 import pytest
 
 from data_engine import inputs, kept_stages, stage_code, step_blocks
+from data_engine.blocks import Parts
 from data_engine.build import BuildRequest, build, resolve
+from data_engine.cell_counts import CellNotes, noted
 from data_engine.expected_time import records_of
 from data_engine.inputs import open_inputs
 from data_engine.intake import in_blocks
 from data_engine.kept_stages import KEPT_SECONDS
 from data_engine.plan import plan_build
+from data_engine.runners.local import LocalRunner
 from data_engine.sharing.gc import collect
 from data_engine.step_order import step_module
 from shared.dataset_version import list_datasets
@@ -151,6 +154,33 @@ def test_a_plan_counts_the_same_calls_in_many_blocks_as_in_one(place, monkeypatc
     assert many == {**plan_build(request, Progress()), "store_requests": many["store_requests"]}
     assert many["model_calls"] == many["images"] > 0
     assert many["assumed_rates"] == ["type_images"]
+
+
+def test_a_build_tells_the_same_counts_in_many_blocks_as_in_one(place, monkeypatch):
+    rows = [{"id": n, "question": sum_of(n % 30, "marbles"), "answer": str(n % 3)} for n in range(60)]
+    (place / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keep = ["assemble.remove_conflicts=false"]
+
+    def counts(store, *more):
+        report = run(place, store, overrides=[*keep, *more], benchmarks=("mine", "yours"))
+        return {step.name: (step.computed, step.reused) for step in report.steps}
+
+    many = [counts("many")]
+    shutil.rmtree(place / "many" / "stages")
+    many.append(counts("many", "assemble.jaccard_threshold=0.9"))
+    monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 1000)
+    assert [counts("one"), counts("one", "assemble.jaccard_threshold=0.9")] == many
+    assert many[0]["verify_answers"] == (3, 0)  # three answers in all, whatever block they lie in
+    assert many[1]["verify_answers"] == (0, 3)
+    assert many[0]["decontaminate_ngrams"] == (60, 0)  # thirty questions against each of two benchmarks
+
+
+def test_a_cell_that_two_workers_made_at_once_was_made_once(tmp_path):
+    notes = CellNotes(Parts(open_store(tmp_path), "cells"), 16)
+    notes.write(0, noted(["a", "b", "a"], ["a"]))
+    notes.write(1, noted(["a", "c"], ["a"]))
+    notes.write(2, pl.concat([noted(["c"], [], "other table"), noted(["a"], [])]))
+    assert notes.count(LocalRunner(), range(3)) == (1, 3)
 
 
 def test_a_new_benchmark_is_compared_with_what_is_stored_and_nothing_else_is_done_again(place, reads):
