@@ -97,8 +97,8 @@ print(n, spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024)
 """
 INSPECT = """
 import sys
-from data_engine.allocators import give_back_freed_memory
-give_back_freed_memory()  # as the command does
+from data_engine.allocators import keep_freed_memory
+keep_freed_memory()  # as the command does
 from data_engine.inspect import inspect_place
 found = inspect_place(sys.argv[1])
 import resource

@@ -169,9 +169,9 @@ def inspect(
     """Show what a dataset of your own would give. Columns by role, answers, images, refusals; writes a recipe."""
 
     def work() -> dict[str, Any]:
-        from data_engine.allocators import give_back_freed_memory
+        from data_engine.allocators import keep_freed_memory
 
-        give_back_freed_memory()
+        keep_freed_memory()
         from data_engine.inspect import inspect_place, say_inspection
 
         found = inspect_place(place, overrides=tuple(overrides or ()), limit=limit or 0, recipe=recipe)

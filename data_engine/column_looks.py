@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.gold_kinds import CHOICE, INTEGER, UNSURE, plain_kinds
+from data_engine.gold_kinds import CHOICE, UNSURE, plain_kinds
 from data_engine.sources.arrow_texts import arrow, series, spread
 from data_engine.sources.conversations import first_exchange, plain_pairs
 from data_engine.sources.given_answers import BEHIND_HASHES, CLOSING_SENTENCE, OPTION_PLACE
 from data_engine.tally import list_hashes, texts
 from data_engine.text_flags import TextFlags, text_flags
-from shared.answers import ANSWER_KINDS
 from shared.image_tags import IMAGE_TAG
 from shared.option_lists import LETTERS
 
@@ -84,10 +83,11 @@ def look(batch: Batch, start: int, names: Mapping[str, str], *, talks: bool, fir
     options.
     """
     if talks:
-        asked, said, flags = _exchanges(batch, names["question"])
+        answers, (asked, said, flags) = None, _exchanges(batch, names["question"])
     else:
         column = batch.texts(names["question"])
-        asked, said, flags = series(column), series(batch.texts(names["answer"], numbers=True)), text_flags(column)
+        answers = batch.texts(names["answer"], numbers=True)
+        asked, said, flags = series(column), series(answers), text_flags(column)
     size = len(batch)
     plain = ~flags.empty & said.is_not_null().to_numpy()
     doubtful = np.flatnonzero(plain & (flags.marked | flags.edged))
@@ -102,7 +102,7 @@ def look(batch: Batch, start: int, names: Mapping[str, str], *, talks: bool, fir
     )  # fmt: skip
     if names["choices"]:
         _options(batch, names["choices"], looks, first)
-    _golds(looks)
+    _golds(looks, answers)
     return looks
 
 
@@ -150,36 +150,34 @@ def _at(values: pl.Series, places: Flags, there: Flags) -> pl.Series:
     return found if there.all() else found.zip_with(pl.Series(there), pl.Series([None], dtype=pl.String))
 
 
-def _golds(looks: Looks) -> None:
-    """Find golds, notes and kinds of records whose options do not tell them."""
+def _golds(looks: Looks, column: pa.Array | None) -> None:
+    """Find golds, notes and kinds of records whose options do not tell them; `column` holds `looks.raw` for Arrow."""
     import polars as pl
 
     others = np.flatnonzero(~looks.told & looks.raw.is_not_null().to_numpy())
     rest = looks.raw if len(others) == len(looks.raw) else looks.raw.gather(others)
-    if rest.str.starts_with(_COMMON).all():  # a quarter of the time; what else stands there is no plain answer
+    common = len(rest) > 0 and str(rest[0]).startswith(_COMMON) and rest.str.starts_with(_COMMON).all()
+    if common:  # a quarter of the time; what else stands there is no plain answer
         marked = rest.str.strip_prefix(_COMMON).str.strip_suffix(".")
-        others, rest = _take_marked(looks, others, rest, marked, np.full(len(others), 2))
-    else:
-        whole = rest.str.contains(f"^{INTEGER}$")
-        looks.kinds[others[whole.to_numpy()]] = ANSWER_KINDS.index("integer")
-        others, rest = others[~whole.to_numpy()], rest.filter(~whole)
-        hashed, sentences = (rest.str.contains(sign, literal=True) for sign in ("####", "nswer"))
-        if hashed.any() or sentences.any():
-            raw = pl.col("raw")
-            found = pl.DataFrame({"raw": rest}).select(
-                behind=pl.when(hashed).then(raw.str.extract(_HASHES)) if hashed.any() else pl.lit(None, pl.String),
-                closing=pl.when(sentences).then(raw.str.extract(_SENTENCE)),
-            )
-            notes = np.where(found["behind"].is_not_null().to_numpy(), 1, 2)
-            marked = found.select(pl.coalesce("behind", "closing")).to_series()
-            others, rest = _take_marked(looks, others, rest, marked, notes)
-    looks.kinds[others] = plain_kinds(rest, integers=False)
+        _take_marked(looks, others, marked, np.full(len(others), 2))
+        return
+    looks.kinds[others] = found = plain_kinds(rest, column if rest is looks.raw else None)
+    if not len(places := np.flatnonzero(found == UNSURE)):
+        return
+    others, rest = others[places], rest.gather(places)
+    hashed, sentences = (rest.str.contains(sign, literal=True) for sign in ("####", "nswer"))
+    if hashed.any() or sentences.any():
+        raw = pl.col("raw")
+        marks = pl.DataFrame({"raw": rest}).select(
+            behind=pl.when(hashed).then(raw.str.extract(_HASHES)) if hashed.any() else pl.lit(None, pl.String),
+            closing=pl.when(sentences).then(raw.str.extract(_SENTENCE)),
+        )
+        notes = np.where(marks["behind"].is_not_null().to_numpy(), 1, 2)
+        _take_marked(looks, others, marks.select(pl.coalesce("behind", "closing")).to_series(), notes)
 
 
-def _take_marked(
-    looks: Looks, places: Flags, raw: pl.Series, marked: pl.Series, notes: Flags
-) -> tuple[Flags, pl.Series]:
-    """Take the answers that marks point to where these are plain; what is left of places and answers."""
+def _take_marked(looks: Looks, places: Flags, marked: pl.Series, notes: Flags) -> None:
+    """Take the answers that marks point to where these are plain."""
     import polars as pl
 
     found = plain_kinds(marked)
@@ -187,7 +185,6 @@ def _take_marked(
     looks.notes[places[sure]] = notes[sure]
     looks.kinds[places[sure]] = found[sure]
     looks.answers = _with(looks.answers, places[sure], marked.filter(pl.Series(sure)))
-    return places[~sure], raw.filter(pl.Series(~sure))
 
 
 def _with(values: pl.Series, places: Flags, others: pl.Series) -> pl.Series:

@@ -7,15 +7,18 @@ takes to be read: up to `READ_ALL` different golds are all read. Of more it read
 
 from __future__ import annotations
 
+import string
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.sources.arrow_texts import arrow, spread
 from shared.answers import ANSWER_KINDS, answer_kind
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 READ_ALL, READ = 2_000, 500
 INTEGER = r"-?[0-9]{1,15}"
@@ -29,47 +32,72 @@ PLAIN_KINDS = {
 CHOICE = ANSWER_KINDS.index("choice")
 UNSURE, OPEN = -2, -3
 """In place of a kind: an answer to be looked at with `final_answer_of`, one that stands as it is, of any kind."""
-_SIMPLE = {
-    r"^[-+0-9A-Za-z.,/^*(){}\\_ ]*[0-9][-+0-9A-Za-z.,/^*(){}\\_ ]*$": True,
-    r"(?:^|[^\\A-Za-z])[A-Za-z]{4,}": False,
-    r"^\{|\\right|boxed|^ | $": False,
-}
-"""Whether an answer that stands as it is, whatever its kind, fits; the second is a word that is no command."""
+_NOT_OPEN = (r"(?:^|[^\\A-Za-z])[A-Za-z]{4,}", r"^\{|\\right|boxed|^ | $")
+"""What no answer holds that stands as it is, of simple signs with a digit; the first is a word that is no command."""
 _LONGEST = 60
+_DIGIT, _MINUS, _DOT, _SLASH, _COMMAND, _SIMPLE, _OTHER = (1 << place for place in range(7))
+_NUMBER = _DIGIT | _MINUS
+_SIGNS = bytearray([_OTHER]) * 256
+for _sign, _letters in (
+    (_SIMPLE, string.ascii_letters + "+,^*(){}_ "), (_DIGIT, string.digits), (_MINUS, "-"), (_DOT, "."), (_SLASH, "/"),
+    (_COMMAND, "\\"),
+):  # fmt: skip
+    for _letter in _letters:
+        _SIGNS[ord(_letter)] = _sign
 Flags = np.ndarray[Any, Any]
 
 
-def plain_kinds(answers: pl.Series, *, integers: bool = True) -> Flags:
-    """Kinds of answers: places in `ANSWER_KINDS`, `OPEN` or `UNSURE`; without `integers` none of them is one."""
+def plain_kinds(answers: pl.Series, column: pa.Array | None = None) -> Flags:
+    """Kinds of answers: places in `ANSWER_KINDS`, `OPEN` or `UNSURE`. `column` are the same texts for Arrow.
+
+    Which signs a text holds, told by its bytes, decides which patterns it is held against: most against none.
+    """
+    import polars as pl
+
+    codes, starts, ends = spread(arrow(answers) if column is None else column)
+    sizes, signs = ends - starts, np.zeros(len(answers), dtype=np.uint8)
+    full = np.flatnonzero(sizes)
+    if len(full):
+        told = np.frombuffer(codes.tobytes().translate(_SIGNS), np.uint8)
+        signs[full] = np.bitwise_or.reduceat(told, starts[full])
     kinds = np.full(len(answers), UNSURE, dtype=np.int8)
-    places = np.arange(len(answers))
-    rest = answers
-    for pattern, name in list(PLAIN_KINDS.items())[0 if integers else 1 :]:
-        fits = rest.str.contains(f"^(?:{pattern})$").fill_null(value=False)
-        kinds[places[fits.to_numpy()]] = ANSWER_KINDS.index(name)
-        places, rest = places[~fits.to_numpy()], rest.filter(~fits)
-    for pattern, wanted in _SIMPLE.items():
-        fits = rest.str.contains(pattern).fill_null(value=False)
-        fits = fits if wanted else ~fits & rest.is_not_null()
-        places, rest = places[fits.to_numpy()], rest.filter(fits)
-    kinds[places[(rest.str.len_chars() <= _LONGEST).to_numpy()]] = OPEN
+    kinds[(signs == _DIGIT) & (sizes <= 15)] = ANSWER_KINDS.index("integer")
+    may_be = (
+        signs == _NUMBER,
+        (signs | _MINUS) == (_NUMBER | _DOT),
+        ((signs | _MINUS) == (_NUMBER | _SLASH)) | ((signs | _MINUS) == (_NUMBER | _COMMAND | _SIMPLE)),
+        (signs == _SIMPLE) & (sizes == 1),
+    )
+    for places, (pattern, name) in zip(map(np.flatnonzero, may_be), PLAIN_KINDS.items(), strict=True):
+        if len(places):
+            kinds[places[_fits(answers.gather(places), f"^(?:{pattern})$")]] = ANSWER_KINDS.index(name)
+    simple = (signs < _OTHER) & ((signs & _DIGIT) > 0) & (sizes <= _LONGEST)
+    places = np.flatnonzero(simple & (kinds == UNSURE))
+    rest = answers.gather(places)
+    for pattern in _NOT_OPEN:
+        others = ~_fits(rest, pattern)
+        places, rest = places[others], rest.filter(pl.Series(others))
+    kinds[places] = OPEN
     return kinds
 
 
+def _fits(answers: pl.Series, pattern: str) -> Flags:
+    return answers.str.contains(pattern).to_numpy()
+
+
 def count_kinds(golds: pl.Series) -> tuple[Counter[str], int, int]:
-    """Golds by kind, all told; for how many of them this is a proportion, and of how many read ones; see the module."""
-    different = golds.unique(maintain_order=True)
-    counts = golds.unique_counts().to_numpy().astype(np.int64)
-    kinds = plain_kinds(different)
-    found = np.bincount(kinds[kinds >= 0], counts[kinds >= 0], len(ANSWER_KINDS)).astype(np.int64)
-    told: Counter[str] = Counter(dict(zip(ANSWER_KINDS, found.tolist(), strict=True)))
-    open_ = np.flatnonzero(kinds < 0)
-    few = READ_ALL if len(open_) <= READ_ALL else READ
-    often = open_[np.argsort(-counts[open_], kind="stable")][: few // 2]
+    """Golds of no plain kind by kind, all told; for how many of them this is a proportion, and of how many read ones.
+
+    See the module.
+    """
+    grouped = golds.alias("gold").to_frame().group_by("gold", maintain_order=True).len()
+    different, counts = grouped["gold"], grouped["len"].to_numpy().astype(np.int64)
+    few = READ_ALL if len(different) <= READ_ALL else READ
+    often = np.argsort(-counts, kind="stable")[: few // 2]
     often = often[counts[often] > 1]
-    others = np.setdiff1d(open_, often)
+    others = np.setdiff1d(np.arange(len(different)), often)
     drawn = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), few - len(often))).astype(np.int64))]
-    read: Counter[str] = Counter()
+    told, read = Counter[str](), Counter[str]()
     for places, tally in ((often, told), (drawn, read)):
         for place, gold in zip(places.tolist(), different.gather(places).to_list(), strict=True):
             tally[answer_kind(gold)] += int(counts[place])

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.command import say
 from shared.errors import UsageError
 from shared.number_text import counts_text
 from shared.whole_file import write_whole
@@ -160,6 +159,8 @@ def _check_recipe(path: Path) -> None:
 
 def say_inspection(found: Mapping[str, Any]) -> None:
     """Say it to people, on stderr."""
+    from shared.command import say
+
     files = found["files"]
     named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     say(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.gold_kinds import count_kinds
+from data_engine.gold_kinds import UNSURE, count_kinds, plain_kinds
 from data_engine.sources.arrow_texts import arrow, series
 from shared.answers import ANSWER_KINDS, grade
 from shared.code_points import carried
@@ -71,10 +71,14 @@ class Tally:
             if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
                 kept[group] = False
                 removed["conflicting_answers"] += len(group)
+        held = series(golds.combine_chunks())
+        if len(unsure := np.flatnonzero(kept & (kinds == UNSURE))):
+            kinds = kinds.copy()
+            kinds[unsure] = plain_kinds(held.gather(unsure))
         counts = np.bincount(kinds[kept & (kinds >= 0)], minlength=len(ANSWER_KINDS)).tolist()
         told, estimated, read = Counter(dict(zip(ANSWER_KINDS, counts, strict=True))), 0, 0
         if len(unread := np.flatnonzero(kept & (kinds < 0))):
-            others, estimated, read = count_kinds(series(golds.combine_chunks()).gather(unread))
+            others, estimated, read = count_kinds(held.gather(unread))
             told += others
         return int(kept.sum()), +told, estimated, read, removed
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from shared.answers.labels import stated_tolerance
-from shared.benchmark_golds import mend_gold
+from shared.benchmark_golds import EXTRA_FIELDS, mend_gold
 from shared.benchmarks import benchmark
 from shared.errors import InfiMmrError
 from shared.image_tags import place_image_tags, without_tags
@@ -55,11 +55,6 @@ CHOICE_FIELDS = ("options", "choices", "Options", "candidates")
 IMAGE_FIELDS = ("images", "decoded_image", "image", "image_path", "img_path")
 ID_FIELDS = ("pid", "sample_index", "unique_id", "question_id", "id", "qid", "ID", "index", "idx")
 CATEGORY_FIELDS = ("subfield", "subject", "category", "domain")  # OlympiadBench calls every subject "Math"
-EXTRA_FIELDS = (
-    "level", "subject", "subfield", "question_type", "problem_version", "problem_index", "question_for_eval",
-    "query_cot", "precision", "unit", "answer_type", "error", "is_multiple_answer", "context", "modality",
-    "difficulty", "language", "source", "year", "metadata",
-)  # fmt: skip
 _SUFFIXES = (".parquet", ".jsonl", ".json")
 
 

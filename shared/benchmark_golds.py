@@ -16,6 +16,13 @@ from typing import TypedDict
 
 from shared.option_lists import LETTERS
 
+EXTRA_FIELDS = (
+    "level", "subject", "subfield", "question_type", "problem_version", "problem_index", "question_for_eval",
+    "query_cot", "precision", "unit", "answer_type", "error", "is_multiple_answer", "context", "modality",
+    "difficulty", "language", "source", "year", "metadata",
+)  # fmt: skip
+"""Columns of published files that a row keeps under their own names, beside its gold."""
+
 
 class Mend(TypedDict):
     """One change to a gold: text before, text after, and the reason."""

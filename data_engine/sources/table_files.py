@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_engine.sources.arrow_texts import arrow, ends_of, series, valid
+from data_engine.sources.arrow_texts import arrow, ends_of, is_plain, series, valid
 from data_engine.sources.records import Record, records_of
 from data_engine.sources.table_shards import shard_records
 from data_engine.sources.table_texts import check_names, text_records
@@ -92,7 +92,7 @@ class Batch:
         if hasattr(column, "combine_chunks"):
             column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         try:
-            column.validate(full=not self.checked)
+            column.validate(full=not (self.checked or is_plain(column)))
         except ValueError:
             return None
         return column

@@ -21,7 +21,7 @@ from data_engine.sources.picture_values import NoPictureError, picture, picture_
 from data_engine.sources.records import OTHER_COLUMNS, Record, is_short
 from data_engine.sources.table_shards import KEY
 from data_engine.sources.virl39k import mend_text
-from shared.benchmark_files import EXTRA_FIELDS
+from shared.benchmark_golds import EXTRA_FIELDS
 from shared.image_tags import IMAGE_TAG, place_tags, plain_tags, words_of
 from shared.option_lists import LETTERS, MAY_LIST, choices_in_question, format_choices, shows_options, without_letters
 from shared.placeholders import harmless, model_tokens
@@ -127,6 +127,12 @@ def _question(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, lis
         return Rejection("", "image_missing", "a message names some of its pictures and not others")
     inside = [part for part in inside if part is not None]
     return "\n".join(text.strip() for text in texts if text.strip()), inside, notes
+
+
+def names_pictures(record: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether pictures stand inside the question: in parts of messages, or named in the text."""
+    asked = _question(record, names)
+    return not isinstance(asked, Rejection) and bool(asked[1] or plain_tags(asked[0])[1])
 
 
 def choices_of(values: Sequence[Any]) -> list[str]:
