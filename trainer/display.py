@@ -105,10 +105,6 @@ class RunTold:
         else:
             self._progress.say(text)
 
-    def resumed(self, after: int, steps: int) -> None:
-        """Tell where a run that was cut off goes on."""
-        self._progress.say(f"continues after step {after} of {steps}")
-
     def step(self, line: dict[str, Any], steps: int) -> None:
         """Tell a finished step."""
         step = int(line["step"])

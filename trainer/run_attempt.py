@@ -41,7 +41,7 @@ def train(
     """
     resumed_from = saved_step(output / STATES)
     if resumed_from:
-        watcher.resumed(resumed_from, record.steps)
+        watcher.said(f"continues after step {resumed_from} of {record.steps}")
     attempt = RunningAttempt(output, record, resumed_from, watcher, tell)
     failure(attempt.writer.parts)  # of an attempt that was killed before it could tell
     watcher.stage(Stage("asking OpenRLHF's parser about the arguments"))
