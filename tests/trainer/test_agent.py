@@ -64,13 +64,13 @@ def test_it_answers_in_a_thread_and_for_many_at_once():
 
 
 def test_the_time_of_a_reward_begins_when_it_is_asked_not_while_it_waits_for_a_thread(monkeypatch):
-    monkeypatch.setattr("trainer.openrlhf_bridge.reward_entry.SECONDS", 3.0)
+    monkeypatch.setattr("trainer.openrlhf_bridge.reward_entry.SECONDS", 1.5)
 
     async def ask(*calls):
         judges = Judges(1)
         return await asyncio.gather(*(judges.ask(call) for call in calls))
 
-    assert asyncio.run(ask(*[lambda: time.sleep(0.5)] * 8)) == [None] * 8  # 4 s in all
+    assert asyncio.run(ask(*[lambda: time.sleep(0.25)] * 8)) == [None] * 8  # 2 s in all
     ended = threading.Event()
     try:
         with pytest.raises(TimeoutError):

@@ -98,7 +98,8 @@ def test_a_private_instance_has_its_own_folder_and_loopback_and_a_cluster_gets_t
 
 def test_a_driver_that_fails_ends_with_its_status_its_last_error_and_no_scratch_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    broken = spec(tmp_path, environment={"PYTHONSTARTUP": "", "INFI_MMR_CPU_COMPAT": ""})
+    without_imports = {"INFI_MMR_CPU_COMPAT": "", fork_server.ADDRESS: ""}
+    broken = spec(tmp_path, environment=without_imports)
     monkeypatch.setattr(
         "trainer.openrlhf_bridge.launch.ray_keywords", lambda *_: {"address": "local", "no_such_keyword": 1}
     )

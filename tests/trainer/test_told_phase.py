@@ -37,14 +37,17 @@ def of(name):
 
 arguments = json.loads(Path(sys.argv[1]).read_text())["arguments"]
 told, seen, records = os.environ.get("TOLD"), {}, RecordFile(TRAINER)
+ended, pause = "", float(os.environ["PAUSE_SECONDS"])
 for line in open(os.environ["RECORDED"], newline=""):
     step, _, values = line.partition("Global step ")[2].partition(": ")
     if step:
         records.write_step(int(step), ast.literal_eval(values))
     sys.stdout.write(line)
     sys.stdout.flush()
-    if "Train epoch" in line and "3/4" in line :
-        time.sleep(float(os.environ["PAUSE_SECONDS"]))  # a long update
+    ended = step or ended
+    if ended == "1" and "Train epoch" in line and "3/4" in line:
+        time.sleep(pause)  # a long update in the second step
+        pause = 0
     if step and step == os.environ.get("KILLED_AFTER"):
         (of("--ckpt.path") / "_actor").mkdir(parents=True)
         (of("--ckpt.path") / "_actor" / "latest").write_text(f"global_step{step}")
