@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from shared.installation import mend_wheel_tag
+from tests.hub_stand_in import hub  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -41,24 +40,14 @@ def real_data() -> Path:
     return REAL_DATA
 
 
-def module_beside(name: str) -> Any:
-    """A file of this folder, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of a family's random-weight checkpoint by its model type, written at the first call (miniatures.py)."""
-    module = module_beside("miniatures")
+    from tests.miniatures import write_miniature
 
     @cache
     def folder(name: str) -> Path:
-        return Path(module.write_miniature(name, tmp_path_factory.mktemp("miniatures") / name))
+        return Path(write_miniature(name, tmp_path_factory.mktemp("miniatures") / name))
 
     return folder
 
@@ -66,10 +55,12 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 @pytest.fixture
 def new_standin() -> Iterator[Callable[..., Any]]:
     """Start OpenAI-compatible servers on loopback that answer by rule (standin.py)."""
-    servers = []
+    from tests.standin import StandIn
 
-    def start(**options: Any) -> Any:
-        servers.append(module_beside("standin").StandIn(**options))
+    servers: list[StandIn] = []
+
+    def start(**options: Any) -> StandIn:
+        servers.append(StandIn(**options))
         return servers[-1]
 
     yield start

@@ -3,8 +3,6 @@
 Uploads: one commit in memory. Reads: info and tree of a revision, in pages; small files by a relative redirect, large
 ones from another host name with a signed address, both by ranges; gated and private repositories, tokens, pauses, cut
 connections. What it does not know it answers with 404 and keeps in `unknown`.
-
-Test files load it by its path: `tests` is no package.
 """
 
 from __future__ import annotations

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from data_engine.inputs import open_inputs
 from data_engine.recipe import load_recipe
 from data_engine.sources.base import Rejection
 from shared.caches import CACHE_VARIABLE
-
-
-def _load(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_stand_in, _layouts = _load("hub_stand_in"), _load("hub_layouts")
-hub = _stand_in.hub
+from tests import hub_layouts
 
 
 @pytest.fixture(params=["drawn rows", "real rows"])
@@ -32,11 +17,11 @@ def inputs(request, hub, tmp_path, monkeypatch):
     real = request.getfixturevalue("real_data") if request.param == "real rows" else None
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     recipes = {name: load_recipe(name, "full") for name in ("virl39k-captioned", "deepscaler")}
-    files = _layouts.datasets(real)
+    files = hub_layouts.datasets(real)
     for recipe in recipes.values():
         for place in (recipe.source, *recipe.benchmarks.values()):
             commit = place.revision if len(place.revision) == 40 else ""
-            hub.place(place.location, _layouts.with_card(files[place.location]), "dataset", commit)
+            hub.place(place.location, hub_layouts.with_card(files[place.location]), "dataset", commit)
     opened = {name: open_inputs(recipe) for name, recipe in recipes.items()}
     assert hub.unknown == []
     return opened
@@ -54,20 +39,20 @@ def test_every_published_layout_gives_rows_with_their_pictures(inputs):
         assert row.question.count("<image>") == len(row.images)
         assert all(image.path().is_file() for image in row.images), "the archive of pictures is unpacked"
     texts = list(inputs["deepscaler"].source.rows())
-    assert len(texts) == _layouts.TRAINING_ROWS + 1
+    assert len(texts) == hub_layouts.TRAINING_ROWS + 1
     assert not any(isinstance(row, Rejection) or row.images for row in texts)
 
 
 def test_every_benchmark_is_read_from_its_evaluated_split_alone(inputs):
     found = {name: list(source.rows()) for name, source in inputs["virl39k-captioned"].benchmarks.items()}
-    assert {name: len(rows) for name, rows in found.items()} == dict.fromkeys(found, _layouts.ITEMS) | {
-        "mathverse": len(_layouts.VERSIONS)
+    assert {name: len(rows) for name, rows in found.items()} == dict.fromkeys(found, hub_layouts.ITEMS) | {
+        "mathverse": len(hub_layouts.VERSIONS)
     }
     for name, rows in found.items():
         assert not any(isinstance(row, Rejection) or row.extra.get("missing_images") for row in rows)
         assert [len(row.images) for row in rows] == [int(name != "math500")] * len(rows), name
     versions = {row.extra["problem_version"]: row for row in found["mathverse"]}
-    assert tuple(versions) == _layouts.VERSIONS
+    assert tuple(versions) == hub_layouts.VERSIONS
     assert versions["Vision Only"].question == "<image>"
     assert versions["Vision Only"].extra["question_for_eval"]
     assert {row.extra["subset"] for row in found["olympiadbench"]} == {"OE_MM_maths_en_COMP"}

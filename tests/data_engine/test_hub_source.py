@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
 from PIL import Image
 
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
-assert _spec is not None
-assert _spec.loader is not None
-_stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_stand_in)
+from tests.hub_stand_in import environment as hub_environment
+from tests.hub_stand_in import serving
 
 COMMIT = "a" * 40
 RECIPE = '[source]\nreader = "virl39k"\nlocation = "acme/rows"\nrevision = "main"\n[steps.verify_answers]\n'
@@ -41,7 +36,7 @@ def hub():
     for split in ("train", "test"):
         items = {"query": [f"{split}: how many?"], "label": ["4"], "image": ["images/a.png"]}
         files[f"charts/{split}.jsonl"] = written(pl.DataFrame(items).write_ndjson)
-    with _stand_in.serving() as server:
+    with serving() as server:
         server.place("acme/rows", files, commit=COMMIT)
         yield server
         assert not server.unknown
@@ -52,7 +47,7 @@ def build(tmp_path, endpoint, location="acme/rows", told=(), **environment):
     recipe.write_text(RECIPE)
     command = [sys.executable, "-c", "from data_engine.cli import main; main()", "build", str(recipe)]
     words = ["--profile", "full", "--store", str(tmp_path / "store"), "--source", location, "--json"]
-    surroundings = {**_stand_in.environment(endpoint, tmp_path / "home"), **environment}
+    surroundings = {**hub_environment(endpoint, tmp_path / "home"), **environment}
     return subprocess.run([*command, *words, *told], capture_output=True, text=True, check=False, env=surroundings)
 
 
@@ -135,7 +130,7 @@ def test_a_model_that_the_hub_keeps_away_ends_a_build_before_a_row_is_fetched(hu
 def test_a_table_on_the_hub_fetches_one_configuration_and_split_and_the_pictures_that_it_names(hub, tmp_path):
     endpoint, asked = hub.url, hub.asked
     recipe = tmp_path / "tables.toml"
-    environment = _stand_in.environment(endpoint, tmp_path / "home")
+    environment = hub_environment(endpoint, tmp_path / "home")
 
     def run(*words):
         command = [sys.executable, "-m", "data_engine.cli", *words, "--json"]

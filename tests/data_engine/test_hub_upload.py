@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -16,13 +15,7 @@ from benchmarks.sample_versions import publish_sample
 from data_engine.sharing.export import export
 from data_engine.sharing.export_files import card, croissant
 from shared.errors import InfiMmrError
-
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
-assert _spec is not None
-assert _spec.loader is not None
-_stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_stand_in)
-Hub, TOKEN, hub = _stand_in.Hub, _stand_in.TOKEN, _stand_in.hub
+from tests.hub_stand_in import TOKEN, Hub
 
 
 def test_an_upload_brings_the_card_the_shards_and_their_description(hub: Hub, tmp_path: Path) -> None:

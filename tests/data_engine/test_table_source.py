@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import subprocess
 import sys
 from decimal import Decimal
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -30,10 +28,7 @@ from shared.errors import InfiMmrError, UsageError
 from shared.option_lists import MAY_LIST, choices_in_question
 from shared.progress import Progress
 from shared.store import open_store
-
-_spec = importlib.util.spec_from_file_location("public_shapes", Path(__file__).parent / "public_shapes.py")
-shapes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shapes)
+from tests.data_engine import public_shapes as shapes
 
 
 @pytest.fixture(autouse=True)

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def _loaded(name, path):
-    """A file of the repository that is no package's module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_module = _loaded("trainer_conftest", "tests/trainer/conftest.py")
-mini_store = _module.mini_store
-publish = _module.publish
-row = _module.row
+from tests.trainer.conftest import mini_store, publish, row  # noqa: F401 - fixtures
 
 SMALL_STEPS = (
     "rollout.batch_size=4",
@@ -36,7 +20,9 @@ SMALL_STEPS = (
 @pytest.fixture(scope="session")
 def ray_nodes():
     """`benchmarks/ray_nodes.py`: clusters of several nodes on this machine."""
-    return _loaded("ray_nodes", "benchmarks/ray_nodes.py")
+    from benchmarks import ray_nodes
+
+    return ray_nodes
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ hours, is overridden by `--set`, each with its reason.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from shared.benchmarks import PAPER
 from shared.dataset_version import open_dataset
 from shared.hub_download import is_commit
 from shared.schema import IMAGE_TYPES
+from tests import hub_layouts as layouts
+from tests import hub_stand_in as stand_in
 from trainer.phase_settings import ModelSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -30,16 +31,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
 REAL_DATA = ROOT.parent / "shared" / "data"
 
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-stand_in, layouts = load("hub_stand_in"), load("hub_layouts")
 
 BUILD = [
     "steps.caption_images.sampling.max_tokens=32",  # weights of no size do not end by themselves, but after 2,048

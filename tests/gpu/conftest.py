@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -10,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.vlm.checkpoint import BUNDLED_FOLDER
-
-_spec = importlib.util.spec_from_file_location(
-    "trainer_conftest", Path(__file__).parents[1] / "trainer" / "conftest.py"
-)
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-
-mini_store = _module.mini_store
+from tests.trainer.conftest import mini_store  # noqa: F401 - a fixture
 
 TEXT_3B = {
     "hidden_size": 2048,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
-from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -13,13 +11,7 @@ from shared.errors import InfiMmrError
 from shared.hub_download import HubUnansweredError, fetch_files, fetch_snapshot
 from shared.vlm.checkpoint import at_commit, checkpoint_folder, template_folder
 from shared.vlm.spec import EngineSpec
-
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
-assert _spec is not None
-assert _spec.loader is not None
-_stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_stand_in)
-TOKEN, hub = _stand_in.TOKEN, _stand_in.hub
+from tests.hub_stand_in import TOKEN
 
 KINDS = ("dataset", "model")
 FILES = {"config.json": b"{}", "part/data.parquet": bytes(range(256)) * 4000, "README.md": b"# rows\n"}

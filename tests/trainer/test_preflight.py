@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import shutil
@@ -20,13 +19,6 @@ from trainer import preflight
 from trainer.phase import load_phase
 from trainer.phase_run import PhaseRequest, run_phase
 from trainer.run_attempt import saved_step
-
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[1] / "hub_stand_in.py")
-assert _spec is not None
-assert _spec.loader is not None
-_stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_stand_in)
-hub = _stand_in.hub
 
 
 @pytest.fixture

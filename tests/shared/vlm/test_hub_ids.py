@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import check_hub_id
 from shared.vlm.spec import EngineSpec
-
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[2] / "hub_stand_in.py")
-assert _spec is not None
-assert _spec.loader is not None
-_stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_stand_in)
-hub = _stand_in.hub
 
 
 def test_a_model_that_the_hub_does_not_have_is_refused_by_name(hub, monkeypatch):

@@ -1,11 +1,9 @@
 """`trainer push` to a small server on loopback that answers as the Hub does, and its dry run, which asks nobody."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
@@ -13,14 +11,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_hash
+from tests.hub_stand_in import TOKEN
 from trainer.after_training.cli import register
 from trainer.phase import load_phase
 from trainer.run_record import RunRecord, write_record
-
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[2] / "hub_stand_in.py")
-_stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_stand_in)
-TOKEN, hub = _stand_in.TOKEN, _stand_in.hub
 
 RESULT = {"n": 50, "accuracy": 0.62, "stderr": 0.069, "interval95": [0.47, 0.75], "unscored": 1,
           "source": {"label": "math500@v1 (local)", "fingerprint": "f" * 64}}  # fmt: skip

@@ -1,7 +1,6 @@
 """`trainer serve`: the line that starts vLLM's server, and what stops it before vLLM is imported."""
 
 import http.client
-import importlib.util
 import itertools
 import json
 import shlex
@@ -9,17 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from shared.vlm.checkpoint import BUNDLED_FOLDER
-
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parents[2] / "hub_stand_in.py")
-assert _spec is not None
-assert _spec.loader is not None
-_stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_stand_in)
+from tests.hub_stand_in import environment, serving
 
 
 def trainer(*words, env=None):
@@ -84,10 +77,10 @@ def test_an_occupied_port_and_a_wrong_folder_are_one_line_before_anything_starts
 
 
 def test_a_checkpoint_that_the_hub_keeps_away_is_one_line_before_a_server_is_started(tmp_path):
-    with _stand_in.serving() as hub:
+    with serving() as hub:
         hub.place("acme/gated", {"config.json": b"{}"}, "model")
         hub.gated.add("acme/gated")
-        told = _stand_in.environment(hub.url, tmp_path)
+        told = environment(hub.url, tmp_path)
         for words, said in (
             (("serve", "acme/nope"), "the hub has no model acme/nope at revision main"),
             (("serve", "acme/gated"), "model acme/gated is gated"),
