@@ -42,7 +42,7 @@ class Parcel:
     """What a push sends. `files` holds paths for what lies in the checkpoint and bytes for what was made."""
 
     name: str
-    folder: Path
+    card: str
     files: dict[str, str | bytes]
     left_here: list[str]
     notes: list[str]
@@ -53,12 +53,6 @@ class Parcel:
             {"name": name, "bytes": len(content) if isinstance(content, bytes) else Path(content).stat().st_size}
             for name, content in sorted(self.files.items())
         ]
-
-    @property
-    def card(self) -> str:
-        """The text of the card."""
-        content = self.files["README.md"]
-        return content.decode() if isinstance(content, bytes) else ""
 
 
 def parcel(checkpoint: str, hub_id: str, results: Path | None = None) -> Parcel:
@@ -81,13 +75,14 @@ def parcel(checkpoint: str, hub_id: str, results: Path | None = None) -> Parcel:
     files: dict[str, str | bytes] = {
         file: str(folder / file) for file in inside if file not in stays and file not in WRITTEN
     }
-    files["README.md"] = card_text(folder, hub_id.partition("/")[2], record, evaluation, _base(folder)).encode()
+    card = card_text(folder, hub_id.partition("/")[2], record, evaluation, _base(folder))
+    files["README.md"] = card.encode()
     if record:
         files[FILE_IN_CHECKPOINT] = _json(record)
     if evaluation:
         files[RESULT_FILE] = _json(_public(evaluation))
     files[MARK] = _json({"name": name, "files": sorted({*files, MARK})})
-    return Parcel(name, folder, files, stays, notes)
+    return Parcel(name, card, files, stays, notes)
 
 
 def push(parcel: Parcel, hub_id: str, token: str, *, replace: bool = False) -> dict[str, Any]:

@@ -78,9 +78,17 @@ def _together(counted: Sequence[Scored], group: Callable[[Item], str]) -> dict[s
     for entry in counted:
         name = group(entry.item)
         right[name] = right.get(name, True) and entry.correct
-    values = [float(value) for value in right.values()]
-    low, high = exact_interval(round(sum(values)), len(values))
-    return {"n": len(values), "accuracy": mean(values), "stderr": standard_error(values), "interval95": [low, high]}
+    return _share([float(value) for value in right.values()])
+
+
+def _share(values: Sequence[float], clusters: Sequence[str] | None = None) -> dict[str, Any]:
+    """Mean of 0 and 1 with its errors; of small groups the exact interval says what a standard error of 0 does not.
+
+    Items of one cluster may all agree: as many independent items as there are clusters is the cautious count.
+    """
+    accuracy, independent = mean(values), len(values if clusters is None else set(clusters))
+    interval = list(exact_interval(round(accuracy * independent), independent))
+    return {"n": len(values), "accuracy": accuracy, "stderr": standard_error(values, clusters), "interval95": interval}
 
 
 def _headline(values: Sequence[float], strata: Sequence[str | None] | None) -> float:
@@ -93,7 +101,7 @@ def _headline(values: Sequence[float], strata: Sequence[str | None] | None) -> f
 
 
 def _groups(task: Task, counted: Sequence[Scored], group: Callable[[Item], str | None]) -> dict[str, dict[str, Any]]:
-    """Accuracy per group of items. Groups may be small: the exact interval says what a standard error of 0 does not."""
+    """Accuracy per group of items."""
     tables: dict[str, list[Scored]] = defaultdict(list)
     for entry in counted:
         name = group(entry.item)
@@ -102,15 +110,7 @@ def _groups(task: Task, counted: Sequence[Scored], group: Callable[[Item], str |
     rows: dict[str, dict[str, Any]] = {}
     for name, entries in sorted(tables.items()):
         values = [float(entry.correct) for entry in entries]
-        clusters = [task.cluster(entry.item) if task.cluster else entry.item.key for entry in entries]
-        # Items of one cluster may all agree: as many independent items as there are clusters is the cautious count.
-        independent = len(set(clusters))
-        rows[name] = {
-            "n": len(values),
-            "accuracy": mean(values),
-            "stderr": standard_error(values, clusters),
-            "interval95": list(exact_interval(round(mean(values) * independent), independent)),
-        }
+        rows[name] = _share(values, [_cluster(task, entry.item) for entry in entries])
     return rows
 
 
@@ -192,15 +192,14 @@ def output_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
             "truncated": entry.output.truncated,
             "subject": entry.item.category,
             "level": entry.item.level,
-            "cluster": _cluster(entry.item),
+            "cluster": _cluster(task(entry.item.benchmark), entry.item),
         }
         for entry in scored
     ]
 
 
-def _cluster(item: Item) -> str:
-    cluster = task(item.benchmark).cluster
-    return cluster(item) if cluster else item.key
+def _cluster(task: Task, item: Item) -> str:
+    return task.cluster(item) if task.cluster else item.key
 
 
 def write_results(folder: Path, document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

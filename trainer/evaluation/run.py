@@ -11,7 +11,6 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +75,6 @@ def evaluate_checkpoint(
     return document
 
 
-@dataclass
-class OutputLines:
-    """Outputs read from a file, per benchmark and item, and the lines that could not be used."""
-
-    by_benchmark: dict[str, dict[str, list[str]]] = field(default_factory=lambda: defaultdict(dict))
-    bad: list[str] = field(default_factory=list)
-
-
 def evaluate_outputs(
     file: str | Path,
     benchmarks: str | Sequence[str] | None = None,
@@ -104,11 +95,10 @@ def evaluate_outputs(
 
     """
     asked = benchmark_names(benchmarks) if benchmarks and benchmarks != "all" else []
-    lines = read_outputs(Path(file))
-    names = asked or list(lines.by_benchmark)
-    names = [name for name in names if name in lines.by_benchmark]
+    lines, bad = read_outputs(Path(file))
+    names = [name for name in asked or lines if name in lines]
     if not names:
-        held = ", ".join(lines.by_benchmark) or "none"
+        held = ", ".join(lines) or "none"
         message = f"{Path(file).name} holds no output for the benchmarks asked (it holds: {held})"
         raise InfiMmrError(message, 'Write lines {"benchmark", "item", "output"}')
     progress = progress or Progress()
@@ -118,14 +108,14 @@ def evaluate_outputs(
     for name in names:
         found = load_items(name, (sources or {}).get(name), store, images=False)
         with progress.step(name):
-            scored, counts = _score_lines(name, found, lines.by_benchmark[name])
+            scored, counts = _score_lines(name, found, lines[name])
         document["benchmarks"][name] = {**summarise(task(name), scored), **counts, "source": found.record}
         document["seconds"] = round(time.monotonic() - started, 3)
         progress.say(_accuracy_text(name, document["benchmarks"][name]))
         rows += output_rows(scored)
         if output is not None:
-            write_results(output, {**document, "bad_lines": lines.bad}, rows)
-    document["bad_lines"] = lines.bad
+            write_results(output, {**document, "bad_lines": bad}, rows)
+    document["bad_lines"] = bad
     return document
 
 
@@ -158,8 +148,8 @@ def _item_names(items: Sequence[Item]) -> dict[str, Item]:
     return named | {item.key: item for item in items}
 
 
-def read_outputs(file: Path) -> OutputLines:
-    """Lines of an outputs file.
+def read_outputs(file: Path) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """Outputs in a file, per benchmark and item, and what is told of lines that cannot be used.
 
     Raises:
         UsageError: a line names an unknown benchmark.
@@ -171,7 +161,8 @@ def read_outputs(file: Path) -> OutputLines:
     except (OSError, UnicodeDecodeError) as error:
         message = f"outputs file {file} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise InfiMmrError(message, 'Name a UTF-8 jsonl file of {"benchmark", "item", "output"} lines') from error
-    lines = OutputLines()
+    lines: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    bad: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -179,7 +170,7 @@ def read_outputs(file: Path) -> OutputLines:
             record = carried_value(json.loads(line))
             name, item, output = str(record["benchmark"]).strip().lower(), str(record["item"]), record["output"]
         except (ValueError, KeyError, TypeError):
-            lines.bad.append(f"line {number}: not an object with benchmark, item and output")
+            bad.append(f"line {number}: not an object with benchmark, item and output")
             continue
         try:
             task(name)
@@ -187,7 +178,7 @@ def read_outputs(file: Path) -> OutputLines:
             message = f"{file.name} line {number}: {error.message}"
             raise UsageError(message, error.next_step) from None
         if not isinstance(output, str):
-            lines.bad.append(f"line {number}: output is {type(output).__name__}, not text")
+            bad.append(f"line {number}: output is {type(output).__name__}, not text")
             continue
-        lines.by_benchmark[name].setdefault(item, []).append(output)
-    return lines
+        lines[name].setdefault(item, []).append(output)
+    return lines, bad
