@@ -30,7 +30,7 @@ from data_engine.runners.local import LocalRunner
 from data_engine.runners.protocol import Ask, Cell, Keeper, SharedAsks, answer_tokens
 from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, taken, told_of
 from data_engine.runners.ray_pool import LOGS, Pool
-from data_engine.runners.ray_worker import AskWorker, Mapped
+from data_engine.runners.ray_worker import AskWorker, mapped
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import at_commit
 from shared.vlm.surroundings import quiet
@@ -164,13 +164,13 @@ class RayRunner:
             yield from LocalRunner().map_batches(function, first, broadcast=broadcast, task=task)
             return
         ray = self._connect()
-        there = ray.remote(_mapped).options(**TASK)
-        mapped = ray.put(Mapped(function, None if broadcast is None else [ray.put(broadcast)]))
+        there = ray.remote(mapped).options(**TASK)
+        given = ray.put(function), None if broadcast is None else ray.put(broadcast)
         width = 2 * max(2, int(ray.cluster_resources().get("CPU", 1)))  # one at work and one ready, for each core
         waiting: deque[tuple[Any, int]] = deque()
         try:
             for table in chain(first, remaining):
-                waiting.append((there.remote(mapped, table), table.num_rows))
+                waiting.append((there.remote(*given, table), table.num_rows))
                 if len(waiting) > width:
                     yield _result(*waiting.popleft(), task)
             while waiting:
@@ -272,10 +272,6 @@ def _stop(references: list[Any]) -> None:
         for reference in references:
             ray.cancel(reference)
         references = ray.wait(references, num_returns=len(references), timeout=1.0)[1]
-
-
-def _mapped(mapped: Mapped, table: pa.Table) -> pa.Table:
-    return mapped(table)
 
 
 def _result(reference: Any, rows: int, task: Task | None) -> pa.Table:

@@ -5,7 +5,6 @@ Not covered: who starts and counts workers (ray_runner).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners.protocol import in_batches
@@ -75,22 +74,13 @@ class AskWorker:
         return "; ".join(news)
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """A function of tables as a task of Ray calls it; a broadcast value is fetched from the node's shared memory."""
+def mapped(function: Callable[..., pa.Table], broadcast: Any, table: pa.Table) -> pa.Table:
+    """Result of a function of tables, and what was set aside; an error with a message is told for the driver to raise.
 
-    function: Callable[..., pa.Table]
-    broadcast: list[Any] | None
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Result of one table, and what was set aside; an error that has a message is told for the driver to raise."""
-        try:
-            if self.broadcast is None:
-                found = self.function(table)
-            else:
-                import ray
-
-                found = self.function(table, ray.get(self.broadcast[0]))
-        except (InfiMmrError, OSError) as error:
-            return error_table(error, set_aside())
-        return with_aside(found, set_aside())
+    A task of Ray: `function` and `broadcast` (None: there is none) are read from the node's shared memory.
+    """
+    try:
+        found = function(table) if broadcast is None else function(table, broadcast)
+    except (InfiMmrError, OSError) as error:
+        return error_table(error, set_aside())
+    return with_aside(found, set_aside())

@@ -12,7 +12,7 @@ from data_engine.blocks import again_where_damaged
 from data_engine.runners import Ask, Cell
 from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, taken
 from data_engine.runners.ray_runner import RayRunner, _actor_options
-from data_engine.runners.ray_worker import Mapped
+from data_engine.runners.ray_worker import mapped
 from shared.annotations import SegmentSetAsideError, set_aside, tell_aside
 from shared.errors import InfiMmrError
 from shared.images import ImageRefused
@@ -68,7 +68,7 @@ def test_what_a_worker_of_a_cluster_raises_is_the_same_error_on_the_driver(error
         raise error
 
     set_aside()
-    told = Mapped(work, None)(pa.table({"n": [1]}))
+    told = mapped(work, None, pa.table({"n": [1]}))
     assert set_aside() == [], "told with the error"
     taken(pa.table({"n": [1]}))
     with pytest.raises((InfiMmrError, OSError)) as raised:
@@ -87,7 +87,7 @@ def test_a_segment_that_a_worker_of_a_cluster_set_aside_is_noted_though_its_work
 
     set_aside()
     for rows in (1, 2):
-        told = Mapped(work, None)(pa.table({"n": [0] * rows}))
+        told = mapped(work, None, pa.table({"n": [0] * rows}))
         assert set_aside() == [], "told with the table"
         assert taken(pa.ipc.open_stream(_sent(told)).read_all()).schema.metadata == {b"kept": b"x"}
     assert set_aside() == ["a segment was damaged"]
@@ -100,7 +100,7 @@ def test_a_segment_that_a_worker_of_a_cluster_set_aside_is_asked_again():
         raise answers.pop(0)
 
     with pytest.raises(OSError, match="No space left"):
-        again_where_damaged(lambda: taken(Mapped(work, None)(pa.table({"n": [1]}))))
+        again_where_damaged(lambda: taken(mapped(work, None, pa.table({"n": [1]}))))
 
 
 def _sent(table):
