@@ -87,11 +87,7 @@ BENCHMARK = Benchmark(
     task={
         "title": "MathVista",
         "version": 2,
-        "groups": {
-            "by_subject": "category",
-            "by_level": "level",
-            "by_type": ("answer_type", "question_type", "kind"),
-        },
+        "groups": {"by_subject": "category", "by_level": "level", "by_type": ("answer_type", "question_type", "kind")},
         "protocol": "Rules instead of the official language-model extraction; no nearest option.",
     },
     official=official,

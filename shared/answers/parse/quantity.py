@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fractions import Fraction
+from itertools import accumulate
 
 from shared.answers.parse.expression import LETTER_NAMES, contains, holds, parse_expression, variables
 from shared.answers.parse.intervals import both_signs
@@ -24,7 +25,7 @@ _CURRENCY = {
 _SKIPPED_PREFIX = frozenset(
     (r"\approx", "=", "~", r"\sim", r"\therefore", r"\Rightarrow", r"\implies", ":", r"\to", r"\rightarrow", r"\angle")
 )
-_UNIT_START_COMMANDS = frozenset((r"\degree", r"\%", r"\AA", r"\Omega"))
+_UNIT_STARTS = frozenset((r"\degree", r"\%", "%", r"\AA", r"\Omega", r"\frac"))
 
 
 def trim(tokens: list[Token]) -> list[Token]:
@@ -97,9 +98,9 @@ def _classify(node: Node, tokens: list[Token], literal: bool) -> Reading:
         exponent = int(match.group(3) or match.group(4) or 0)
         decimals = len(match.group(2) or "")
         mantissa = ((match.group(1) or "") + (match.group(2) or "")).lstrip("0")
-        style = (
-            "scientific" if match.group(3) or match.group(4) else "decimal" if match.group(2) is not None else "integer"
-        )
+        style = "integer" if match.group(2) is None else "decimal"
+        if match.group(3) or match.group(4):
+            style = "scientific"
         return Reading("value", node, style, Fraction(10) ** (exponent - decimals), max(1, len(mantissa)))
     inner = node[1] if node[0] == "neg" else node
     style = "expression"
@@ -123,13 +124,9 @@ def _split_unit(tokens: list[Token]) -> tuple[list[Token], Unit | None, bool]:
         return tokens, None, True
     for i in range(max(1, len(tokens) - 14), len(tokens)):
         token = tokens[i]
-        if not (
-            token.kind in ("word", "text") or token.value in _UNIT_START_COMMANDS or token.value in ("%", r"\frac")
-        ):
+        if token.kind not in ("word", "text") and token.value not in _UNIT_STARTS:
             continue
-        if sum(t.value in OPENING for t in tokens[i:]) != sum(t.value in CLOSING for t in tokens[i:]) or not _closed(
-            tokens[i:]
-        ):
+        if not _balanced(tokens[i:]):
             continue
         if token.value == r"\degree" and _ends_in_function(tokens[:i]):
             continue  # the degrees belong to the sine's argument
@@ -159,14 +156,10 @@ def _ends_in_function(tokens: list[Token]) -> bool:
     return "-" not in last and any(value in ("sin", "cos", "tan", "cot", "sec", "csc") for value in last)
 
 
-def _closed(tokens: list[Token]) -> bool:
-    """Whether no bracket closes before it opens."""
-    depth = 0
-    for token in tokens:
-        depth += (token.value in OPENING) - (token.value in CLOSING)
-        if depth < 0:
-            return False
-    return True
+def _balanced(tokens: list[Token]) -> bool:
+    """Whether every bracket closes, and none before it opens."""
+    depths = [*accumulate((token.value in OPENING) - (token.value in CLOSING) for token in tokens)]
+    return depths[-1] == 0 and min(depths) >= 0
 
 
 def _unit_text(tokens: list[Token]) -> str:

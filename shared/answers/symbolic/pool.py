@@ -193,7 +193,7 @@ class GraderPool:
             return settled or Settlement.TIMEOUT
         finally:
             if keep is None:
-                threading.Thread(target=self._replace, args=(worker,), daemon=True).start()
+                threading.Thread(target=self._fill, args=(worker,), daemon=True).start()
             else:
                 self._free.put(keep)
 
@@ -221,27 +221,19 @@ class GraderPool:
                 return place
             threading.Thread(target=self._fill, daemon=True).start()
 
-    def _fill(self) -> None:
-        """Start a process for an empty place."""
+    def _fill(self, stuck: _Worker | None = None) -> None:
+        """Start a process for an empty place, or in that of a stuck worker, which is ended; beside the caller."""
         fresh: _Worker | None = None
         try:
-            fresh = self._start()
+            if stuck is not None:
+                with self._lock:
+                    self._all.discard(stuck)
+                    self.replaced += 1
+                stuck.end()
+            if stuck is None or not self._closed:
+                fresh = self._start()
         except OSError:
             time.sleep(0.2)  # no process can be started now; do not spin
-        finally:
-            self._free.put(fresh)
-
-    def _replace(self, worker: _Worker) -> None:
-        """End a stuck worker and start another in its place, beside the caller, whose deadline has passed."""
-        with self._lock:
-            self._all.discard(worker)
-            self.replaced += 1
-        fresh: _Worker | None = None
-        try:
-            worker.end()
-            fresh = None if self._closed else self._start()
-        except OSError:
-            fresh = None  # no process can be started now: the next pair tries again
         finally:
             self._free.put(fresh)
 
