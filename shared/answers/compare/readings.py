@@ -213,9 +213,7 @@ def _names(items: tuple[Reading, ...]) -> set[str]:
 def _one_unknown(reading: Reading) -> bool:
     """Whether all items are values of one unknown: x and x, x_1 and x_2, or no name at all."""
     labels = {item.label for item in reading.items}
-    return len(_names(reading.items)) == 1 and (
-        len(labels) == 1 or labels == {item.label for item in reading.items if "_" in item.label}
-    )
+    return len(_names(reading.items)) == 1 and (len(labels) == 1 or all("_" in label for label in labels))
 
 
 def _unnamed(reading: Reading) -> Reading:

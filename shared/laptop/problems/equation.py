@@ -98,15 +98,9 @@ _WORDINGS = {
         "Solve the formula.",
     ),
 }
-EQUATION = Kind(
-    "equation",
-    "equation",
-    _sample,
-    _facts,
-    _paint,
-    (
-        Form("has-x", "easy", _WORDINGS["has-x"], _has_x),
-        Form("right-side", "easy", _WORDINGS["right-side"], _right_side),
-        Form("solve", "hard", _WORDINGS["solve"], _solve),
-    ),
+_FORMS = (
+    Form("has-x", "easy", _WORDINGS["has-x"], _has_x),
+    Form("right-side", "easy", _WORDINGS["right-side"], _right_side),
+    Form("solve", "hard", _WORDINGS["solve"], _solve),
 )
+EQUATION = Kind("equation", "equation", _sample, _facts, _paint, _FORMS)

@@ -110,18 +110,12 @@ _TRIANGLE_WORDINGS = {
         "Add the lengths of the sides of {n}.",
     ),
 }
-TRIANGLE = Kind(
-    "triangle",
-    "mathgeo",
-    _sample_triangle,
-    _triangle_facts,
-    _paint_triangle,
-    (
-        Form("side", "easy", _TRIANGLE_WORDINGS["side"], _side),
-        Form("longest", "medium", _TRIANGLE_WORDINGS["longest"], _longest),
-        Form("perimeter", "hard", _TRIANGLE_WORDINGS["perimeter"], _perimeter),
-    ),
+_TRIANGLE_FORMS = (
+    Form("side", "easy", _TRIANGLE_WORDINGS["side"], _side),
+    Form("longest", "medium", _TRIANGLE_WORDINGS["longest"], _longest),
+    Form("perimeter", "hard", _TRIANGLE_WORDINGS["perimeter"], _perimeter),
 )
+TRIANGLE = Kind("triangle", "mathgeo", _sample_triangle, _triangle_facts, _paint_triangle, _TRIANGLE_FORMS)
 
 # Rectangles
 
@@ -202,19 +196,13 @@ _RECTANGLE_WORDINGS = {
         "Which perimeter does {n} have?",
     ),
 }
-RECTANGLE = Kind(
-    "rectangle",
-    "mathgeo",
-    _sample_rectangle,
-    _rectangle_facts,
-    _paint_rectangle,
-    (
-        Form("read", "easy", _RECTANGLE_WORDINGS["read"], _width),
-        Form("wider", "medium", _RECTANGLE_WORDINGS["wider"], _square),
-        Form("area", "medium", _RECTANGLE_WORDINGS["area"], _area),
-        Form("perimeter", "hard", _RECTANGLE_WORDINGS["perimeter"], _around),
-    ),
+_RECTANGLE_FORMS = (
+    Form("read", "easy", _RECTANGLE_WORDINGS["read"], _width),
+    Form("wider", "medium", _RECTANGLE_WORDINGS["wider"], _square),
+    Form("area", "medium", _RECTANGLE_WORDINGS["area"], _area),
+    Form("perimeter", "hard", _RECTANGLE_WORDINGS["perimeter"], _around),
 )
+RECTANGLE = Kind("rectangle", "mathgeo", _sample_rectangle, _rectangle_facts, _paint_rectangle, _RECTANGLE_FORMS)
 
 # Triangles with angles
 
@@ -291,15 +279,9 @@ _ANGLES_WORDINGS = {
         "Which size does the third angle {a} have?",
     ),
 }
-ANGLES = Kind(
-    "angles",
-    "mathgeo",
-    _sample_angles,
-    _angle_facts,
-    _paint_angles,
-    (
-        Form("read", "easy", _ANGLES_WORDINGS["read"], _angle),
-        Form("larger", "medium", _ANGLES_WORDINGS["larger"], _right_angle),
-        Form("third", "hard", _ANGLES_WORDINGS["third"], _third_angle),
-    ),
+_ANGLES_FORMS = (
+    Form("read", "easy", _ANGLES_WORDINGS["read"], _angle),
+    Form("larger", "medium", _ANGLES_WORDINGS["larger"], _right_angle),
+    Form("third", "hard", _ANGLES_WORDINGS["third"], _third_angle),
 )
+ANGLES = Kind("angles", "mathgeo", _sample_angles, _angle_facts, _paint_angles, _ANGLES_FORMS)

@@ -146,17 +146,11 @@ _WORDINGS = {
         "Which value has the function at x = {x}?",
     ),
 }
-GRAPH = Kind(
-    "graph",
-    "mathgeo",
-    _sample,
-    _facts,
-    _paint,
-    (
-        Form("intercept", "easy", _WORDINGS["intercept"], _intercept),
-        Form("rises", "easy", _WORDINGS["rises"], _rises),
-        Form("slope", "medium", _WORDINGS["slope"], _slope),
-        Form("point", "medium", _WORDINGS["point"], _point),
-        Form("value", "hard", _WORDINGS["value"], _value),
-    ),
+_FORMS = (
+    Form("intercept", "easy", _WORDINGS["intercept"], _intercept),
+    Form("rises", "easy", _WORDINGS["rises"], _rises),
+    Form("slope", "medium", _WORDINGS["slope"], _slope),
+    Form("point", "medium", _WORDINGS["point"], _point),
+    Form("value", "hard", _WORDINGS["value"], _value),
 )
+GRAPH = Kind("graph", "mathgeo", _sample, _facts, _paint, _FORMS)

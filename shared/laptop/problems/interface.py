@@ -117,16 +117,10 @@ _WORDINGS = {
         "Find the number of boxes shown {s}.",
     ),
 }
-INTERFACE = Kind(
-    "screen",
-    "gui",
-    _sample,
-    _facts,
-    _paint,
-    (
-        Form("is-on", "easy", _WORDINGS["is-on"], _is_on),
-        Form("button", "easy", _WORDINGS["button"], _button),
-        Form("position", "medium", _WORDINGS["position"], _position),
-        Form("count", "medium", _WORDINGS["count"], _count),
-    ),
+_FORMS = (
+    Form("is-on", "easy", _WORDINGS["is-on"], _is_on),
+    Form("button", "easy", _WORDINGS["button"], _button),
+    Form("position", "medium", _WORDINGS["position"], _position),
+    Form("count", "medium", _WORDINGS["count"], _count),
 )
+INTERFACE = Kind("screen", "gui", _sample, _facts, _paint, _FORMS)

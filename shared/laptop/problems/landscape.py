@@ -144,16 +144,10 @@ _WORDINGS = {
         "Find the total of trees and birds shown.",
     ),
 }
-LANDSCAPE = Kind(
-    "landscape",
-    "natural",
-    _sample,
-    _facts,
-    _paint,
-    (
-        Form("sky", "easy", _WORDINGS["sky"], _sky),
-        Form("has", "easy", _WORDINGS["has"], _has),
-        Form("count", "medium", _WORDINGS["count"], _count),
-        Form("together", "hard", _WORDINGS["together"], _together),
-    ),
+_FORMS = (
+    Form("sky", "easy", _WORDINGS["sky"], _sky),
+    Form("has", "easy", _WORDINGS["has"], _has),
+    Form("count", "medium", _WORDINGS["count"], _count),
+    Form("together", "hard", _WORDINGS["together"], _together),
 )
+LANDSCAPE = Kind("landscape", "natural", _sample, _facts, _paint, _FORMS)

@@ -133,17 +133,11 @@ _WORDINGS = {
         "Find the number of shapes shown in {w}.",
     ),
 }
-SCENE = Kind(
-    "scene",
-    "aigc",
-    _sample,
-    _facts,
-    _paint,
-    (
-        Form("shape-at", "easy", _WORDINGS["shape-at"], _shape_at),
-        Form("colour-of", "easy", _WORDINGS["colour-of"], _colour_of),
-        Form("is-there", "medium", _WORDINGS["is-there"], _is_there),
-        Form("count-shape", "medium", _WORDINGS["count-shape"], lambda content, rng: _count(content, rng, 2)),
-        Form("count-colour", "hard", _WORDINGS["count-colour"], lambda content, rng: _count(content, rng, 1)),
-    ),
+_FORMS = (
+    Form("shape-at", "easy", _WORDINGS["shape-at"], _shape_at),
+    Form("colour-of", "easy", _WORDINGS["colour-of"], _colour_of),
+    Form("is-there", "medium", _WORDINGS["is-there"], _is_there),
+    Form("count-shape", "medium", _WORDINGS["count-shape"], lambda content, rng: _count(content, rng, 2)),
+    Form("count-colour", "hard", _WORDINGS["count-colour"], lambda content, rng: _count(content, rng, 1)),
 )
+SCENE = Kind("scene", "aigc", _sample, _facts, _paint, _FORMS)

@@ -124,16 +124,10 @@ _WORDINGS = {
         "Find the total of column {c} of the table.",
     ),
 }
-TABLE = Kind(
-    "table",
-    "table",
-    _sample,
-    _facts,
-    _paint,
-    (
-        Form("cell", "easy", _WORDINGS["cell"], _cell),
-        Form("best-row", "medium", _WORDINGS["best-row"], _best_row),
-        Form("row-sum", "hard", _WORDINGS["row-sum"], _row_sum),
-        Form("column-sum", "hard", _WORDINGS["column-sum"], _column_sum),
-    ),
+_FORMS = (
+    Form("cell", "easy", _WORDINGS["cell"], _cell),
+    Form("best-row", "medium", _WORDINGS["best-row"], _best_row),
+    Form("row-sum", "hard", _WORDINGS["row-sum"], _row_sum),
+    Form("column-sum", "hard", _WORDINGS["column-sum"], _column_sum),
 )
+TABLE = Kind("table", "table", _sample, _facts, _paint, _FORMS)
