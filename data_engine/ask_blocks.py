@@ -136,23 +136,15 @@ def ask_blocks(
     return asked
 
 
-def ask_frames(
-    context: StepContext,
-    asking: Asking,
-    frames: Sequence[pl.DataFrame],
-    images: ImageSource,
-    *,
-    unit: str,
-    description: str = "",
+def ask_frame(
+    context: StepContext, asking: Asking, lines: pl.DataFrame, images: ImageSource, *, unit: str, description: str
 ) -> Asked:
     """Ask for some lines that the driver holds; who reads the cells looks them up."""
     with scratch_of(context) as scratch:
-        rows = sum(lines.height for lines in frames)
-        _, job = _job(dataclasses.replace(context, scratch=scratch), asking, None, len(frames), rows)
-        for number, lines in enumerate(frames):
-            job.write_lines(number, lines)
+        _, job = _job(dataclasses.replace(context, scratch=scratch), asking, None, 1, lines.height)
+        job.write_lines(0, lines)
         asked, job = ask_lines(context, job, images, unit=unit, description=description)
-        job.at("lines").delete(range(job.parts))
+        job.at("lines").delete([0])
     return asked
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data_engine.intake.image_places import ImagePlaces
-    from shared.progress import Task
 
 _IMAGE_BYTES = "images.list.element.bytes"
 _TEXT_BYTES_PER_ROW = 2000
@@ -55,31 +54,16 @@ def shard_numbers(ids: pl.Series, count: int) -> np.ndarray:
     return np.array([shard_of(identity, count) for identity in ids.to_list()], np.int64)
 
 
-def write_shard(
-    rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_bytes: int, task: Task | None = None
-) -> None:
+def write_shard(rows: pl.DataFrame, images: ImagePlaces, file: Path, row_group_bytes: int) -> None:
     """Write one shard of rows sorted by id (schema columns without `images`, and `image_names`).
 
     Peak memory: about three times `row_group_bytes`.
     """
-    # Reading and checking pictures lets go of Python's lock: the pictures of one row group are fetched on every core.
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as readers:
-        _write_shard(rows, images, file, row_group_bytes, readers, task)
-
-
-def _write_shard(  # noqa: PLR0917 - what one shard is made of
-    rows: pl.DataFrame,
-    images: ImagePlaces,
-    file: Path,
-    row_group_bytes: int,
-    readers: ThreadPoolExecutor,
-    task: Task | None,
-) -> None:
     import pyarrow.parquet as pq
 
     schema = row_schema(rows.columns)
     texts = [name for name in schema.names if name not in {"images", "difficulty", "rating"}]
-    with pq.ParquetWriter(
+    writer = pq.ParquetWriter(
         file,
         schema,
         version="2.6",
@@ -88,12 +72,11 @@ def _write_shard(  # noqa: PLR0917 - what one shard is made of
         write_statistics=["id", "source_id", "row_hash"],
         write_page_index=True,
         store_schema=True,
-    ) as writer:
+    )
+    # Reading and checking pictures lets go of Python's lock: the pictures of one row group are fetched on every core.
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as readers, writer:
         for start, length in _groups(rows, images, row_group_bytes):
-            table = _table(rows.slice(start, length), images, readers)
-            writer.write_table(table, row_group_size=max(1, length))
-            if task is not None:
-                task.advance(length)
+            writer.write_table(_table(rows.slice(start, length), images, readers), row_group_size=max(1, length))
         if rows.height == 0:
             writer.write_table(schema.empty_table())
 

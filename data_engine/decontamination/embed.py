@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.ask_blocks import Asked, ask_frames
+from data_engine.ask_blocks import Asked, ask_frame
 from data_engine.ask_job import Asking
 from data_engine.asking import told_elsewhere
 from shared.annotations import PartitionedCells, StoredCells
@@ -92,17 +92,12 @@ class Embedded:
 
     @property
     def vectors(self) -> np.ndarray:
-        """All of them, float32 [rows, dim], read from the store now."""
-        return self.part(0, len(self.keys))
-
-    def part(self, first: int, last: int) -> np.ndarray:
-        """Vectors of rows `first` to `last` (not included), float32 [rows, dim], read from the store now.
+        """All of them, float32 [rows, dim], read from the store now.
 
         In the rows' order; zeros where a row failed (its cosine with anything is 0).
         """
-        keys = self.keys[first:last]
-        known = self.cells.columns(keys)
-        return np.zeros((len(keys), 0), np.float32) if known is None else vectors_of(known, keys)
+        known = self.cells.columns(self.keys)
+        return np.zeros((len(self.keys), 0), np.float32) if known is None else vectors_of(known, self.keys)
 
 
 def vectors_of(cells: pa.Table, keys: Sequence[str]) -> np.ndarray:
@@ -133,26 +128,10 @@ def embed_rows(
     description: str = "embed rows",
 ) -> Embedded:
     """Embed `question` with the pictures of `image_hashes` for each row; only contents never embedded are computed."""
-    return embed_frames(context, engine, [(rows, images)], description=description)[0]
-
-
-def embed_frames(
-    context: StepContext,
-    engine: EngineSpec,
-    frames: Sequence[tuple[pl.DataFrame, ImageSource]],
-    *,
-    description: str = "embed rows",
-) -> list[Embedded]:
-    """`embed_rows` for several frames, each with its own pictures, asked in one go: engines start once.
-
-    What two frames share counts as computed for the first and as reused for the others.
-    """
-    lines = [lines_of(rows.select("question", "image_hashes")) for rows, _ in frames]
     asking = Embedding(**embedding_of(context, engine))
-    images = FirstOf([images for _, images in frames])
-    asked = ask_frames(context, asking, lines, images, unit="texts", description=description)
-    keys = [some["key"].to_list() for some in lines]
-    return embedded(asking, asked, keys, description=description)
+    lines = lines_of(rows.select("question", "image_hashes"))
+    asked = ask_frame(context, asking, lines, images, unit="texts", description=description)
+    return embedded(asking, asked, [lines["key"].to_list()], description=description)[0]
 
 
 def embedded(
@@ -200,31 +179,8 @@ class FirstOf:
         raise refused or KeyError(sha256)
 
 
-def write_reference(
-    path: Path, checkpoint: str, pairs: Sequence[tuple[Sequence[bytes], str]], vectors: np.ndarray
-) -> None:
-    """Write reference vectors of (images, text) pairs as one safetensors file: no pickle, pictures inside.
-
-    Args:
-        path: File to write.
-        checkpoint: Hub id with revision, or hash, of the checkpoint that the vectors belong to.
-        pairs: What was embedded.
-        vectors: float32 [pairs, dim], L2-normalised, made by the reference implementation.
-
-    """
-    from safetensors.numpy import save_file
-
-    tensors = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32)}
-    described: list[dict[str, Any]] = []
-    for number, (pictures, text) in enumerate(pairs):
-        for place, picture in enumerate(pictures):
-            tensors[f"image.{number}.{place}"] = np.frombuffer(picture, dtype=np.uint8)
-        described.append({"text": text, "images": len(pictures)})
-    save_file(tensors, path, metadata={"checkpoint": checkpoint, "pairs": json.dumps(described)})
-
-
 def read_reference(path: Path) -> tuple[str, list[tuple[list[bytes], str]], np.ndarray]:
-    """Read what `write_reference` wrote: checkpoint, pairs, vectors.
+    """Read what `benchmarks/gme_reference.py` wrote: checkpoint, pairs, vectors.
 
     Raises:
         InfiMmrError: missing or damaged file.

@@ -26,6 +26,7 @@ from shared.images import decode_rgb
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import polars as pl
     from PIL import Image as PilImage
 
 VERSION = "canaries/1"
@@ -65,6 +66,15 @@ class Original:
     question: str
     choices: tuple[str, ...] = ()
     image_hashes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> list[Original]:
+        """Take them from rows in the row schema; null counts as empty."""
+        columns = (rows[name].to_list() for name in ("id", "question", "choices", "image_hashes"))
+        return [
+            cls(identity, question or "", tuple(option or "" for option in choices or ()), tuple(pictures or ()))
+            for identity, question, choices, pictures in zip(*columns, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ def _draw(kind: str, name: str) -> bytes:
 def _edit(kind: str, place: int, item: Original, read_image: Callable[[str], bytes]) -> PlantedDuplicate | None:
     if kind in IMAGE_KINDS:
         return _edit_images(kind, place, item, read_image)
-    if not _words(item.question):
+    if not item.question.split():
         return None
     if kind == "options_translated":
         if not item.choices:
@@ -152,17 +162,13 @@ def _edit(kind: str, place: int, item: Original, read_image: Callable[[str], byt
     return PlantedDuplicate(kind, place, text, item.choices)
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
 def _embed(text: str) -> str:
     return f"Here is an exercise for practice. {text} Explain every step of your solution before you state the result."
 
 
 def _part(text: str) -> str | None:
     """The first four fifths of the words: a problem cut off, as extraction often leaves it."""
-    words = _words(text)
+    words = text.split()
     return " ".join(words[: len(words) * 4 // 5]) if len(words) >= 5 else None
 
 
@@ -179,7 +185,7 @@ def _respace_latex(text: str) -> str | None:
 
 
 def _whitespace(text: str) -> str:
-    words = _words(text)
+    words = text.split()
     return "  ".join(word + ("\n" if index % 7 == 6 else "") for index, word in enumerate(words)) + " \t"
 
 

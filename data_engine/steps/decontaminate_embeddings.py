@@ -289,10 +289,7 @@ def planted(benchmark: BenchmarkItems, per_kind: int) -> tuple[list[str], pl.Dat
     """Planted duplicates of a benchmark's items: their kinds, their rows, and where their pictures are."""
     import polars as pl
 
-    columns = [benchmark.rows[name].to_list() for name in ("id", "question", "choices", "image_hashes")]
-    originals = [
-        planting.Original(i, q or "", tuple(c or ()), tuple(p or ())) for i, q, c, p in zip(*columns, strict=True)
-    ]
+    originals = planting.Original.of(benchmark.rows)
     made = list(planting.plant(originals, benchmark.images.get, per_kind))
     own = {bytes_hash(data): data for copy in made for data in copy.images}
     frame = pl.DataFrame(

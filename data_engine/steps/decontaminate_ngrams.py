@@ -186,10 +186,7 @@ class _Search:
         """Plant copies of the items, run them through the same rules, say of each kind and copy whether it goes."""
         if not self.settings.planted_duplicates:
             return []
-        originals = [
-            planting.Original(i, q, tuple(c), p)
-            for i, q, c, p in zip(self.ids, self.items.questions, self.items.choices, self.pictures, strict=True)
-        ]
+        originals = planting.Original.of(self.benchmark.rows)
         made = list(planting.plant(originals, self.benchmark.images.get, self.settings.planted_duplicates))
         if not made:
             return []

@@ -211,7 +211,7 @@ def _sign_block(block: int, job: _Job) -> dict[str, Any]:
     columns = {"like": like, "text": table.text, "group": group, "numbers": table.numbers, **keys}
     job.at("keys").write(block, pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.UInt64)))
     job.notes.write(block, signed.cells)
-    draws = planting.draws(_originals(rows), job.context.images.get, job.settings.planted_duplicates)
+    draws = planting.draws(planting.Original.of(rows), job.context.images.get, job.settings.planted_duplicates)
     return {"rows": rows.height, "draws": draws}
 
 
@@ -291,23 +291,7 @@ def _plant_in_blocks(job: _Job, draws: Sequence[Mapping[str, Sequence[tuple[str,
     ]
     if not frames:
         return []
-    rows = pl.concat(frames).sort("id")
-    context = replace(job.context, rows=rows)
-    pictures = [tuple(row or ()) for row in rows["image_hashes"].to_list()]
-    texts = _texts(rows)
-    shingling, bands, rules = job.how
-    table = describe(texts[:0], shingling, bands, numbers=True)
-    few = Rows(texts, table, pictures, [answer or "" for answer in rows["answer"].to_list()], ())
-    return _found_duplicates(context, per_kind, few, (shingling, bands, rules))
-
-
-def _originals(rows: pl.DataFrame) -> list[planting.Original]:
-    problems = Problems.of(rows)
-    pictures = [tuple(row or ()) for row in rows["image_hashes"].to_list()]
-    return [
-        planting.Original(i, q, tuple(c), p)
-        for i, q, c, p in zip(rows["id"].to_list(), problems.questions, problems.choices, pictures, strict=True)
-    ]
+    return _found_duplicates(job, pl.concat(frames).sort("id"))
 
 
 def _texts(rows: pl.DataFrame) -> pl.Series:
@@ -372,34 +356,31 @@ def _schema() -> dict[str, Any]:
     }
 
 
-def _found_duplicates(
-    context: StepContext, per_kind: int, rows: Rows, how: tuple[Shingling, Bands, Rules]
-) -> list[tuple[str, bool]]:
+def _found_duplicates(job: _Job, rows: pl.DataFrame) -> list[tuple[str, bool]]:
     """Plant copies of rows beside their originals alone, and say of each whether it is found to repeat its original."""
     import polars as pl
 
-    shingling, bands, rules = how
-    if not per_kind:
-        return []
-    originals = _originals(context.rows)
-    made = list(planting.plant(originals, context.images.get, per_kind))
+    per_kind, (shingling, bands, rules) = job.settings.planted_duplicates, job.how
+    originals = planting.Original.of(rows)
+    texts, answers = _texts(rows), [answer or "" for answer in rows["answer"].to_list()]
+    made = list(planting.plant(originals, job.context.images.get, per_kind))
     outcome: list[tuple[str, bool]] = []
     for number in range(0, len(made), per_kind):
         some = made[number : number + per_kind]
         chosen = sorted({copy.original for copy in some})
         copies = Problems([copy.question for copy in some], [list(copy.choices) for copy in some])
-        texts = pl.concat([rows.texts.gather(chosen), _forms(copies)])
+        words = pl.concat([texts.gather(chosen), _forms(copies)])
         own = {bytes_hash(data): image_print(bytes_hash(data), data) for copy in some for data in copy.images}
 
         def read_prints(hashes: Iterable[str], own: dict[str, ImagePrint] = own) -> dict[str, ImagePrint]:
-            return {**image_prints(context, set(hashes) - set(own), context.images).value, **own}
+            return {**image_prints(job.context, set(hashes) - set(own), job.context.images).value, **own}
 
         both = Rows(
-            texts,
-            describe(texts, shingling, bands, numbers=True),
-            [rows.pictures[row] for row in chosen] + [planting.image_hashes(copy, originals) for copy in some],
-            [rows.answers[row] for row in chosen] + [rows.answers[copy.original] for copy in some],
-            range(len(texts)),
+            words,
+            describe(words, shingling, bands, numbers=True),
+            [originals[row].image_hashes for row in chosen] + [planting.image_hashes(copy, originals) for copy in some],
+            [answers[row] for row in chosen] + [answers[copy.original] for copy in some],
+            range(len(words)),
         )
         found = {duplicate.row for duplicate in find_duplicates(both, read_prints, shingling, rules)[0]}
         outcome.extend((copy.kind, len(chosen) + place in found) for place, copy in enumerate(some))

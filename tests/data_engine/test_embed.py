@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 
-from data_engine.decontamination.embed import (
-    PARITY_COSINE,
-    content_key,
-    embed_rows,
-    parity,
-    read_reference,
-    write_reference,
-)
+from benchmarks import gme_reference
+from data_engine.decontamination.embed import PARITY_COSINE, content_key, embed_rows, parity, read_reference
 from shared.errors import InfiMmrError
 from shared.images import decode_rgb
 from shared.vlm import EngineSpec, open_engine
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from shared.vlm.conversation import embedding_prompt
 
-WRITER = Path(__file__).parents[2] / "benchmarks" / "gme_reference.py"
 ENGINE = EngineSpec(model="tiny-vl", dtype="float32", runner="pooling", max_model_len=1024)
 
 
@@ -107,7 +97,7 @@ def test_parity_with_its_own_vectors_is_silent(world, tmp_path):
     context, rows, pictures, _hashes = world
     made = embed_rows(context, ENGINE, rows, pictures)
     pairs = [([pictures.get(h) for h in hashes], question) for question, hashes in rows.rows()]
-    write_reference(tmp_path / "reference.safetensors", "tiny-vl", pairs, made.vectors)
+    gme_reference.save(tmp_path / "reference.safetensors", "tiny-vl", pairs, made.vectors)
     checked = parity(context, ENGINE, tmp_path / "reference.safetensors")
     assert checked.warnings == []
     assert checked.lowest == pytest.approx(1.0, abs=1e-5)
@@ -119,7 +109,7 @@ def test_parity_with_other_positions_warns_loudly(world, tmp_path):
     made = embed_rows(context, ENGINE, rows, pictures)
     pairs = [([pictures.get(h) for h in hashes], question) for question, hashes in rows.rows()]
     turned = np.roll(made.vectors, 1, axis=1)
-    write_reference(tmp_path / "reference.safetensors", "gme@1", pairs, turned)
+    gme_reference.save(tmp_path / "reference.safetensors", "gme@1", pairs, turned)
     checked = parity(context, ENGINE, tmp_path / "reference.safetensors")
     assert checked.lowest < PARITY_COSINE
     assert "EMBEDDING PARITY FAILED" in checked.warnings[0]
@@ -142,7 +132,7 @@ def test_a_checkpoint_that_is_its_own_reference_is_noted_and_warns_nobody(world)
 def test_a_reference_file_survives_the_trip_and_a_broken_one_is_named(tmp_path):
     path = tmp_path / "reference.safetensors"
     pairs = [([b"png"], "one <image>"), ([], "two")]
-    write_reference(path, "gme@1", pairs, np.eye(2, 8, dtype=np.float32))
+    gme_reference.save(path, "gme@1", pairs, np.eye(2, 8, dtype=np.float32))
     checkpoint, read, vectors = read_reference(path)
     assert (checkpoint, read) == ("gme@1", pairs)
     np.testing.assert_array_equal(vectors, np.eye(2, 8))
@@ -161,13 +151,10 @@ def test_reference_positions_differ_from_the_architectures_own(world):
 
 
 def test_the_reference_writer_writes_what_the_parity_check_reads(tmp_path):
-    spec = importlib.util.spec_from_file_location("gme_reference", WRITER)
-    writer = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(writer)
-    pairs = writer.draw_pairs()
+    pairs = gme_reference.draw_pairs()
     vectors = np.eye(len(pairs), 32, dtype=np.float32)
-    writer.save(tmp_path / "gme.safetensors", "gme@1", pairs, vectors)
+    gme_reference.save(tmp_path / "gme.safetensors", "gme@1", pairs, vectors)
     checkpoint, read, found = read_reference(tmp_path / "gme.safetensors")
     assert (checkpoint, read) == ("gme@1", pairs)
     np.testing.assert_array_equal(found, vectors)
-    assert {decode_rgb(pictures[0]).size for pictures, _ in pairs if pictures} == set(writer.SIZES)
+    assert {decode_rgb(pictures[0]).size for pictures, _ in pairs if pictures} == set(gme_reference.SIZES)
