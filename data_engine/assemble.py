@@ -5,15 +5,14 @@ and answer kinds filled in, and the ledger: exactly one entry per removed row (t
 other finding stands in its evidence under `also`), and one per kept row that came near a threshold. So records read =
 rows kept + removed entries, always. A duplicate is removed only while the row that it repeats is kept: where that one
 leaves for another reason, the first of its duplicates stays in its place.
-Not covered: computing anything about rows
-(steps).
+Not covered: computing anything about rows (steps).
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,20 +81,17 @@ def assemble(
     """
     import polars as pl
 
-    findings: _Findings = defaultdict(list)
-    _answers(results, settings, findings)
-    _failures(rows, results, settings, findings)
-    _caption_leaks(results, findings)
-    _overlaps(results, settings, item_names, findings)
-    _cosines(results, settings, item_names, findings)
-    _other_packages(results, findings)
+    findings: dict[str, list[Finding]] = defaultdict(list)
+    for identity, finding in _found(rows, results, settings, item_names):
+        findings[identity].append(finding)
     if "dedup_minhash" in results:
         if stands is None:
             gone = [identity for identity, found in findings.items() if any(f.removes for f in found)]
             copies = results["dedup_minhash"].annotations.select("id", "duplicate_of", "score")
             left = pl.col("duplicate_of").is_in(gone) & ~pl.col("id").is_in(gone)
             stands = stand_ins(copies.filter(left), settings)
-        _duplicates(results["dedup_minhash"], settings, stands, findings)
+        for identity, finding in _duplicates(results["dedup_minhash"].annotations, settings, stands):
+            findings[identity].append(finding)
     removed: dict[str, int] = defaultdict(int)
     entries, kept_near, out = [], 0, set()
     sources = dict(rows.select("id", "source_id").iter_rows())
@@ -136,93 +132,86 @@ def _entry(identity: str, source_id: str, finding: Finding, others: list[Finding
     }
 
 
-_Findings = defaultdict[str, list[Finding]]
+_Findings = Iterator[tuple[str, Finding]]
+"""Findings about rows, by their ids; those about one row in the order of their weight."""
 
 
-def _answers(results: Mapping[str, StepResult], settings: AssembleSettings, findings: _Findings) -> None:
-    result = results.get("verify_answers")
-    if result is None:
-        return
-    for row in result.annotations.filter(result.annotations["status"] == "unverifiable").iter_rows(named=True):
+def _found(
+    rows: pl.DataFrame,
+    results: Mapping[str, StepResult],
+    settings: AssembleSettings,
+    item_names: Mapping[tuple[str, str], str],
+) -> _Findings:
+    """What all steps but `dedup_minhash` found; of several findings that remove a row the first one counts."""
+    frames = {name: result.annotations for name, result in results.items()}
+    if "verify_answers" in frames:
+        yield from _answers(frames["verify_answers"], settings)
+    yield from _failures(rows, results, settings)
+    if "caption_leaks" in frames:
+        yield from _caption_leaks(frames["caption_leaks"])
+    if "decontaminate_ngrams" in frames:
+        yield from _overlaps(frames["decontaminate_ngrams"], settings, item_names)
+    if "decontaminate_embeddings" in frames:
+        yield from _cosines(frames["decontaminate_embeddings"], settings, item_names)
+    for name, frame in frames.items():
+        if name not in STEP_ORDER and {"id", "reason", "removes"} <= set(frame.columns):
+            yield from _other_package(name, frame)
+
+
+def _answers(found: pl.DataFrame, settings: AssembleSettings) -> _Findings:
+    for row in found.filter(found["status"] == "unverifiable").iter_rows(named=True):
         evidence = {name: row[name] for name in ("answer_kind", "parsed", "self_accepts", "refuses_neighbour")}
-        findings[row["id"]].append(
-            Finding("verify_answers", row["reason"], settings.remove_unverifiable, evidence=evidence)
-        )
+        removes = settings.remove_unverifiable
+        yield row["id"], Finding("verify_answers", row["reason"], removes, evidence=evidence)
 
 
-def _failures(
-    rows: pl.DataFrame, results: Mapping[str, StepResult], settings: AssembleSettings, findings: _Findings
-) -> None:
+def _failures(rows: pl.DataFrame, results: Mapping[str, StepResult], settings: AssembleSettings) -> _Findings:
     for step, result in results.items():
-        if result.failures is None or result.failures.height == 0:
+        if result.failures is None:
             continue
-        key = "id" if "id" in result.failures.columns else "image_hash"
-        reasons = dict(result.failures.select(key, "reason").iter_rows())
-        if key == "id":
-            hit = {identity: reasons[identity] for identity in rows["id"] if identity in reasons}
-        else:
-            hit = {
-                identity: next(reasons[sha256] for sha256 in hashes if sha256 in reasons)
-                for identity, hashes in rows.select("id", "image_hashes").iter_rows()
-                if any(sha256 in reasons for sha256 in hashes)
-            }
-        for identity, reason in hit.items():
-            findings[identity].append(Finding(step, "failed", settings.remove_failed, evidence={"reason": reason}))
+        by_id = "id" in result.failures.columns
+        reasons = dict(result.failures.select("id" if by_id else "image_hash", "reason").iter_rows())
+        for identity, hashes in rows.select("id", "image_hashes").iter_rows():
+            reason = next((reasons[key] for key in ([identity] if by_id else hashes) if key in reasons), None)
+            if reason is not None:
+                yield identity, Finding(step, "failed", settings.remove_failed, evidence={"reason": reason})
 
 
-def _caption_leaks(results: Mapping[str, StepResult], findings: _Findings) -> None:
+def _caption_leaks(found: pl.DataFrame) -> _Findings:
     """Captions that give the answer away; what is done about them is the step's setting."""
-    result = results.get("caption_leaks")
-    if result is None:
-        return
-    for row in result.annotations.filter(result.annotations["leaks"]).iter_rows(named=True):
+    for row in found.filter(found["leaks"]).iter_rows(named=True):
         evidence = {name: row[name] for name in ("gold", "found", "span", "picture", "leaked")}
         evidence |= {
             "found_as": row["rule"],
             "caption_dropped": row["captions"] is not None and not any(row["captions"]),
         }
-        findings[row["id"]].append(Finding("caption_leaks", "gives_answer_away", row["removes"], evidence=evidence))
+        yield row["id"], Finding("caption_leaks", "gives_answer_away", row["removes"], evidence=evidence)
 
 
-def _overlaps(
-    results: Mapping[str, StepResult],
-    settings: AssembleSettings,
-    item_names: Mapping[tuple[str, str], str],
-    findings: _Findings,
-) -> None:
-    result = results.get("decontaminate_ngrams")
-    if result is None:
-        return
+def _overlaps(found: pl.DataFrame, settings: AssembleSettings, item_names: Mapping[tuple[str, str], str]) -> _Findings:
     order = ["id", "removes", "score", "benchmark", "item", "rule"]
-    frame = result.annotations.sort(order, descending=[False, True, True, False, False, False])
-    for row in frame.iter_rows(named=True):
-        evidence = _loaded(row["evidence"]) | {"benchmark_revision": row.get("benchmark_revision")}
+    for row in found.sort(order, descending=[False, True, True, False, False, False]).iter_rows(named=True):
+        evidence = json.loads(row["evidence"]) | {"benchmark_revision": row["benchmark_revision"]}
         item = item_names.get((row["benchmark"], row["item"]), row["item"])
-        removes = settings.remove_overlaps and bool(row["removes"])
-        findings[row["id"]].append(
-            Finding("decontaminate_ngrams", row["rule"], removes, row["benchmark"], item, row["score"], evidence)
-        )
+        removes, score = settings.remove_overlaps and bool(row["removes"]), row["score"]
+        yield row["id"], Finding("decontaminate_ngrams", row["rule"], removes, row["benchmark"], item, score, evidence)
 
 
-def _cosines(
-    results: Mapping[str, StepResult],
-    settings: AssembleSettings,
-    item_names: Mapping[tuple[str, str], str],
-    findings: _Findings,
-) -> None:
-    result = results.get("decontaminate_embeddings")
-    if result is None:
-        return
-    near = result.annotations.filter(
-        result.annotations["score"] >= min(settings.cosine_near, settings.cosine_threshold)
-    )
+def _cosines(found: pl.DataFrame, settings: AssembleSettings, item_names: Mapping[tuple[str, str], str]) -> _Findings:
+    step, threshold = "decontaminate_embeddings", settings.cosine_threshold
+    near = found.filter(found["score"] >= min(settings.cosine_near, threshold))
     for row in near.sort("id", "score", descending=[False, True]).iter_rows(named=True):
-        removes = row["score"] >= settings.cosine_threshold
-        item = item_names.get((row["benchmark"], row["item"]), row["item"])
-        evidence = {"threshold": settings.cosine_threshold, **_loaded(row.get("evidence"))}
-        findings[row["id"]].append(
-            Finding("decontaminate_embeddings", "cosine", removes, row["benchmark"], item, row["score"], evidence)
-        )
+        item, score = item_names.get((row["benchmark"], row["item"]), row["item"]), row["score"]
+        evidence = {"threshold": threshold, **json.loads(row["evidence"])}
+        yield row["id"], Finding(step, "cosine", score >= threshold, row["benchmark"], item, score, evidence)
+
+
+def _other_package(step: str, found: pl.DataFrame) -> _Findings:
+    """What a step of another package gives as a reason."""
+    for row in found.sort("id").iter_rows(named=True):
+        identity, reason, removes = row.pop("id"), row.pop("reason"), row.pop("removes")
+        if reason:
+            yield identity, Finding(step, str(reason), bool(removes), evidence=row)
 
 
 def stand_ins(copies: pl.DataFrame, settings: AssembleSettings) -> dict[str, str]:
@@ -239,13 +228,11 @@ def stand_ins(copies: pl.DataFrame, settings: AssembleSettings) -> dict[str, str
     }
 
 
-def _duplicates(result: StepResult, settings: AssembleSettings, stands: Mapping[str, str], findings: _Findings) -> None:
-    for row in result.annotations.sort("id").iter_rows(named=True):
+def _duplicates(found: pl.DataFrame, settings: AssembleSettings, stands: Mapping[str, str]) -> _Findings:
+    for row in found.sort("id").iter_rows(named=True):
         original = row["duplicate_of"]
-        if original is None or original == row["id"]:
-            continue
         removes = row["score"] >= settings.jaccard_threshold
-        evidence = {**_loaded(row.get("evidence")), "cluster": row.get("cluster")}
+        evidence = {**json.loads(row["evidence"]), "cluster": row["cluster"]}
         stays = stands.get(row["id"])
         if stays == row["id"]:
             removes = False
@@ -253,40 +240,19 @@ def _duplicates(result: StepResult, settings: AssembleSettings, stands: Mapping[
         elif stays is not None:
             evidence["repeats"] = original
             original = stays
-        findings[row["id"]].append(
-            Finding("dedup_minhash", "duplicate", removes, None, original, row["score"], evidence)
-        )
-
-
-def _other_packages(results: Mapping[str, StepResult], findings: _Findings) -> None:
-    """What steps of other packages give as a reason."""
-    for step, result in results.items():
-        if step in STEP_ORDER or not {"id", "reason", "removes"} <= set(result.annotations.columns):
-            continue
-        for row in result.annotations.sort("id").iter_rows(named=True):
-            identity, reason, removes = row.pop("id"), row.pop("reason"), row.pop("removes")
-            if reason:
-                findings[identity].append(Finding(step, str(reason), bool(removes), evidence=row))
-
-
-def _loaded(text: Any) -> dict[str, Any]:
-    if isinstance(text, dict):
-        return dict(text)
-    if not text:
-        return {}
-    value = json.loads(text)
-    return value if isinstance(value, dict) else {"evidence": value}
+        yield row["id"], Finding("dedup_minhash", "duplicate", removes, None, original, row["score"], evidence)
 
 
 def _filled(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFrame:
-    """Put answer kinds, types and captions into their columns."""
+    """Put answer kinds, types and captions into their columns, and the policy's pass rates into one of their own."""
     import polars as pl
 
-    answers = results.get("verify_answers")
-    if answers is not None:
-        kinds = answers.annotations.select("id", pl.col("answer_kind").alias("kind"))
+    from shared.schema import RATING_STRUCT
+
+    if "verify_answers" in results:
+        kinds = results["verify_answers"].annotations.select("id", kind="answer_kind")
         rows = rows.join(kinds, on="id", how="left", maintain_order="left")
-        rows = rows.with_columns(pl.col("kind").fill_null("").alias("answer_kind")).drop("kind")
+        rows = rows.with_columns(answer_kind=pl.col("kind").fill_null("")).drop("kind")
     for step, column, source in (
         ("type_images", "image_types", "image_type"),
         ("caption_images", "captions", "caption"),
@@ -305,18 +271,8 @@ def _filled(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFra
         changed = dict(leaks.annotations.drop_nulls("captions").select("id", "captions").iter_rows())
         values = [changed.get(identity, held) for identity, held in rows.select("id", "captions").iter_rows()]
         rows = rows.with_columns(pl.Series("captions", values, dtype=pl.List(pl.String)))
-    return _rated(rows, results)
-
-
-def _rated(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFrame:
-    """Put the policy's pass rates into a column of their own, where they were asked for."""
-    import polars as pl
-
-    from shared.schema import RATING_STRUCT
-
-    result = results.get("rate_difficulty")
-    if result is None:
-        return rows
-    names = [field.name for field in RATING_STRUCT]
-    rates = result.annotations.select("id", pl.struct(names).alias("rating"))
-    return rows.join(rates, on="id", how="left", maintain_order="left")
+    if "rate_difficulty" in results:
+        names = [field.name for field in RATING_STRUCT]
+        rates = results["rate_difficulty"].annotations.select("id", pl.struct(names).alias("rating"))
+        rows = rows.join(rates, on="id", how="left", maintain_order="left")
+    return rows
