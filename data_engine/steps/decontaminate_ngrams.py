@@ -29,8 +29,7 @@ from pydantic import Field
 from data_engine.cell_counts import noted
 from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
-from data_engine.decontamination.hashed_problems import hashed_problems, problem_keys
-from data_engine.decontamination.match_texts import find_matches
+from data_engine.decontamination.hashed_problems import find_matches, hashed_problems, problem_keys
 from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
 from data_engine.duplicates.image_identity import ImagePrint, image_print, image_prints, relation
 from data_engine.step import StepContext, StepResult

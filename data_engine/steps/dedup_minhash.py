@@ -29,7 +29,6 @@ from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, over, without_runne
 from data_engine.cell_counts import CellNotes, noted
 from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
-from data_engine.duplicates.across_blocks import PRIME, linked
 from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicates
 from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print, image_prints
 from data_engine.duplicates.minhash import (
@@ -42,6 +41,7 @@ from data_engine.duplicates.minhash import (
     describe,
     signed_texts,
 )
+from data_engine.duplicates.similar_texts import PRIME, linked
 from data_engine.step import StepContext, StepResult
 from data_engine.text_hash.text_cells import TEXTS_AT_ONCE, text_key
 from shared.config import Strict

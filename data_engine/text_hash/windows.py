@@ -40,18 +40,6 @@ class Windows:
         """Text that each window belongs to, int64 [windows]."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
-    def take(self, texts: Offsets) -> Windows:
-        """Windows of some texts."""
-        counts = np.diff(self.offsets)[texts]
-        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
-        source = np.repeat(self.offsets[:-1][texts] - offsets[:-1], counts) + np.arange(offsets[-1])
-        return Windows(self.hashes[source], offsets)
-
-    def part(self, first: int, last: int) -> Windows:
-        """Windows of texts `first` to `last` (not included), without copying the hashes."""
-        begin, end = self.offsets[first], self.offsets[last]
-        return Windows(self.hashes[begin:end], self.offsets[first : last + 1] - begin)
-
 
 def ngram_hashes(tokens: Tokens, n: int, *, short: bool = False) -> Windows:
     """Hash every window of `n` tokens of every text.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_engine import ask_blocks, ask_job
-from data_engine.decontamination import embedding_search, search_rows
+from data_engine.decontamination import embedding_search
 from data_engine.runners import Ask, Cell
 from data_engine.runners.local import LocalRunner
 from data_engine.steps import decontaminate_embeddings
@@ -102,13 +102,13 @@ def test_a_new_row_or_benchmark_embeds_only_itself(run, step_world, asked):
 
 def test_rows_are_compared_once_with_each_benchmark(run, step_world, monkeypatch):
     compared = []
-    real = search_rows.nearest
+    real = embedding_search.nearest
 
     def spy(rows, items, backend):
         compared.append(len(rows))
         return real(rows, items, backend)
 
-    monkeypatch.setattr(search_rows, "nearest", spy)
+    monkeypatch.setattr(embedding_search, "nearest", spy)
     run(ROWS[:2], [step_world.benchmark("m", ITEMS)])
     run(ROWS, [step_world.benchmark("m", ITEMS)])
     assert compared == [2, 1]

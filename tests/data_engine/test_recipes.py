@@ -10,7 +10,7 @@ import pytest
 from data_engine import recipe as recipes
 from data_engine.expected_time import ASSUMED, MODEL_STEPS
 from data_engine.inputs import Inputs, open_inputs
-from data_engine.pins import unpinned
+from data_engine.manifest_draft import unpinned
 from data_engine.recipe import load_recipe, recipe_names, without_places
 from data_engine.step_order import STEP_ORDER, step_module
 from shared.benchmarks import minis, published_names
@@ -248,7 +248,7 @@ def test_what_may_move_is_said_with_the_commit_that_was_read_and_how_to_pin_it(t
     assert unpinned(inputs) == [], "a folder and a bundled model do not move"
     moving = load_recipe("deepscaler", "local", source="org/rows", overrides=[f"{ENGINE}.model=org/model"])
     source = SimpleNamespace(revision="b" * 40)
-    monkeypatch.setattr("data_engine.pins.fetched_commit", lambda _: "c" * 40)
+    monkeypatch.setattr("data_engine.manifest_draft.fetched_commit", lambda _: "c" * 40)
     said = unpinned(Inputs(moving, source, {}))
     assert [line.split(" is not pinned")[0] for line in said] == ["source", ENGINE]
     assert f"commit {'b' * 40} (pin it with --set source.revision={'b' * 40})" in said[0]
