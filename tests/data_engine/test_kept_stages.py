@@ -293,7 +293,7 @@ def test_the_keys_that_an_edit_changes_are_those_of_the_stages_that_can_run_it(p
         "data_engine/steps/caption_leaks.py": [],
         "data_engine/steps/decontaminate_ngrams.py": ["decontaminate_ngrams"],
         "data_engine/sources/benchmarks.py": ["decontaminate_ngrams"],  # reads the items
-        "data_engine/duplicates/across_blocks.py": ["dedup_minhash"],
+        "data_engine/duplicates/similar_texts.py": ["dedup_minhash"],
         "data_engine/grading.py": ["verify_answers", "dedup_minhash"],  # the second one reads what the first one found
         "shared/answers/symbolic/worker.py": every,  # started as a process
         "shared/benchmarks/gsm8k.toml": every,
