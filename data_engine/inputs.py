@@ -65,7 +65,7 @@ class Inputs:
                 for name, source in self.benchmarks.items()
             },
             "steps": {
-                name: step_identity(settings, self.recipe.prompts) | step_code(name)
+                name: step_identity(settings, self.recipe.prompts) | step_code(name, settings)
                 for name, settings in self.recipe.steps()
             },
             "assemble": without_places(self.recipe.assemble),

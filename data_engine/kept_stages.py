@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.blocks import Parts, RowBlocks, over
 from data_engine.stage_code import code_of
-from data_engine.step_order import step_module
+from data_engine.step_order import STEP_ORDER, step_module
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.store import NotInStoreError, StoreFullError
 
@@ -108,7 +108,7 @@ class Stages:
 
         from data_engine.step import StepResult
 
-        reads: Sequence[str] | None = getattr(step_module(name), "READS", None)
+        reads = _reads(name)
         if reads is None or "rows" not in self.keys:
             return run()
         key = self.keys[name] = self._step_key(name, reads)
@@ -126,7 +126,7 @@ class Stages:
 
     def holds(self, name: str) -> bool:
         """Whether what a step would find about the rows is kept."""
-        reads: Sequence[str] | None = getattr(step_module(name), "READS", None)
+        reads = _reads(name)
         if reads is None or "rows" not in self.keys:
             return False
         self.keys[name] = self._step_key(name, reads)
@@ -193,6 +193,11 @@ class Stages:
 
     def _copied(self, job: _Copies) -> list[dict[str, Any]]:
         return list(over(self.runner, _copy, range(len(job.files)), job, away=True))
+
+
+def _reads(name: str) -> Sequence[str] | None:
+    """What decides a step's findings beside rows and settings; None where they are not kept, as none of others are."""
+    return getattr(step_module(name), "READS", None) if name in STEP_ORDER else None
 
 
 def _reading(*sources: Source) -> str:

@@ -9,12 +9,16 @@
 A recipe names them as it names ours (`reader = "charts"`, `[steps.count_words]`). Nothing is looked for unless a recipe
 names what is not ours, and only what it names is loaded. The package's name, version and the hash of its code are part
 of what a build is, and of the keys of cells that `data_engine.step.judge_rows` stores: another version judges anew.
-Not covered: trust. A package runs with the rights of whoever installed it.
+
+A step may also be one file that the recipe names (`[steps.count_words] path = "./count_words.py"`), with the same two
+names in it. Its hash stands for it, and it travels to workers as it was read.
+Not covered: trust. A package runs with the rights of whoever installed it, a file with those of whoever names it.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -26,6 +30,7 @@ from typing import Any
 from shared.config import Strict
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
+from shared.own_code import OwnFunction, load_function
 
 READERS, STEPS = "infi_mmr.readers", "infi_mmr.steps"
 _SOURCE = ("name", "location", "revision", "licence", "taken", "rows", "fingerprint", "count")
@@ -33,23 +38,31 @@ _SOURCE = ("name", "location", "revision", "licence", "taken", "rows", "fingerpr
 
 @dataclass(frozen=True)
 class Plugin:
-    """What an entry point names, loaded."""
+    """What an entry point, or a recipe a file, names, loaded."""
 
     name: str
     package: str
+    """Empty for a file."""
     version: str
+    """A file's name without folders."""
     code: str
-    """Hash over the Python files of its package."""
+    """Hash over the Python files of its package, or of the file."""
     value: Any
 
     @property
     def words(self) -> str:
         """How messages call where it comes from."""
-        return f"package {self.package} {self.version}"
+        return f"package {self.package} {self.version}" if self.package else f"file {self.version}"
+
+    @property
+    def advice(self) -> str:
+        """What to do where it is wrong."""
+        return "Fix or update that package" if self.package else "Fix that file"
 
     def identity(self) -> dict[str, str]:
         """What stands for it in manifests and keys."""
-        return {"package": self.package, "version": self.version, "code": self.code}
+        where = {"package": self.package, "version": self.version} if self.package else {"file": self.version}
+        return {**where, "code": self.code}
 
 
 def plugin_names(group: str) -> tuple[str, ...]:
@@ -117,13 +130,64 @@ class PluginStep:
         """
         identity = {"step": self.plugin.name, **self.plugin.identity()}
         with_rows = f"step {self.plugin.name} of {self.plugin.words}"
-        result = _told(with_rows, lambda: self.plugin.value.run(replace(context, plugin=identity), settings))
+        advice = self.plugin.advice
+        given = replace(context, plugin=identity)
+        result = _told(with_rows, lambda: self.plugin.value.run(given, settings), advice)
         if not hasattr(result, "annotations"):
-            raise InfiMmrError(f"{with_rows} returned no StepResult", "Fix or update that package")
+            raise InfiMmrError(f"{with_rows} returned no StepResult", advice)
         for frame in (result.annotations, getattr(result, "failures", None)):
             if frame is not None and (wrong := _wrong_key(frame, context.rows["id"])):
-                raise InfiMmrError(f"{with_rows} {wrong}", "Fix or update that package")
+                raise InfiMmrError(f"{with_rows} {wrong}", advice)
         return result
+
+
+@dataclass(frozen=True)
+class OwnStep(PluginStep):
+    """A step of one file that a recipe names; it is pickled as its source, which runs where it arrives."""
+
+    source: bytes
+
+    def named(self, name: str) -> OwnStep:
+        """The same file under the name that a recipe gives it."""
+        return replace(self, plugin=replace(self.plugin, name=name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Bring the file along."""
+        return _arrived, (self.plugin.name, self.plugin.version, self.source)
+
+
+OWN_STEPS: dict[type[Strict], OwnStep] = {}
+"""Steps of files by their settings' class."""
+
+
+def own_step(name: str, path: str, what: str) -> OwnStep:
+    """The step `name` in the file `path`; `what` begins messages.
+
+    Raises:
+        InfiMmrError: no such file, it cannot be run, or it holds no step.
+
+    """
+    file = Path(path).expanduser().resolve()
+    own = _own_file(path, what, file.read_bytes() if file.is_file() else b"")
+    plugin = Plugin(name, "", own.file.name, own.sha256, own.module)
+    settings = _settings_of(plugin, f"{what} {path}")
+    step = OWN_STEPS[settings] = OwnStep(plugin, settings, own.source)
+    return step
+
+
+@cache
+def _own_file(path: str, what: str, source: bytes) -> OwnFunction:
+    """A file loaded once for as long as it has this content, so that its classes are the same."""
+    del source
+    return load_function(f"{path}:run", "context, settings", what)
+
+
+@cache
+def _arrived(name: str, file: str, source: bytes) -> OwnStep:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, file)
+        place.write_bytes(source)
+        return own_step(name, str(place), f"step {name}, sent as")
 
 
 def _wrong_key(frame: Any, ids: Any) -> str:
@@ -155,13 +219,15 @@ def plugin_step(name: str) -> PluginStep:
 
     """
     plugin = load_plugin(STEPS, name)
+    return PluginStep(plugin, _settings_of(plugin, f"step {name} of {plugin.words}"))
+
+
+def _settings_of(plugin: Plugin, what: str) -> type[Strict]:
     settings = getattr(plugin.value, "Settings", None)
-    if not (isinstance(settings, type) and issubclass(settings, Strict) and callable(getattr(plugin.value, "run", 0))):
-        raise InfiMmrError(
-            f"step {name} of {plugin.words} has no Settings (a shared.config.Strict) and run(context, settings)",
-            "Fix or update that package",
-        )
-    return PluginStep(plugin, settings)
+    if isinstance(settings, type) and issubclass(settings, Strict) and callable(getattr(plugin.value, "run", 0)):
+        return settings
+    message = f"{what} has no Settings (a shared.config.Strict) and run(context, settings)"
+    raise InfiMmrError(message, plugin.advice)
 
 
 def plugin_source(name: str, settings: Any, what: str) -> Any:
@@ -200,11 +266,11 @@ class _PluginSource:
             number += 1
 
 
-def _told(what: str, work: Callable[[], Any]) -> Any:
+def _told(what: str, work: Callable[[], Any], advice: str = "Fix or update that package") -> Any:
     try:
         with redirect_stdout(sys.stderr):  # stdout belongs to results
             return work()
     except InfiMmrError:
         raise
     except Exception as error:
-        raise InfiMmrError(f"{what} failed: {type(error).__name__}: {error}", "Fix or update that package") from error
+        raise InfiMmrError(f"{what} failed: {type(error).__name__}: {error}", advice) from error

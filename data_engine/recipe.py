@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from data_engine.plugins import READERS, STEPS, plugin_names
+from data_engine.plugins import READERS, STEPS, OwnStep, own_step, plugin_names
 from data_engine.recipe_settings import RecipeSettings, SourceSettings
 from data_engine.step_order import STEP_ORDER, step_module
 from shared.benchmarks import benchmark, minis, published_names
@@ -37,17 +37,15 @@ _READERS = ("virl39k", "deepscaler", "benchmark", "table")
 
 
 @cache
-def _steps_model(named: tuple[str, ...] = ()) -> type[Strict]:
-    """Model of the table `steps`, with those of the steps `named` that other packages bring."""
+def _steps_model(named: tuple[str, ...] = (), own: tuple[OwnStep, ...] = ()) -> type[Strict]:
+    """Model of the table `steps`, with those of the steps `named` that other packages bring, and of those of files."""
     brought = plugin_names(STEPS) if set(named) - set(STEP_ORDER) else ()
-    loaded = [*STEP_ORDER, *(name for name in brought if name in named)]
+    loaded = {name: step_module(name).Settings for name in (*STEP_ORDER, *(name for name in brought if name in named))}
+    loaded |= {step.plugin.name: step.Settings for step in own}
     others: dict[str, Any] = {name: (None, None) for name in brought if name not in loaded}
     fields: dict[str, Any] = others | {
-        name: (
-            step_module(name).Settings | None,
-            Field(default=None, description=f"Settings of {name}; absent: not run."),
-        )
-        for name in loaded
+        name: (settings | None, Field(default=None, description=f"Settings of {name}; absent: not run."))
+        for name, settings in loaded.items()
     }
     return pydantic.create_model("Steps", __base__=Strict, **fields)
 
@@ -132,8 +130,10 @@ def load_recipe(
     profiles = table.get("profile", {})
     if isinstance(profiles, dict) and isinstance(profiles.get(profile, {}), dict):
         table["profile"] = {**profiles, profile: merge(profiles.get(profile, {}), changes)}
-    tables = (table.get("steps"), changes.get("steps"), *(one.get("steps") for one in _tables(profiles)))
-    steps = _steps_model(tuple(sorted({name for one in _tables(tables) for name in one} - set(STEP_ORDER))))
+    tables = [one for one in (table, *_tables(table.get("profile", {}))) if isinstance(one.get("steps"), dict)]
+    own_steps = _own_steps([one["steps"] for one in tables if one in (table, table["profile"].get(profile))], file.name)
+    named = {name for one in tables for name in one["steps"]} - set(STEP_ORDER)
+    steps = _steps_model(tuple(sorted(named - {step.plugin.name for step in own_steps})), own_steps)
     model = pydantic.create_model("Recipe", __base__=RecipeSettings, steps=(steps, steps()))
     try:
         settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
@@ -141,7 +141,9 @@ def load_recipe(
         if not re.search(r"unknown key steps\.[^.]+$", error.message):
             raise
         hint = error.next_step if error.next_step.endswith("?") else f"{error.next_step}."
-        raise UsageError(error.message, f"{hint} Or install the package that provides it") from None
+        raise UsageError(
+            error.message, f"{hint} Or install the package that provides it, or name its file: path"
+        ) from None
     _check(settings, file.name)
     told = {field: getattr(settings, field) for field in RecipeSettings.model_fields}
     return Recipe(name=checked_name(name or file.stem), profile=profile, chosen=settings.steps, **told)
@@ -152,7 +154,16 @@ def _tables(values: Any) -> list[dict[str, Any]]:
     return [one for one in (values.values() if isinstance(values, dict) else values) if isinstance(one, dict)]
 
 
-_PLACES = frozenset({"location", "model", "prompt", "reference", "prompts"})
+def _own_steps(tables: Sequence[dict[str, Any]], file: str) -> tuple[OwnStep, ...]:
+    """Steps of files that a recipe names by `path`, which is taken out of their settings; the last one counts."""
+    paths: dict[str, Any] = {}
+    for name, told in chain.from_iterable(table.items() for table in tables):
+        if isinstance(told, dict) and "path" in told and name not in {*STEP_ORDER, *plugin_names(STEPS)}:
+            paths[name] = told.pop("path")
+    return tuple(own_step(name, str(path), f"recipe {file}: step {name}:") for name, path in sorted(paths.items()))
+
+
+_PLACES = frozenset({"location", "model", "prompt", "reference", "prompts", "path"})
 """Keys whose values may be files or folders."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.blocks import Parts, RowBlocks, again_where_damaged, block_of, over, without_runner
 from data_engine.cell_counts import CellNotes
+from data_engine.plugins import OwnStep
 from data_engine.step import StepContext, StepResult
 from data_engine.step_order import STEP_ORDER, step_module
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 class _Job:
     """What a worker is told: the build, the step and its settings, where rows and findings lie."""
 
+    own: OwnStep | None
+    """A step of a file: before its settings, whose class it brings where it arrives."""
     context: StepContext
     name: str
     settings: Any
@@ -44,12 +47,15 @@ class _Job:
 
 def run_step(name: str, settings: Any, context: StepContext, blocks: RowBlocks) -> StepResult:
     """Run a step of a recipe on all rows; its annotations are in parts, one per block."""
-    module = step_module(name)
+    module = step_module(name, settings)
+    own = module if isinstance(module, OwnStep) else None
     if hasattr(module, "run_blocks"):
         found: StepResult = again_where_damaged(module.run_blocks, context, blocks, settings)
         return found
     if getattr(module, "BY_BLOCK", False):
-        return _run_by_block(_Job(without_runner(context), name, settings, blocks), context)
+        return _run_by_block(_Job(own, without_runner(context), name, settings, blocks), context)
+    if own is not None and not hasattr(settings, "engine"):
+        context = without_runner(context)  # its functions are known to this process alone
     rows = blocks.frame([one for one in _columns(blocks) if one != "image_names"])
     whole = {other: replace(result, annotations=_whole(result, blocks)) for other, result in context.results.items()}
     result = again_where_damaged(module.run, replace(context, rows=rows, results=whole), settings)
@@ -102,7 +108,7 @@ def _run_block(block: int, job: _Job) -> dict[str, Any]:
     ours = job.name in STEP_ORDER  # none of ours that goes by block looks at what others found
     results = job.context.results if ours else results_of(job.context.results, block)
     context = replace(job.context, rows=rows.drop("image_names"), results=results)
-    result = step_module(job.name).run(context, settings)
+    result = (job.own or step_module(job.name)).run(context, settings)
     job.parts.write(block, result.annotations)
     if result.cells is not None:
         job.notes.write(block, result.cells)

@@ -6,10 +6,9 @@ Not covered: which of them a recipe has (`data_engine.recipe`); how they are run
 from __future__ import annotations
 
 import importlib
-from functools import cache
 from typing import Any
 
-from data_engine.plugins import plugin_step
+from data_engine.plugins import OWN_STEPS, plugin_step
 
 STEP_ORDER = (
     "verify_answers",
@@ -23,12 +22,17 @@ STEP_ORDER = (
 )
 
 
-@cache
-def step_module(name: str) -> Any:
-    """Return the module of a step, ours or another package's; its `Settings` and `run` are all that is used."""
-    return importlib.import_module(f"data_engine.steps.{name}") if name in STEP_ORDER else plugin_step(name)
+def step_module(name: str, settings: Any = None) -> Any:
+    """Return the module of a step, ours or another package's; its `Settings` and `run` are all that is used.
+
+    A step of a file that the recipe names is known by the class of its settings.
+    """
+    if name in STEP_ORDER:
+        return importlib.import_module(f"data_engine.steps.{name}")
+    own = OWN_STEPS.get(type(settings))
+    return plugin_step(name) if own is None else own.named(name)
 
 
-def step_code(name: str) -> dict[str, Any]:
-    """What stands for the code of another package's step in a recipe's identity; empty for ours."""
-    return {} if name in STEP_ORDER else {"plugin": step_module(name).plugin.identity()}
+def step_code(name: str, settings: Any) -> dict[str, Any]:
+    """What stands for the code of a step that is not ours in a recipe's identity; empty for ours."""
+    return {} if name in STEP_ORDER else {"plugin": step_module(name, settings).plugin.identity()}

@@ -32,6 +32,7 @@ class OwnFunction:
     source: bytes
     """What was run."""
     call: Callable[..., Any]
+    module: ModuleType
 
     @property
     def sha256(self) -> str:
@@ -84,4 +85,4 @@ def load_function(
         inspect.signature(own).bind(*arguments.split(", "))
     except (TypeError, ValueError) as error:  # ValueError: of a builtin
         raise InfiMmrError(f"{what} {words} does not take ({arguments}): {error}", advice) from error
-    return OwnFunction(f"{place.name}:{function}", place, source, own)
+    return OwnFunction(f"{place.name}:{function}", place, source, own, module)

@@ -17,14 +17,14 @@ import polars as pl
 import pytest
 
 from data_engine.blocks import Parts, RowBlocks
-from data_engine.plugins import Plugin, PluginStep, _PluginSource, load_plugin, plugin_step
+from data_engine.plugins import Plugin, PluginStep, _PluginSource, load_plugin, own_step, plugin_step
 from data_engine.sources.mini import Mini, MiniSettings
 from data_engine.step import StepResult
 from data_engine.step_blocks import run_step
-from data_engine.step_order import step_module
 from shared.config import Strict
 from shared.dataset_version import open_dataset
 from shared.errors import InfiMmrError
+from shared.fingerprint import file_hash
 from shared.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,7 +220,7 @@ def run(context, settings):
 def in_process(package, monkeypatch):
     """The package, importable here, too."""
     monkeypatch.syspath_prepend(str(package.parent))
-    forget = [plugin_step.cache_clear, load_plugin.cache_clear, step_module.cache_clear]
+    forget = [plugin_step.cache_clear, load_plugin.cache_clear]
     for again in (True, False):
         for one in forget:
             one()
@@ -289,6 +289,80 @@ def test_two_packages_that_bring_the_same_step_are_both_named(package):
     (other / "entry_points.txt").write_text("[infi_mmr.steps]\ncount_words = my_charts.count_words\n")
     line = run(package, RECIPE, "build", ok=False)
     assert "step count_words is provided by my-charts and other. Uninstall one of them" in line
+
+
+OWN = RECIPE.replace("[steps.count_words]", '[steps.long_ones]\npath = "steps/count.py"')
+
+
+@pytest.fixture
+def own_file(package):
+    """A step in a file beside the recipe."""
+    file = package.parents[1] / "steps" / "count.py"
+    file.parent.mkdir()
+    file.write_text(STEP)
+    return file
+
+
+def test_a_recipe_builds_with_a_step_of_one_file_whose_content_and_not_its_place_is_what_the_version_is_of(
+    package, own_file
+):
+    assert run(package, OWN, "plan", "--json")["steps"][1]["name"] == "long_ones"
+    report = run(package, OWN, "build", "--json")
+    assert (report["rows"], counts(report)["long_ones"]) == (2, (2, 0))
+    manifest = json.loads((Path(report["path"]) / "manifest.json").read_text())
+    told = manifest["recipe"]["steps"]["long_ones"]
+    assert told == {"most": 5, "plugin": {"file": "count.py", "code": file_hash(own_file)}}
+    ledger = open_dataset("sums", str(package.parents[1] / "store")).ledger()
+    assert ("long_ones", "too_many_words") in ledger.select("step", "rule").rows()
+    moved = own_file.rename(own_file.parents[1] / "count.py")
+    again = run(package, OWN.replace("steps/count.py", "count.py"), "build", "--json")
+    assert (again["version"], again["seconds"] < report["seconds"]) == (report["version"], True)
+    moved.write_text(STEP.replace('len(row["question"].split())', "0"))
+    changed = run(package, OWN.replace("steps/count.py", "count.py"), "build", "--json")
+    assert (changed["rows"], counts(changed)["long_ones"]) == (3, (2, 0))
+    assert changed["fingerprint"] != report["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("class Settings(Strict):", "class Options(Strict):", "step long_ones: steps/count.py has no Settings"),
+        ("print(", "import nosuchlibrary  # ", "(ModuleNotFoundError: No module named 'nosuchlibrary')"),
+        ("def run(", "def ran(", "(count.py has no function run). Did you mean ran?"),
+        ("    words = len", '    assert "1 + 2" not in row["question"]\n    words = len', "long_ones: row sums-"),
+        ("return judge_rows(", "return 1 / 0 or (", "step long_ones of file count.py failed: ZeroDivisionError"),
+    ],
+)
+def test_what_is_wrong_with_a_step_of_a_file_is_told_in_one_line_before_anything_is_read(
+    package, own_file, old, new, said
+):
+    own_file.write_text(STEP.replace(old, new))
+    line = run(package, OWN, "build", ok=False)
+    assert said in line
+    assert "recipe sums" in line
+    assert (package.parents[1] / "store").exists() == ("row" in said or "failed" in said)
+
+
+def test_a_step_of_a_file_that_is_not_there_is_refused_by_its_name(package):
+    assert "step long_ones: steps/count.py:run cannot be loaded (FileNotFoundError" in run(
+        package, OWN, "build", ok=False
+    )
+
+
+ARRIVES = """
+import pickle, sys
+own, settings = pickle.load(sys.stdin.buffer)
+print(own.plugin.value.judge({"question": "a b c"}, settings), own.plugin.identity())
+"""
+
+
+def test_a_step_of_a_file_arrives_at_workers_as_its_source(own_file):
+    own = own_step("long_ones", str(own_file), "step")
+    assert own_step("long_ones", str(own_file), "step") == own
+    sent = cloudpickle.dumps((own, own.Settings(most=2)))
+    own_file.unlink()
+    done = subprocess.run([sys.executable, "-c", ARRIVES], input=sent, cwd=ROOT, capture_output=True, check=True)
+    assert b"{'words': 3, 'reason': 'too_many_words', 'removes': True} {'file': 'count.py'" in done.stdout
 
 
 def test_a_step_of_this_checkout_is_one_function_of_a_row_too_and_changed_code_judges_anew(

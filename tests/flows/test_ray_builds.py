@@ -112,10 +112,28 @@ train = 0.8
 validation = 0.2
 [steps.verify_answers]
 [steps.dedup_minhash]
+[steps.long_numbers]
+path = "long_numbers.py"
+most = 3
+"""
+OWN_STEP = """
+from data_engine.step import judge_rows
+from shared.config import Strict
+
+class Settings(Strict):
+    most: int
+
+def judge(row, settings):
+    long = len(row["answer"]) > settings.most
+    return {"reason": "too_long" if long else "", "removes": True}
+
+def run(context, settings):
+    return judge_rows(context, judge, {"reason": "string", "removes": "bool"}, settings)
 """
 
 
-def test_merged_sources_in_splits_are_the_same_on_a_cluster(cluster, tmp_path):
+def test_merged_sources_in_splits_judged_by_a_file_are_the_same_on_a_cluster(cluster, tmp_path):
+    (tmp_path / "long_numbers.py").write_text(OWN_STEP)
     for name, sign in (("sums", 1), ("differences", -1)):
         rows = [{"id": n, "question": f"What is {n} and {sign * 7 * n}?", "answer": str(n + sign)} for n in range(120)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
