@@ -21,7 +21,7 @@ import numpy as np
 
 from shared.annotations import SegmentSetAsideError, set_aside, tell_aside
 from shared.errors import InfiMmrError
-from shared.store.ranges import Ranges
+from shared.store import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -114,7 +114,6 @@ class Benchmark:
         refused: Why an item cannot be scored by rules, from its gold and `extra`; None where it can.
         mini: The small set that stands for it; None: profile `local` does without it.
         file: The file that declares it.
-
     """
 
     task: Mapping[str, Any] = field(default_factory=dict)

@@ -65,7 +65,6 @@ def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Itera
 
     Raises:
         InfiMmrError: the path is absent, of an unknown format, unreadable as a whole, or has no question field.
-
     """
     for file in benchmark_files(name, path):
         for index, record in enumerate(file_records(file)):
@@ -96,7 +95,6 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
 
     Raises:
         InfiMmrError: nothing readable there.
-
     """
     path = Path(path)
     if path.is_file():
@@ -164,7 +162,6 @@ def read_record(
 
     Raises:
         InfiMmrError: the record has no question field.
-
     """
     source_id = _first_text(record, ID_FIELDS) or str(index)
     question_field = next((field for field in QUESTION_FIELDS if field in record), None)

@@ -33,7 +33,6 @@ class Leak:
         gold: What was looked for: the gold, or the right option's text.
         found: The caption's own words that hold it.
         span: These words with their surroundings.
-
     """
 
     rule: str
@@ -50,7 +49,6 @@ def caption_leak(question: str, choices: Sequence[str], gold: str, caption: str)
         choices: The options' texts in order; empty where there are none.
         gold: The gold answer; with options their letters, or one option's text.
         caption: The caption of one picture.
-
     """
     said, asked = _plain(caption), _plain(_stem(question, choices))
     right = _right_options(choices, gold)

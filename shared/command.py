@@ -41,7 +41,6 @@ def run_command(work: Callable[[], Document], *, as_json: bool, resume: str = "t
 
     Raises:
         SystemExit: the work failed or was interrupted; the one line about it is on stderr by then.
-
     """
     code = 0
     document: Document

@@ -57,7 +57,6 @@ def fetch_snapshot(
 
     Raises:
         InfiMmrError: the hub has no such repository, revision or file, refuses, or cannot be reached.
-
     """
     with hub_told(hub_id, kind, revision, what):
         folder = _snapshot(hub_id, kind, commit_of(hub_id, kind, revision), list(patterns) or None)
@@ -78,7 +77,6 @@ def commit_of(hub_id: str, kind: Kind, revision: str) -> str:
 
     Raises:
         InfiMmrError: the hub has no such repository or revision, or cannot be reached.
-
     """
     from huggingface_hub import HfApi, constants
 
@@ -136,7 +134,6 @@ def fetch_files(hub_id: str, kind: Kind, commit: str, names: Sequence[str], *, w
 
     Raises:
         InfiMmrError: the hub has no such thing, refuses, or cannot be reached.
-
     """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.file_download import repo_folder_name
@@ -177,7 +174,6 @@ def hub_told(hub_id: str, kind: Kind, revision: str, what: str = "") -> Iterator
 
     Raises:
         InfiMmrError: the hub has no such thing or refuses; `HubUnansweredError` where it says nothing.
-
     """
     handlers = logging.getLogger("huggingface_hub").handlers
     for handler in handlers:

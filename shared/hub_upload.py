@@ -49,7 +49,6 @@ def hub_token(hub_id: str, instead: str) -> str:
 
     Raises:
         InfiMmrError: there is none; `instead` says what else can be done.
-
     """
     import huggingface_hub
 
@@ -71,7 +70,6 @@ def commit_files(  # noqa: PLR0917 - one upload
 
     Raises:
         InfiMmrError: what `stale` raises, or the Hub refuses or cannot be reached; nothing is changed there then.
-
     """
     import huggingface_hub
 
@@ -112,7 +110,6 @@ def check_hub_id(hub_id: str) -> None:
 
     Raises:
         UsageError: not ``owner/name``.
-
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id

@@ -55,7 +55,6 @@ def fit_image_tags(question: str, images: int) -> tuple[str, str]:
 
     Raises:
         ValueError: more tags than images.
-
     """
     question, moved = _fit_marks(question, images)
     if question.count(IMAGE_TAG) == images:
@@ -131,15 +130,11 @@ def place_tags(text: str, pictures: Sequence[Picture]) -> tuple[str, list[Pictur
 
     Raises:
         ValueError: more tags than pictures.
-
     """
     ordered = list(pictures)
-    if "<" not in text:
-        fitted, mend = fit_image_tags(text, len(ordered))
-        return fitted, ordered, mend
-    numbers = [int(number) for number in _NUMBERED.findall(text)]
-    named = list(dict.fromkeys(numbers))
+    named = list(dict.fromkeys(int(number) for number in _NUMBERED.findall(text)))
     plain = text.count(IMAGE_TAG)
+    renamed = ""
     if named and not plain and all(1 <= number <= len(ordered) for number in named):
         seen: set[int] = set()
 
@@ -153,9 +148,8 @@ def place_tags(text: str, pictures: Sequence[Picture]) -> tuple[str, list[Pictur
         text = _NUMBERED.sub(stand, text)
         rest = [picture for number, picture in enumerate(ordered, start=1) if number not in seen]
         ordered = rest + [ordered[number - 1] for number in named]
-        fitted, mend = fit_image_tags(text, len(ordered))
-        return fitted, ordered, mend or "numbered image tags renamed"
-    if named and plain != len(ordered):
+        renamed = "numbered image tags renamed"
+    elif named and plain != len(ordered):
         text = _NUMBERED.sub(IMAGE_TAG, text)
     fitted, mend = fit_image_tags(text, len(ordered))
-    return fitted, ordered, mend
+    return fitted, ordered, mend or renamed

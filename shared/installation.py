@@ -127,7 +127,6 @@ def check_libraries(*names: str) -> None:
 
     Raises:
         InfiMmrError: one of them is not installed.
-
     """
     from importlib.util import find_spec
 
@@ -143,7 +142,6 @@ def check_vllm(*, cuda: bool, path: Sequence[str] | None = None, driver: Path = 
 
     Raises:
         InfiMmrError: no vLLM, both, the other device's, one with files missing, or a driver that is too old.
-
     """
     right, wrong, command = ("gpu", "cpu", f"{FOR_CUDA} && {KEPT}") if cuda else ("cpu", "gpu", FOR_CPU)
     found = {group: one for group in ("cpu", "gpu") for one in _distributions(group, path)}

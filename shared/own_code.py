@@ -55,7 +55,6 @@ def load_function(
     Raises:
         UsageError: the words have another form.
         InfiMmrError: no such file or function, the file cannot be run, or the function takes other arguments.
-
     """
     file, _, function = words.rpartition(":")
     if not file.endswith(".py") or not function:

@@ -150,7 +150,6 @@ class Progress:
         title: Stands in front of every line.
         clock: Seconds that only grow.
         columns: Width of the terminal.
-
     """
 
     def __init__(

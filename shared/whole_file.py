@@ -20,7 +20,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
     Raises:
         OSError: it cannot be written; the file that stood there still stands, and nothing is left beside it.
-
     """
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and not path.is_file():
@@ -45,7 +44,6 @@ def made_folder(folder: Path) -> Path:
     Raises:
         InfiMmrError: nothing can be made there (`/proc/x` is answered with "no such file").
         OSError: any other refusal, which says itself what is wrong.
-
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,7 @@ class _Reader:
             shape = Markup('<span class="frac"><span>{}</span><span class="over">{}</span></span>')
             return shape.format(self.argument(depth), self.argument(depth))
         if name == "sqrt":
-            degree = self.optional()
+            degree = self.between("[]")
             sign = Markup("<sup>{}</sup>√").format(degree) if degree else Markup("√")
             return Markup('{}<span class="root">{}</span>').format(sign, self.argument(depth))
         if name in {"begin", "end"}:
@@ -158,20 +158,16 @@ class _Reader:
             return Markup("")
         return escape(_SYMBOLS.get(name, name if name.isalpha() and len(name) > 1 else f"\\{name}"))
 
-    def optional(self) -> str:
-        """An argument in square brackets, as it is written; empty where there is none."""
-        if self.source[self.at : self.at + 1] != "[":
-            return ""
-        end = self.source.index("]", self.at)
-        inner, self.at = self.source[self.at + 1 : end], end + 1
-        return inner
-
     def raw_group(self) -> str:
         """A group as it is written; a command without one takes nothing."""
         while self.source[self.at : self.at + 1].isspace():
             self.at += 1
-        if self.source[self.at : self.at + 1] != "{":
+        return self.between("{}")
+
+    def between(self, marks: str) -> str:
+        """What stands between two marks here, as it is written; empty where the first does not stand here."""
+        if self.source[self.at : self.at + 1] != marks[0]:
             return ""
-        end = self.source.index("}", self.at)
+        end = self.source.index(marks[1], self.at)
         inner, self.at = self.source[self.at + 1 : end], end + 1
         return inner

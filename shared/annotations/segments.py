@@ -42,7 +42,6 @@ def verified(store: Store, folder: str, name: str) -> bytes | None:
 
     Raises:
         NotInStoreError: another builder merged it meanwhile.
-
     """
     data = store.get(f"{folder}/{name}")
     while not _is_promised(data, name):
@@ -103,7 +102,6 @@ def read_segment(store: Store, folder: str, name: str) -> pa.Table | None:
 
     Raises:
         NotInStoreError: another builder merged it meanwhile.
-
     """
     data = verified(store, folder, name)
     if data is None:

@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 
 from shared.annotations.segments import SegmentSetAsideError, maker_of, move_aside, smallest_value, verified
 from shared.annotations.table import AnnotationTable
-from shared.store import NotInStoreError, Store
-from shared.store.ranges import Ranges
+from shared.store import NotInStoreError, Ranges, Store
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,6 @@ def read_cells(table: tuple[Store, str, str], keys: Sequence[str], files: Sequen
     Raises:
         SegmentSetAsideError: A file was damaged, or went away and no other holds its cells; the same work done again
             finds its cells missing.
-
     """
     store, step, context = table
     folder = AnnotationTable(store, step, context).folder

@@ -38,7 +38,6 @@ class AnnotationTable:
         about: What was asked, in JSON values; written once beside the segments for people.
         made_by: What makes the cells that are appended; empty where it is not told.
         folder: Where its segments lie on the store; empty: `annotations/<step>/<context>`.
-
     """
 
     partitioned = True

@@ -21,7 +21,6 @@ class ImageFeature(datasets.Image):  # type: ignore[misc]  # datasets has no typ
 
         Raises:
             ImageRefused: the bytes are no usable picture.
-
         """
         try:
             return super().decode_example(value, token_per_repo_id)

@@ -33,11 +33,11 @@ class Rows:
         self.seed = seed
         self.epoch = 0
         self._groups = row_groups(self.files)
+        self._slice = _slice(sum(rows for _, _, rows in self._groups), rank, world_size)
 
     def __len__(self) -> int:
         """Return the rows of this rank (over all its DataLoader workers)."""
-        start, stop = _slice(sum(rows for _, _, rows in self._groups), self.rank, self.world_size)
-        return stop - start
+        return self._slice[1] - self._slice[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Shuffle differently from now on, if there is a seed."""
@@ -62,7 +62,7 @@ class Rows:
                     yield table.slice(int(row), 1).to_pylist()[0]
 
     def _share(self) -> tuple[int, int]:
-        start, stop = _slice(sum(rows for _, _, rows in self._groups), self.rank, self.world_size)
+        start, stop = self._slice
         torch_data = sys.modules.get("torch.utils.data")
         worker = torch_data.get_worker_info() if torch_data is not None else None
         if worker is not None:

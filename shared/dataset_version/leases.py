@@ -44,19 +44,17 @@ class Lease:
         self.started = time.time()
         self.renewed = self.started
 
-    def content(self) -> bytes:
-        """Return what is written: who holds it, and since when, until when."""
-        held = {"holder": _holder(), "pid": os.getpid(), "started": self.started, "renewed": self.renewed}
-        return json.dumps(held | {"expires": self.renewed + LEASE_SECONDS}).encode()
+    def content(self, now: float = 0.0) -> bytes:
+        """Return what is written: who holds it, and since when, until when; `now` renews it."""
+        renewed = now or self.renewed
+        held = {"holder": _holder(), "pid": os.getpid(), "started": self.started, "renewed": renewed}
+        return json.dumps(held | {"expires": renewed + LEASE_SECONDS}).encode()
 
     def renew(self) -> None:
         """Say that the work goes on."""
-        before, self.renewed = self.renewed, time.time()
-        try:
-            self.store.put(self.path, self.content(), durable=False)
-        except InfiMmrError:
-            self.renewed = before
-            raise
+        now = time.time()
+        self.store.put(self.path, self.content(now), durable=False)
+        self.renewed = now
 
     def check(self) -> None:
         """Raise if the lease may have lapsed meanwhile (a suspended machine), so that gc may have taken the blobs."""

@@ -75,7 +75,6 @@ class DatasetVersion(StoredVersion):
 
         Raises:
             UsageError: it has no such split; names those that it has.
-
         """
         known = list(self.manifest.splits)
         if split not in known:

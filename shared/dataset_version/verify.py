@@ -67,7 +67,7 @@ class Report:
 def verify_version(version: StoredVersion, *, images: bool = False, progress: Progress | None = None) -> Report:
     """Check every file of a version where it lies. The manifest itself was checked when the version was opened."""
     manifest = version.manifest
-    report = Report(label=manifest.label)
+    report = Report(manifest.label, rows=manifest.rows, bytes=manifest.bytes)
     seen: set[str] = set()
     files = manifest.files()
     task = (progress or Progress()).task(manifest.label, sum(shard.bytes for shard in files), unit="bytes")
@@ -84,8 +84,6 @@ def verify_version(version: StoredVersion, *, images: bool = False, progress: Pr
                 problem = f"{len(twice)} ids occur in two shards, such as {min(twice)}"
                 report.problems.append(Problem("", "", problem, "Build it again"))
     task.done()
-    report.rows = manifest.rows
-    report.bytes = manifest.bytes
     return report
 
 
@@ -136,16 +134,14 @@ def _content(file: Path, shard: Shard, wrong: Any, *, images: bool) -> tuple[int
             differs = _difference(found, LEDGER_SCHEMA if ledger else row_schema(found.names))
             if differs:
                 wrong(f"schema: {differs}")
-                return 0, set()
-            if ledger:
-                return 0, set()
-            ids = parquet.read(columns=["id"]).column("id").to_pylist()
-            if len(set(ids)) != len(ids):
-                wrong(f"{len(ids) - len(set(ids))} ids occur twice")
-            return _images(parquet, wrong) if images else 0, set(ids)
+            elif not ledger:
+                ids = parquet.read(columns=["id"]).column("id").to_pylist()
+                if len(set(ids)) != len(ids):
+                    wrong(f"{len(ids) - len(set(ids))} ids occur twice")
+                return _images(parquet, wrong) if images else 0, set(ids)
     except (pa.ArrowException, OSError) as error:
         wrong(f"cannot be read as Parquet: {str(error).splitlines()[0]}")
-        return 0, set()
+    return 0, set()
 
 
 def _difference(found: Any, wanted: Any) -> str:

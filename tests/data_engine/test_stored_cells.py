@@ -12,8 +12,7 @@ import pytest
 from data_engine.blocks import again_where_damaged
 from shared.annotations import AnnotationTable, SegmentSetAsideError, StoredCells, merging, read_cells
 from shared.errors import InfiMmrError
-from shared.store import open_store
-from shared.store.ranges import Ranges
+from shared.store import Ranges, open_store
 
 HERE = ("embeddings", "c" * 64)
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.sample_versions import draft, publish_sample, row, write_rows
 from shared.dataset_version import find_by_build_key, list_datasets, open_dataset, publish, set_tag
-from shared.dataset_version.chunks import LARGEST, SMALLEST, cuts
+from shared.dataset_version.delta import LARGEST, SMALLEST, cuts
 from shared.dataset_version.leases import GC_LEASE, Lease, collecting, publishing
 from shared.dataset_version.manifest import manifest_bytes, read_manifest
 from shared.dataset_version.names import manifest_path
