@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import polars as pl
+    import pyarrow as pa
 
     from shared.store import Store
 
@@ -174,11 +174,11 @@ class ImagePlaces:
 
     def _begin(self) -> None:
         self._writer: BinaryIO | None = None
-        self._end, self._lock = 0, threading.Lock()
-        self._opened: dict[int, tuple[np.ndarray, Any]] = {}
+        self._end = 0
+        self._opened: dict[int, _Bucket] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave open files and the lock behind."""
+        """Leave open files behind."""
         self.flush()
         return {"_spool_path": self._spool_path, "_places": self._places, "_files": self._files}
 
@@ -201,7 +201,7 @@ class ImagePlaces:
 
     def reaches(self, sha256: str) -> bool:
         """Whether whoever reads the build's scratch can read a picture."""
-        return self._files is not None and self._files.shared and self._looked_up(sha256) is not None
+        return self._files is not None and self._files.shared and self._row(sha256) is not None
 
     def add_file(self, sha256: str, path: Path, size: int) -> None:
         """Note a picture that is a file."""
@@ -234,10 +234,14 @@ class ImagePlaces:
 
     def size(self, sha256: str) -> int:
         """Length of a picture's encoded bytes."""
-        place = self._place(sha256)
-        if place is None:
+        place = self._places.get(sha256)
+        if place is not None:
+            return place.size
+        found = self._row(sha256)
+        if found is None:
             raise KeyError(sha256)
-        return place.size
+        bucket, row = found
+        return int(bucket.sizes[row])
 
     def get(self, sha256: str) -> bytes:
         """Original bytes of a picture.
@@ -273,30 +277,38 @@ class ImagePlaces:
             return file.read(place.size)
 
     def _place(self, sha256: str) -> Place | None:
-        return self._places.get(sha256) or self._looked_up(sha256)
+        place = self._places.get(sha256)
+        if place is not None or (found := self._row(sha256)) is None:
+            return place
+        bucket, row = found
+        return Place(*(bucket.table.column(name)[row].as_py() for name in Place._fields))
 
-    def _looked_up(self, sha256: str) -> Place | None:
-        """Where a picture of the source lies."""
+    def _row(self, sha256: str) -> tuple[_Bucket, int] | None:
+        """Where the place of a picture of the source stands."""
         if self._files is None:
             return None
-        bits = self._files.buckets.bit_length() - 1
-        bucket = int(sha256[:16], 16) >> (64 - bits)
-        with self._lock:
-            if bucket not in self._opened:
-                self._opened[bucket] = _opened(self._files.scratch, bucket)
-        keys, table = self._opened[bucket]
+        number = int(sha256[:16], 16) >> (64 - (self._files.buckets.bit_length() - 1))
+        bucket = self._opened.get(number)
+        if bucket is None:
+            bucket = self._opened[number] = _opened(self._files.scratch, number)
         key = bytes.fromhex(sha256).rstrip(b"\0")  # as NumPy gives it back
-        row = int(np.searchsorted(keys, np.bytes_(key)))
-        if row == len(keys) or keys[row] != key:
-            return None
-        return Place(*(table.column(name)[row].as_py() for name in Place._fields))
+        row = int(bucket.keys.searchsorted(np.bytes_(key)))
+        return (bucket, row) if row < len(bucket.keys) and bucket.keys[row] == key else None
 
 
-def _opened(scratch: Store, bucket: int) -> tuple[np.ndarray, Any]:
-    """Hashes and places of one file, left where they lie; of a bucket in a temporary file."""
+class _Bucket(NamedTuple):
+    """One file of places, left where it lies."""
+
+    keys: np.ndarray
+    sizes: np.ndarray
+    table: pa.Table
+
+
+def _opened(scratch: Store, number: int) -> _Bucket:
+    """One file of places; of a bucket in a temporary file."""
     import pyarrow as pa
 
-    path = Parts(scratch, FOLDER).path(bucket)
+    path = Parts(scratch, FOLDER).path(number)
     near = scratch.local_path(path)
     if near is not None:
         table = pa.ipc.open_file(pa.memory_map(str(near))).read_all()
@@ -305,8 +317,7 @@ def _opened(scratch: Store, bucket: int) -> tuple[np.ndarray, Any]:
             file.write(scratch.get(path))
             file.flush()
             table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
-    column = table.column("sha256")
     if table.num_rows == 0:
-        return np.empty(0, "S32"), table
-    keys = column.chunk(0)
-    return np.frombuffer(keys.buffers()[1], "S32", count=len(keys), offset=32 * keys.offset), table
+        return _Bucket(np.empty(0, "S32"), np.empty(0, np.int64), table)
+    keys = np.frombuffer(table.column("sha256").chunk(0).buffers()[1], "S32", count=table.num_rows)
+    return _Bucket(keys, table.column("size").chunk(0).to_numpy(), table)
