@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from data_engine.intake.image_places import ImagePlaces, NewPlaces, PlaceFiles, write_places
 from data_engine.intake.staging import StoredImages, picture_path, within_reach
 from data_engine.runners import Ask
 from shared.store import NotInStoreError, open_store
@@ -66,6 +67,25 @@ def test_into_an_object_store_each_picture_that_is_asked_goes_once(world):
     assert reached.get(hashes[2]) == pictures.get(hashes[2])
     within_reach(there, pictures, [*asks, Ask("k4", "t", images=(hashes[4],))])
     assert bucket.sent[4:] == [picture_path(hashes[4])]
+
+
+def test_pictures_that_workers_took_in_stay_where_they_are_and_only_others_go_into_an_object_store(world, tmp_path):
+    context, pictures, hashes, asks = world
+    new = NewPlaces(open_store(tmp_path / "scratch"), 0)
+    for sha256 in hashes[1:]:
+        new.add_bytes(sha256, pictures.get(sha256))
+    told = write_places(open_store(tmp_path / "scratch"), 0, new.taken({}))
+    bucket = Bucket(context.store)
+    there = replace(context, runner=Elsewhere(), store=bucket)
+    for shared in (True, False):
+        places = ImagePlaces(tmp_path / "spool")
+        places.looks_in(PlaceFiles(open_store(tmp_path / "scratch"), 1, told["pictures"], shared=shared))
+        places.add_bytes(hashes[0], pictures.get(hashes[0]))
+        reached = within_reach(there, places, asks)
+        assert bucket.sent == [picture_path(hashes[0])] if shared else len(bucket.sent) == 4
+        assert [reached.get(sha256) for sha256 in hashes[:4]] == [pictures.get(sha256) for sha256 in hashes[:4]]
+    places.looks_in(PlaceFiles(open_store(tmp_path / "scratch"), 1, told["pictures"], shared=True))
+    assert within_reach(there, places, [Ask("k", "t", images=(hashes[1],))]) is places
 
 
 def test_stored_pictures_travel_as_an_address(tmp_path):
