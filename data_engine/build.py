@@ -122,6 +122,9 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
 
     """
     from data_engine.inputs import open_inputs
+    from data_engine.intake.contents import hash_contents
+    from data_engine.runners import open_runner
+    from data_engine.scratch import passing_scratch
     from shared.dataset_version import find_by_build_key
     from shared.store import open_store
 
@@ -132,13 +135,15 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
     progress.stage("opening the source and the benchmarks")
     with _told(recipe.name, "source"):
         inputs = open_inputs(recipe)
-    with _told(recipe.name, "looking for the version"):
-        build_key = inputs.build_key()
-        found = find_by_build_key(store, recipe.name, build_key)
-    progress.stage("")
-    if found is not None:
-        return _found(found, time.monotonic() - started)
-    return _build(request, recipe, inputs, store, build_key, progress, started)
+    with contextlib.closing(open_runner(request.runner)) as runner:
+        with _told(recipe.name, "looking for the version"):
+            hash_contents(inputs.source, runner, functools.partial(passing_scratch, store))
+            build_key = inputs.build_key()
+            found = find_by_build_key(store, recipe.name, build_key)
+        progress.stage("")
+        if found is not None:
+            return _found(found, time.monotonic() - started)
+        return _build(request, recipe, inputs, store, runner, build_key, progress, started)
 
 
 def _check_engines(recipe: Recipe, request: BuildRequest) -> None:
@@ -171,6 +176,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     recipe: Recipe,
     inputs: Inputs,
     store: Store,
+    runner: Runner,
     build_key: str,
     progress: Progress,
     started: float,
@@ -181,7 +187,6 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.kept_stages import Stages
     from data_engine.manifest_draft import manifest_draft, step_counts
-    from data_engine.runners import open_runner
     from data_engine.scratch import scratch_folder, scratch_store
     from shared.dataset_version import publish
     from shared.dataset_version.leases import building
@@ -191,8 +196,6 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
             near = store.local_path("scratch")
             scratch = stack.enter_context(scratch_folder(near.parent if near is not None else None))
         spool = ImagePlaces(scratch / "images.spool")
-        runner = open_runner(request.runner)
-        stack.callback(runner.close)
         reach = stack.enter_context(scratch_store(store, scratch, elsewhere=request.runner == "ray"))
         stages = Stages(inputs, store, reach, runner, progress)
         work = _Work(recipe, inputs, store, scratch, reach, spool, runner, progress, stages, request.allow_empty)

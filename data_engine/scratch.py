@@ -136,3 +136,14 @@ def scratch_store(store: Store, folder: Path, *, elsewhere: bool) -> Iterator[St
             for entry in list(store.list(place)):
                 if entry.path.startswith(f"{place}/"):
                     store.delete(entry.path)
+
+
+@contextlib.contextmanager
+def passing_scratch(store: Store) -> Iterator[Store]:
+    """Yield scratch beside `store` that all workers reach, for work before a build has its own."""
+    near = store.local_path("scratch")
+    with (
+        scratch_folder(near.parent if near is not None else None) as folder,
+        scratch_store(store, folder, elsewhere=True) as reach,
+    ):
+        yield reach

@@ -180,9 +180,9 @@ class RayRunner:
 
     def close(self) -> None:
         """Stop the Ray that was started here; a cluster that was joined goes on."""
-        import ray
+        if self._started_here:
+            import ray
 
-        if self._started_here and ray.is_initialized():
             ray.shutdown()
         self._started_here = False
 

@@ -8,11 +8,11 @@ line ends, and a packed file has no middle.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
 from data_engine.sources.table_choice import PACKED
@@ -22,9 +22,6 @@ from data_engine.sources.table_rows import Reading, table_row
 from data_engine.sources.table_shards import count_shard
 from data_engine.sources.table_texts import JsonLines, opened_bytes, text_records
 from shared.errors import InfiMmrError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PIECE_ROWS, PICTURED_ROWS = 2**16, 2**11
 """Rows that one worker reads at most where files can be cut, of text and with pictures: some seconds of work."""
@@ -93,7 +90,7 @@ class TablePiece:
 
         """
         position = self.first
-        for batch in self._batches():
+        for batch in self.batches():
             for record in batch.records():
                 self._check(position - self.first < (self.height or 0))
                 row = table_row(record, position, self.reading)
@@ -108,13 +105,14 @@ class TablePiece:
             message = f"{self.what}: {self.file.name} changed while it was being read"
             raise InfiMmrError(message, "Build again when it is at rest")
 
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+        """Batches of the records; `columns` spares columnar formats the others."""
         if not self.where:
-            yield from read_batches(self.file, self.kind, self.what)
+            yield from read_batches(self.file, self.kind, self.what, columns)
             return
         with telling(self.file, self.what):
             if self.kind == "parquet":
-                yield from _read_groups(self.file, self.where)
+                yield from _read_groups(self.file, self.where, columns)
                 return
             with _text(self.file, self.where) as text:
                 yield from batched(JsonLines(self.lines).records(text))
@@ -209,10 +207,10 @@ def _count_lines(text: IO[str]) -> Count:
     return Count(records, lines, "" if probe.good else probe.first)
 
 
-def _read_groups(file: Path, where: Where) -> Iterator[Batch]:
+def _read_groups(file: Path, where: Where, columns: Sequence[str] | None) -> Iterator[Batch]:
     first, start, end, height = where
     done = 0  # what stands before the piece in its group is read past, a batch at a time
-    for batch in parquet_batches(file, groups=range(first, end)):
+    for batch in parquet_batches(file, columns, groups=range(first, end)):
         low, high = max(start - done, 0), min(start + height - done, batch.num_rows)
         done += batch.num_rows
         if low < high:

@@ -7,19 +7,20 @@ Not covered: what the files mean (the readers).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.code_points import carried
 from shared.errors import InfiMmrError
-from shared.fingerprint import fingerprint
+from shared.fingerprint import canonical_json
 from shared.hub_download import fetch_files, fetch_snapshot, repository_names
 from shared.images import PathRefused, safe_join
 
@@ -129,8 +130,17 @@ def unpacked(archive: Path, digest: str, cache: Path) -> Path:
 
 def files_revision(names_and_hashes: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """Return the fingerprint (64 digits) over relative names and content hashes, and the short form for lineage."""
-    digest = fingerprint([list(pair) for pair in sorted(names_and_hashes)])
+    digest = pairs_fingerprint(sorted(names_and_hashes))
     return digest, short_revision(digest)
+
+
+def pairs_fingerprint(pairs: Iterable[tuple[str, str]]) -> str:
+    """`fingerprint` of a list of pairs, which come one after the other."""
+    digest = hashlib.sha256(b"[")
+    for number, pair in enumerate(pairs):
+        digest.update(("," * bool(number) + canonical_json(list(pair))).encode("utf-8", "surrogatepass"))
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def short_revision(digest: str) -> str:

@@ -16,22 +16,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
+from data_engine.sources.base import Count, Rejection, SourceRow
 from data_engine.sources.columns import Guess, guess_columns, value_at
-from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.contents import MANY, MUCH, Contents, FileContents, PictureContents, paths_of
+from data_engine.sources.file_hashes import file_hashes, remembered
 from data_engine.sources.file_pieces import Cutter, TablePiece, check_records
 from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_roots import PROBED_NAMES, picture_roots
-from data_engine.sources.picture_values import NoPictureError, picture, picture_values
-from data_engine.sources.places import files_revision
+from data_engine.sources.places import files_revision, short_revision
 from data_engine.sources.records import Record
 from data_engine.sources.table_choice import PACKED, Chosen, kind_of
 from data_engine.sources.table_columns import column_batches, column_types
 from data_engine.sources.table_files import Batch, column_names, count_rows, read_batches
 from data_engine.sources.table_place import TablePlace, open_table_place
-from data_engine.sources.table_rows import Reading, choices_of, names_pictures, table_row
+from data_engine.sources.table_rows import Reading, choices_of, names_pictures, picture_files, table_row
 from shared.errors import InfiMmrError
-from shared.images import PathRefused
 
 GUESSED = "columns guessed"
 SAMPLE = 512
@@ -77,37 +76,52 @@ class Table:
         aside = self._left_aside()
         form, said = self._form() if answers == "guess" else (answers, "")
         self.form: Form = form
-        self._find = picture_roots(place, ())[0]
-        names = [image.name for record in self.sample for image in self._names_of(record)][:PROBED_NAMES]
-        self._find, where = picture_roots(place, names, files=self.files(), told=pictures)
+        plain = Reading(self.columns, form, picture_roots(place, ())[0])
+        shown = (image.name for r in self.sample for image in picture_files(r, plain, inside=self._inside))
+        find, where = picture_roots(
+            place, list(itertools.islice(shown, PROBED_NAMES)), files=self.files(), told=pictures
+        )
         self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, said, where)))
         guessed = [f"{role} from {', '.join(names)}" for role, names in self.columns.items() if role not in told]
         if guessed:
             self.notes = (f"{GUESSED}: {'; '.join(guessed)} (source.columns overrides)", *self.notes)
-        self.reading = Reading(self.columns, form, self._find)
+        self.reading = Reading(self.columns, form, find)
         read = ", ".join(place.chosen.names[:3]) + (", ..." if len(place.chosen.names) > 3 else "")
         self.taken = f"{read}: " + ", ".join(f"{role} from {', '.join(c)}" for role, c in self.columns.items())
 
     @cached_property
     def _content(self) -> tuple[str, str]:
-        place = self._place
-        if place.commit:
+        if self._place.commit:
             # The commit names every byte of the hub's files.
-            return files_revision([(self.location, place.commit)])
-        hashes = file_hashes(place.files())
-        named = []
-        for name, file in zip(place.chosen.names, place.files(), strict=True):
-            if file not in hashes:
-                raise InfiMmrError(f"{self._what}: {name} cannot be read", "Check the file and its permissions")
-            named.append((name, hashes[file]))
+            return files_revision([(self.location, self._place.commit)])
+        named = self._named_files().pairs()
         pictures: dict[str, Path] = {}
-        for image in self._named_pictures():
-            try:
-                pictures[image.name] = image.path()
-            except PathRefused:
-                continue
+        for batch in self.batches(self._picture_columns) if self._in_files else ():
+            for record in batch.records():
+                pictures |= paths_of(picture_files(record, self.reading, inside=self._inside))
         found = file_hashes(pictures.values())
         return files_revision([*named, *((name, found.get(path, "missing")) for name, path in pictures.items())])
+
+    def contents(self) -> list[Contents]:
+        """What the fingerprint is made of, in pieces; none where it is known or found out quickly."""
+        if self._place.commit or self._place.remote is not None:
+            return []
+        whole = self._named_files()
+        sizes = {file: file.stat().st_size for file in whole.files if file.is_file()}
+        pieces = self.pieces() if self._in_files and sum(sizes.values()) > MANY * self._record_bytes else []
+        if not pieces and sum(sizes[file] for file in sizes.keys() - remembered(whole.files)) <= MUCH:
+            return []
+        files = [
+            replace(whole, names=(name,), files=(file,)) for name, file in zip(whole.names, whole.files, strict=True)
+        ]
+        return [*files, *(PictureContents(piece, self._picture_columns, self._inside) for piece in pieces)]
+
+    def settle(self, digest: str) -> None:
+        """Know the fingerprint over all `contents`."""
+        self._content = digest, short_revision(digest)
+
+    def _named_files(self) -> FileContents:
+        return FileContents(self._what, self.files(), tuple(self._place.files()))
 
     @property
     def revision(self) -> str:
@@ -146,14 +160,13 @@ class Table:
                 position += 1
 
     def pieces(self) -> list[TablePiece]:
-        """See `InPieces`; pictures that lie elsewhere and would have to be fetched are fetched for the whole."""
+        """See `InPieces`; none where pictures would have to be fetched: that is done for the whole."""
         place = self._place
         remote = place if place.remote is not None else None
         pictured = bool(self.columns.get("images")) or self._inside
         if remote is not None and pictured:
             return []
-        texts = (len(v) for record in self.sample for v in record.values() if isinstance(v, str | bytes))
-        cutter = Cutter(self._what, self.reading, remote, pictured, sum(texts) / len(self.sample))
+        cutter = Cutter(self._what, self.reading, remote, pictured, self._record_bytes)
         return [piece for file in place.files() for piece in cutter.cut(file, kind_of(file.name))]
 
     def placed(self, pieces: Sequence[TablePiece], counts: Sequence[Count]) -> list[TablePiece]:
@@ -185,8 +198,9 @@ class Table:
                 batches = read_batches(file, kind, self._what, columns)
             for batch in batches:
                 if remote:
-                    images = (image for record in batch.records() for image in self._names_of(record))
-                    self._place.fetch([image.name for image in images])
+                    records = batch.records()
+                    shown = (picture_files(record, self.reading, inside=self._inside) for record in records)
+                    self._place.fetch([image.name for images in shown for image in images])
                 yield batch
 
     def _samples(self) -> dict[str, list[Mapping[str, Any]]]:
@@ -264,44 +278,29 @@ class Table:
             pairs += [(value_at(record, name), len(options)) for name in self.columns["answer"][:1]]
         return guess_form(pairs)
 
-    def _names_of(self, record: Record) -> Iterator[FileImage]:
-        """Pictures of a record that lie in files."""
-        if isinstance(record, str):
-            return
-        parts = [part for name in self.columns.get("images", ()) for part in picture_values(value_at(record, name))]
-        if not parts and self._inside:
-            row = table_row(record, 0, Reading(self.columns, "text", self._find))
-            yield from (
-                image for image in (row.images if isinstance(row, SourceRow) else ()) if isinstance(image, FileImage)
-            )
-            return
-        for part in parts:
-            try:
-                found = picture(part, self._find)
-            except NoPictureError:
-                continue
-            if isinstance(found, FileImage):
-                yield found
-
     @cached_property
     def _inside(self) -> bool:
         """Whether pictures stand inside the question: in parts of messages, or named in the text."""
         return any(names_pictures(record, self.columns["question"]) for record in self.sample)
 
-    def _named_pictures(self) -> Iterator[FileImage]:
-        columns = list(self.columns.get("images", ()))
-        if not columns and not self._inside:
-            return
-        wanted = (
-            None
-            if self._inside
-            else list(dict.fromkeys(name.split(".")[0] for name in columns) | dict.fromkeys(columns))
-        )
-        if all(not list(self._names_of(record)) for record in self.sample):
-            return
-        for batch in self.batches(wanted):
-            for record in batch.records():
-                yield from self._names_of(record)
+    @cached_property
+    def _record_bytes(self) -> float:
+        """Of a record, about."""
+        texts = (len(v) for record in self.sample for v in record.values() if isinstance(v, str | bytes))
+        return sum(texts) / len(self.sample)
+
+    @cached_property
+    def _in_files(self) -> bool:
+        """Whether records of the sample name pictures that lie in files."""
+        if not self.columns.get("images") and not self._inside:
+            return False
+        return any(True for record in self.sample for _ in picture_files(record, self.reading, inside=self._inside))
+
+    @property
+    def _picture_columns(self) -> list[str] | None:
+        """Columns that say which pictures there are; None: all of them."""
+        names = self.columns.get("images", ())
+        return None if self._inside else list(dict.fromkeys([*(name.split(".")[0] for name in names), *names]))
 
 
 def opened_table(

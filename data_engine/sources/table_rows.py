@@ -8,7 +8,7 @@ noted in `extra`, as all readers do.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,6 +102,25 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
         pass_rate_large=rates[0],
         pass_rate_small=rates[1],
     )
+
+
+def picture_files(record: Record, reading: Reading, *, inside: bool) -> Iterator[FileImage]:
+    """Pictures of a record that lie in files; `inside`: they may stand inside the question, too."""
+    if isinstance(record, str):
+        return
+    names = reading.columns.get("images", ())
+    parts = [part for name in names for part in picture_values(value_at(record, name))]
+    if not parts and inside:
+        row = table_row(record, 0, reading)
+        yield from (image for image in getattr(row, "images", ()) if isinstance(image, FileImage))
+        return
+    for part in parts:
+        try:
+            found = picture(part, reading.find)
+        except NoPictureError:
+            continue
+        if isinstance(found, FileImage):
+            yield found
 
 
 def _question(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, list[Any], list[str]] | Rejection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import pickle
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_engine.inputs import open_table
+from data_engine.intake.contents import hash_contents
 from data_engine.intake.image_places import ImagePlaces, NewPlaces, PlaceFiles, bucket_of, write_places
 from data_engine.intake.in_blocks import ingest_blocks
 from data_engine.recipe_settings import SourceSettings
@@ -245,6 +247,56 @@ def test_pictures_of_a_plain_shard_are_read_where_they_lie(tmp_path):
     tar(tmp_path / "set")
     ingested(source_of(tmp_path / "set"), tmp_path / "here", Away())
     assert not list((tmp_path / "here" / "scratch").glob("spool/*"))
+
+
+@pytest.fixture
+def hashed_apart(monkeypatch):
+    """Contents are hashed by workers however few they are."""
+    monkeypatch.setattr("data_engine.sources.table.MUCH", 0)
+    monkeypatch.setattr("data_engine.sources.table.MANY", 0)
+
+
+@pytest.mark.parametrize("name", ["named_pictures", "tar", "unnamed"])
+def test_a_fingerprint_made_by_workers_is_that_of_the_whole(name, tmp_path, small_pieces, hashed_apart, monkeypatch):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    FORMATS[name](folder)
+    if name == "named_pictures":
+        odd = [
+            {"question": "1+1?", "answer": "2", "image": image}
+            for image in ("images/\ud800.png", "b", "metadata.jsonl")
+        ]
+        with (folder / "metadata.jsonl").open("a") as out:
+            out.write(lines(odd))
+    (tmp_path / "scratch").mkdir()
+    scratch = open_store(tmp_path / "scratch")
+    source = source_of(folder)
+    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "nothing is remembered"))
+    hash_contents(source, Away(), lambda: contextlib.nullcontext(scratch))
+    assert "_content" in vars(source)
+    assert source.fingerprint() == source_of(folder).fingerprint()
+    assert source.revision == source_of(folder).revision
+
+
+def test_a_picture_that_changes_is_seen_by_workers_and_a_file_that_is_gone_is_named(
+    tmp_path, small_pieces, hashed_apart
+):
+    folder, scratch = tmp_path / "set", open_store(tmp_path / "scratch")
+    for place in (folder, tmp_path / "scratch"):
+        place.mkdir()
+    named_pictures(folder)
+    found = []
+    for data in (png(3), png(4)):
+        (folder / "images/3.png").write_bytes(data)
+        source = source_of(folder)
+        hash_contents(source, Away(), lambda: contextlib.nullcontext(scratch))
+        found.append(source.fingerprint())
+    assert found[0] != found[1]
+    source = source_of(folder)
+    (folder / "metadata.jsonl").rename(tmp_path / "other")
+    hash_contents(source, Away(), lambda: contextlib.nullcontext(scratch))
+    with pytest.raises(InfiMmrError, match=r"metadata\.jsonl cannot be read"):
+        source.fingerprint()
 
 
 def test_every_picture_is_found_by_its_hash_and_no_other(tmp_path):

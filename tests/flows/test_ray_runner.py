@@ -20,8 +20,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from data_engine.intake.contents import hash_contents
 from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
+from data_engine.scratch import passing_scratch
 from data_engine.step import BenchmarkItems, StepContext
 from shared.errors import InfiMmrError
 from shared.progress import Progress
@@ -295,8 +297,10 @@ def test_sources_are_read_in_pieces_there_as_they_are_here(runner, tmp_path, mon
     monkeypatch.setattr("data_engine.sources.file_pieces.MOST_BYTES", 1000)
     monkeypatch.setattr("data_engine.sources.file_pieces.PICTURED_ROWS", 16)
     monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 32)
-    there = _pieces.ingested(_pieces.source_of(tmp_path / "set"), tmp_path / "there", runner)
-    assert there == here
+    monkeypatch.setattr("data_engine.sources.table.MANY", 0)
+    source = _pieces.source_of(tmp_path / "set")
+    hash_contents(source, runner, lambda: passing_scratch(open_store(tmp_path)))
+    assert _pieces.ingested(source, tmp_path / "there", runner) == here
 
 
 def test_a_file_that_a_worker_cannot_read_ends_the_build_with_its_name(runner, tmp_path):
