@@ -1,17 +1,17 @@
 """Does `data-engine inspect` on a million rows cost one scan of the file, and how much memory does it take?
 
-    python benchmarks/inspect_million.py [--rows 1000000] [--formats parquet,jsonl,...] [--scratch FOLDER]
+    python benchmarks/inspect_million.py [--rows 1000000] [--turns 3] [--formats parquet,jsonl,...] [--scratch FOLDER]
 
 Draws rows of text problems (every question and key another; golds are whole numbers, decimals, fractions and, a tenth,
-expressions that all differ) and writes them as Parquet, JSON lines, CSV, conversations and JSON lines with options. For
-each it runs in processes of their own, in turns, thrice: two scans, and what the command `inspect` runs.
+expressions that all differ) and writes them as Parquet, JSON lines, a JSON list, CSV, conversations and JSON lines with
+options. For each it runs in processes of their own, in turns: two scans, and what the command `inspect` runs.
 
 - `scan`: a loop that turns every record into a Python value once and does nothing with it, by the library of the
   format, on as many cores as that takes: `to_pylist` of `pyarrow.parquet.ParquetFile.iter_batches(4096)` (its default:
-  columns are decoded by threads), `json.loads` of each line of an opened file, `csv.DictReader`. This is the peer of
-  all earlier results.
+  columns are decoded by threads), `json.loads` of each line of an opened file, `json.load` of a list,
+  `csv.DictReader`. This is the peer of all earlier results.
 - `columns`: pyarrow reads the file as columns with all cores (`iter_batches`, `open_json`, `open_csv`) and drops them:
-  the least that reading by it costs, without a value of a record.
+  the least that reading by it costs, without a value of a record. It does not read a JSON list.
 
 Once, on a tenth of the rows: the scan that a build makes (every record becomes a row). Written: the best seconds of
 processor time and by the clock, the start of Python and all imports counted in; what they take of ten rows, which is
@@ -41,6 +41,7 @@ LIMIT_BYTES = 500_000_000
 FORMATS = {
     "parquet": "rows.parquet",
     "jsonl": "rows.jsonl",
+    "json": "rows.json",
     "csv": "rows.csv",
     "conversations": "talks.jsonl",
     "options": "options.jsonl",
@@ -57,6 +58,9 @@ elif path.endswith(".jsonl"):
     import json
     for line in open(path, encoding="utf-8"):
         n += isinstance(json.loads(line), dict)
+elif kind == "json":
+    import json
+    n = len(json.load(open(path, encoding="utf-8")))
 else:
     import csv
     for row in csv.DictReader(open(path, encoding="utf-8", newline="")):
@@ -135,12 +139,13 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
 
 
 def write(count: int, folder: Path) -> None:
-    """The rows in three formats."""
+    """The rows in all formats."""
     import polars as pl
 
     frame = pl.DataFrame(list(rows(count)))
     frame.write_parquet(folder / "rows.parquet")
     frame.write_ndjson(folder / "rows.jsonl")
+    frame.write_json(folder / "rows.json")
     frame.write_csv(folder / "rows.csv")
     with (
         (folder / "talks.jsonl").open("w", encoding="utf-8") as talks,
@@ -169,6 +174,7 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--scratch", default=None)
     parser.add_argument("--formats", default=",".join(FORMATS), help="Measure these; others keep what was measured.")
     parser.add_argument("--write", help="Only write the rows to this folder.")
@@ -194,14 +200,10 @@ def main() -> None:
         }
         for kind in given.formats.split(","):
             file = Path(folder) / FORMATS[kind]
-            turns = [
-                {
-                    "scan": run(SCAN, str(file), kind),
-                    "columns": run(COLUMNS, str(file), kind),
-                    "inspect": run(INSPECT, str(file)),
-                }
-                for _ in range(3)
-            ]
+            asked = {"scan": (SCAN, str(file), kind), "columns": (COLUMNS, str(file), kind)}
+            asked = {name: asked[name] for name in asked if name == "scan" or kind != "json"}
+            asked["inspect"] = (INSPECT, str(file))
+            turns = [{name: run(*words) for name, words in asked.items()} for _ in range(given.turns)]
             assert all(found[0] == given.rows for turn in turns for found in turn.values())
             spent, clock = ({name: min(turn[name][place] for turn in turns) for name in turns[0]} for place in (1, 3))
             read = 10 * run(READ, str(file), str(given.rows // 10))[1]
@@ -210,11 +212,12 @@ def main() -> None:
                 "megabytes": round(file.stat().st_size / 1e6, 1),
                 **{f"{name}_processor_seconds": round(seconds, 2) for name, seconds in spent.items()},
                 "ratio_to_scan": round(spent["inspect"] / spent["scan"], 2),
-                "ratio_to_columns": round(spent["inspect"] / spent["columns"], 2),
+                **({"ratio_to_columns": round(spent["inspect"] / spent["columns"], 2)} if "columns" in spent else {}),
                 **{f"{name}_seconds": round(seconds, 2) for name, seconds in clock.items()},
                 "ratio_to_scan_by_the_clock": round(clock["inspect"] / clock["scan"], 2),
                 "build_scan_processor_seconds": round(read),
                 "ratio_to_build_scan": round(spent["inspect"] / read, 3),
+                "load": round(os.getloadavg()[0], 1),
                 "scan_peak_megabytes": round(max(turn["scan"][2] for turn in turns) / 1e6),
                 "inspect_peak_megabytes": round(peak / 1e6),
             }

@@ -192,7 +192,7 @@ class Table:
         types = None if remote or not looked_at else column_types(self.sample, looked_at)
         for file in self._place.files():
             kind = kind_of(file.name)
-            if types is not None and kind in {"jsonl", "csv", "tsv"}:
+            if types is not None and kind in _TEXTS:
                 batches = column_batches(file, kind, self._what, types)
             else:
                 batches = read_batches(file, kind, self._what, columns)

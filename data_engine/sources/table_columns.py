@@ -4,13 +4,14 @@ Input: a text file, and the types that the wanted columns of a JSON file have (`
 batches with those columns as an Arrow table; a record becomes a Python value where it is asked for. Arrow reads a
 stretch only where it must read it as `json` and `csv` do: every line is one object and no column changes its type;
 every quote opens or closes a field. Any other stretch is read by these, as a build reads it (tests hold both to the
-same records).
+same records). A JSON list is cut into lines where an object ends and the next one begins as the first two do.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -21,11 +22,14 @@ from data_engine.sources.arrow_texts import BLOCK
 from data_engine.sources.conversations import message_keys
 from data_engine.sources.records import Record, records_of
 from data_engine.sources.table_files import Batch, batched, telling
-from data_engine.sources.table_texts import CsvRows, JsonLines, opened_bytes
+from data_engine.sources.table_texts import CsvRows, JsonLines, json_records, opened_bytes
 
 CHUNK_BYTES = 8 << 20
 HELD_BYTES = 64 << 20
 """Of a CSV in which no row seems to end: beyond, its rows are read one by one."""
+_FIRST_ITEM = re.compile(rb'\s*\[\s*(\{\s*"(?:[^"\\]|\\.)*")')
+"""A list, and how its first object begins: up to the name of its first field."""
+_LINE_ENDS = bytes.maketrans(b"\n\r", b"\t\t")
 _NEWLINE, _QUOTE, _OPENING, _CLOSING = 10, 34, 123, 125
 Places = np.ndarray[Any, Any]
 
@@ -52,14 +56,17 @@ def column_types(sample: Sequence[Mapping[str, Any]], names: Sequence[str]) -> d
 
 
 def column_batches(file: Path, kind: str, what: str, types: Mapping[str, Any]) -> Iterator[Batch]:
-    """Batches of a file of `kind` jsonl, csv or tsv, with columns where that loses nothing; see the module.
+    """Batches of a file of `kind` jsonl, json, csv or tsv, with columns where that loses nothing; see the module.
 
     Raises:
         InfiMmrError: as `read_batches`.
 
     """
     with telling(file, what), opened_bytes(file) as stream:
-        yield from (_json_batches(stream, types) if kind == "jsonl" else _csv_batches(stream, file))
+        if kind in {"csv", "tsv"}:
+            yield from _csv_batches(stream, file)
+        else:
+            yield from (_json_batches if kind == "jsonl" else _list_batches)(stream, types)
 
 
 class _Lines(Batch):
@@ -92,43 +99,117 @@ class _Rows(Batch):
 
 
 def _json_batches(stream: IO[bytes], types: Mapping[str, Any]) -> Iterator[Batch]:
-    import pyarrow as pa
-    import pyarrow.json as pj
-
     lines = JsonLines()
-    options = pj.ParseOptions(explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore")
     while True:
-        chunk = bytearray(CHUNK_BYTES)
-        del chunk[stream.readinto(chunk) :]  # type: ignore[attr-defined]  # every opened file has it
+        chunk = _chunk(stream)
         chunk += stream.readline()
         if chunk[-1:] != b"\n":
             break
-        yield from _json_chunk(chunk, options, lines)
+        if (batch := _whole_lines(chunk, types)) is not None:
+            lines.count(len(batch))
+            yield batch
+        else:
+            yield from batched(lines.records(_lines_of(chunk)))
     yield from batched(lines.records(_lines_of(chunk)))
     lines.end()
 
 
-def _json_chunk(chunk: bytearray, options: Any, lines: JsonLines) -> Iterator[Batch]:
-    import pyarrow as pa
-    import pyarrow.json as pj
+def _chunk(stream: IO[bytes], held: bytes | memoryview = b"") -> bytearray:
+    """What is held and the next bytes of a stream."""
+    chunk = bytearray(len(held) + CHUNK_BYTES)
+    chunk[: len(held)] = held
+    with memoryview(chunk)[len(held) :] as rest:
+        size = stream.readinto(rest)  # type: ignore[attr-defined]  # every opened file has it
+    del chunk[len(held) + size :]
+    return chunk
 
+
+def _list_batches(stream: IO[bytes], types: Mapping[str, Any]) -> Iterator[Batch]:
+    chunk = _chunk(stream)
+    first = _FIRST_ITEM.match(chunk)
+    second = re.search(rb"\}(\s*,\s*)" + re.escape(first[1]), chunk) if first else None
+    if first is None or second is None:
+        yield from batched(json_records(_Rest(chunk, stream).text()))
+        return
+    between, opening = (part.translate(_LINE_ENDS) for part in (second[1], first[1]))
+    del chunk[: first.start(1)]
+    while True:
+        data = np.frombuffer(chunk, np.uint8)
+        for sign in b"\n\r":  # in a text they are written in another way; as tabs they stay what no text may hold
+            if sign in chunk:
+                np.putmask(data, data == sign, ord("\t"))
+        places = _places_of(data, b"}" + between + opening)
+        table = None
+        if len(places):
+            ends = places + len(between)
+            for behind, sign in enumerate(b" " * (len(between) - 1) + b"\n", 1):
+                data[places + behind] = sign
+            table = _parsed(memoryview(chunk)[: ends[-1] + 1], len(ends), types)
+        if table is None:  # the last one, or others than the first two: from here on, only `json` tells them apart
+            for behind, sign in enumerate(between, 1):
+                data[places + behind] = sign
+            yield from batched(json_records(_Rest(b"[" + chunk, stream).text()))
+            return
+        yield _Lines(table, chunk, ends)
+        chunk = _chunk(stream, memoryview(chunk)[ends[-1] + 1 :])
+
+
+def _places_of(data: Places, mark: bytes) -> Places:
+    """Where some bytes stand."""
+    found = np.concatenate(
+        [np.flatnonzero(data[at : at + BLOCK] == mark[0]) + at for at in range(0, len(data), BLOCK)] or [data[:0]]
+    )
+    found = found[found < len(data) - len(mark)]
+    for behind in range(len(mark) - 1, 0, -1):
+        found = found[data[found + behind] == mark[behind]]
+    return found
+
+
+class _Rest(io.RawIOBase):
+    """What is held of a stream, and the rest of it."""
+
+    def __init__(self, held: bytes | bytearray, stream: IO[bytes]) -> None:
+        self._held, self._stream = io.BytesIO(held), stream
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, target: Any) -> int:
+        """Fill the target as far as one read goes."""
+        return self._held.readinto(target) or self._stream.readinto(target)  # type: ignore[attr-defined]
+
+    def text(self) -> io.TextIOWrapper:
+        """All of it as a text file has it."""
+        return io.TextIOWrapper(io.BufferedReader(self), "utf-8", "surrogateescape", "")
+
+
+def _whole_lines(chunk: bytearray, types: Mapping[str, Any]) -> _Lines | None:
+    """Lines of JSON as columns where each is one object and has these types; None elsewhere."""
     data = np.frombuffer(chunk, np.uint8)
     blocks = [np.flatnonzero(data[at : at + BLOCK] == _NEWLINE) + at for at in range(0, len(data), BLOCK)]
     ends = np.concatenate(blocks)
     # Lines that begin and end an object hold at least one object each: where rows are as many, each is one.
     bare = b"\r" not in chunk and data[0] == _OPENING and ends[0] > 0
     if bare and (data[ends - 1] == _CLOSING).all() and (data[ends[:-1] + 1] == _OPENING).all():
-        try:
-            reading = pj.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
-            table = pj.read_json(pa.BufferReader(chunk), read_options=reading, parse_options=options)
-            if table.num_rows == len(ends):
-                table.validate(full=True)
-                lines.count(len(ends))
-                yield _Lines(table.combine_chunks(), chunk, ends)
-                return
-        except (ValueError, NotImplementedError):  # Arrow's errors are these
-            pass
-    yield from batched(lines.records(_lines_of(chunk)))
+        table = _parsed(chunk, len(ends), types)
+        return None if table is None else _Lines(table, chunk, ends)
+    return None
+
+
+def _parsed(lines: bytearray | memoryview, count: int, types: Mapping[str, Any]) -> Any:
+    """Lines that hold an object or more each as a table; None where they hold more, or values of other types."""
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    parsing = pj.ParseOptions(explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore")
+    reading = pj.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+    try:
+        table = pj.read_json(pa.BufferReader(lines), read_options=reading, parse_options=parsing)
+        table.validate(full=True)
+    except (ValueError, NotImplementedError):  # Arrow's errors are these
+        return None
+    return table.combine_chunks() if table.num_rows == count else None
 
 
 def _csv_batches(stream: IO[bytes], file: Path) -> Iterator[Batch]:

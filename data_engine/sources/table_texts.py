@@ -33,7 +33,7 @@ def text_records(file: Path, kind: str) -> Iterator[tuple[Record, int]]:
             yield from lines.records(text)
             lines.end()
         elif kind == "json":
-            yield from _json(text)
+            yield from json_records(text)
         else:
             yield from CsvRows(text, file).records(text)
 
@@ -101,7 +101,7 @@ class JsonLines:
             raise InfiMmrError(said, "Fetch it again")
 
 
-def _json(text: IO[str]) -> Iterator[tuple[Record, int]]:
+def json_records(text: IO[str]) -> Iterator[tuple[Record, int]]:
     """Records of a list, of a dict by id, or of the first list under a key; read piece by piece, never as a whole."""
     stream = _JsonStream(text)
     opening = stream.peek()
@@ -192,13 +192,12 @@ class _JsonStream:
             yield str(key), value, size
 
     def _value(self) -> tuple[Any, int]:
-        wanted = _CHUNK
+        wanted, problem = _CHUNK, ""
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._place)
-            except ValueError as error:
-                value, end = None, -1
-                problem: ValueError = error
+            except json.JSONDecodeError as error:
+                value, end, problem = None, -1, error.msg  # its place is one of the buffer
             # A number that ends where the buffer ends may go on.
             if end >= 0 and (end < len(self._buffer) or self._ended):
                 size = end - self._place
@@ -208,7 +207,7 @@ class _JsonStream:
                 if end >= 0:
                     self._ended = True
                     continue
-                raise InfiMmrError(f"is truncated or not valid JSON ({str(problem)[:100]})", "Fetch it again")
+                raise InfiMmrError(f"is truncated or not valid JSON ({problem})", "Fetch it again")
             wanted *= 2
 
     def _more(self, wanted: int = _CHUNK) -> bool:

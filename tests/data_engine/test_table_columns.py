@@ -89,6 +89,37 @@ def test_lines_read_as_columns_are_the_records_that_a_build_reads(folder, lines,
             assert not [value for value in lost if str(value).isascii() or "é" in str(value)]
 
 
+ITEMS = st.sampled_from(
+    [
+        *[{"id": 1, "question": "q é", "answer": "1", "more": [{"id": 2}, {"id": 3}]}] * 3,
+        {"id": 2, "question": 'a},{"id": 1', "answer": "}\n{"}, {"question": "first", "id": 3}, {"id": "a"}, {}, 7,
+        [{"id": 1}, {"id": 2}], None, {"id": {"id": 1}, "question": "\ud800"}, {"id": 1.5},
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(ITEMS, max_size=20),
+    st.tuples(
+        st.sampled_from([None, 2, "\t"]),
+        st.sampled_from([(",", ":"), (", ", ": "), (" ,\r\n", ":")]),
+        st.sampled_from(["", "", "\n", "x", None]),
+        st.sampled_from(["é", "é", "\n", "\t"]),
+        st.integers(1, 500),
+    ),
+)
+def test_items_of_a_list_read_as_columns_are_the_records_that_a_build_reads(folder, items, layout):
+    indent, separators, tail, raw, size = layout
+    file = folder / "d.json"
+    text = json.dumps(items, indent=indent, separators=separators, ensure_ascii=False).replace("\ud800", "")
+    file.write_bytes((text[:-9] if tail is None else text + tail).replace("é", raw).encode())
+    types = column_types([{"id": 1, "question": "q", "answer": "a"}], ["id", "question", "answer"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_columns, "CHUNK_BYTES", size)
+        assert read(column_batches(file, "json", "x", types)) == read(read_batches(file, "json", "x"))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(FIELDS, min_size=3, max_size=3), min_size=1, max_size=20),
