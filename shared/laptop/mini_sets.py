@@ -143,20 +143,41 @@ class MiniSet:
         if self.name in minis():
             yield from (benchmark_record(self.name, index) for index in range(self._settings.rows))
             return
-        shape = _virl_record if self.name == "virl39k" else _text_record
         for index in range(self._settings.rows):
             problem = self._drawn(index)
-            yield shape(problem, problem.key)
+            yield self._record(problem, problem.key, problem.question)
         for number in range(self._settings.duplicates):
             problem = self._drawn(number * 7 % self._settings.rows)
             edited = number % 2 == 1
-            record = shape(problem, f"{problem.key}-again-{number}", edited=edited)
+            question = _edited(problem.question) if edited else problem.question
+            record = self._record(problem, f"{problem.key}-again-{number}", question, repack=edited)
             yield record | {"planted": f"duplicate_of:{problem.key} {'edited' if edited else 'exact'}"}
         for name, text in self._copied.items():
             for number in range(self._settings.copies):
-                yield _planted_copy(name, number * 3, shape, renumbered=False)
+                problem = item_problem(name, number * 3)
+                record = self._record(problem, f"from-{problem.key}", problem.question, repack=True)
+                yield record | {"planted": f"copy_of:{name}/{problem.key} exact"}
             for number in range(text * self._settings.renumbered):
-                yield _planted_copy(name, number * 3 + 1, shape, renumbered=True)
+                problem = item_problem(name, number * 3 + 1)
+                record = self._record(problem, f"from-{problem.key}", _renumbered(problem.question), repack=True)
+                yield record | {"planted": f"copy_of:{name}/{problem.key} renumbered"}
+
+    def _record(self, problem: Problem, key: str, question: str, *, repack: bool = False) -> dict[str, Any]:
+        """A record with ViRL39K's columns, its picture packed anew where asked, or with DeepScaleR's and a key."""
+        if self.name != "virl39k":
+            return {"problem": question, "answer": problem.answer, "id": key, "level": problem.grade}
+        large, small = _PASS_RATES[problem.grade]
+        data = problem.image_png
+        return {
+            "question": ("<image>\n" if data else "") + question,
+            "answer": f"\\boxed{{{problem.answer}}}",
+            "PassRate_32BTrained": large,
+            "PassRate_7BBase": small,
+            "category": _CATEGORIES.get(problem.image_type or "", "(GradeSchool) Non-Geo Math"),
+            "source": f"mini-{problem.kind}",
+            "qid": key,
+            "image": [{"bytes": repacked(data) if repack else data, "path": f"images/{key}.png"}] if data else [],
+        }
 
     def _drawn(self, index: int) -> Problem:
         from shared.laptop.problems import draw
@@ -183,7 +204,7 @@ class MiniTraces(MiniSet):
 
         for number in range(self._settings.rows):
             problem = draw("mini-deepscaler", _FIRST_TRACE + number)
-            record = {"problem": problem.question, "answer": problem.answer, "id": problem.key, "level": problem.grade}
+            record = self._record(problem, problem.key, problem.question)
             if number % _NO_TRACE_EVERY == _NO_TRACE_EVERY - 1:
                 yield record | {"planted": "no_trace"}
             elif number % _WRONG_TRACE_EVERY == _WRONG_TRACE_EVERY - 1:
@@ -193,45 +214,14 @@ class MiniTraces(MiniSet):
                 yield record | {"trace": problem.response}
 
 
-def _virl_record(problem: Problem, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
-    """One record with ViRL39K's columns."""
-    question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
-    large, small = _PASS_RATES[problem.grade]
-    data = problem.image_png
-    return {
-        "question": ("<image>\n" if data else "") + question,
-        "answer": f"\\boxed{{{problem.answer}}}",
-        "PassRate_32BTrained": large,
-        "PassRate_7BBase": small,
-        "category": _CATEGORIES.get(problem.image_type or "", "(GradeSchool) Non-Geo Math"),
-        "source": f"mini-{problem.kind}",
-        "qid": key,
-        "image": [{"bytes": repacked(data) if edited else data, "path": f"images/{key}.png"}] if data else [],
-    }
-
-
-def _text_record(problem: Problem, key: str, *, edited: bool = False, numbers: int = 0) -> dict[str, Any]:
-    """One record with DeepScaleR's fields, and a key."""
-    question = _edited(problem.question) if edited else _renumbered(problem.question, numbers)
-    return {"problem": question, "answer": problem.answer, "id": key, "level": problem.grade}
-
-
-def _planted_copy(name: str, index: int, shape: Any, *, renumbered: bool) -> dict[str, Any]:
-    problem = item_problem(name, index)
-    record: dict[str, Any] = shape(problem, f"from-{problem.key}", numbers=7 if renumbered else 0)
-    for image in record.get("image", []):
-        image["bytes"] = repacked(image["bytes"])
-    return record | {"planted": f"copy_of:{name}/{problem.key} {'renumbered' if renumbered else 'exact'}"}
-
-
 def _edited(question: str) -> str:
     """Other letter case at the start and doubled blanks: a difference that no reader would call one."""
     return (question[:1].lower() + question[1:]).replace(" ", "  ")
 
 
-def _renumbered(question: str, by: int) -> str:
-    """Every number in the text raised by `by`; 0 changes nothing."""
-    return re.sub(r"\d+", lambda number: str(int(number[0]) + by), question) if by else question
+def _renumbered(question: str) -> str:
+    """Every number in the text raised by 7."""
+    return re.sub(r"\d+", lambda number: str(int(number[0]) + 7), question)
 
 
 def repacked(png: bytes) -> bytes:
