@@ -233,6 +233,8 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
     parts = [part for part in parts if part]
     if len(parts) == 1:
         return _read_tokens(parts[0])
+    if not parts:
+        raise NotMathError("nothing but separators")
     if len(parts) > MAX_ITEMS:
         raise NotMathError("too many items")
     items = _items(parts)
@@ -248,8 +250,8 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
         return _union(list(items))
     if len(intervals) == len(items) == 2 and one_name:
         return _intersection(*items)
-    *others, last = items
-    if last.unit is not None and all(i.unit is None for i in others) and all(i.form == "value" for i in items):
+    last = items[-1]
+    if last.unit is not None and all(i.unit is None for i in items[:-1]) and all(i.form == "value" for i in items):
         items = tuple(replace(item, unit=last.unit) for item in items)  # "3 and 5 cm": the unit belongs to both
     if len({item.label for item in items}) == 2 and items[0].label and not any(item.label for item in items[1:]):
         items = (replace(items[0], label="", relation=None), *items[1:])  # "x = 3, 5" names x for both

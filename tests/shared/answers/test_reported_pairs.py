@@ -31,3 +31,9 @@ def test_a_stated_unit_that_is_no_unit_is_compared_as_words_and_divides_by_nothi
     for unit in ("0cm", "0", "-cm", "00 m", "cm0"):
         assert grade("5", "5 cm", unit=unit).verdict == "wrong"
         assert grade("5", "5", unit=unit).verdict == "correct"
+
+
+def test_an_answer_that_only_says_or_is_not_the_empty_set():
+    for word in ("or", ", or", r"\text{or}", "或", "and", ";"):
+        assert not grade(r"\emptyset", word).correct, word
+        assert not grade(r"\{\}", word).correct, word
