@@ -276,7 +276,9 @@ def test_a_finished_run_is_not_run_again(finished_run, command, mini_store):
     assert (finished_run["output"] / "run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly), signal.SIGKILL]
+)
 def test_an_interrupted_or_killed_command_leaves_no_process(number, mini_store, command, run_processes, tmp_path):
     output = tmp_path / "run"
     process = subprocess.Popen(command(output, mini_store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -184,7 +185,7 @@ def test_an_interrupted_run_says_at_once_that_it_is_ending_and_how_to_go_on(tmp_
         yield iter(["x\n"]), lambda: 0
 
     def look():
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGTERM)  # of which a run is told as of Ctrl-C
 
     said_before = []
     monkeypatch.setattr(launch, "_lines", interrupted)
