@@ -42,9 +42,12 @@ def files_of(modules: Iterable[str], apart: Iterable[str] = ()) -> set[Path]:
     """
     found: set[Path] = set()
     elsewhere = {ROOT / place for place in KEYED_ELSEWHERE}
-    waiting = list(modules)
+    waiting, met = list(modules), set[str]()
     while waiting:
-        parts = waiting.pop().split(".")
+        if (module := waiting.pop()) in met:
+            continue
+        met.add(module)
+        parts = module.split(".")
         for length in range(1, len(parts) + 1):  # importing a module runs its packages first
             file = _file(ROOT.joinpath(*parts[:length]))
             if file is None or file in found or not elsewhere.isdisjoint(file.parents):
