@@ -6,11 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from typer import Typer
+from typer.testing import CliRunner
 
 from shared.answers import split_thinking
 from shared.laptop import draw
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.after_training.ask import Reply, Screen, ask
+from trainer.after_training.cli import register
 from trainer.evaluation.asking import Settings
 
 TEXT = "<think>2 and 3</think>\nSo \\boxed{5}"
@@ -37,8 +40,10 @@ def trainer(*words):
 
 def refused(*words):
     """The one line of a command that fails before anything starts."""
-    ran = trainer(*words)
-    assert ran.returncode in {1, 2}, ran.stderr
+    app = Typer()
+    register(app)
+    ran = CliRunner().invoke(app, [*map(str, words)])
+    assert ran.exit_code in {1, 2}, ran.stderr
     assert ran.stderr.startswith("error: ")
     assert ran.stderr.count("\n") == 1, ran.stderr
     return ran.stderr
