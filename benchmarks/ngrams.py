@@ -65,10 +65,11 @@ def with_sets(texts: pl.Series, items: pl.Series, n: int) -> list[list[int]]:
 
 def ours(texts: pl.Series, items: pl.Series, n: int) -> list[list[int]]:
     """Flagged rows per benchmark, by our kernels."""
-    from data_engine.text_hash import NgramIndex, hash_words, iterate_words, ngram_hashes
+    from data_engine.text_hash import NgramIndex, iterate_words, ngram_hashes
 
     indexes = [
-        NgramIndex.build(ngram_hashes(hash_words(items[b * ITEMS : (b + 1) * ITEMS]), n)) for b in range(BENCHMARKS)
+        NgramIndex.build(ngram_hashes(next(iterate_words(items[b * ITEMS : (b + 1) * ITEMS], chunk_bytes=2**40)), n))
+        for b in range(BENCHMARKS)
     ]
     flagged: list[list[int]] = [[] for _ in indexes]
     first = 0
@@ -82,9 +83,9 @@ def ours(texts: pl.Series, items: pl.Series, n: int) -> list[list[int]]:
 
 def ours_merged(texts: pl.Series, items: pl.Series, n: int) -> list[list[int]]:
     """The same with one index over the items of all benchmarks."""
-    from data_engine.text_hash import NgramIndex, hash_words, iterate_words, ngram_hashes
+    from data_engine.text_hash import NgramIndex, iterate_words, ngram_hashes
 
-    index = NgramIndex.build(ngram_hashes(hash_words(items), n))
+    index = NgramIndex.build(ngram_hashes(next(iterate_words(items, chunk_bytes=2**40)), n))
     found, first = [], 0
     for tokens in iterate_words(texts):
         rows, places, _ = index.find(ngram_hashes(tokens, n))

@@ -82,16 +82,14 @@ class Parts:
         assert isinstance(found, pl.DataFrame)  # noqa: S101  # for the type checker: a table makes a frame
         return found
 
-    def read_group(
-        self, numbers: Iterable[int], group: int | range, columns: Sequence[str] | None = None
-    ) -> pl.DataFrame:
+    def read_group(self, numbers: Iterable[int], group: int | range) -> pl.DataFrame:
         """One group of several parts, or some, part by part."""
         import polars as pl
         import pyarrow as pa
 
         batches: list[pa.RecordBatch] = []
         for number in numbers:
-            with self._reader(number, columns) as reader:
+            with self._reader(number, None) as reader:
                 batches += map(reader.get_batch, [group] if isinstance(group, int) else group)
         found = pl.from_arrow(pa.Table.from_batches(batches))
         assert isinstance(found, pl.DataFrame)  # noqa: S101  # as above

@@ -7,9 +7,11 @@ expect the same rows.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from data_engine.sources.merged import parts_of
+from shared.config import merge
 from shared.hub_download import is_commit
 from shared.provenance import code_commit, package_versions
 from shared.vlm.checkpoint import fetched_commit, is_folder
@@ -116,8 +118,8 @@ def manifest_draft(  # noqa: PLR0917 - everything that a build found, gathered o
         counts=counts,
         models=models,
         prompts=[Prompt(name=name, sha256=sha256) for name, sha256 in sorted(prompts.items())],
-        decontamination=_merged(record.get("coverage", {}) for record in records),
-        planted_duplicates=_merged(record.get("planted_duplicates", {}) for record in records),
+        decontamination=_merged(records, "coverage"),
+        planted_duplicates=_merged(records, "planted_duplicates"),
         warnings=warnings,
         rejected=read.rejected + sum(assembled.removed.values()),
         near_misses=assembled.near_misses,
@@ -138,13 +140,8 @@ def _foreign_prompts(recipe: Recipe) -> list[str]:
     return [f"{step}: {sentence}" for step, sentence in told if sentence]
 
 
-def _merged(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    from shared.config import merge
-
-    out: dict[str, Any] = {}
-    for record in records:
-        out = merge(out, dict(record))
-    return out
+def _merged(records: Iterable[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    return reduce(merge, (dict(record.get(name, {})) for record in records), {})
 
 
 def unpinned(inputs: Inputs) -> list[str]:

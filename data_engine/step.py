@@ -254,10 +254,7 @@ def _judged(
 
 def image_hashes_of(rows: pl.DataFrame) -> list[str]:
     """Distinct image hashes of `rows`, sorted: the fixed order in which image steps ask."""
-    if rows.height == 0:
-        return []
-    hashes = rows.get_column("image_hashes").explode().drop_nulls().unique().sort()
-    return [str(value) for value in hashes.to_list()]
+    return rows["image_hashes"].explode().drop_nulls().unique().sort().to_list()
 
 
 def by_image(annotations: pl.DataFrame) -> Callable[[str, str, Sequence[str]], dict[str, Any] | None]:

@@ -53,12 +53,8 @@ def _versions(store: Store, dataset: str | None) -> list[DatasetVersion]:
 
     if dataset is not None:
         return [open_dataset(dataset, store)]
-    newest: dict[str, DatasetVersion] = {}
-    for version in list_datasets(store):
-        held = newest.get(version.name)
-        if held is None or int(version.version[1:]) > int(held.version[1:]):
-            newest[version.name] = version
-    return [newest[name] for name in sorted(newest)]
+    versions = sorted(list_datasets(store), key=lambda one: (one.name, int(one.version[1:])))
+    return list({version.name: version for version in versions}.values())
 
 
 def _row_ids(version: DatasetVersion, words: str) -> list[str]:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.text_hash import NgramIndex, Windows, hash_words, iterate_words, ngram_hashes, text_hashes
+from data_engine.text_hash import NgramIndex, Windows, iterate_words, ngram_hashes, text_hashes
 from data_engine.text_hash.reference import longest_common_run, tokens, without_numbers, words
 from data_engine.text_hash.telling_symbols import signs
 from data_engine.text_hash.words import replaced
@@ -126,10 +126,10 @@ def hash_problems(problems: Problems, n: int, character_n: int) -> HashedTexts:
         parts.append(ngram_hashes(piece, n))
         counts.append(piece.counts)
     foreign = lettered.str.contains(r"[\p{L}\p{N}&&[^\x00-\x7f]]")
-    wide = hash_words(lettered.set(~foreign, ""), "unicode_words")
+    wide = iterate_words(lettered.set(~foreign, ""), "unicode_words")
     return HashedTexts(
         _joined(parts),
-        ngram_hashes(wide, character_n),
+        _joined([ngram_hashes(piece, character_n) for piece in wide]),
         np.stack([_whole(form) for form in forms], axis=1),
         np.stack([_whole(form.str.replace_all(r"\p{N}", "")) for form in forms], axis=1),
         np.concatenate(counts),

@@ -106,7 +106,6 @@ def vectors_of(cells: pa.Table, keys: Sequence[str]) -> np.ndarray:
     import pyarrow.compute as pc
 
     column = cells.column("vector").combine_chunks()
-    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
     flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
     index = np.asarray(pc.index_in(pa.array(keys, pa.string()), value_set=cells.column("key")).fill_null(-1))
     vectors = np.zeros((len(keys), flat.shape[1]), np.float32)

@@ -97,7 +97,7 @@ class PlantedDuplicate:
 
 
 def plant(
-    originals: Sequence[Original], read_image: Callable[[str], bytes], per_kind: int, kinds: Iterable[str] = KINDS
+    originals: Sequence[Original], read_image: Callable[[str], bytes], per_kind: int
 ) -> Iterator[PlantedDuplicate]:
     """Make up to `per_kind` copies of each kind.
 
@@ -105,10 +105,9 @@ def plant(
         originals: Items to copy.
         read_image: Bytes of a picture by sha256; an item whose pictures cannot be read is no copy of an image kind.
         per_kind: Copies per kind; 0 makes none.
-        kinds: Of `KINDS`.
 
     """
-    for kind in kinds:
+    for kind in KINDS:
         order = sorted(range(len(originals)), key=lambda place: _draw(kind, originals[place].id))
         made = 0
         for place in order:

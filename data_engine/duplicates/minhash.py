@@ -1,8 +1,8 @@
 """MinHash signatures of texts in bulk, and the bands by which similar texts meet.
 
 Similarity of two texts is the Jaccard similarity of their sets of token n-grams (shingles). Signatures equal those of
-`datasketch.MinHash(num_perm, seed, scheme="affine32", hashfunc=...)` whose hash function is the upper 32 bits of
-`ngram_hash` (`SCHEME` pins all of it). Signatures only propose pairs; `similar_texts.py` decides on the shingles.
+`datasketch.MinHash(num_perm, seed, scheme="affine32", hashfunc=...)` whose hash function is the upper 32 bits of an
+n-gram's (`SCHEME` pins all of it). Signatures only propose pairs; `similar_texts.py` decides on the shingles.
 
 Numbers are never normalised away: "3 apples" and "5 apples" are other tokens.
 

@@ -94,10 +94,6 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     return replace(found, annotations=found.annotations.drop("row", "of_row"))
 
 
-def _crowded(cut: int) -> list[str]:
-    return [f"{NAME}: {cut} crowds of near texts were too large and mixed to be compared in full"] if cut else []
-
-
 def _record(settings: Settings, bands: Bands, planted: list[tuple[str, bool]]) -> dict[str, Any]:
     return {
         "duplicates": {
@@ -174,6 +170,7 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         pass
     slim = replace(job, bucket=None)
     found = list(over(runner, _compare_bucket, range(buckets), slim, away=len(blocks.heights) > 1))
+    cut = sum(one["cut"] for one in found)
     for _ in over(runner, _gather_block, blocks.numbers, slim, task=task):
         pass
     planted = _plant_in_blocks(slim, [one["draws"] for one in signed]) if settings.planted_duplicates else []
@@ -185,7 +182,7 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         annotations=pl.DataFrame([], schema=_schema()),
         computed=computed,
         reused=reused,
-        warnings=_crowded(sum(one["cut"] for one in found)),
+        warnings=[f"{NAME}: {cut} crowds of near texts were too large and mixed to be compared in full"] if cut else [],
         record=_record(settings, job.how[1], planted),
         parts=job.at("parts"),
     )

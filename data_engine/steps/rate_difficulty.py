@@ -13,6 +13,7 @@ Not covered: which rows train (phases), the format of an answer (rewards).
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -160,29 +161,20 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     warnings += told_elsewhere(NAME, asked.elsewhere)
     if lost:
         warnings.append(f"{NAME}: {lost} of {wanted} answers could not be had; their rows are rated by the others")
+    drawn = {**settings.sampling().model_dump(mode="json"), "samples": settings.samples, "seed": settings.seed}
+    model = {"step": NAME, **engine_record(settings.engine), "sampling": drawn, "made_elsewhere": asked.elsewhere}
     return StepResult(
         annotations=pl.DataFrame(schema=_frame_schema()),
         computed=asked.computed,
         reused=asked.reused,
         warnings=warnings,  # a row that could not be rated stays: it has no rating
         record={
-            "models": [
-                {
-                    "step": NAME,
-                    **engine_record(settings.engine),
-                    "sampling": _drawn(settings),
-                    "made_elsewhere": asked.elsewhere,
-                }
-            ],
+            "models": [model],
             "prompts": [{"step": NAME, "name": file.name, "sha256": file.sha256} for file in (system, question)],
             "grader": grader_hash(),
         },
         parts=Parts(blocks.store, NAME),
     )
-
-
-def _drawn(settings: Settings) -> dict[str, Any]:
-    return {**settings.sampling().model_dump(mode="json"), "samples": settings.samples, "seed": settings.seed}
 
 
 def _frame_schema() -> dict[str, Any]:
@@ -245,33 +237,30 @@ def _rated(
     keys = dict(rows.select("id", "key").iter_rows())
     wanted = [f"{keys[identity]}/{number}" for identity in rows["id"].to_list() for number in numbers]
     cells = table.lookup(wanted)
-    outputs: list[tuple[str, dict[str, Any]]] = []
-    owners: list[str] = []
-    for identity, label in _labels(rows):
-        for number in numbers:
-            cell = cells.get(f"{keys[identity]}/{number}")
-            if cell is not None:
-                outputs.append((cell["text"], label))
-                owners.append(identity)
-    correct = grade_outputs(context, verdicts, outputs)
-    passed: dict[str, list[bool]] = {}
-    for identity, accepted in zip(owners, correct, strict=True):
-        if accepted is not None:
-            passed.setdefault(identity, []).append(accepted)
+    answered = [
+        (identity, label, cells[key])
+        for identity, label in _labels(rows)
+        for number in numbers
+        if (key := f"{keys[identity]}/{number}") in cells
+    ]
+    correct = grade_outputs(context, verdicts, [(cell["text"], label) for _, label, cell in answered])
     entries = []
-    for identity, graded in passed.items():
-        found = [cells[f"{keys[identity]}/{number}"] for number in numbers if f"{keys[identity]}/{number}" in cells]
-        low, high = exact_interval(sum(graded), len(graded))
+    for identity, group in itertools.groupby(zip(answered, correct, strict=True), key=lambda one: one[0][0]):
+        graded = [(cell, accepted) for (_, _, cell), accepted in group if accepted is not None]
+        if not graded:
+            continue
+        passes = sum(accepted for _, accepted in graded)
+        low, high = exact_interval(passes, len(graded))
         entries.append(
             {
                 "id": identity,
-                "pass_rate": sum(graded) / len(graded),
+                "pass_rate": passes / len(graded),
                 "low": low,
                 "high": high,
                 "samples": len(graded),
-                "passes": sum(graded),
-                "answer_tokens": sum(cell["tokens"] for cell in found) / len(found),
-                "cut": sum(cell["finish_reason"] == "length" for cell in found),
+                "passes": passes,
+                "answer_tokens": sum(cell["tokens"] for cell, _ in graded) / len(graded),
+                "cut": sum(cell["finish_reason"] == "length" for cell, _ in graded),
             }
         )
     return pl.DataFrame(entries, schema=_frame_schema())
@@ -281,10 +270,7 @@ def _labels(rows: pl.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     """What each row's answers are graded against, in the grader's terms."""
     columns = rows.select("id", "answer", "choices", "kind", "extra").iter_rows()
     for identity, gold, choices, kind, extra in columns:
-        label: dict[str, Any] = {"gold": gold}
-        if kind:
-            label["kind"] = kind
-        if choices:
-            label["choices"] = choices
         known = json.loads(extra) if extra else {}
-        yield identity, label | {name: known[name] for name in _EXTRAS if known.get(name) is not None}
+        label = {"gold": gold, "kind": kind or None, "choices": choices or None}
+        label |= {name: known.get(name) for name in _EXTRAS}
+        yield identity, {name: value for name, value in label.items() if value is not None}

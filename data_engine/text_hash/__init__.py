@@ -2,7 +2,7 @@
 
 from data_engine.text_hash.overlap import NgramIndex
 from data_engine.text_hash.windows import Windows, ngram_hashes, number_hashes, text_hashes
-from data_engine.text_hash.words import UNSPACED, VERSION, Tokeniser, Tokens, hash_words, iterate_words
+from data_engine.text_hash.words import UNSPACED, VERSION, Tokeniser, Tokens, iterate_words
 
 __all__ = [
     "UNSPACED",
@@ -11,7 +11,6 @@ __all__ = [
     "Tokeniser",
     "Tokens",
     "Windows",
-    "hash_words",
     "iterate_words",
     "ngram_hashes",
     "number_hashes",

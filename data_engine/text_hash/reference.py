@@ -1,4 +1,4 @@
-"""The slow, obvious way: tokens of one text with their places, and their hashes, in plain Python.
+"""The slow, obvious way: tokens of one text with their places, in plain Python.
 
 Used for evidence (a few hits need exact spans in the original text), to check hash hits against the tokens themselves,
 and in tests as what the bulk code must equal.
@@ -14,11 +14,6 @@ from data_engine.text_hash.words import UNSPACED, Tokeniser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_MASK = 2**64 - 1
-_C1, _C2 = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
-BASE = 0xD1342543DE82EF95
-"""Base of the n-gram polynomial, odd (L'Ecuyer and Steele's 64-bit multiplier)."""
 
 _PATTERNS: dict[str, re.Pattern[str]] = {
     "ascii_words": re.compile(r"[a-z0-9]+"),
@@ -55,23 +50,6 @@ def without_numbers(text: str) -> str:
     if text.isascii():
         return re.sub("[0-9]+", "", text)
     return "".join(character for character in text if not unicodedata.category(character).startswith("N"))
-
-
-def word_hash(word: str) -> int:
-    """Hash of one token as `words.py` states it, one piece of 8 bytes after the other."""
-    data, value = word.encode(), 0
-    for start in range(0, len(data), 8):
-        value = (value ^ int.from_bytes(data[start : start + 8].rjust(8, b"\0"), "little")) * _C1 & _MASK
-        value ^= value >> 32
-    value = value * _C2 & _MASK
-    return value ^ value >> 29
-
-
-def ngram_hash(window: Sequence[str]) -> int:
-    """Hash of the tokens of one window: sum of `word_hash(token k) * BASE**k`, then the finaliser; modulo 2**64."""
-    value = sum(word_hash(word) * pow(BASE, index, 2**64) for index, word in enumerate(window)) & _MASK
-    value = (value ^ value >> 32) * _C1 & _MASK
-    return value ^ value >> 29
 
 
 def longest_common_run(left: Sequence[str], right: Sequence[str], at_least: int) -> tuple[int, int, int] | None:

@@ -97,10 +97,4 @@ def whole(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
     column = table.column(name)
     if not isinstance(column, pa.ChunkedArray):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [_none(table, name)])
-
-
-def _none(table: pa.Table, name: str) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.array([], table.schema.field(name).type)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_engine.text_hash.reference import BASE
-
 if TYPE_CHECKING:
     from data_engine.text_hash.words import Hashes, Offsets, Tokens
 
+BASE = 0xD1342543DE82EF95
+"""Base of the n-gram polynomial, odd (L'Ecuyer and Steele's 64-bit multiplier)."""
 _C1 = np.uint64(0x9E3779B97F4A7C15)
 _S32, _S29 = np.uint64(32), np.uint64(29)
-_MASK = 2**64 - 1
 
 
 @dataclass(frozen=True)

@@ -90,31 +90,6 @@ class Tokens:
         return len(self.offsets) - 1
 
 
-def hash_words(
-    texts: pl.Series | Sequence[str | None], tokeniser: Tokeniser = "ascii_words", *, find_digits: bool = False
-) -> Tokens:
-    """Hash every token of every text. Null counts as an empty text.
-
-    Args:
-        texts: Strings, [texts].
-        tokeniser: Which characters make a token; see the module's docstring.
-        find_digits: Also tell which tokens hold an ASCII digit.
-
-    Returns:
-        Tokens of all texts: 8 bytes per token (9 with digits). Beyond that memory is bounded by `CHUNK_BYTES` or the
-        longest text.
-
-    """
-    parts = list(iterate_words(texts, tokeniser, find_digits=find_digits))
-    if not parts:
-        return Tokens(np.empty(0, np.uint64), np.zeros(1, np.int64), np.empty(0, bool) if find_digits else None)
-    if len(parts) == 1:
-        return parts[0]
-    counts = np.concatenate([part.counts for part in parts])
-    digits = np.concatenate([part.has_digit for part in parts if part.has_digit is not None]) if find_digits else None
-    return Tokens(np.concatenate([part.hashes for part in parts]), _offsets(counts), digits)
-
-
 def iterate_words(
     texts: pl.Series | Sequence[str | None],
     tokeniser: Tokeniser = "ascii_words",
@@ -122,7 +97,15 @@ def iterate_words(
     find_digits: bool = False,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Iterator[Tokens]:
-    """`hash_words` in pieces: Tokens of consecutive texts, about `chunk_bytes` of text each, at least one text."""
+    """Hash every token of every text, in pieces: tokens of consecutive texts. Null counts as an empty text.
+
+    Args:
+        texts: Strings, [texts].
+        tokeniser: Which characters make a token; see the module's docstring.
+        find_digits: Also tell which tokens hold an ASCII digit.
+        chunk_bytes: Text of a piece, about; at least one text.
+
+    """
     data, offsets = utf8(prepare(texts, tokeniser))
     wide = tokeniser == "unicode_words"
     for first, last in text_chunks(offsets, chunk_bytes):
@@ -258,9 +241,3 @@ def _with_digit(words: Hashes) -> Flags:
     other = ((words & _LETTERS) >> np.uint64(2)) | ((words & _FOREIGN) >> np.uint64(3))
     found: Flags = (words & _TENS & ~other) != 0
     return found
-
-
-def _offsets(counts: Offsets) -> Offsets:
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets

@@ -12,7 +12,8 @@ import pytest
 
 from data_engine.decontamination import benchmark_overlap
 from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
-from data_engine.text_hash import NgramIndex, Windows, hash_words, ngram_hashes
+from data_engine.text_hash import NgramIndex, Windows, ngram_hashes
+from tests.data_engine.plain_hashes import hash_words
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="real data beside the checkout (../shared/data) is absent")

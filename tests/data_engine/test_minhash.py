@@ -12,7 +12,8 @@ import pytest
 from data_engine.duplicates import minhash, similar_texts
 from data_engine.duplicates.minhash import Shingling, bands_for, describe, signatures
 from data_engine.duplicates.similar_texts import similar_pairs
-from data_engine.text_hash.reference import ngram_hash, words
+from data_engine.text_hash.reference import words
+from tests.data_engine.plain_hashes import ngram_hash
 
 FIVE = Shingling("ascii_words", 5)
 
