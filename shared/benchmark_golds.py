@@ -40,11 +40,7 @@ _VARIABLE = re.compile(
 _REVERSED = re.compile(r"^\$+\s*(?P<value>[-\d.]+)\s*=\s*[A-Za-z]\s*\$+$")
 _NAMED_VALUE = re.compile(r"^[A-Za-z][A-Za-z ]*=\s*(?P<value>[-\d.]+)$")
 _WORD_UNIT = re.compile(r"^(?P<value>.*?)\{(?P<word>[a-z]{4,})\}$")
-_WORD_UNITS = {
-    "degrees": r"^{\circ}",
-    "squareinches": r"\text{ square inches}",
-    "inches": r"\text{ inches}",
-}
+_WORD_UNITS = {"degrees": r"^{\circ}", "squareinches": r"\text{ square inches}", "inches": r"\text{ inches}"}
 
 
 def mend_gold(gold: str, choices: Sequence[str] = (), *, multiple_choice: bool = False) -> tuple[str, list[Mend]]:

@@ -60,12 +60,7 @@ def by_partition(table: pa.Table) -> Iterator[tuple[pa.Table, str]]:
 
 
 def merge_segments(
-    store: Store,
-    folder: str,
-    read: Callable[[str], tuple[str, pa.Table] | None],
-    *,
-    partitioned: bool,
-    at_least: int,
+    store: Store, folder: str, read: Callable[[str], tuple[str, pa.Table] | None], *, partitioned: bool, at_least: int
 ) -> int:
     """Merge small segments, `MERGED_BYTES` at a time so that memory stays bounded; returns how many were merged.
 

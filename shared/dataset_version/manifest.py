@@ -17,13 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from shared.config import Strict
-from shared.dataset_version.names import (
-    LEDGER_FILE,
-    checked_name,
-    checked_sha256,
-    checked_shard_file,
-    checked_version,
-)
+from shared.dataset_version.names import LEDGER_FILE, checked_name, checked_sha256, checked_shard_file, checked_version
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import bytes_hash, canonical_json, fingerprint
 

@@ -18,12 +18,7 @@ from typing import TYPE_CHECKING
 from shared.caches import cache_folder
 from shared.dataset_version.blobs import has_blob, read_blob
 from shared.dataset_version.manifest import Manifest, ManifestDraft
-from shared.dataset_version.names import (
-    LATEST,
-    is_version,
-    parse_reference,
-    version_number,
-)
+from shared.dataset_version.names import LATEST, is_version, parse_reference, version_number
 from shared.dataset_version.publish import load_manifest, manifests, publish_files
 from shared.dataset_version.version import StoredVersion, dataset_names, list_tags, read_tag
 from shared.errors import InfiMmrError, UsageError, did_you_mean

@@ -14,16 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.dataset_version.blobs import PARALLEL_FILES, copy_blob, has_blob, hash_pieces, send_blob
-from shared.dataset_version.delta import (
-    BLOB,
-    NEW,
-    DeltaPlan,
-    Run,
-    joined_pieces,
-    mapped_pieces,
-    read_map,
-    write_map,
-)
+from shared.dataset_version.delta import BLOB, NEW, DeltaPlan, Run, joined_pieces, mapped_pieces, read_map, write_map
 from shared.dataset_version.leases import publishing
 from shared.dataset_version.manifest import Manifest, Shard
 from shared.dataset_version.names import blob_path, pack_path
@@ -52,12 +43,7 @@ class Transfer:
 
 
 def copy_version(
-    version: StoredVersion,
-    target: Store,
-    *,
-    whole: bool = False,
-    deep: bool = False,
-    progress: Progress | None = None,
+    version: StoredVersion, target: Store, *, whole: bool = False, deep: bool = False, progress: Progress | None = None
 ) -> Transfer:
     """Copy a version into `target`.
 
