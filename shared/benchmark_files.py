@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -149,10 +150,9 @@ def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
 
 
 def _json_line(line: str) -> Any:
-    try:
+    with suppress(ValueError):
         return json.loads(line)
-    except ValueError:
-        return None
+    return None
 
 
 def read_record(
@@ -242,12 +242,10 @@ def _answer(record: Mapping[str, Any]) -> str:
 def literal_list(text: str) -> list[Any] | str:
     """A list that a mirror wrote as text (JSON or Python's repr); the text itself where it is neither."""
     for parse in (json.loads, ast.literal_eval):
-        try:
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
             value = parse(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, list):
-            return value
+            if isinstance(value, list):
+                return value
     return text
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -44,7 +44,7 @@ def run_command(work: Callable[[], Document], *, as_json: bool, resume: str = "t
     """
     code = 0
     document: Document
-    with _stdout_kept(as_json):
+    with _stdout_kept() if as_json else nullcontext():
         try:
             document = work()
         except (InfiMmrError, OSError, ModuleNotFoundError) as error:
@@ -128,11 +128,8 @@ def _show_version(asked: bool) -> None:
 
 
 @contextmanager
-def _stdout_kept(keep: bool) -> Iterator[None]:
+def _stdout_kept() -> Iterator[None]:
     """Point stdout at stderr meanwhile; the descriptor itself, because compiled libraries print past Python."""
-    if not keep:
-        yield
-        return
     sys.stdout.flush()
     out = os.dup(1)
     os.dup2(2, 1)

@@ -144,12 +144,8 @@ def _because(rows: pl.DataFrame, reasons: dict[str, tuple[str, str]]) -> list[di
 
 
 def _shown(rows: pl.DataFrame, reasons: dict[str, tuple[str, str]], samples: int) -> list[dict[str, Any]]:
-    shown = []
-    for row in rows.head(samples).iter_rows(named=True):
-        step, rule = _reason(row, reasons)
-        keep = {name: row[name] for name in ("id", "source_id", "question", "answer")}
-        shown.append(keep | {"step": step, "rule": rule})
-    return shown
+    shown = rows.head(samples).select("id", "source_id", "question", "answer").iter_rows(named=True)
+    return [row | dict(zip(("step", "rule"), _reason(row, reasons), strict=True)) for row in shown]
 
 
 def removals(version: DatasetVersion) -> Counter[tuple[str, str]]:

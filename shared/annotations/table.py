@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -137,12 +138,10 @@ class AnnotationTable:
         asked = list(dict.fromkeys(keys))
         self._load(asked)
         wanted = pa.array(asked, pa.string())
-        found: dict[str, int] = {}
+        found: Counter[str] = Counter()
         for maker, column in self._foreign:
-            count = int(pc.sum(pc.is_in(wanted, value_set=column)).as_py() or 0)
-            if count:
-                found[maker] = found.get(maker, 0) + count
-        return dict(sorted(found.items()))
+            found[maker] += int(pc.sum(pc.is_in(wanted, value_set=column)).as_py() or 0)
+        return {maker: count for maker, count in sorted(found.items()) if count}
 
     def compact(self, *, at_least: int = 2) -> int:
         """Merge small segments (`merge_segments`); returns how many were merged, 0 where another builder does it."""

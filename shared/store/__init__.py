@@ -11,14 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from shared.store.base import (
     READ_BYTES,
-    STORE_VARIABLE,
     Entry,
     NotInStoreError,
     Ranges,
     Store,
     StoreFullError,
     StorePathError,
-    checked_path,
     default_store_url,
     is_url,
     shown_url,
@@ -26,14 +24,12 @@ from shared.store.base import (
 
 __all__ = [
     "READ_BYTES",
-    "STORE_VARIABLE",
     "Entry",
     "NotInStoreError",
     "Ranges",
     "Store",
     "StoreFullError",
     "StorePathError",
-    "checked_path",
     "default_store_url",
     "open_store",
     "shown_url",
