@@ -191,14 +191,9 @@ def _value(found: re.Match[str]) -> Fraction | None:
 def _spelled(text: str, *, every: bool) -> Iterator[_Mention]:
     """Numbers in words; `one` and `一` only where they count, unless `every`."""
     for found in re.finditer(r"\b(" + "|".join(_WORDS) + r")\b(?!-)", text, re.IGNORECASE):
-        word = found[1].lower()
-        if (
-            word == "one"
-            and not every
-            and not re.search(r"\b(?:exactly|only|just|there is)\s*$", text[: found.start()])
-        ):
-            continue
-        yield _Mention(frozenset({Fraction(_WORDS[word])}), found.start(), found.end())
+        word, before = found[1].lower(), text[: found.start()]
+        if every or word != "one" or re.search(r"\b(?:exactly|only|just|there is)\s*$", before):
+            yield _Mention(frozenset({Fraction(_WORDS[word])}), found.start(), found.end())
     for found in re.finditer(r"\b(?:an?|one)?\s*\b(half|quarter)\b", text, re.IGNORECASE):
         share = Fraction(1, 2) if found[1].lower() == "half" else Fraction(1, 4)
         yield _Mention(frozenset({share}), found.start(), found.end())
@@ -217,7 +212,7 @@ def _numbers_of_gold(gold: str) -> list[_Mention]:
     pieces = [piece for piece in re.split(r"[,;、]\s+|\s+and\s+|,(?!\d{3})", gold) if piece.strip()]
     found: list[_Mention] = []
     for piece in pieces:
-        number = next(iter(sorted(_mentions(piece.strip()), key=lambda mention: mention.start)), None)
+        number = min(_mentions(piece.strip()), key=lambda mention: mention.start, default=None)
         if number is None:
             return []
         head, tail = piece.strip()[: number.start], piece.strip()[number.end :]
@@ -228,18 +223,22 @@ def _numbers_of_gold(gold: str) -> list[_Mention]:
 
 
 def _number(said: str, asked: str, gold: str, numbers: list[_Mention]) -> Leak | None:
-    known = [mention.values for mention in _mentions(asked, every=True)]
-    hits: list[_Mention] = []
-    new = False
-    for number in numbers:
-        hit = next((mention for mention in _mentions(said) if mention.says(number)), None)
-        if hit is None:
-            return None
-        hits.append(hit)
-        # a question that shares the number is not given away, whatever sign or unit it has there
-        sizes = {abs(value) for value in number.values}
-        new = new or not any({abs(value) for value in values} & sizes for values in known)
-    return _leak("number", gold, said, hits[0].start, hits[0].end) if new else None
+    places = [_place(said, number) for number in numbers]
+    if not all(places) or all(_says_one(asked, [number]) for number in numbers):
+        return None
+    start, end = places[0] or (0, 0)
+    return _leak("number", gold, said, start, end)
+
+
+def _place(text: str, number: _Mention) -> tuple[int, int] | None:
+    """Where a text says a number."""
+    return next(((mention.start, mention.end) for mention in _mentions(text) if mention.says(number)), None)
+
+
+def _says_one(asked: str, numbers: Sequence[_Mention]) -> bool:
+    """Whether a question shares one of these numbers, whatever sign or unit it has there: it is not given away."""
+    sizes = {abs(value) for number in numbers for value in number.values}
+    return any(abs(value) in sizes for mention in _mentions(asked, every=True) for value in mention.values)
 
 
 # --- expressions, options, words, statements
@@ -326,8 +325,7 @@ def _holds(text: str, wanted: str) -> tuple[int, int] | None:
     """Where an option's text stands in a caption: its number, its words, or its formula."""
     numbers = _numbers_of_gold(wanted)
     if len(numbers) == 1:
-        hit = next((mention for mention in _mentions(text) if mention.says(numbers[0])), None)
-        return (hit.start, hit.end) if hit else None
+        return _place(text, numbers[0])
     if _is_words(wanted):
         found = _phrase(text, wanted.strip(" .。"))
         return (found[0].start(), found[0].end()) if found else None
@@ -348,10 +346,7 @@ def _option(said: str, asked: str, choices: Sequence[str], right: Sequence[int])
 
 def _shared(asked: str, text: str) -> bool:
     numbers = _numbers_of_gold(text)
-    if numbers:
-        sizes = {abs(value) for number in numbers for value in number.values}
-        return any({abs(value) for value in mention.values} & sizes for mention in _mentions(asked, every=True))
-    return _holds(asked, text) is not None
+    return _says_one(asked, numbers) if numbers else _holds(asked, text) is not None
 
 
 _STATES = re.compile(
