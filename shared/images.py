@@ -60,17 +60,6 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits()
 
 
-@dataclass(frozen=True)
-class ImageInfo:
-    """What the header and a full decode say of an image; sides in pixels as stored, before EXIF rotation."""
-
-    width: int
-    height: int
-    format: str
-    mode: str
-    frames: int
-
-
 class ImageRefused(InfiMmrError):  # noqa: N818 - an outcome with a reason, named as such across all rooms
     """An image that cannot be used; `reason` is one word from a closed list, `detail` says more."""
 
@@ -93,18 +82,17 @@ class PathRefused(InfiMmrError):  # noqa: N818 - as above
         self.args = (reason, name)  # as above
 
 
-def inspect_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
-    """Return an image's header after decoding its first frame completely, or raise `ImageRefused`.
+def inspect_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+    """Decode an image's first frame completely: a file that is cut off shows nowhere else.
 
-    The decode is what tells a truncated file from a whole one; it happens only after the header passed the limits.
+    Raises:
+        ImageRefused: its header does not pass the limits (nothing is decoded then), or it cannot be decoded.
     """
     with _opened(data, limits) as image:
-        width, height, mode = image.width, image.height, image.mode
         # Decoding at an eighth of the size still reads a JPEG to its end, at a third of the time.
-        image.draft(None, (width // 8, height // 8))
+        image.draft(None, (image.width // 8, image.height // 8))
         with _pillow_told("truncated"):
             image.load()
-        return ImageInfo(width, height, str(image.format), mode, _frames(image))
 
 
 def decode_rgb(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> PilImage.Image:
@@ -320,14 +308,6 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
         raise ImageRefused("too_small", f"{width}x{height} pixels, limit {limits.min_side} a side")
     if max(width, height) > limits.max_aspect_ratio * min(width, height):
         raise ImageRefused("aspect_ratio", f"{width}x{height} pixels, limit {limits.max_aspect_ratio:g} to 1")
-
-
-def _frames(image: PilImage.Image) -> int:
-    """Count frames; broken later frames count as absent, since only the first is ever used."""
-    try:
-        return max(1, int(getattr(image, "n_frames", 1)))
-    except Exception:  # noqa: BLE001 - readers of later frames raise TypeError, EOFError, SyntaxError and more
-        return 1
 
 
 @contextmanager

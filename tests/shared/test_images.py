@@ -77,16 +77,14 @@ def test_what_cannot_be_used_has_a_typed_reason(data, reason):
 def test_limits_are_the_callers():
     with pytest.raises(ImageRefused, match="too_large"):
         inspect_image(encoded(), limits=ImageLimits(max_bytes=10))
-    assert inspect_image(encoded(size=(5, 5)), limits=ImageLimits(min_side=1)).width == 5
+    inspect_image(encoded(size=(5, 5)), limits=ImageLimits(min_side=1))
+    with pytest.raises(ImageRefused, match="too_small"):
+        inspect_image(encoded(size=(5, 5)))
 
 
-def test_the_header_is_told():
-    info = inspect_image(encoded("L", (40, 30), form="JPEG"))
-    assert (info.width, info.height, info.format, info.mode, info.frames) == (40, 30, "JPEG", "L", 1)
-
-
-def test_the_name_does_not_matter_the_bytes_do():
-    assert inspect_image(encoded(form="WEBP")).format == "WEBP"
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF", "TIFF"])
+def test_whole_pictures_of_any_format_can_be_used(form):
+    inspect_image(encoded("L", (40, 30), form=form))
 
 
 def test_exif_rotation_is_applied():
@@ -138,12 +136,13 @@ def test_odd_real_images_either_decode_or_have_a_reason(real_data, capfd):
     def judge(file):
         data = file.read_bytes()
         try:
-            info = inspect_image(data)
+            inspect_image(data)
         except ImageRefused as refused:
             return refused.reason
         picture = decode_rgb(data)
         assert picture.mode == "RGB"
-        assert sorted(picture.size) == sorted((info.width, info.height))
+        with Image.open(io.BytesIO(data)) as header:
+            assert sorted(picture.size) == sorted(header.size)
         return "decoded"
 
     with ThreadPoolExecutor(4) as pool:
