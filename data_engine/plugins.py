@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.config import Strict
-from shared.errors import InfiMmrError
+from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.own_code import OwnFunction, load_function
 
@@ -164,10 +164,13 @@ def own_step(name: str, path: str, what: str) -> OwnStep:
     """The step `name` in the file `path`; `what` begins messages.
 
     Raises:
+        UsageError: it is no Python file.
         InfiMmrError: no such file, it cannot be run, or it holds no step.
 
     """
     file = Path(path).expanduser().resolve()
+    if file.suffix != ".py":
+        raise UsageError(f"{what} path = {path!r} is no Python file", "Name one that ends in .py")
     own = _own_file(path, what, file.read_bytes() if file.is_file() else b"")
     plugin = Plugin(name, "", own.file.name, own.sha256, own.module)
     settings = _settings_of(plugin, f"{what} {path}")

@@ -130,8 +130,10 @@ def load_recipe(
     profiles = table.get("profile", {})
     if isinstance(profiles, dict) and isinstance(profiles.get(profile, {}), dict):
         table["profile"] = {**profiles, profile: merge(profiles.get(profile, {}), changes)}
-    tables = [one for one in (table, *_tables(table.get("profile", {}))) if isinstance(one.get("steps"), dict)]
-    own_steps = _own_steps([one["steps"] for one in tables if one in (table, table["profile"].get(profile))], file.name)
+    profiles = table.get("profile")
+    tables = [one for one in (table, *_tables(profiles)) if isinstance(one.get("steps"), dict)]
+    own = profiles.get(profile) if isinstance(profiles, dict) else None
+    own_steps = _own_steps([one["steps"] for one in tables if one in (table, own)], file.name)
     named = {name for one in tables for name in one["steps"]} - set(STEP_ORDER)
     steps = _steps_model(tuple(sorted(named - {step.plugin.name for step in own_steps})), own_steps)
     model = pydantic.create_model("Recipe", __base__=RecipeSettings, steps=(steps, steps()))
@@ -150,8 +152,9 @@ def load_recipe(
 
 
 def _tables(values: Any) -> list[dict[str, Any]]:
-    """The tables among values of a file that is not checked yet."""
-    return [one for one in (values.values() if isinstance(values, dict) else values) if isinstance(one, dict)]
+    """The tables among values of a file that is not checked yet; none where these are no tables or several values."""
+    several = values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ()
+    return [one for one in several if isinstance(one, dict)]
 
 
 def _own_steps(tables: Sequence[dict[str, Any]], file: str) -> tuple[OwnStep, ...]:

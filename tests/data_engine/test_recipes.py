@@ -344,3 +344,22 @@ def test_a_recipe_of_ones_own_names_the_benchmarks_that_it_is_compared_with(tmp_
     with pytest.raises(UsageError, match="no benchmark 'mathvist'") as error:
         named('["mathvist"]')
     assert "mathvista" in error.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("profile = 3", "profile must hold tables"),
+        ('profile = "local"', "profile must hold tables"),
+        ("profile = [1]", "profile must hold tables"),
+        ("steps = 3", "steps = 3"),
+        ("[steps.own]\npath = 3", "step own: path = '3' is no Python file"),
+        ("[steps.own]\npath = '.'", "is no Python file"),
+    ],
+)
+def test_a_value_where_tables_or_a_file_belong_is_refused_in_one_line(tmp_path, lines, said):
+    steps = "" if lines.startswith("steps") else "[steps.verify_answers]\n"
+    source = '[source]\nreader = "table"\nlocation = "rows.jsonl"\n'
+    (tmp_path / "odd.toml").write_text(f"{lines}\n{source}{steps}")
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load_recipe(str(tmp_path / "odd.toml"), "local")
