@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -111,7 +111,8 @@ def picture_files(record: Record, reading: Reading, *, inside: bool) -> Iterator
     names = reading.columns.get("images", ())
     parts = [part for name in names for part in picture_values(value_at(record, name))]
     if not parts and inside:
-        row = table_row(record, 0, reading)
+        # Of every record, whatever its answer: what a source is made of does not depend on how answers are read.
+        row = table_row(record, 0, reading if reading.form == "text" else replace(reading, form="text"))
         yield from (image for image in getattr(row, "images", ()) if isinstance(image, FileImage))
         return
     for part in parts:

@@ -407,6 +407,28 @@ def test_a_changed_picture_makes_another_version_and_another_place_the_same(fold
     assert not build_recipe(tmp_path / "r.toml", tmp_path, source=str(moved)).found
 
 
+def test_a_picture_in_a_message_is_part_of_the_contents_however_answers_are_read(folder):
+    for number in range(6):
+        (folder / f"{number}.png").write_bytes(shapes.png(number))
+    rows = [
+        {
+            "messages": [{"role": "user", "content": [{"type": "image", "image": f"{number}.png"}, "How many?"]}],
+            "options": ["1", "2", "3", "4"],
+            "answer": 9 if number == 5 else number % 4,
+        }
+        for number in range(6)
+    ]
+    shapes.jsonl(rows, folder / "train.jsonl")
+
+    def contents(answers):
+        return open_table(SourceSettings(reader="table", location=str(folder), answers=answers), "source").fingerprint()
+
+    before = contents("text")
+    assert contents("index") == before
+    (folder / "5.png").write_bytes(shapes.png(999))
+    assert contents("index") == contents("text") != before
+
+
 def test_guesses_stand_in_the_manifest(folder, tmp_path):
     inspect_place(str(shapes.mmk12(folder)), recipe=str(tmp_path / "r.toml"))
     warnings = build_recipe(tmp_path / "r.toml", tmp_path).version.manifest.warnings
