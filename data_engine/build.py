@@ -195,6 +195,7 @@ def _build(  # noqa: PLR0917 - what `build` resolved, once
         with _told(recipe.name, "source"):
             near = store.local_path("scratch")
             scratch = stack.enter_context(scratch_folder(near.parent if near is not None else None))
+        stack.callback(runner.close)  # before the scratch that its workers write to goes
         spool = ImagePlaces(scratch / "images.spool")
         reach = stack.enter_context(scratch_store(store, scratch, elsewhere=request.runner == "ray"))
         stages = Stages(inputs, store, reach, runner, progress)

@@ -67,6 +67,17 @@ def test_two_builds_into_two_empty_stores_are_the_same_bytes(recipe, tmp_path):
     assert not two.found
 
 
+def test_workers_end_before_the_scratch_that_they_write_to_goes(recipe, tmp_path, monkeypatch):
+    ended = []
+
+    def close(_):
+        ended.append(len(list((tmp_path / "store" / "scratch").glob("build-*"))))
+
+    monkeypatch.setattr(LocalRunner, "close", close)
+    run(recipe, tmp_path / "store")
+    assert ended[0] == 1, "the scratch of the build still lies there"
+
+
 def test_rows_in_many_blocks_and_buckets_give_the_same_bytes(recipe, tmp_path, monkeypatch):
     one = run(recipe, tmp_path / "one", overrides=["shards.shard_megabytes=1"])
     for name, rows in (("blocks.BLOCK_ROWS", 3), ("intake.in_blocks.PART_ROWS", 5), ("intake.in_blocks.GROUP_ROWS", 1)):
