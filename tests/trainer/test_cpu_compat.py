@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,15 +16,16 @@ from trainer.openrlhf_bridge.cpu_compat.adaptations import CpuDeviceName
 ROOT = str(Path(__file__).parents[2])
 
 
-def python(code, *, extra_path="", **variables):
+def python(code, *, extra_path="", told="", **variables):
     """Run code in a process of its own, as a run's processes are."""
     environment = {**os.environ, **(variables or cpu_compat.environment())}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     paths = [environment["PYTHONPATH"], ROOT, *([extra_path] if extra_path else [])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+        [sys.executable, "-c", code],
+        input=told, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
 
 
 def test_a_process_of_a_run_is_ready_before_its_first_line():
@@ -93,9 +95,7 @@ def test_every_adaptation_names_its_target_and_reason():
     assert len({adaptation.name for adaptation in cpu_compat.ADAPTATIONS}) == len(cpu_compat.ADAPTATIONS)
 
 
-@pytest.mark.slow
-def test_every_target_is_where_the_pinned_libraries_have_it_and_behaves():
-    code = """
+TARGETS = """
 import importlib
 from trainer.openrlhf_bridge.cpu_compat import ADAPTATIONS
 for adaptation in ADAPTATIONS:
@@ -131,40 +131,14 @@ units = torch.cpu._is_avx512_bf16_supported()
 assert torch.equal(conv.weight, _custom_ops.causal_conv1d_weight_pack(pushed[:, 0].contiguous()) if units else pushed)
 print("FINE")
 """
-    ran = python(code)
-    assert "FINE" in ran.stdout, ran.stderr[-3000:]
 
-
-@pytest.mark.slow
-def test_a_process_of_a_run_on_cuda_imports_openrlhfs_entry_without_flash_attn_and_touches_little_else():
-    code = """
-import sys
-hooked = list(sys.meta_path[0].hooks)
-import torch
-current_device = torch.cuda.current_device
-import openrlhf.cli.train_ppo_ray
-from openrlhf.models.ring_attn_utils import unpad_input
-import importlib.util
-assert importlib.util.find_spec("flash_attn") is None, "visible beyond ring_attn_utils"
-assert torch.cuda.current_device is current_device and current_device.__module__ == "torch.cuda"
-print(hooked)
-"""
-    ran = python(code, **cpu_compat.with_cuda())
-    adapters = ["openrlhf.trainer.ray.ppo_actor", "openrlhf.utils.deepspeed.deepspeed", "openrlhf.models.actor"]
-    hooked = ["openrlhf.models.ring_attn_utils", "openrlhf.trainer.ray.vllm_engine", "openrlhf.trainer.ppo_trainer"]
-    hooked += [*adapters, "openrlhf.trainer.sft_trainer"]
-    assert ran.stdout.strip().splitlines()[-1:] == [str(hooked)], ran.stderr[-3000:]
-
-
-@pytest.mark.slow
-def test_a_supervised_run_reads_the_lines_of_its_file_in_their_order_and_goes_on_where_it_was(tmp_path):
-    code = f"""
+LINES = """
 import torch, torch.distributed
 from types import SimpleNamespace
 from openrlhf.trainer.sft_trainer import SFTTrainer
 from openrlhf.utils.deepspeed.deepspeed import DeepspeedStrategy
-torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/meeting", rank=0, world_size=1)
-mesh = {{"dp": SimpleNamespace(get_group=lambda: None)}}
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+mesh = {"dp": SimpleNamespace(get_group=lambda: None)}
 trainer = SFTTrainer.__new__(SFTTrainer)
 trainer.strategy, trainer.epochs = SimpleNamespace(ds_device_mesh=mesh, seed=42, accumulated_gradient=99), 1
 loader = DeepspeedStrategy.setup_dataloader(trainer.strategy, list(range(12)), 2, False, True, torch.tensor)
@@ -177,26 +151,8 @@ for consumed in (0, 4):
     loader.sampler.set_epoch(0, consumed_samples=consumed)
     print([int(line) for batch in loader for line in batch])
 """
-    ran = python(code)
-    assert ran.stdout.splitlines()[-2:] == [str(list(range(12))), str(list(range(4, 12)))], ran.stderr[-3000:]
 
-
-def test_an_installed_flash_attn_is_used_and_kept(tmp_path):
-    package = tmp_path / "flash_attn"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "bert_padding.py").write_text("pad_input = 'the real one'\n")
-    code = (
-        "import sys; from trainer.openrlhf_bridge.cpu_compat.adaptations import WITH_CUDA\n"
-        "WITH_CUDA[0].prepare(); from flash_attn.bert_padding import pad_input\n"
-        "WITH_CUDA[0].apply(None); print(pad_input, 'flash_attn' in sys.modules)\n"
-    )
-    assert python(code, extra_path=str(tmp_path)).stdout.strip() == "the real one True"
-
-
-@pytest.mark.slow
-def test_all_weights_of_a_push_arrive_bit_by_bit_in_one_call_and_leave_nothing_in_the_store():
-    code = """
+PUSH = """
 import socket, threading, torch
 from types import SimpleNamespace
 import ray
@@ -239,9 +195,6 @@ except TypeError as error:
     assert "bfloat16" in str(error)
     print("FINE")
 """
-    ran = python(code)
-    assert "FINE" in ran.stdout, ran.stderr[-3000:]
-
 
 NUMBERS = """
 import torch, openrlhf.utils.utils as utils, openrlhf.utils.deepspeed.deepspeed as deepspeed
@@ -251,18 +204,83 @@ for make in (deepspeed.get_train_ds_config, deepspeed.get_eval_ds_config):
     print(configuration["bf16"]["enabled"], configuration["fp16"]["enabled"])
 """
 
+ONE_BY_ONE = """
+import contextlib, io, json, sys, traceback
+said = {}
+for name, piece in json.load(sys.stdin).items():
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            exec(piece, {})
+        except Exception:
+            traceback.print_exc(file=out)
+    said[name] = out.getvalue()
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What pieces of code said in one process of a run, whose imports take longer than all of them."""
+    pieces = {"targets": TARGETS, "lines": LINES, "push": PUSH, "numbers": NUMBERS}
+    ran = python(ONE_BY_ONE, told=json.dumps(pieces))
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("dtype", "said"),
-    [
-        ("float32", ["torch.float32", "False False", "False False"]),
-        ("bfloat16", ["torch.bfloat16", "True False", "True False"]),
-    ],
-)
-def test_policy_and_reference_load_and_train_in_the_runs_numbers(dtype, said):
-    ran = python(NUMBERS, **cpu_compat.environment(dtype))
-    assert ran.stdout.splitlines()[-3:] == said, ran.stderr
+def test_every_target_is_where_the_pinned_libraries_have_it_and_behaves(said):
+    assert said["targets"].endswith("FINE\n"), said["targets"]
+
+
+@pytest.mark.slow
+def test_a_process_of_a_run_on_cuda_imports_openrlhfs_entry_without_flash_attn_and_touches_little_else():
+    code = """
+import sys
+hooked = list(sys.meta_path[0].hooks)
+import torch
+current_device = torch.cuda.current_device
+import openrlhf.cli.train_ppo_ray
+from openrlhf.models.ring_attn_utils import unpad_input
+import importlib.util
+assert importlib.util.find_spec("flash_attn") is None, "visible beyond ring_attn_utils"
+assert torch.cuda.current_device is current_device and current_device.__module__ == "torch.cuda"
+print(hooked)
+"""
+    ran = python(code, **cpu_compat.with_cuda())
+    adapters = ["openrlhf.trainer.ray.ppo_actor", "openrlhf.utils.deepspeed.deepspeed", "openrlhf.models.actor"]
+    hooked = ["openrlhf.models.ring_attn_utils", "openrlhf.trainer.ray.vllm_engine", "openrlhf.trainer.ppo_trainer"]
+    hooked += [*adapters, "openrlhf.trainer.sft_trainer"]
+    assert ran.stdout.strip().splitlines()[-1:] == [str(hooked)], ran.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_a_supervised_run_reads_the_lines_of_its_file_in_their_order_and_goes_on_where_it_was(said):
+    assert said["lines"].splitlines()[-2:] == [str(list(range(12))), str(list(range(4, 12)))], said["lines"]
+
+
+def test_an_installed_flash_attn_is_used_and_kept(tmp_path):
+    package = tmp_path / "flash_attn"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "bert_padding.py").write_text("pad_input = 'the real one'\n")
+    code = (
+        "import sys; from trainer.openrlhf_bridge.cpu_compat.adaptations import WITH_CUDA\n"
+        "WITH_CUDA[0].prepare(); from flash_attn.bert_padding import pad_input\n"
+        "WITH_CUDA[0].apply(None); print(pad_input, 'flash_attn' in sys.modules)\n"
+    )
+    assert python(code, extra_path=str(tmp_path)).stdout.strip() == "the real one True"
+
+
+@pytest.mark.slow
+def test_all_weights_of_a_push_arrive_bit_by_bit_in_one_call_and_leave_nothing_in_the_store(said):
+    assert said["push"].endswith("FINE\n"), said["push"]
+
+
+@pytest.mark.slow
+def test_policy_and_reference_load_and_train_in_the_runs_numbers(said):
+    ran = python(NUMBERS, **cpu_compat.environment("float32"))
+    assert ran.stdout.splitlines()[-3:] == ["torch.float32", "False False", "False False"], ran.stderr
+    assert said["numbers"].splitlines()[-3:] == ["torch.bfloat16", "True False", "True False"], said["numbers"]
 
 
 def test_the_engine_is_made_in_the_runs_numbers_and_keeps_its_other_arguments(monkeypatch):
