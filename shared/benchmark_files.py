@@ -134,7 +134,7 @@ def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
             return
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".jsonl":
-            data: Any = map(_json_line, filter(str.strip, text.split("\n")))
+            data: Any = [*map(_json_line, filter(str.strip, text.split("\n")))]
         else:
             data = json.loads(text)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
@@ -142,9 +142,11 @@ def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
         raise InfiMmrError(message, "Fetch it again, or name another file") from error
     if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()):
         data = [{**value, "pid": value.get("pid", key)} for key, value in data.items()]
-    if not isinstance(data, list | map):
+    if not isinstance(data, list):
         message = f"benchmark file {file.name} is neither a list of items nor a dict of them by id"
         raise InfiMmrError(message, "Write one item per line as jsonl")
+    if not any(isinstance(item, dict) for item in data):
+        raise InfiMmrError(f"benchmark file {file.name} holds no item", "Fetch it again, or name another file")
     for item in data:
         yield item if isinstance(item, dict) else None
 

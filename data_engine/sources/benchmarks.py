@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data_engine.sources.base import BytesImage, Rejection, SourceRow
-from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.file_hashes import file_hashes, needed_hashes
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_files import BenchmarkRow, benchmark_files, fields_taken, read_benchmark
@@ -31,7 +31,7 @@ class Benchmark:
         self.name = name
         self._path = place.path
         files = benchmark_files(name, place.path)
-        hashes = file_hashes(files)
+        hashes = needed_hashes(files, f"benchmark {name}: ")
         named = [(name, place.commit)] if place.commit else [(file.name, hashes[file]) for file in files]
         if not place.commit:
             # Pictures may lie beside the files by name: their contents belong to the identity.

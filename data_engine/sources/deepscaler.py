@@ -15,7 +15,7 @@ from typing import Any
 
 from data_engine.sources.base import Rejection, SourceRow, held_answer, plain_answer, unbox
 from data_engine.sources.conversations import given_trace
-from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.file_hashes import needed_hashes
 from data_engine.sources.places import Place, files_revision
 from data_engine.sources.records import OTHER_COLUMNS, Columns, data_files, read_records, row_count
 from data_engine.sources.virl39k import mend_text
@@ -49,7 +49,7 @@ class DeepScaler:
         found = data_files(place.path, self._columns, ("question",), prefer="deepscaler.json", what="source deepscaler")
         self._files = found[0]
         self.notes: Sequence[str] = found[1]
-        hashes = file_hashes(self._files)
+        hashes = needed_hashes(self._files, "source deepscaler: ")
         named = [(self.name, place.commit)] if place.commit else [(file.name, hashes[file]) for file in self._files]
         self._fingerprint, short = files_revision(named)
         self.location = place.location

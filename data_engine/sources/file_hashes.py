@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shared.caches import cache_folder
+from shared.errors import InfiMmrError
 from shared.fingerprint import file_hash
 
 YOUNG_SECONDS = 2.0
@@ -37,6 +38,19 @@ def file_hashes(paths: Iterable[Path]) -> dict[Path, str]:
         _remember(memory, lasting, stamps)
         memory.close()
     return {**known, **fresh}
+
+
+def needed_hashes(files: Sequence[Path], what: str = "") -> dict[Path, str]:
+    """As `file_hashes`, of files that must all be there.
+
+    Raises:
+        InfiMmrError: one of them cannot be read.
+
+    """
+    hashes = file_hashes(files)
+    if lost := [file.name for file in files if file not in hashes]:
+        raise InfiMmrError(f"{what}{lost[0]} cannot be read", "Check the file and its permissions")
+    return hashes
 
 
 def remembered(paths: Iterable[Path]) -> set[Path]:

@@ -16,7 +16,7 @@ from typing import IO
 
 from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
 from data_engine.sources.table_choice import PACKED
-from data_engine.sources.table_files import Batch, arrow_rows, batched, parquet_batches, read_batches, telling
+from data_engine.sources.table_files import Batch, arrow_rows, batched, empty, parquet_batches, read_batches, telling
 from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, table_row
 from data_engine.sources.table_shards import count_shard
@@ -181,14 +181,17 @@ def _row_groups(file: Path, most: int) -> list[Where]:
     return [*found, (first, 0, len(sizes), rows)] if rows else found
 
 
-def check_records(file: Path, counts: Sequence[Count], what: str) -> None:
-    """Refuse a file none of whose lines is a record, as readers of whole files do.
+def check_records(file: Path, kind: str, counts: Sequence[Count], what: str) -> None:
+    """Refuse a file without records, or none of whose lines is one, as readers of whole files do.
 
     Raises:
         InfiMmrError: it is such a file.
 
     """
     held = [count for count in counts if count.records]
+    if not held and kind not in {"parquet", "arrow"}:
+        with telling(file, what):
+            raise empty()
     if held and all(count.why for count in held):
         lines = sum(count.records for count in held)
         said = f"{what}: {file.name} holds no JSON object on any of its {lines} lines ({held[0].why})"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.file_hashes import needed_hashes
 from data_engine.sources.places import files_revision
 from shared.errors import InfiMmrError
 
@@ -35,9 +35,7 @@ class FileSource:
         rows: Callable[[], Iterator[SourceRow | Rejection]],
     ) -> None:
         paths = sorted(files)
-        hashes = file_hashes(paths)
-        if absent := [path.name for path in paths if path not in hashes]:
-            raise InfiMmrError(f"{absent[0]} cannot be read", "Check the file and its permissions")
+        hashes = needed_hashes(paths)
         if not paths:
             raise InfiMmrError(f"{settings.location} holds no file of reader {name}", "Check source.location")
         self.name = settings.name or name

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_engine.sources.base import FileImage
-from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.file_hashes import needed_hashes
 from data_engine.sources.places import unpacked
 from data_engine.sources.table_place import TablePlace, holds
 from shared.caches import cache_folder
@@ -94,7 +94,7 @@ def _unzipped(place: TablePlace, names: Sequence[str]) -> list[_Root]:
     roots: list[tuple[int, Path, str]] = []
     for archive in place.archives:
         file = place.root / archive
-        folder = unpacked(file, file_hashes([file])[file], cache_folder())
+        folder = unpacked(file, needed_hashes([file])[file], cache_folder())
         inside = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
         for prefix in ("", *inside):
             hits = sum(file_inside(folder, f"{prefix}{name}") is not None for name in names)

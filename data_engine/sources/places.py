@@ -14,6 +14,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ def unpacked(archive: Path, digest: str, cache: Path) -> Path:
         zipfile.BadZipFile,
         PathRefused,
         EOFError,
+        zlib.error,
         RuntimeError,
     ) as error:  # RuntimeError: encrypted, or packed otherwise
         raise InfiMmrError(f"{archive.name} cannot be unpacked: {error}", "Fetch it again") from error

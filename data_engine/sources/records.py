@@ -183,10 +183,7 @@ def read_records(file: Path, what: str, columns: Sequence[str] | None = None) ->
                 for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
                     yield from records_of(batch)
         elif file.suffix == ".jsonl":
-            with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-                for line in lines:
-                    if line.strip():
-                        yield _json_record(line)
+            yield from _json_lines(file)
         else:
             yield from _json_items(file, what)
     except (OSError, ValueError, LookupError, RecursionError, NotImplementedError) as error:
@@ -250,6 +247,18 @@ def _decoded(column: pa.Array) -> list[Any]:
         return [row and [item and item.decode("utf-8", "surrogateescape") for item in row] for row in lists]
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _json_lines(file: Path) -> Iterator[Mapping[str, Any] | None]:
+    good = False
+    with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        for line in lines:
+            if line.strip():
+                record = _json_record(line)
+                good = good or record is not None
+                yield record
+    if not good:
+        raise ValueError("no line of it holds a JSON object")
 
 
 def _json_items(file: Path, what: str) -> Iterator[Mapping[str, Any] | None]:

@@ -175,7 +175,7 @@ class Table:
         first = 0
         for file, some in itertools.groupby(zip(pieces, counts, strict=True), key=lambda pair: pair[0].file):
             of_file = list(some)
-            check_records(file, [count for _, count in of_file], self._what)
+            check_records(file, of_file[0][0].kind, [count for _, count in of_file], self._what)
             lines = 0
             for piece, count in of_file:
                 found.append(replace(piece, height=count.records, first=first, lines=lines))

@@ -21,7 +21,7 @@ import numpy as np
 from data_engine.sources.arrow_texts import BLOCK
 from data_engine.sources.conversations import message_keys
 from data_engine.sources.records import Record, records_of
-from data_engine.sources.table_files import Batch, batched, telling
+from data_engine.sources.table_files import Batch, batched, some, telling
 from data_engine.sources.table_texts import CsvRows, JsonLines, json_records, opened_bytes
 
 CHUNK_BYTES = 8 << 20
@@ -64,9 +64,9 @@ def column_batches(file: Path, kind: str, what: str, types: Mapping[str, Any]) -
     """
     with telling(file, what), opened_bytes(file) as stream:
         if kind in {"csv", "tsv"}:
-            yield from _csv_batches(stream, file)
+            yield from some(_csv_batches(stream, file))
         else:
-            yield from (_json_batches if kind == "jsonl" else _list_batches)(stream, types)
+            yield from some((_json_batches if kind == "jsonl" else _list_batches)(stream, types))
 
 
 class _Lines(Batch):

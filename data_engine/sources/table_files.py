@@ -145,10 +145,8 @@ def read_batches(
             yield from (Batch(table=batch) for batch in parquet_batches(file, columns, rows))
         elif kind == "arrow":
             yield from _arrow(file, columns, rows)
-        elif kind == "tar":
-            yield from batched(shard_records(file), rows)
         else:
-            yield from batched(text_records(file, kind), rows)
+            yield from some(batched(shard_records(file) if kind == "tar" else text_records(file, kind), rows))
 
 
 def count_rows(file: Path, kind: str, what: str) -> int | None:
@@ -210,6 +208,20 @@ def batched(records: Iterator[tuple[Record, int]], rows: int = BATCH_ROWS) -> It
             held, size = [], 0
     if held:
         yield Batch(held)
+
+
+def some(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches of a file that does not state what is in it: where there is nothing, something got lost."""
+    first = next(batches, None)
+    if first is None:
+        raise empty()
+    yield first
+    yield from batches
+
+
+def empty() -> InfiMmrError:
+    """What is said of a file without records."""
+    return InfiMmrError("holds no record", "Fetch it again, or leave it out: files = [...] names those to read")
 
 
 def parquet_batches(

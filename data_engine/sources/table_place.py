@@ -133,6 +133,8 @@ def _listing(root: Path, *, deep: bool = True) -> list[str]:
     for folder, inside, files in os.walk(root, onerror=refuse):
         inside[:] = sorted(name for name in inside if not name.startswith(".")) if deep else []
         base = os.path.relpath(folder, root)
+        if deep and kind_of(base) and not any(any(map(kind_of, names)) for _, _, names in os.walk(folder)):
+            raise InfiMmrError(f"{base} is a folder without records, not a file", "Fetch it again, or remove it")
         wanted = [name for name in files if kind_of(name) or name.lower().endswith(".zip")]
         found += [name if base == "." else f"{base}/{name}" for name in wanted if not name.startswith(".")]
     return found

@@ -8,13 +8,17 @@ and numpy members are left closed.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import tarfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from data_engine.sources.picture_values import FileBytes
 from data_engine.sources.records import Record, Unreadable
@@ -24,8 +28,20 @@ KEY = "__key__"
 _PICTURES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "img"}
 _TEXTS = {"txt", "text", "cls", "cls2", "index", "id", "question", "answer", "caption", "transcript"}
 _MAX_MEMBER = 64 << 20
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x5d\x00\x00")
-"""How gzip, bzip2, xz and lzma begin: what lies in such a shard lies nowhere else."""
+
+
+def _zstd(file: Path, _mode: str) -> Any:
+    import pyarrow as pa
+
+    return pa.input_stream(str(file), compression="zstd")
+
+
+_PACKED: dict[bytes, Callable[[Path, str], Any]] = {
+    b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open, b"\x5d\x00\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}  # fmt: skip
+"""How packed shards begin and what reads them: what lies in such a shard lies nowhere else."""
+_CHUNK = 1 << 20
 
 
 def shard_records(file: Path) -> Iterator[tuple[Record, int]]:
@@ -35,9 +51,8 @@ def shard_records(file: Path) -> Iterator[tuple[Record, int]]:
         OSError, ValueError: no tar archive, or one that is cut off.
 
     """
-    with file.open("rb") as start:
-        plain = not start.read(6).startswith(_PACKED)
-    with _opened(file, "r|*") as shard:
+    plain = _unpacking(file) is None
+    with _opened(file, "r|") as shard:
         for key, some in groupby(_members(shard), key=_key):
             members: dict[str, tuple[str, bytes]] = {}
             problem, size = "", 0
@@ -63,21 +78,45 @@ def count_shard(file: Path) -> int:
         OSError, ValueError: as `shard_records`.
 
     """
-    try:
-        with _opened(file, "r:") as shard:
-            return sum(bool(key) for key, _ in groupby(_members(shard), key=_key))
-    except OSError:
-        with _opened(file, "r|*") as shard:
-            return sum(bool(key) for key, _ in groupby(_members(shard), key=_key))
+    with _opened(file, "r:" if _unpacking(file) is None else "r|") as shard:
+        return sum(bool(key) for key, _ in groupby(_members(shard), key=_key))
+
+
+def _unpacking(file: Path) -> Callable[[Path, str], Any] | None:
+    with file.open("rb") as start:
+        head = start.read(6)
+    return next((opening for mark, opening in _PACKED.items() if head.startswith(mark)), None)
 
 
 @contextmanager
 def _opened(file: Path, mode: Any) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(file, mode) as shard:
+        with (
+            (_unpacking(file) or Path.open)(file, "rb") as data,
+            tarfile.open(fileobj=data, mode=mode, tarinfo=_Member) as shard,
+        ):
             yield shard
-    except tarfile.TarError as error:
+            rest: Any = shard.fileobj
+            if mode == "r:":
+                rest.seek(shard.offset)
+            while tail := rest.read(_CHUNK):
+                if tail.count(0) < len(tail):
+                    raise OSError("more stands behind the end of the tar archive")
+    except (tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise OSError(f"no whole tar archive: {error}") from error
+
+
+class _Member(tarfile.TarInfo):
+    """A member. `tarfile` takes a header that is cut off, or is none, for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise OSError(f"no whole tar archive: {error} at byte {tarfile_.offset}") from error
 
 
 def _members(shard: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

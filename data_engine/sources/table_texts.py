@@ -51,6 +51,8 @@ def opened_bytes(file: Path) -> Iterator[IO[bytes]]:
             stream.read(len(codecs.BOM_UTF8))
         if begins.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise InfiMmrError("is UTF-16, not UTF-8", "Save it as UTF-8")
+        if begins.startswith(b"version https://git-lfs"):
+            raise InfiMmrError("is a pointer of Git LFS, not the file itself", "Fetch it with git lfs pull")
         yield stream
 
 

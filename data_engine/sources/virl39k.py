@@ -23,7 +23,7 @@ from data_engine.sources.base import (
     plain_answer,
     unbox,
 )
-from data_engine.sources.file_hashes import file_hashes
+from data_engine.sources.file_hashes import file_hashes, needed_hashes
 from data_engine.sources.folder_listing import list_files, recall, remember
 from data_engine.sources.places import Place, files_revision, short_revision, unpacked
 from data_engine.sources.records import (
@@ -75,10 +75,10 @@ class Virl39k:
         self._files = found[0]
         self.notes: Sequence[str] = found[1]
         self._root = self._files[0].parent
-        self._hashes = file_hashes(self._files)
+        self._hashes = needed_hashes(self._files, "source virl39k: ")
         archive = self._root / "images.zip"
         if archive.is_file() and not (self._root / "images").is_dir():
-            self._hashes |= file_hashes([archive])
+            self._hashes |= needed_hashes([archive], "source virl39k: ")
             self._root = unpacked(archive, self._hashes[archive], cache_folder())
         self._commit = place.commit
         self._links = place.links
