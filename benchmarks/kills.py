@@ -7,6 +7,8 @@ n-grams, duplicates, assemble, shards) is struck at a moment drawn uniformly fro
     ray-driver  the process of a build on a cluster; the same command goes on where it died
     worker      a process of the cluster that does something for the build, which goes on by itself
     node        the raylet of one of two nodes, which goes with all its workers; the build goes on by itself
+    own-node    the raylet of the node that the driver sits on: Ray ends the driver with it, and on another cluster the
+                same command goes on where it died
 
 Version, shards, ledger, findings and all that a manifest says of the rows must be those of a local build in one block
 that nobody disturbed; nothing may stay on scratch. Blocks are cut to a few rows, so that all that travels in blocks
@@ -40,7 +42,9 @@ from ray_nodes import add_node, start_cluster  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KINDS = ("driver", "ray-driver", "worker", "node")
+KINDS = ("driver", "ray-driver", "worker", "node", "own-node")
+STARTED_AGAIN = ("driver", "ray-driver", "own-node")
+"""Kinds whose builds end; the same command is used again."""
 PROGRAM = Path(__file__).with_name("kills_driver.py")
 RESULTS = Path(__file__).parent / "results"
 ROWS, FILES, ITEMS, BLOCK_ROWS = 96, 3, 24, 16
@@ -218,11 +222,15 @@ class Field:
         self.runner = "local" if kind == "driver" else "ray"
         self.cluster: Any = None
         self.second: Any = None
+        self.open()
+        self.usual = 0.0
+
+    def open(self) -> None:
+        """Start the cluster, where there is one, and a process that will build there."""
         if self.runner == "ray":
             self.cluster = start_cluster(_system_config=QUICK)
             self.second = add_node(self.cluster)
         self.spare = self.driver()
-        self.usual = 0.0
 
     def driver(self) -> Driver:
         """A process that will build."""
@@ -231,19 +239,19 @@ class Field:
 
     def calibrate(self) -> None:
         """Learn how long a build lasts here; a first one warms up what is loaded once."""
-        for _ in range(1 if self.kind.endswith("driver") else 2):
+        for _ in range(1 if self.kind in STARTED_AGAIN else 2):
             found, store = self.driver_now(), self.world.store()
             started = time.monotonic()
             found.start(store)
             told = found.result()
             self.usual = time.monotonic() - started
             assert not (differs := differences(self.world, store, told)), f"undisturbed, yet other: {differs}"
-            if self.kind.endswith("driver"):
+            if self.kind in STARTED_AGAIN:
                 found.kill()
 
     def driver_now(self) -> Driver:
         """The process that builds next: a fresh one where drivers are struck, else always the same."""
-        if not self.kind.endswith("driver"):
+        if self.kind not in STARTED_AGAIN:
             return self.spare
         now, self.spare = self.spare, self.driver()
         return now
@@ -259,7 +267,7 @@ class Field:
         after = time.monotonic() - started
         told: dict[str, Any] = {"moment": round(moment, 4), "seconds": round(after, 2), "victim": victim}
         try:
-            if victim and self.kind.endswith("driver"):
+            if victim and self.kind in STARTED_AGAIN:
                 building = self.driver_now()
                 building.start(store)
             found = building.result()
@@ -280,6 +288,14 @@ class Field:
         if self.kind.endswith("driver"):
             building.kill()
             return "driver"
+        if self.kind == "own-node":
+            (raylet,) = self.cluster.head_node.all_processes["raylet"]
+            raylet.process.kill()
+            ended = building.done(PATIENCE)
+            building.kill()
+            self.close()
+            self.open()
+            return "the node of the driver" if ended else ""
         if self.kind == "node":
             self.cluster.remove_node(self.second, allow_graceful=False)
             at_once = self.world.drawn.random() < 0.5

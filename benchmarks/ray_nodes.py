@@ -17,9 +17,9 @@ def start_cluster(**more: Any) -> Any:
     return _patiently(lambda: Cluster(initialize_head=True, head_node_args={**NODE, **more}))
 
 
-def add_node(cluster: Any) -> Any:
-    """One more node."""
-    return _patiently(lambda: cluster.add_node(**NODE))
+def add_node(cluster: Any, **more: Any) -> Any:
+    """One more node; `more` of its arguments."""
+    return _patiently(lambda: cluster.add_node(**{**NODE, **more}))
 
 
 def _patiently(start: Callable[[], Any]) -> Any:

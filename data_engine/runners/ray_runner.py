@@ -10,7 +10,8 @@ the driver holds go out themselves, and their cells come back to the driver's si
 Losses: an actor or node that dies takes with it only the batches it had not finished; those are asked again, the one
 that it had in work ask by ask, and an ask that ends every worker becomes a failed cell (see `ray_pool`). Errors that
 leave the worker alive are isolated inside it (see `work`). Functions of tables are tasks, which Ray itself repeats
-elsewhere.
+elsewhere. With the node that the driver sits on, Ray ends the driver's process, mostly without a word of ours; the same
+command goes on where it was (`benchmarks/kills.py`).
 
 Not covered: starting machines (`cluster-2-nodes.yaml`), `ray.data.llm` (Ray 2.55's does not work with vLLM 0.29 on
 pictures: it needs boto3, and `vllm.inputs` has no attribute `data`).
@@ -282,6 +283,9 @@ def _result(reference: Any, rows: int, task: Task | None) -> pa.Table:
         table = taken(ray.get(reference))
     except ray.exceptions.RayTaskError:
         raise
+    except ray.exceptions.LocalRayletDiedError as error:
+        message = "the Ray node that this build sits on was lost"
+        raise InfiMmrError(message, "Start it again, then use the same command: it goes on where it was") from error
     except ray.exceptions.RayError as error:
         message = f"a task was lost with its worker more than {TASK['max_retries']} times: {str(error).splitlines()[0]}"
         raise InfiMmrError(message, LOGS) from error

@@ -25,7 +25,7 @@ def kills_module():
     return module
 
 
-@pytest.mark.parametrize("kind", ["driver", "ray-driver", "worker", "node"])
+@pytest.mark.parametrize("kind", ["driver", "ray-driver", "worker", "node", "own-node"])
 def test_whatever_is_lost_at_a_random_moment_the_bytes_are_the_same(kind, tmp_path):
     module = kills_module()
     seed = int(os.environ.get("KILLS_SEED") or time.time())

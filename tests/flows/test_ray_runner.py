@@ -148,6 +148,42 @@ def test_an_error_that_concerns_every_ask_is_raised_as_it_is(runner, tmp_path):
         runner.ask(missing, asks(5), lambda cells: None, images=Pictures(), sampling=GREEDY)
 
 
+class Doubler:
+    """An actor of a pool."""
+
+    def node(self):
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
+
+    def answer(self, table, *, again):
+        assert not again
+        return double(table)
+
+
+def test_a_pool_whose_workers_fit_on_no_node_says_so_and_goes_on_when_one_comes(
+    cluster, ray_nodes, runner, monkeypatch
+):
+    from data_engine.runners import ray_pool
+
+    monkeypatch.setattr(ray_pool, "LOOK", 0.5)
+    told, added = [], []
+
+    def hear(text):
+        told.append(text)
+        added.append(ray_nodes.add_node(cluster, num_cpus=3))
+
+    actor = runner._connect().remote(Doubler).options(num_cpus=3)
+    pool = ray_pool.Pool(actor.remote, 1, hear, needs={"CPU": 3})
+    try:
+        found = list(pool.answers(pa.table({"key": [f"k{n}"], "n": [n]}) for n in range(5)))
+    finally:
+        for node in added:
+            cluster.remove_node(node, allow_graceful=False)
+    assert sorted(n for table in found for n in table.column("n").to_pylist()) == [0, 2, 4, 6, 8]
+    assert told == ["no node is large enough for a worker: it takes 3 CPU, single nodes have 2 CPU"]
+
+
 def double(table, broadcast=1):
     return pa.table(
         {"key": table.column("key"), "n": pa.array([2 * broadcast * n for n in table.column("n").to_pylist()])}
