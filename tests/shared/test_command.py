@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from shared.command import open_program, run_command, taking_options
+from shared.command import as_command, open_program, run_command
 from shared.errors import InfiMmrError, system_error
 
 
@@ -80,17 +80,20 @@ def test_options_that_are_declared_once_stand_in_every_command_that_takes_them()
     app, said = open_program("program", "Words."), []
 
     @app.command()
-    @taking_options
-    def first(common: Common, loud: Annotated[bool, typer.Option("--loud")] = False) -> None:
+    @as_command()
+    def first(common: Common, loud: Annotated[bool, typer.Option("--loud")] = False) -> dict:
         said.append((common, loud))
+        return {"loud": loud}
 
     @app.command()
-    @taking_options
-    def second(common: Common) -> None:
+    @as_command()
+    def second(common: Common) -> dict:
         said.append(common)
+        return {}
 
     run = CliRunner().invoke
     assert run(app, ["first", "here", "--times", "3", "--loud"]).exit_code == 0
     assert run(app, ["second", "there"]).exit_code == 0
     assert said == [(Common("here", 3), True), Common("there")]
     assert run(app, ["second", "there", "--times", "0"]).exit_code == 2
+    assert json.loads(run(app, ["first", "here", "--loud", "--json"]).stdout) == {"loud": True}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from shared.command import Document, JsonOption, run_command, taking_options
+from shared.command import Document, JsonOption, as_command
 from trainer.options import AnswerOptions, ServeOptions
 
 CheckpointArgument = Annotated[str, typer.Argument(help="Checkpoint or run folder, hub id, or tiny-vl.")]
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command("serve")(serve)
 
 
-@taking_options
+@as_command()
 def ask(  # noqa: PLR0917 - typer turns each parameter into an option
     checkpoint: CheckpointArgument,
     question: Annotated[str, typer.Argument(help="The question; <image> says where an image stands.")],
@@ -31,17 +31,14 @@ def ask(  # noqa: PLR0917 - typer turns each parameter into an option
         int | None, typer.Option(min=1, help="Answers to draw; without it one answer is given greedily.")
     ] = None,
     as_json: JsonOption = False,
-) -> None:
+) -> Document:
     """Ask a checkpoint one question. Thinking goes to stderr, the answer to stdout, both as they are written."""
+    from trainer.after_training.ask import ask_command
 
-    def work() -> Document:
-        from trainer.after_training.ask import ask_command
-
-        return ask_command(checkpoint, question, image or [], dataclasses.asdict(options), samples, as_json=as_json)
-
-    run_command(work, as_json=as_json)
+    return ask_command(checkpoint, question, image or [], dataclasses.asdict(options), samples, as_json=as_json)
 
 
+@as_command()
 def push(  # noqa: PLR0917 - typer turns each parameter into an option
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder, or tiny-vl.")],
     to: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; a new one is made private.")],
@@ -55,29 +52,21 @@ def push(  # noqa: PLR0917 - typer turns each parameter into an option
         Path | None, typer.Option(help="Evaluation of this checkpoint (default: the one in its run folder).")
     ] = None,
     as_json: JsonOption = False,
-) -> None:
+) -> Document:
     """Share a checkpoint on the Hub. Weights, a card with run record and results, in one commit."""
+    from trainer.after_training.push import push_command
 
-    def work() -> Document:
-        from trainer.after_training.push import push_command
-
-        return push_command(checkpoint, to, results, dry_run=dry_run, replace=replace, as_json=as_json)
-
-    run_command(work, as_json=as_json)
+    return push_command(checkpoint, to, results, dry_run=dry_run, replace=replace, as_json=as_json)
 
 
-@taking_options
+@as_command(json=False)
 def serve(
     checkpoint: CheckpointArgument,
     options: ServeOptions,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and exit.")] = False,
-) -> None:
+) -> Document:
     """Serve a checkpoint with vLLM's own server. OpenAI-compatible, on 127.0.0.1; prints its command first."""
+    from trainer.after_training.serve import serve_command
 
-    def work() -> Document:
-        from trainer.after_training.serve import serve_command
-
-        return serve_command(checkpoint, port, dataclasses.asdict(options), dry_run=dry_run)
-
-    run_command(work, as_json=False)
+    return serve_command(checkpoint, port, dataclasses.asdict(options), dry_run=dry_run)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, StoreOption, run_command, taking_options
+from shared.command import JsonOption, StoreOption, as_command
 from trainer.options import AnswerOptions
 
 if TYPE_CHECKING:
@@ -49,22 +49,18 @@ class EvaluateOptions(AnswerOptions):
     as_json: JsonOption = False
 
 
-@taking_options
-def evaluate(options: EvaluateOptions) -> None:
+@as_command()
+def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Score a checkpoint on the paper's benchmarks by rules alone. Or outputs made elsewhere."""
+    from shared.progress import open_progress
 
-    def work() -> dict[str, Any]:
-        from shared.progress import open_progress
+    with open_progress(as_json=options.as_json) as progress:
+        document = _work(options, progress)
+    if not options.as_json:
+        from trainer.evaluation.show import print_document
 
-        with open_progress(as_json=options.as_json) as progress:
-            document = _work(options, progress)
-        if not options.as_json:
-            from trainer.evaluation.show import print_document
-
-            print_document(document)
-        return document
-
-    run_command(work, as_json=options.as_json)
+        print_document(document)
+    return document
 
 
 def _work(options: EvaluateOptions, progress: Progress) -> dict[str, Any]:
