@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from data_engine.sources.base import plain_answer
 from data_engine.sources.conversations import is_conversation, last_exchange_has_answer
 from data_engine.sources.picture_values import looks_like_picture, picture_values
 from shared.errors import InfiMmrError, UsageError, did_you_mean
@@ -54,6 +55,7 @@ _NAMES = {
 """Best first; compared without letter case, blanks, hyphens and underscores."""
 _CONTEXT = ("hint", "context", "passage", "input", "body", "premise")
 """Columns that often hold a part of the problem beside the question: told, never taken unasked."""
+_ANSWER_TYPES = (str, int, float, Decimal, list, tuple)
 _MOST_DISTINCT = 0.9
 _FAMILIES = {
     "choices": (r"[A-H]", r"option[_ ]?[A-H1-8]", r"choice[_ ]?[A-H1-8]"),
@@ -106,8 +108,10 @@ def guess_columns(records: Sequence[Mapping[str, Any]], told: Mapping[str, Seque
             columns[role] = found
     for role in ("question", "answer"):
         if not columns.get(role):
+            first = {name: value for name in _candidates(role, known) for value in _values(records, name)[:1]}
+            held = "".join(f", {name} holds {type(value).__name__}" for name, value in first.items())
             raise InfiMmrError(
-                f"{what}: no column could be taken as {role} (columns: {', '.join(known[:40]) or 'none'})",
+                f"{what}: no column could be taken as {role}{held} (columns: {', '.join(known[:40]) or 'none'})",
                 f'Name it in the recipe: [source.columns] {role} = "..."',
             )
     if "question" not in told and (story := _story(records, known, columns)):
@@ -234,7 +238,7 @@ def _fits(role: str, values: Sequence[Any], records: int) -> bool:  # noqa: PLR0
     if role == "answer":
         if any(is_conversation(value) for value in values):
             return any(last_exchange_has_answer(value) for value in values)
-        return any(isinstance(value, str | int | float | Decimal | list | tuple) for value in values)
+        return any(isinstance(value, _ANSWER_TYPES) for value in values)
     if role == "choices":
         return any(isinstance(value, list | tuple | Mapping) or _listed(value) for value in values)
     if role == "images":
@@ -277,6 +281,8 @@ def _doubts(
             if texts:
                 pair = f'["{name}", "{columns["question"][0]}"]'
                 notes.append(f"{name} holds text, too, which the question leaves out (question = {pair} adds it)")
+    odd = {n: v for n in columns["answer"] for v in _values(records, n) if not isinstance(v, (*_ANSWER_TYPES, Mapping))}
+    notes += [f"{n} holds {type(v).__name__}, taken as text, as {plain_answer(v)}" for n, v in odd.items()]
     if "difficulty" in columns:
         values = [value for name in columns["difficulty"] for value in _values(records, name)]
         if not all(isinstance(value, int | float) and -1 <= value <= 1 for value in values):

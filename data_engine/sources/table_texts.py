@@ -113,11 +113,11 @@ def json_records(text: IO[str]) -> Iterator[tuple[Record, int]]:
     if opening == "{" and stream.holds_lines():
         yield from stream.values()
         return
-    if opening != "{":
+    if opening and opening != "{":
         raise InfiMmrError("holds neither a list nor an object of records", "Write one record per line as .jsonl")
     held: list[tuple[Record, int]] = []
     lists = records = 0
-    for key, value, size in stream.members():
+    for key, value, size in stream.members() if opening else ():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             yield from ((item, size // len(value)) for item in value)
             lists += 1
@@ -130,7 +130,7 @@ def json_records(text: IO[str]) -> Iterator[tuple[Record, int]]:
                 held = []
     if not lists:
         yield from held
-    if not lists and not records:
+    if opening and not lists and not records:
         raise InfiMmrError("holds no list of records", "Write one record per line as .jsonl")
 
 
@@ -231,6 +231,8 @@ def check_names(names: Sequence[str]) -> None:
     """
     if len(set(names)) != len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
+        if not twice:
+            raise InfiMmrError("has several columns without a name", "Name each in its header, or drop them")
         raise InfiMmrError(f"names the column {twice!r} twice", "Rename one of them")
 
 

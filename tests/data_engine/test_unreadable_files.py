@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import tarfile
+from datetime import date
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -117,3 +119,37 @@ def test_files_of_nothing_end_the_reading_of_the_other_readers_too(folder, reade
             (folder / "b.jsonl").write_bytes(content)
         with pytest.raises(InfiMmrError, match=r"b\.jsonl"):
             list(open_sources(load_recipe(str(recipe), "local")).rows())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("d.json", b" \n", "d.json holds no record. Fetch it again, or leave it out"),
+        ("d.json", b"[]", "d.json holds no record"),
+        ("d.csv", b",,question,answer\n0,1,q,1\n", "d.csv has several columns without a name. Name each in its header"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line_that_says_what_to_do(folder, name, content, said):
+    (folder / name).write_bytes(content)
+    for read in (rows_of, lambda place: inspect_place(str(place))):
+        with pytest.raises(InfiMmrError) as refused:
+            read(folder)
+        assert said in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["question,answer\rWhat?,1\rWhy?,2\r", 'question,answer\n"What?",1\rWhy?,2\r'])
+def test_lines_of_a_csv_that_end_with_a_carriage_return_alone_are_inspected_as_they_are_built(folder, text):
+    (folder / "d.csv").write_bytes(text.encode())
+    assert [row.answer for row in rows_of(folder)] == ["1", "2"]
+    found = inspect_place(str(folder))
+    assert (found["records"], found["rows"]) == (2, 2)
+
+
+def test_dates_as_answers_are_named_and_where_they_are_asked_for_their_form_is_told(folder):
+    dates = pl.DataFrame({"question": ["a", "b"], "answer": [date(2020, 1, 2), date(2021, 1, 2)]})
+    dates.write_parquet(folder / "d.parquet")
+    with pytest.raises(InfiMmrError, match="no column could be taken as answer, answer holds date"):
+        rows_of(folder)
+    found = inspect_place(str(folder), overrides=["columns.answer=answer"])
+    assert "answer holds date, taken as text, as 2021-01-02" in found["told"]
