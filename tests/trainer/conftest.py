@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +110,54 @@ def no_task_of_another_test(monkeypatch):
     from trainer.evaluation import tasks
 
     monkeypatch.setattr(tasks, "_OWN", {})
+
+
+SERVES = """
+import importlib, json, os, sys, traceback
+told = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)                       # what libraries print is no answer
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)   # raises if a target has moved
+for line in sys.stdin:
+    code, environment = json.loads(line)
+    out, into = os.pipe()
+    if os.fork() == 0:
+        os.dup2(into, 1)
+        os.environ.update(environment)
+        try:
+            exec(code, {"__name__": "__main__"})
+        except BaseException:
+            traceback.print_exc(file=sys.stdout)
+        sys.stdout.flush()
+        os._exit(0)
+    os.close(into)
+    with os.fdopen(out) as said:
+        told.write(json.dumps(said.read()) + "\\n")
+    told.flush()
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="session")
+def in_a_run() -> Iterator[Callable[..., str]]:
+    """Have code run in a process of a run without CUDA; gives what it prints. All are forked from one that imports."""
+    from trainer.openrlhf_bridge import cpu_compat
+
+    environment = {**os.environ, **cpu_compat.environment()}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], root])
+    modules = json.dumps([adaptation.module for adaptation in cpu_compat.ADAPTATIONS])
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SERVES, modules], env=environment, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def said(code: str, **variables: str) -> str:
+            print(json.dumps([code, variables]), file=process.stdin, flush=True)
+            answer = process.stdout.readline()
+            assert answer, "the process that imports has ended"
+            return json.loads(answer)
+
+        yield said
+        process.kill()

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from trainer.openrlhf_bridge import cpu_compat
 from trainer.openrlhf_bridge.agent_settings import SETTINGS, AgentSettings
 from trainer.openrlhf_bridge.records import FOLDER
 from trainer.openrlhf_bridge.reward_entry import Judges, judge
@@ -150,17 +145,10 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_openrlhfs_executor_returns_our_reward_and_cannot_sample_pad_tokens(tmp_path):
-    environment = {**os.environ, **cpu_compat.environment()}
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
-    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parents[2])])
-    environment[SETTINGS] = AgentSettings(3).to_json()
-    environment[FOLDER] = str(tmp_path / "parts")
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    found = json.loads(ran.stdout.split("RESULT")[1])
+def test_openrlhfs_executor_returns_our_reward_and_cannot_sample_pad_tokens(in_a_run, tmp_path):
+    said = in_a_run(PROGRAM, **{SETTINGS: AgentSettings(3).to_json(), FOLDER: str(tmp_path / "parts")})
+    assert "RESULT" in said, said
+    found = json.loads(said.split("RESULT")[1])
     assert found["first"][:2] == [1.0, 1.0]
     assert found["first"][2]["format"] == 1.0
     assert (found["final"], found["detokenize"]) == ("FINAL_ONLY", False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,16 +15,15 @@ from trainer.openrlhf_bridge.cpu_compat.adaptations import CpuDeviceName
 ROOT = str(Path(__file__).parents[2])
 
 
-def python(code, *, extra_path="", told="", **variables):
+def python(code, *, extra_path="", **variables):
     """Run code in a process of its own, as a run's processes are."""
     environment = {**os.environ, **(variables or cpu_compat.environment())}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     paths = [environment["PYTHONPATH"], ROOT, *([extra_path] if extra_path else [])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.run(
-        [sys.executable, "-c", code],
-        input=told, env=environment, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
 
 
 def test_a_process_of_a_run_is_ready_before_its_first_line():
@@ -96,10 +94,6 @@ def test_every_adaptation_names_its_target_and_reason():
 
 
 TARGETS = """
-import importlib
-from trainer.openrlhf_bridge.cpu_compat import ADAPTATIONS
-for adaptation in ADAPTATIONS:
-    importlib.import_module(adaptation.module)   # raises if a target has moved
 import sys, torch, importlib.util
 assert importlib.util.find_spec("flash_attn") is None, "visible beyond ring_attn_utils"
 device = torch.cuda.current_device()
@@ -204,32 +198,11 @@ for make in (deepspeed.get_train_ds_config, deepspeed.get_eval_ds_config):
     print(configuration["bf16"]["enabled"], configuration["fp16"]["enabled"])
 """
 
-ONE_BY_ONE = """
-import contextlib, io, json, sys, traceback
-said = {}
-for name, piece in json.load(sys.stdin).items():
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        try:
-            exec(piece, {})
-        except Exception:
-            traceback.print_exc(file=out)
-    said[name] = out.getvalue()
-print(json.dumps(said))
-"""
-
-
-@pytest.fixture(scope="module")
-def said():
-    """What pieces of code said in one process of a run, whose imports take longer than all of them."""
-    pieces = {"targets": TARGETS, "lines": LINES, "push": PUSH, "numbers": NUMBERS}
-    ran = python(ONE_BY_ONE, told=json.dumps(pieces))
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads(ran.stdout.splitlines()[-1])
-
 
 @pytest.mark.slow
-def test_every_target_is_where_the_pinned_libraries_have_it_and_behaves(said):
-    assert said["targets"].endswith("FINE\n"), said["targets"]
+def test_every_target_is_where_the_pinned_libraries_have_it_and_behaves(in_a_run):
+    said = in_a_run(TARGETS)
+    assert said.endswith("FINE\n"), said
 
 
 @pytest.mark.slow
@@ -254,8 +227,9 @@ print(hooked)
 
 
 @pytest.mark.slow
-def test_a_supervised_run_reads_the_lines_of_its_file_in_their_order_and_goes_on_where_it_was(said):
-    assert said["lines"].splitlines()[-2:] == [str(list(range(12))), str(list(range(4, 12)))], said["lines"]
+def test_a_supervised_run_reads_the_lines_of_its_file_in_their_order_and_goes_on_where_it_was(in_a_run):
+    said = in_a_run(LINES)
+    assert said.splitlines()[-2:] == [str(list(range(12))), str(list(range(4, 12)))], said
 
 
 def test_an_installed_flash_attn_is_used_and_kept(tmp_path):
@@ -272,15 +246,16 @@ def test_an_installed_flash_attn_is_used_and_kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_weights_of_a_push_arrive_bit_by_bit_in_one_call_and_leave_nothing_in_the_store(said):
-    assert said["push"].endswith("FINE\n"), said["push"]
+def test_all_weights_of_a_push_arrive_bit_by_bit_in_one_call_and_leave_nothing_in_the_store(in_a_run):
+    said = in_a_run(PUSH)
+    assert said.endswith("FINE\n"), said
 
 
 @pytest.mark.slow
-def test_policy_and_reference_load_and_train_in_the_runs_numbers(said):
+def test_policy_and_reference_load_and_train_in_the_runs_numbers(in_a_run):
     ran = python(NUMBERS, **cpu_compat.environment("float32"))
     assert ran.stdout.splitlines()[-3:] == ["torch.float32", "False False", "False False"], ran.stderr
-    assert said["numbers"].splitlines()[-3:] == ["torch.bfloat16", "True False", "True False"], said["numbers"]
+    assert in_a_run(NUMBERS).splitlines()[-3:] == ["torch.bfloat16", "True False", "True False"]
 
 
 def test_the_engine_is_made_in_the_runs_numbers_and_keeps_its_other_arguments(monkeypatch):

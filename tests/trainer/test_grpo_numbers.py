@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-from trainer.openrlhf_bridge import cpu_compat
 
 pytestmark = pytest.mark.slow
 
@@ -87,16 +81,10 @@ print("RESULT" + json.dumps(out))
 
 
 @pytest.fixture(scope="module")
-def numbers():
-    environment = {**os.environ, **cpu_compat.environment()}
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
-    root = str(Path(__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], root])
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads(ran.stdout.split("RESULT")[1])
+def numbers(in_a_run):
+    said = in_a_run(PROGRAM)
+    assert "RESULT" in said, said
+    return json.loads(said.split("RESULT")[1])
 
 
 def test_advantages_are_the_rewards_of_a_group_less_their_mean_over_their_deviation(numbers):
