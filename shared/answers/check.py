@@ -15,7 +15,6 @@ from shared.answers.parse.golds import gold_answer
 from shared.answers.parse.normalise import normalise
 from shared.answers.parse.reading import read
 from shared.answers.parse.words import is_truth_word, letters_in
-from shared.answers.symbolic.pool import GraderPool
 from shared.answers.types import GoldCheck, Verdict
 
 _NUMBER = re.compile(r"(?<![\d.,_])(?<!_\{)\d+(?:\.\d+)?")
@@ -86,9 +85,7 @@ PATIENCE_SECONDS = 600.0
 """Wall time after which a comparison ends all the same: it only keeps a build from waiting for ever."""
 
 
-def check_gold(
-    gold: str, kind: str | None = None, choices: Sequence[str] | None = None, pool: GraderPool | None = None
-) -> GoldCheck:
+def check_gold(gold: str, choices: Sequence[str] | None = None) -> GoldCheck:
     """Grade a gold against itself and a wrong neighbour.
 
     What is checked is the answer that the gold holds (`gold_answer`). Reasons: empty_or_malformed, not_read,
@@ -97,16 +94,15 @@ def check_gold(
     """
     held = gold_answer(gold, choices)
     if held.reason and gold.strip():
-        return GoldCheck("unverifiable", held.reason, kind or "text", "", self_accepts=False, refuses_neighbour=False)
+        return GoldCheck("unverifiable", held.reason, "text", "", self_accepts=False, refuses_neighbour=False)
     gold = held.answer or gold
-    known = kind or answer_kind(gold, choices)
+    known = answer_kind(gold, choices)
     judged = partial(
         grade,
         kind=known,
         choices=choices,
         timeout_seconds=PATIENCE_SECONDS,
         processor_seconds=PROCESSOR_SECONDS,
-        pool=pool,
     )
     itself = judged(gold, gold)
     if itself.verdict is Verdict.UNPARSABLE_GOLD:

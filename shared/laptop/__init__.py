@@ -16,7 +16,7 @@ from shared.laptop.assets import CHECKPOINT
 
 if TYPE_CHECKING:
     from shared.laptop.mini_sets import MiniSet, MiniSettings, MiniTraces, benchmark_record
-    from shared.laptop.problems import IMAGE_TYPES, KINDS, PICTURE_KINDS, SPLITS, Problem, contents, draw, draw_family
+    from shared.laptop.problems import IMAGE_TYPES, KINDS, PICTURE_KINDS, SPLITS, Problem, draw, draw_family
     from shared.laptop.training.cli import app as tiny_vl_commands
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "MiniTraces",
     "Problem",
     "benchmark_record",
-    "contents",
     "draw",
     "draw_family",
     "tiny_vl_commands",

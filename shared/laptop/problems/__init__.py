@@ -5,20 +5,17 @@ and nothing else; `splits.py` says why their problems never mix.
 """
 
 from shared.laptop.problems.canvas import Rgb
-from shared.laptop.problems.problem import IMAGE_TYPES, Grade, Mark, Problem
+from shared.laptop.problems.problem import IMAGE_TYPES, Problem
 from shared.laptop.problems.splits import SPLITS, split_of
-from shared.laptop.problems.world import KINDS, PICTURE_KINDS, contents, draw, draw_family
+from shared.laptop.problems.world import KINDS, PICTURE_KINDS, draw, draw_family
 
 __all__ = [
     "IMAGE_TYPES",
     "KINDS",
     "PICTURE_KINDS",
     "SPLITS",
-    "Grade",
-    "Mark",
     "Problem",
     "Rgb",
-    "contents",
     "draw",
     "draw_family",
     "split_of",

@@ -106,11 +106,6 @@ def _generator(seed: str) -> random.Random:
     return random.Random(int.from_bytes(hashlib.sha256(seed.encode()).digest()))  # pictures, not secrets
 
 
-def contents(problem: Problem) -> str:
-    """What a problem is about, without its wording: equal only for equal pictures or equal calculations."""
-    return problem.caption or f"{problem.kind}: {problem.thinking}"
-
-
 def _choose_kind(name: str | None, rules: Split, rng: random.Random, *, text_only: bool) -> tuple[Kind, str]:
     """A kind, and the grade of its first question."""
     grade = rng.choice(rules.grades)
