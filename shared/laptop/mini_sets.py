@@ -118,7 +118,6 @@ class MiniSet:
 
     Raises:
         UsageError: no set stands for that.
-
     """
 
     def __init__(self, stands_for: str, settings: MiniSettings) -> None:

@@ -48,7 +48,6 @@ class Prompt:
         system: What stands under `[system]`; empty in a file of one text.
         user: What stands under `[user]`; empty in a file of one text.
         text: What is sent; the whole text of a file of one text, both parts of the other kind.
-
     """
 
     name: str
@@ -80,7 +79,6 @@ def set_folder(prompts: str) -> Path:
 
     Raises:
         UsageError: neither; names the nearest set.
-
     """
     if prompts in SETS:
         return _FOLDER / prompts
@@ -107,7 +105,6 @@ def load_prompt(named: str, prompts: str = BUNDLED, language: str = "") -> Promp
 
     Raises:
         UsageError: no such prompt; names the nearest one.
-
     """
     if named.endswith((".md", ".txt")):
         file = Path(named).expanduser()
@@ -153,7 +150,6 @@ def render(name: str, prompts: str = BUNDLED, **fields: str) -> str:
 
     Raises:
         UsageError: the prompt has no such field, or there is no such prompt.
-
     """
     text = prompt(name, prompts)
     for missing in sorted(named for named in fields if f"{{{named}}}" not in text):

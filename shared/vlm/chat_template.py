@@ -63,7 +63,6 @@ class Sent:
         tokens: Tokens of the whole prompt, pictures included; None likewise.
         note: Why there is no text, or another sentence for people.
         details: Values that only this step has, such as `image_type`.
-
     """
 
     step: str
@@ -134,7 +133,6 @@ class PromptRenderer:
 
         Raises:
             InfiMmrError: it has no tokenizer.json or no chat template, or one of its files cannot be read.
-
         """
         self._folder = checkpoint
         self._config = self._json("tokenizer_config.json")

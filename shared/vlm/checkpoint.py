@@ -50,7 +50,6 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
 
     Raises:
         InfiMmrError: it is not there, or no JSON object.
-
     """
     try:
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
@@ -111,7 +110,6 @@ def checkpoint_folder(spec: EngineSpec) -> Path:
 
     Raises:
         InfiMmrError: no such folder, no safetensors in it, no config.json, or the hub cannot be reached.
-
     """
     if is_folder(spec.model):
         return _checked(BUNDLED_FOLDER if spec.model == BUNDLED else Path(spec.model))
@@ -137,7 +135,6 @@ def template_folder(model: str, revision: str | None) -> Path:
 
     Raises:
         InfiMmrError: no such folder, or the hub cannot be reached and this machine has not fetched them before.
-
     """
     if is_folder(model):
         return BUNDLED_FOLDER if model == BUNDLED else Path(model)
@@ -152,7 +149,6 @@ def check_hub_id(spec: EngineSpec) -> str:
 
     Raises:
         InfiMmrError: the hub has no such model or revision, or keeps it from this user.
-
     """
     if spec.endpoint or is_folder(spec.model) or fetched_commit(spec):
         return ""

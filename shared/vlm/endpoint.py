@@ -71,7 +71,6 @@ class EndpointEngine:
 
         Raises:
             EndpointError: the server is down after all attempts, refuses the key or does not know the model.
-
         """
         samplings = [sampling] * len(conversations) if isinstance(sampling, Sampling) else list(sampling)
         return list(self._pool.map(self._chat_one, zip(conversations, samplings, strict=True)))

@@ -51,7 +51,6 @@ class VllmEngine:
 
     Raises:
         InfiMmrError: missing checkpoint, not the vLLM for this machine, or no start (its log's end is quoted).
-
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -79,7 +78,6 @@ class VllmEngine:
 
         Raises:
             EngineOutOfMemoryError, EngineDiedError: the engine must be started again.
-
         """
         samplings = [sampling] * len(conversations) if isinstance(sampling, Sampling) else list(sampling)
         answers: dict[int, Answer] = {}
@@ -101,7 +99,6 @@ class VllmEngine:
 
         Raises:
             EngineOutOfMemoryError, EngineDiedError: the engine must be started again.
-
         """
         answers = [Answer("", 0, 0, "length") for _ in samplings]
         try:

@@ -38,9 +38,7 @@ class BatchFailedError(Exception):
 
 
 def in_halves(
-    asks: Sequence[Asked],
-    ask: Callable[[Sequence[Asked]], list[Answered]],
-    refused: Callable[[Asked, str], Answered],
+    asks: Sequence[Asked], ask: Callable[[Sequence[Asked]], list[Answered]], refused: Callable[[Asked, str], Answered]
 ) -> list[Answered]:
     """Answers in order; a batch that raises `BatchFailedError` is halved until the ask that fails stands alone."""
     if not asks:

@@ -26,7 +26,6 @@ def engine_identity(spec: EngineSpec) -> dict[str, Any]:
 
     Raises:
         InfiMmrError: the folder is missing or has no safetensors.
-
     """
     values: dict[str, Any] = {"checkpoint": checkpoint_identity(spec), "runner": spec.runner}
     values |= {"dtype": spec.dtype, "min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}

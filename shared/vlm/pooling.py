@@ -39,7 +39,6 @@ class PoolingEngine:
 
     Raises:
         InfiMmrError: missing checkpoint, or not of the Qwen2-VL family.
-
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -77,7 +76,6 @@ class PoolingEngine:
         Raises:
             AskRefusedError: a picture is refused or the pictures alone exceed `max_model_len`.
             EngineOutOfMemoryError: start it again with a smaller batch.
-
         """
         inputs = [self._inputs(images, text) for images, text in pairs]
         size = self.spec.batch_size if self._device == "cuda" else 1

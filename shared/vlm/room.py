@@ -32,7 +32,6 @@ def open_engine(spec: EngineSpec) -> Iterator[VisionLanguageEngine]:
 
     Raises:
         InfiMmrError: missing model, no safetensors, vllm not installed, endpoint down.
-
     """
     yield start_engine(spec)
 

@@ -25,7 +25,6 @@ def checked_temperature(value: float) -> float:
 
     Raises:
         ValueError: vLLM would refuse it, or sample at another one than the log-probabilities are divided by.
-
     """
     if value and not LEAST_TEMPERATURE <= value <= MOST_TEMPERATURE:
         message = (
@@ -122,7 +121,6 @@ class Answer:
         prompt_tokens: Tokens of the prompt, image tokens included (0 where an endpoint does not tell).
         finish_reason: `stop`, `length` where `max_tokens` cut it, `refused` where it could not be asked.
         refused: Why this one ask could not be answered (image refused, prompt too long); empty otherwise.
-
     """
 
     text: str
@@ -153,7 +151,6 @@ class VisionLanguageEngine(Protocol):
 
         Raises:
             AskRefusedError: one of the pairs cannot be embedded; the others are asked without it.
-
         """
 
     def close(self) -> None:

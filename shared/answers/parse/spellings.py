@@ -36,8 +36,7 @@ _MATRIX = re.compile(r"^\\begin\{([pbBvV]?matrix|smallmatrix|array)\}(?:\{[lcr| 
 _PART = re.compile(r"(?:^|(?<=[\s;,.}]))(?:\((\d)\)|([①-⑨]))\s*")
 _PICKS = re.compile(r"^(?:(?:\(\d\)|[①-⑨])\s*(?:[,;]|and|和)?\s*){2,9}$")
 _REALS = re.compile(
-    r"^(?:\w\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?$|^(?:all )?real(?: number)?s$|^全体实数$",
-    re.IGNORECASE,
+    r"^(?:\w\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?$|^(?:all )?real(?: number)?s$|^全体实数$", re.IGNORECASE
 )
 _REAL_SET = r"(?:\\mathbb\s*\{?\s*R\s*\}?|(?:all\s+)?(?:the\s+)?real(?:s|\s+numbers|\s+values)|all\s+numbers|全体实数)"
 _EXCEPT = re.compile(

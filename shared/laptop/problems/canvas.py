@@ -55,7 +55,6 @@ def glyph(character: str, scale: int) -> Image.Image:
 
     Raises:
         KeyError: the font has no such character.
-
     """
     columns = bytes.fromhex(_COLUMNS[character])
     image = Image.new("1", (GLYPH_WIDTH, GLYPH_HEIGHT))

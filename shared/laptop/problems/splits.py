@@ -53,7 +53,6 @@ def split_of(name: str) -> Split:
 
     Raises:
         KeyError: no such split; the message names the nearest one.
-
     """
     if name not in SPLITS:
         raise unknown("split", name, SPLITS)

@@ -42,7 +42,6 @@ def draw(split: str, index: int, *, text_only: bool = False, kind: str | None = 
     Raises:
         KeyError: no such split or kind; the message names the nearest one.
         ValueError: a negative index.
-
     """
     return draw_family(split, index, 1, text_only=text_only, kind=kind)[0]
 
@@ -63,7 +62,6 @@ def draw_family(  # what to draw, and how it is asked
     Raises:
         KeyError: no such split or kind; the message names the nearest one.
         ValueError: a negative index.
-
     """
     rules = split_of(split)
     if index < 0:

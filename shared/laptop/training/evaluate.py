@@ -57,7 +57,6 @@ def asks(task: str, count: int, first: int = 0) -> list[Ask]:
 
     Raises:
         KeyError: no such task.
-
     """
     if task.startswith("text-"):
         drawn = (draw(SPLIT, index, text_only=True) for index in itertools.count(first))

@@ -120,7 +120,6 @@ def hidden_states(  # the inputs of a packed batch
         mask: additive attention mask [B, 1, L, L].
         features: image tokens of all pictures, [M, D]; None without pictures.
         slots: [B, L], index into `features` or -1.
-
     """
     text = model.model.language_model
     x = F.embedding(tokens, text.embed_tokens.weight)
