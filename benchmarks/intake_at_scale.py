@@ -1,9 +1,10 @@
 """What reading a source of files costs the driver on Ray, against the build of an earlier checkout.
 
-Data: drawn texts of 69 words with an answer each, as shards of JSON lines, and as tar shards with a drawn picture of
-10 KB a row; 5,000 rows a shard. A build reads them, judges answers, assembles and writes shards: nothing else, so that
-the source is most of it. Each build in a process of its own, after Ray is up and a small build has run; processor time
-and memory are those of the driver's process alone.
+Data: drawn texts of 69 words with an answer each, as shards of JSON lines (`jsonl`), the same with a drawn picture of
+10 KB a row in a file of its own (`files`), and as tar shards with such pictures (`tar`); 5,000 rows a shard. A build
+reads them, judges answers, assembles and writes shards: nothing else, so that the source is most of it. Each build in a
+process of its own, after Ray is up and a small build has run; processor time and memory are those of the driver's
+process alone.
 
     git worktree add ../before cdb64fb
     python benchmarks/intake_at_scale.py --before ../before [--rows 10000,100000]
@@ -44,8 +45,14 @@ def write_shards(kind: str, count: int, folder: Path) -> None:
     folder.mkdir()
     rows = [{"question": text, "answer": str(number % 1000)} for number, text in enumerate(draw(count))]
     for start in range(0, count, SHARD_ROWS):
-        file, some = folder / f"train-{start // SHARD_ROWS:05d}.{kind}", rows[start : start + SHARD_ROWS]
-        if kind == "jsonl":
+        ending = "tar" if kind == "tar" else "jsonl"
+        file, some = folder / f"train-{start // SHARD_ROWS:05d}.{ending}", rows[start : start + SHARD_ROWS]
+        if kind == "files":
+            (folder / f"images/{start}").mkdir(parents=True)
+            for number, row in enumerate(some, start):
+                row["image"] = f"images/{start}/{number}.jpg"
+                (folder / row["image"]).write_bytes(picture(number))
+        if kind != "tar":
             file.write_text("".join(json.dumps({"id": f"k{start + n}", **row}) + "\n" for n, row in enumerate(some)))
             continue
         with tarfile.open(file, "w") as shard:
@@ -145,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--before")
     parser.add_argument("--rows", default="10000,100000")
-    parser.add_argument("--kinds", default="jsonl,tar")
+    parser.add_argument("--kinds", default="jsonl,files,tar")
     parser.add_argument("--one", nargs=3, metavar=("SOURCE", "SMALL", "FOLDER"))
     options = parser.parse_args()
     if options.one:
