@@ -220,8 +220,7 @@ def merged(context: StepContext, table: AnnotationTable, *, away: bool = False) 
     entries = table.listing()
     if not table.wants_merging(entries):
         return entries
-    for _ in over(_hands(context.runner), _merge, [0], table, away=away):
-        pass
+    list(over(_hands(context.runner), _merge, [0], table, away=away))
     return table.listing()
 
 

@@ -147,8 +147,7 @@ def _stands(runner: Runner, job: Assembling) -> dict[str, str]:
     import polars as pl
 
     others = {name: result for name, result in job.results.items() if name != "dedup_minhash"}
-    for _ in over(runner, _gone, job.blocks.numbers, dataclasses.replace(job, results=others)):
-        pass
+    list(over(runner, _gone, job.blocks.numbers, dataclasses.replace(job, results=others)))
     gone = np.zeros(job.blocks.height, bool)
     for block in job.blocks.numbers:
         gone[job.at("gone").read(block)["row"].to_numpy()] = True
@@ -233,11 +232,9 @@ def write_blocks(  # noqa: PLR0917 - what is written, where and how
     for split, (rows, picture_bytes) in sizes.items():
         count = shard_count(rows, picture_bytes, settings.shard_megabytes * 10**6)
         job = _ShardJob(done.job, count, folder, name, group_bytes, split)
-        for _ in over(runner, _write_shard, range(count), job, task=task, away=away):
-            pass
+        list(over(runner, _write_shard, range(count), job, task=task, away=away))
         files += job.files
-    for _ in over(runner, _write_ledger, [0], _ShardJob(done.job, 1, folder, name, group_bytes), away=away):
-        pass
+    list(over(runner, _write_ledger, [0], _ShardJob(done.job, 1, folder, name, group_bytes), away=away))
     return files, folder / "ledger.parquet"
 
 

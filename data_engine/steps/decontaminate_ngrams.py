@@ -55,9 +55,6 @@ READS = ("benchmarks",)
 CELL_VERSION = "overlap/3"
 """Part of every cell's context: another rule, verification or form of evidence is another version."""
 
-ROWS_AT_ONCE = 2**15
-"""Rows whose texts and hashes are in this process's memory at once: about 60 MB."""
-
 _NEARNESS = ("same", "none", "unclear", "unknown", "different")
 """Of several items with the words of a row, the one with the likeliest pictures is named; then the more equal text."""
 
@@ -94,18 +91,16 @@ def run(context: StepContext, settings: Settings) -> StepResult:
     """Compare `context.rows` with every benchmark of `context.benchmarks`."""
     import polars as pl
 
-    keys = _keys(context.rows)
+    pictures, problems = context.rows["image_hashes"].to_list(), problem_keys(Problems.of(context.rows))
+    keys = [text_key(key, *(images or ())) for key, images in zip(problems, pictures, strict=True)]
+    ids = context.rows["id"].to_list()
     task = context.progress.task("compare texts", len(context.benchmarks), unit="benchmarks")
     found: list[dict[str, Any]] = []
     coverage, planted, notes = {}, [], [noted((), ())]
     for benchmark in context.benchmarks:
         search = _Search(context, settings, benchmark)
-        fresh: set[str] = set()
-        for start in range(0, len(keys), ROWS_AT_ONCE):
-            rows = context.rows[start : start + ROWS_AT_ONCE]
-            cells, new = search.cells(rows, keys[start : start + ROWS_AT_ONCE])
-            fresh |= new
-            found.extend({"id": row_id, **hit} for row_id, hits in zip(rows["id"], cells, strict=True) for hit in hits)
+        cells, fresh = search.cells(context.rows, keys)
+        found += [{"id": identity, **hit} for identity, hits in zip(ids, cells, strict=True) for hit in hits]
         notes.append(noted(keys, fresh, benchmark.name))
         coverage[benchmark.name] = {"revision": benchmark.revision, **search.index.coverage()}
         planted.extend(search.found_duplicates())
@@ -125,19 +120,6 @@ def run(context: StepContext, settings: Settings) -> StepResult:
             "text": {"tokens": VERSION, "n": settings.n, "character_n": settings.character_n},
         },
     )
-
-
-def _keys(rows: pl.DataFrame) -> list[str]:
-    """Content key of each row: its text and its pictures."""
-    keys: list[str] = []
-    for start in range(0, rows.height, ROWS_AT_ONCE):
-        some = rows[start : start + ROWS_AT_ONCE]
-        pictures = some["image_hashes"].to_list()
-        keys += [
-            text_key(key, *(images or ()))
-            for key, images in zip(problem_keys(Problems.of(some)), pictures, strict=True)
-        ]
-    return keys
 
 
 class _Search:

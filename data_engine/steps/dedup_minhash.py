@@ -166,13 +166,11 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
     bucket[alone] = -1
     job = replace(job, bucket=bucket, buckets=buckets)
     del root, members, alone
-    for _ in over(runner, _pick_linked, blocks.numbers, job, task=task):
-        pass
+    list(over(runner, _pick_linked, blocks.numbers, job, task=task))
     slim = replace(job, bucket=None)
     found = list(over(runner, _compare_bucket, range(buckets), slim, away=len(blocks.heights) > 1))
     cut = sum(one["cut"] for one in found)
-    for _ in over(runner, _gather_block, blocks.numbers, slim, task=task):
-        pass
+    list(over(runner, _gather_block, blocks.numbers, slim, task=task))
     planted = _plant_in_blocks(slim, [one["draws"] for one in signed]) if settings.planted_duplicates else []
     for name, numbers in (("keys", blocks.numbers), ("linked", blocks.numbers), ("found", range(buckets))):
         job.at(name).delete(numbers)
@@ -243,7 +241,7 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
         TextTable(frame["text"].to_numpy(), frame["numbers"].to_numpy(), keys),
         [tuple(row or ()) for row in frame["image_hashes"].to_list()],
         answers,
-        _ranks(frame, set(frame.filter("verified")["id"].to_list()), job.settings),
+        _ranks(frame, job.settings),
     )
     printed = [noted((), ())]
 
@@ -253,13 +251,8 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
         return known.value
 
     found, cut = find_duplicates(rows, read_prints, shingling, rules)
-    ids = frame["id"].to_list()
-    entries = pl.DataFrame([_entry(one, ids, frame["question"], answers) for one in found], schema=_schema())
-    numbers = frame["row"].to_numpy()
-    of = numbers[[one.of for one in found]] if found else numbers[:0]
-    row = numbers[[one.row for one in found]] if found else numbers[:0]
-    block = np.searchsorted(job.blocks.starts, row, side="right") - 1
-    entries = entries.with_columns(row=pl.Series(row, dtype=pl.Int64), of_row=pl.Series(of, dtype=pl.Int64))
+    entries = pl.DataFrame([_entry(one, frame, answers) for one in found], schema=_schema())
+    block = np.searchsorted(job.blocks.starts, entries["row"].to_numpy(), side="right") - 1
     job.at("found").write_grouped(bucket, entries, block, len(job.blocks.heights))
     job.notes.write(len(job.blocks.heights) + bucket, pl.concat(printed))
     return {"cut": cut}
@@ -308,19 +301,19 @@ def _forms(problems: Problems) -> pl.Series:
     return pl.Series("text", [problems.form(row, FORMS - 1) for row in range(len(problems))], dtype=pl.String)
 
 
-def _ranks(rows: pl.DataFrame, verified: set[str], settings: Settings) -> list[int]:
+def _ranks(rows: pl.DataFrame, settings: Settings) -> list[int]:
     """Rank of each row: verified before not, sources in the order preferred, smaller id first."""
     place = {source: rank for rank, source in enumerate(settings.prefer_sources)}
-    ids = rows["id"].to_list()
-    sources = rows["source"].to_list() if "source" in rows.columns else [None] * len(ids)
-    key = [(i not in verified, place.get(source or "", len(place)), i) for i, source in zip(ids, sources, strict=True)]
-    rank = [0] * len(ids)
-    for position, row in enumerate(sorted(range(len(ids)), key=lambda row: key[row])):
+    told = rows.select("verified", "source", "id").iter_rows()
+    key = [(not verified, place.get(source or "", len(place)), identity) for verified, source, identity in told]
+    rank = [0] * len(key)
+    for position, row in enumerate(sorted(range(len(key)), key=key.__getitem__)):
         rank[row] = position
     return rank
 
 
-def _entry(duplicate: Duplicate, ids: Sequence[str], questions: pl.Series, answers: Sequence[str]) -> dict[str, Any]:
+def _entry(duplicate: Duplicate, rows: pl.DataFrame, answers: Sequence[str]) -> dict[str, Any]:
+    ids, questions, numbers = rows["id"], rows["question"], rows["row"]
     ours, theirs = answers[duplicate.row], answers[duplicate.of]
     evidence = {
         "text": "equal" if duplicate.score == 1.0 else "near",
@@ -337,6 +330,8 @@ def _entry(duplicate: Duplicate, ids: Sequence[str], questions: pl.Series, answe
         "cluster": ids[duplicate.cluster],
         "conflict": ours.strip() != theirs.strip(),
         "evidence": json.dumps(evidence, ensure_ascii=False, sort_keys=True),
+        "row": numbers[duplicate.row],
+        "of_row": numbers[duplicate.of],
     }
 
 
@@ -350,6 +345,8 @@ def _schema() -> dict[str, Any]:
         "cluster": pl.String,
         "conflict": pl.Boolean,
         "evidence": pl.String,
+        "row": pl.Int64,
+        "of_row": pl.Int64,
     }
 
 
