@@ -162,8 +162,7 @@ def as_one_block(
             results[name] = dataclasses.replace(result, parts=parts)
         alone = dataclasses.replace(context, results=results, scratch=scratch)
         found = again_where_damaged(run_blocks, alone, blocks, settings)
-        assert found.parts is not None  # noqa: S101  steps in blocks leave parts
-        return dataclasses.replace(found, annotations=found.parts.read(0), parts=None)
+        return dataclasses.replace(found, annotations=found.by_block.read(0), parts=None)
 
 
 @contextlib.contextmanager
@@ -257,10 +256,10 @@ def _write_lines(block: int, job: Job) -> dict[str, Any]:
     """Make the lines of a row block."""
     assert job.blocks is not None  # noqa: S101  only then it has a number
     rows = job.blocks.read(block)
-    results = {}
-    for name, result in job.context.results.items():
-        assert result.parts is not None  # noqa: S101  `run_step` gives every result parts
-        results[name] = dataclasses.replace(result, annotations=result.parts.read(block))
+    results = {
+        name: dataclasses.replace(result, annotations=result.by_block.read(block))
+        for name, result in job.context.results.items()
+    }
     rows = rows.drop("image_names", strict=False)
     job.write_lines(block, job.about_rows.lines(dataclasses.replace(job.context, rows=rows, results=results)))
     return {"pictures": max(map(len, rows["image_hashes"]), default=0)}

@@ -151,11 +151,9 @@ def _stands(runner: Runner, job: Assembling) -> dict[str, str]:
     gone = np.zeros(job.blocks.height, bool)
     for block in job.blocks.numbers:
         gone[job.at("gone").read(block)["row"].to_numpy()] = True
-    parts = job.results["dedup_minhash"].parts
-    assert parts is not None  # noqa: S101  as in `results_of`
     found = []
     for block in job.blocks.numbers:
-        some = parts.read(block, ["id", "duplicate_of", "score", "row", "of_row"])
+        some = job.results["dedup_minhash"].by_block.read(block, ["id", "duplicate_of", "score", "row", "of_row"])
         concerned = gone[some["of_row"].to_numpy()] & ~gone[some["row"].to_numpy()]
         found.append(some.filter(pl.Series(concerned, dtype=pl.Boolean)).select("id", "duplicate_of", "score"))
     return stand_ins(pl.concat(found), job.settings)

@@ -300,9 +300,8 @@ def _judge(work: _Work, read: IngestedBlocks, benchmarks: Sequence[BenchmarkItem
 
 def _refuse_unverifiable(work: _Work, read: IngestedBlocks, results: dict[str, StepResult]) -> None:
     """Refuse before any model is asked where no gold can be verified."""
-    parts = results["verify_answers"].parts
-    assert parts is not None  # noqa: S101  `run_step` gives every result parts
-    judged = (parts.read(block, ["status"])["status"] for block in read.rows.numbers)
+    verified = results["verify_answers"].by_block
+    judged = (verified.read(block, ["status"])["status"] for block in read.rows.numbers)
     if not any((status != "unverifiable").any() for status in judged):
         _refuse_empty(work, 0, _assembling(work, read, results, (), ""))
 

@@ -194,15 +194,11 @@ def _open_source(settings: SourceSettings, what: str) -> Source:
     columns = {role: str(column) for role, column in settings.columns.items()}
     reader: Any = _OURS[settings.reader]
     place = find_place(settings.location, settings.revision, settings.files or reader.HUB_PATTERNS, what=what)
-    source: Source
-    if settings.reader == "virl39k":
-        source = virl39k_reader.Virl39k(place, settings.licence, columns)
-    elif settings.reader == "deepscaler":
-        source = deepscaler_reader.DeepScaler(place, settings.licence, columns)
-    else:
-        source = benchmark_reader.Benchmark(settings.benchmark, place, settings.licence)
-    if settings.name and settings.reader != "benchmark":
-        source.name = checked_name(settings.name)
+    if settings.reader == "benchmark":
+        return benchmark_reader.Benchmark(settings.benchmark, place, settings.licence)
+    kind = virl39k_reader.Virl39k if settings.reader == "virl39k" else deepscaler_reader.DeepScaler
+    source = kind(place, settings.licence, columns)
+    source.name = checked_name(settings.name) if settings.name else source.name
     return source
 
 

@@ -118,10 +118,9 @@ class Stages:
             parts = Parts(self.scratch, kept.pop("folder"))
             return StepResult(pl.DataFrame(), parts=parts, **{name: kept[name] for name in _RESULT})
         found = run()
-        assert found.parts is not None  # noqa: S101  `run_step` gives every result parts
         told = {name: getattr(found, name) for name in _RESULT}
-        told |= {"computed": 0, "reused": found.computed + found.reused, "folder": found.parts.folder}
-        self._keep(key, [found.parts], blocks.numbers, told)
+        told |= {"computed": 0, "reused": found.computed + found.reused, "folder": found.by_block.folder}
+        self._keep(key, [found.by_block], blocks.numbers, told)
         return found
 
     def holds(self, name: str) -> bool:

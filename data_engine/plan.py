@@ -192,8 +192,7 @@ def _ask_step(  # noqa: PLR0917 - a step, what it is given, and where its asks a
         return int(step_module(name).known_vectors(context, blocks, settings))
     result = results[name] = step_module(name).run_blocks(context, blocks, settings)
     if name == "caption_images":
-        types = results["type_images"].parts
-        assert types is not None  # noqa: S101  steps in blocks leave parts
+        types = results["type_images"].by_block
         for block in blocks.numbers:
             typed = types.read(block, ["image_hash"])["image_hash"]
             shown = blocks.read(block, ["image_hashes"])["image_hashes"].explode().drop_nulls().unique()

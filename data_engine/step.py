@@ -128,6 +128,12 @@ class StepResult:
     cells: pl.DataFrame | None = None
     one_per_row: bool = True
 
+    @property
+    def by_block(self) -> Parts:
+        """The parts, which every result has that `run_step` gives."""
+        assert self.parts is not None  # noqa: S101  as stated above
+        return self.parts
+
 
 def judge_rows(
     context: StepContext,

@@ -150,8 +150,7 @@ def results_of(results: Mapping[str, StepResult], block: int) -> dict[str, StepR
     """What the steps found about the rows of one block."""
     found = {}
     for name, result in results.items():
-        assert result.parts is not None  # noqa: S101  `run_step` gives every result parts
-        annotations = result.parts.read(block)
+        annotations = result.by_block.read(block)
         numbers = ("row", "of_row") if name == "dedup_minhash" else ()
         found[name] = replace(result, annotations=annotations.drop(*numbers) if numbers else annotations)
     return found

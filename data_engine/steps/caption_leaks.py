@@ -225,8 +225,7 @@ def _judge_block(block: int, job: _Job) -> dict[str, Any]:
     import polars as pl
 
     rows = _rows(job, block)
-    written = job.context.results[CAPTIONS_FROM].parts
-    assert written is not None  # noqa: S101  steps in blocks leave parts
+    written = job.context.results[CAPTIONS_FROM].by_block
     first = _captions(rows, by_image(written.read(block)))
     leaks, notes = _judge(job.context, rows, first)
     job.notes.write(block, notes)
