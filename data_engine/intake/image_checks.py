@@ -150,7 +150,10 @@ class Inspections:
     Args:
         store: Where this is remembered; None remembers nothing.
         limits: What a picture may be.
-        listed: What `listing` gave, for a reader who does not see what was stored since.
+        listed: Listing of the table, for a reader who does not see what was stored since.
+
+    Attributes:
+        table: The annotations; None where nothing is remembered.
 
     """
 
@@ -161,7 +164,7 @@ class Inspections:
         self._known: dict[str, str] = {}
         self._new: dict[str, str] = {}
         self._seen: dict[str, bool] = {}
-        self._table: Any = None
+        self.table: Any = None
         self.inspected = 0
         self.remembered = 0
         if store is not None:
@@ -170,15 +173,10 @@ class Inspections:
             from shared.annotations import AnnotationTable
 
             context = fingerprint({"version": INSPECTION_VERSION, **dataclasses.asdict(limits)})
-            self._table = AnnotationTable(
+            self.table = AnnotationTable(
                 store, "inspect_images", context, values=pa.schema([pa.field("reason", pa.string(), nullable=False)])
             )
-            self._table = self._table if listed is None else self._table.as_listed(listed)
-
-    def listing(self) -> list[tuple[str, int]]:
-        """What is stored now, for `listed`."""
-        found: list[tuple[str, int]] = self._table.listing()
-        return found
+            self.table = self.table if listed is None else self.table.as_listed(listed)
 
     def seen(self) -> dict[str, bool]:
         """Pictures met since this was last asked: whether they were inspected now, or remembered."""
@@ -188,9 +186,9 @@ class Inspections:
     def recall(self, hashes: set[str]) -> None:
         """Look up what is stored about these pictures."""
         ask = sorted(hashes - self._known.keys())
-        if self._table is None or not ask:
+        if self.table is None or not ask:
             return
-        found = self._table.lookup(ask)
+        found = self.table.lookup(ask)
         self.remembered += len(found)
         self._seen |= dict.fromkeys(found, False)
         self._known |= {key: str(value["reason"]) for key, value in found.items()}
@@ -224,6 +222,6 @@ class Inspections:
     def flush(self) -> None:
         """Store fresh findings."""
         self.inspected += len(self._new)
-        if self._table is not None:
-            self._table.append([{"key": key, "reason": reason} for key, reason in sorted(self._new.items())])
+        if self.table is not None:
+            self.table.append([{"key": key, "reason": reason} for key, reason in sorted(self._new.items())])
         self._new = {}

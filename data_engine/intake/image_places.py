@@ -201,7 +201,11 @@ class ImagePlaces:
 
     def reaches(self, sha256: str) -> bool:
         """Whether whoever reads the build's scratch can read a picture."""
-        return self._files is not None and self._files.shared and self._row(sha256) is not None
+        found = self._row(sha256)
+        if found is None or self._files is None:
+            return False
+        bucket, row = found
+        return self._files.shared or not bucket.table.column("folder")[row].as_py()
 
     def add_file(self, sha256: str, path: Path, size: int) -> None:
         """Note a picture that is a file."""

@@ -150,7 +150,7 @@ def ingest_blocks(
     if pieces:
         # The source itself, with what its guesses were made from, stays here.
         named = Origin(source.name, source.location, source.revision)
-        listed = Inspections(store, DEFAULT_LIMITS).listing()
+        listed = _inspected(store, runner)
         told = _read_pieces(_with(job, source=named, pieces=pieces, inspected=listed), source, runner, task)
         if expected == 0:
             told.append({"parts": [_write_part(0, [], job)], "pictures": 0})
@@ -218,6 +218,23 @@ def _placed_pieces(
     if task is not None:
         task.waits("")
     return tuple(source.placed(pieces, [count or counts[number] for number, count in enumerate(known)]))
+
+
+def _inspected(store: Store, runner: Runner) -> list[tuple[str, int]]:
+    """Listing of what is known of pictures, which a worker merges first where earlier ones left many segments."""
+    table = Inspections(store, DEFAULT_LIMITS).table
+    listed: list[tuple[str, int]] = table.listing()
+    if not table.wants_merging(listed):
+        return listed
+    for _ in over(runner, _merge, [0], table, away=True):
+        pass
+    merged: list[tuple[str, int]] = table.listing()
+    return merged
+
+
+def _merge(number: int, table: Any) -> dict[str, Any]:
+    del number
+    return {"merged": table.compact()}
 
 
 def _count_piece(number: int, job: _Job) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.s3_server import s3_server
 from data_engine.inputs import open_table
 from data_engine.intake.contents import hash_contents
 from data_engine.intake.image_places import ImagePlaces, NewPlaces, PlaceFiles, bucket_of, write_places
@@ -30,6 +31,7 @@ from data_engine.sources.base import Count
 from data_engine.sources.merged import Merged, Part
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
+from shared.progress import Progress
 from shared.store import open_store
 
 ROWS = 60
@@ -235,6 +237,37 @@ def test_lines_are_the_same_wherever_a_file_is_cut(tmp_path_factory, some, size,
         pieces = source.pieces()
     placed = source.placed(pieces, [piece.count() for piece in pieces])
     assert [row for piece in placed for row in pickle.loads(pickle.dumps(piece)).rows()] == list(source.rows())  # noqa: S301
+
+
+def test_pieces_are_told_by_rows_of_all_and_what_many_workers_stored_of_pictures_is_merged(
+    tmp_path, small_pieces, monkeypatch
+):
+    monkeypatch.setattr("shared.annotations.merging.MANY_SEGMENTS", 2)
+    (tmp_path / "set").mkdir()
+    tar(tmp_path / "set")
+    store, segments, tasks = open_store(tmp_path / "store"), [], []
+    for number in range(2):
+        (tmp_path / f"scratch{number}").mkdir()
+        scratch, task = open_store(tmp_path / f"scratch{number}"), Progress().task("source", unit="records")
+        ingest_blocks(source_of(tmp_path / "set"), ImagePlaces(tmp_path / "spool"), store, scratch, Away(), task=task)
+        segments.append(len(list((tmp_path / "store" / "annotations" / "inspect_images").glob("*/*.parquet"))))
+        tasks.append((task.count, task.total))
+    assert segments == [3, 1]
+    assert set(tasks) == {(len(problems()), len(problems()))}
+
+
+@pytest.mark.slow
+def test_pictures_that_came_packed_are_read_from_scratch_in_a_bucket(tmp_path, small_pieces):
+    (tmp_path / "set").mkdir()
+    packed_tar(tmp_path / "set")
+    places, store = ImagePlaces(tmp_path / "spool"), open_store(tmp_path / "store")
+    with s3_server() as url:
+        scratch = open_store(f"{url}/scratch")
+        found = ingest_blocks(source_of(tmp_path / "set"), places, store, scratch, Away())
+        there = pickle.loads(pickle.dumps(places))  # noqa: S301
+        hashes = {sha256 for some in found.rows.frame()["image_hashes"] for sha256 in some}
+        assert len(hashes) == len(there) == 30
+        assert all(bytes_hash(there.get(sha256)) == sha256 and there.reaches(sha256) for sha256 in hashes)
 
 
 def test_a_worker_is_told_nothing_of_the_records_that_guesses_were_made_from(tmp_path):

@@ -72,8 +72,9 @@ def test_into_an_object_store_each_picture_that_is_asked_goes_once(world):
 def test_pictures_that_workers_took_in_stay_where_they_are_and_only_others_go_into_an_object_store(world, tmp_path):
     context, pictures, hashes, asks = world
     new = NewPlaces(open_store(tmp_path / "scratch"), 0)
-    for sha256 in hashes[1:]:
-        new.add_bytes(sha256, pictures.get(sha256))
+    for place, sha256 in enumerate(hashes[1:]):
+        (tmp_path / f"{place}.png").write_bytes(pictures.get(sha256))
+        new.add_file(sha256, tmp_path / f"{place}.png", len(pictures.get(sha256)))
     told = write_places(open_store(tmp_path / "scratch"), 0, new.taken({}))
     bucket = Bucket(context.store)
     there = replace(context, runner=Elsewhere(), store=bucket)
