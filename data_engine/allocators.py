@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
 
     It also spares what such a command never needs: threads of BLAS, a search for cycles every 700 objects.
     """
-    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1")
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _glibc("mallopt", _M_MMAP_THRESHOLD, _KEPT_BYTES)
     _glibc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
