@@ -135,40 +135,31 @@ class PromptRenderer:
             InfiMmrError: it has no tokenizer.json or no chat template, or one of its files cannot be read.
         """
         self._folder = checkpoint
+        self._name = f"checkpoint {spoken_name(checkpoint)}"
         self._config = self._json("tokenizer_config.json")
-        self.processor = self._json("preprocessor_config.json") or self._json("processor_config.json").get(
-            "image_processor", {}
-        )
-        self.processor = {**self.processor, **(limits or {})}
+        own = self._json("preprocessor_config.json") or self._json("processor_config.json").get("image_processor", {})
+        self.processor = {**own, **(limits or {})}
         """Values of the image processor."""
         if not (checkpoint / "tokenizer.json").is_file():
-            raise InfiMmrError(
-                f"checkpoint {spoken_name(checkpoint)} has no tokenizer.json", "Name a complete checkpoint"
-            )
+            raise InfiMmrError(f"{self._name} has no tokenizer.json", "Name a complete checkpoint")
         text = self._template_text()
         if not text:
-            raise InfiMmrError(
-                f"checkpoint {spoken_name(checkpoint)} has no chat template", "Name an instruct checkpoint"
-            )
+            raise InfiMmrError(f"{self._name} has no chat template", "Name an instruct checkpoint")
         import jinja2
 
         try:
             self._template = _environment().from_string(text)
         except jinja2.exceptions.TemplateError as error:
-            raise InfiMmrError(
-                f"the chat template of checkpoint {spoken_name(checkpoint)} cannot be read: {error}",
-                "Fetch its files again",
-            ) from error
+            message = f"the chat template of {self._name} cannot be read: {error}"
+            raise InfiMmrError(message, "Fetch its files again") from error
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._folder / name
         try:
             content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except (OSError, ValueError) as error:
-            raise InfiMmrError(
-                f"{name} of checkpoint {spoken_name(self._folder)} cannot be read ({type(error).__name__})",
-                "Fetch its files again",
-            ) from error
+            message = f"{name} of {self._name} cannot be read ({type(error).__name__})"
+            raise InfiMmrError(message, "Fetch its files again") from error
         return content if isinstance(content, dict) else {}
 
     def _template_text(self) -> str:

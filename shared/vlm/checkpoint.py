@@ -51,14 +51,13 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     Raises:
         InfiMmrError: it is not there, or no JSON object.
     """
+    name = f"{spoken_name(checkpoint)}/config.json"
     try:
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InfiMmrError(
-            f"{spoken_name(checkpoint)}/config.json cannot be read ({type(error).__name__})", "Name another checkpoint"
-        ) from error
+        raise InfiMmrError(f"{name} cannot be read ({type(error).__name__})", "Name another checkpoint") from error
     if not isinstance(config, dict):
-        raise InfiMmrError(f"{spoken_name(checkpoint)}/config.json is not a JSON object", "Name another checkpoint")
+        raise InfiMmrError(f"{name} is not a JSON object", "Name another checkpoint")
     return config
 
 

@@ -34,9 +34,8 @@ def grade_choice(gold: Answer, pred: Answer, kind: str, choices: list[str] | Non
     named = pred.letters
     if named is not None and (not options or all(ord(c) - 65 < len(options) for c in named[0])):
         contradicted = bool(named[1]) and bool(options) and _contradicts(named[1], named[0], options)
-        return decide(
-            _is_right(named[0], right, gold.text, options) and not contradicted, kind, "choice", type_match=True
-        )
+        is_right = _is_right(named[0], right, gold.text, options) and not contradicted
+        return decide(is_right, kind, "choice", type_match=True)
     given = _fitting(pred, options)
     if not given and (behind := letter_behind(pred.text)) and behind[0] in _fitting(Answer(behind[1]), options):
         given = frozenset(behind[0])

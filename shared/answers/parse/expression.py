@@ -244,12 +244,10 @@ class Parser:
             raise NotMathError(f"{word!r} is a word")
         node: Node | None = None
         for i, letter in enumerate(word):
-            factor: Node = (
-                ("c", letter)
-                if letter in ("e", "i")
-                else ("v", self.subscripted(letter) if i == len(word) - 1 else letter)
-            )
-            if i == len(word) - 1 and len(word) > 1 and self.peek() in ("^", "!"):  # ab^2 = a b^2
+            is_last, is_constant = i == len(word) - 1, letter in ("e", "i")
+            name = self.subscripted(letter) if is_last and not is_constant else letter
+            factor: Node = ("c" if is_constant else "v", name)
+            if is_last and len(word) > 1 and self.peek() in ("^", "!"):  # ab^2 = a b^2
                 factor = ("!", factor) if self.take().value == "!" else ("^", factor, self.exponent())
             node = factor if node is None else ("*", node, factor)
         if node is None:

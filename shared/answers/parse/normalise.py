@@ -7,6 +7,7 @@ about equality, and every pattern is linear: no nested quantifiers over the same
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -38,11 +39,8 @@ def _pairs(table: str) -> Iterator[tuple[str, str]]:
 
 _SIGNS: dict[str, str] = dict.fromkeys("\xa0\u2002\u2003\u2009\u200a\u202f\u3000\ufeff\u200b\u2061\u2062", " ")
 _SIGNS |= {sign: f"\\{command} " for sign, command in _pairs(_COMMANDS)} | dict(_pairs(_PLAIN))
-for _glyph, _top, _bottom in (
-    ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5), ("⅘", 4, 5),
-    ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8), ("⅑", 1, 9), ("⅒", 1,
-    10),
-):  # fmt: skip
+for _glyph in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒":
+    _top, _bottom = unicodedata.normalize("NFKC", _glyph).split("⁄")
     _SIGNS[_glyph] = f"\\frac{{{_top}}}{{{_bottom}}}"
 _SIGNS |= {chr(0xFF01 + i): chr(0x21 + i) for i in range(94) if chr(0xFF01 + i) not in _SIGNS}
 _TABLE = str.maketrans(_SIGNS)

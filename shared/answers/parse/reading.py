@@ -242,9 +242,8 @@ def _list(parts: list[list[Token]], words: list[Token]) -> Reading:
     if (holes := [left_out(item) for item in intervals]) and all(holes) and len({i.label for i in intervals}) == 1:
         rest = [item for item in items if item.form != "interval"]  # "x \\ne 2, 3"
         if all(item.form == "value" and item.node and not item.label for item in rest) and items[0] == intervals[0]:
-            return complement(
-                [*chain.from_iterable(holes), *(item.node for item in rest if item.node)], intervals[0].label
-            )
+            points = [*chain.from_iterable(holes), *(item.node for item in rest if item.node)]
+            return complement(points, intervals[0].label)
     one_name = len({item.label for item in items} - {""}) < 2
     if len(intervals) == len(items) and one_name and not any(w.value.strip().lower() in _AND for w in words):
         return _union(list(items))

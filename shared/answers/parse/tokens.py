@@ -123,12 +123,8 @@ def _text_tokens(content: str, spaced: bool) -> list[Token]:
     inner = content.strip()
     if not inner:
         return []
-    if (
-        not any(c.isalpha() for c in inner)
-        or (len(inner) == 1 and inner in "ieπxyzabn")
-        or "\\" in inner
-        or _is_product_text(inner)
-    ):
+    is_letter = len(inner) == 1 and inner in "ieπxyzabn"
+    if is_letter or "\\" in inner or not any(c.isalpha() for c in inner) or _is_product_text(inner):
         return [t._replace(spaced=spaced or t.spaced) if i == 0 else t for i, t in enumerate(tokenise(inner))]
     if inner in FUNCTIONS:
         return [Token("cmd", "\\" + inner, spaced)]

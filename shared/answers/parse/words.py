@@ -176,11 +176,7 @@ def letters_in(text: str) -> tuple[frozenset[str], str] | None:  # noqa: PLR0911
         return None
     *letters, content = match.groups()
     letter = next(filter(None, letters))
-    if (
-        _ONLY_LETTERS.match(content)
-        or _OR.match(content)
-        or _ANOTHER_OPTION.search(content)
-        or _REFUSED.search(content.lower())
-    ):
+    several = _ONLY_LETTERS.match(content) or _OR.match(content) or _ANOTHER_OPTION.search(content)
+    if several or _REFUSED.search(content.lower()):
         return None
     return frozenset(letter.upper()), content

@@ -337,10 +337,9 @@ class Packer:
             )
         slots = np.full_like(self.picture_of, -1)
         slots[where] = first_feature[self.picture_of[where]] + self.offset_of[where]
-        pairs = [pair for pair in range(len(texts or ())) if 2 * pair in self.ends and 2 * pair + 1 in self.ends]
-        pooled = np.array([[self.ends[2 * pair], self.ends[2 * pair + 1]] for pair in pairs], np.int64).reshape(
-            -1, 2, 2
-        )
+        ends = self.ends
+        pairs = [pair for pair in range(len(texts or ())) if 2 * pair in ends and 2 * pair + 1 in ends]
+        pooled = np.array([[ends[2 * pair], ends[2 * pair + 1]] for pair in pairs], np.int64).reshape(-1, 2, 2)
         kept = [(texts or [])[pair] for pair in pairs]
         return Batch(
             self.tokens, self.positions, self.tree, self.branch, slots, self.weights, self.tasks,

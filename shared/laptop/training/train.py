@@ -87,9 +87,7 @@ def batch_losses(
         slots=torch.from_numpy(batch.slots),
     )
     pictures = sum(count for _, count in glyph_terms)
-    glyph = (
-        sum((loss * count / pictures for loss, count in glyph_terms), torch.zeros(())) if pictures else torch.zeros(())
-    )
+    glyph = sum((loss * count / pictures for loss, count in glyph_terms), torch.zeros(()))
     total, parts = glyph_weight * glyph, {"glyph": float(glyph.detach())}
     if len(batch.pooled):
         where = torch.from_numpy(batch.pooled)

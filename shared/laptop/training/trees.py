@@ -97,10 +97,8 @@ class TreeMaker:
             (self._ask(text), self._answer(problem.guess if guess else problem.response))
             for text, problem, guess in zip(texts, problems, guessed or [False] * len(texts), strict=True)
         ]
-        task = (
-            ("picture+caption" if caption else "picture") if picture >= 0 else ("caption-only" if caption else "text")
-        )
-        return Tree(prefix, branches, picture, task=task)
+        names = ("picture", "picture+caption") if picture >= 0 else ("text", "caption-only")
+        return Tree(prefix, branches, picture, task=names[bool(caption)])
 
     def embedding(self, text: str, picture: int, pair: int) -> Tree:
         """The embedding chat (form of GME); its last token is pooled."""
