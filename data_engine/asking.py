@@ -16,8 +16,7 @@ from data_engine.blocks import Parts
 from data_engine.step import StepContext, StepResult
 from shared.annotations import AnnotationTable
 from shared.fingerprint import fingerprint
-from shared.vlm.checkpoint import maker
-from shared.vlm.identity import engine_identity, engine_record
+from shared.vlm.checkpoint import engine_identity, engine_record, maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

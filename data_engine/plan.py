@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.blocks import blocks_for
 from shared.fingerprint import fingerprint
-from shared.vlm.identity import engine_identity
+from shared.vlm.checkpoint import engine_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa

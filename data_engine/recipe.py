@@ -252,7 +252,7 @@ def _own_revisions(changes: dict[str, Any]) -> dict[str, Any]:
 
 def _settled(settings: Any) -> Any:
     """Settings whose models in folders have no revision of the hub left."""
-    from shared.vlm.identity import without_hub_revision
+    from shared.vlm.checkpoint import without_hub_revision
 
     steps = {
         name: step.model_copy(update={"engine": without_hub_revision(step.engine)})
@@ -327,7 +327,7 @@ def _of_steps(settings: Any) -> Iterator[tuple[str, str]]:
 
 def without_places(value: Any) -> Any:
     """Turn settings into JSON values in which no place and no hardware is left: models become their identity."""
-    from shared.vlm.identity import engine_identity
+    from shared.vlm.checkpoint import engine_identity
     from shared.vlm.spec import EngineSpec
 
     if isinstance(value, EngineSpec):

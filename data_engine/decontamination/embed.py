@@ -23,8 +23,7 @@ from data_engine.asking import told_elsewhere
 from shared.annotations import PartitionedCells, StoredCells
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, fingerprint
-from shared.vlm.checkpoint import maker
-from shared.vlm.identity import engine_identity, engine_record
+from shared.vlm.checkpoint import engine_identity, engine_record, maker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -39,7 +39,7 @@ from data_engine.step import StepContext, StepResult
 from shared.annotations import AnnotationTable, StoredCells
 from shared.config import NO_IDENTITY, Strict
 from shared.fingerprint import bytes_hash, fingerprint
-from shared.vlm.identity import engine_identity, engine_record
+from shared.vlm.checkpoint import engine_identity, engine_record
 from shared.vlm.spec import EngineSpec
 
 if TYPE_CHECKING:

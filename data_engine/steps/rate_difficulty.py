@@ -32,8 +32,7 @@ from shared.config import Strict
 from shared.fingerprint import fingerprint
 from shared.placeholders import harmless_question
 from shared.prompts import load_prompt, render
-from shared.vlm.checkpoint import maker
-from shared.vlm.identity import engine_identity, engine_record
+from shared.vlm.checkpoint import engine_identity, engine_record, maker
 from shared.vlm.spec import EngineSpec, Sampling
 
 if TYPE_CHECKING:

@@ -1,7 +1,9 @@
-"""Where a checkpoint lies, whether it may be loaded, and what identifies it.
+"""Where a checkpoint lies, whether it may be loaded, and what identifies it and its answers.
 
-Input: the model name of a spec (hub id, folder, or the bundled checkpoint). Output: a folder of safetensors, or a hash
-or revision for content keys. Only safetensors are accepted; nothing is unpickled.
+Input: the model name of a spec (hub id, folder, or the bundled checkpoint). Output: a folder of safetensors, or what of
+an engine can change an answer, and so belongs into content keys: the checkpoint (by the hash of its files, or hub id
+and revision), number type, pixel limits, context length. Where it runs, how many asks are in flight and how long a
+request may take are places and hardware, and are not in it. Only safetensors are accepted; nothing is unpickled.
 Not covered: loading (engine, pooling).
 """
 
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 
 BUNDLED_FOLDER = CHECKPOINT
 """Folder of the bundled checkpoint."""
+
+ASKING_REVISIONS = {"generate": 1, "pooling": 1}
+"""Part of what identifies answers and vectors from 2 on. Raise one by hand where this project's own code changes what a
+model is shown or how its answer is read (the picture's decoding, the conversation, the resize, the pooled token): cells
+and evaluation answers are then asked anew. A change that moves no answer raises nothing; `maker` tells cells apart."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
@@ -232,3 +239,34 @@ def engine_version(runner: str) -> str:
         except metadata.PackageNotFoundError:
             continue
     return "vllm (not installed)"
+
+
+def engine_identity(spec: EngineSpec) -> dict[str, Any]:
+    """The values that can change an answer, for content keys: equal wherever the same checkpoint runs.
+
+    A folder counts by the hash of its files, a hub id by its revision, an endpoint by the model name it serves.
+
+    Raises:
+        InfiMmrError: the folder is missing or has no safetensors.
+    """
+    values: dict[str, Any] = {"checkpoint": checkpoint_identity(spec), "runner": spec.runner}
+    values |= {"dtype": spec.dtype, "min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
+    values |= {"max_model_len": spec.max_model_len, "pooling": spec.pooling}
+    revision = ASKING_REVISIONS[spec.runner]
+    return values if revision == 1 else values | {"asking": revision}
+
+
+def engine_record(spec: EngineSpec) -> dict[str, Any]:
+    """`engine_identity` with the model's name and the engine's version, for manifests."""
+    engine = "endpoint" if spec.endpoint else engine_version(spec.runner)
+    return {"model": spec.model.rsplit("/", 1)[-1], "revision": spec.revision, "engine": engine} | engine_identity(spec)
+
+
+def without_hub_revision(spec: EngineSpec) -> EngineSpec:
+    """`spec` without the hub's revision where its model is a folder: a profile that names another model keeps the rest.
+
+    With remote code it stays: it says whose code was read.
+    """
+    if spec.revision is None or spec.trust_remote_code or spec.endpoint or not is_folder(spec.model):
+        return spec
+    return spec.model_copy(update={"revision": None})

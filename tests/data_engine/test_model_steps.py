@@ -12,7 +12,7 @@ from data_engine.steps import caption_images, type_images
 from shared.errors import UsageError
 from shared.schema import IMAGE_TYPES
 from shared.vlm import EngineSpec
-from shared.vlm.identity import engine_identity
+from shared.vlm.checkpoint import engine_identity
 
 
 @pytest.fixture

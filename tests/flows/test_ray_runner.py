@@ -29,7 +29,7 @@ from shared.errors import InfiMmrError
 from shared.progress import Progress
 from shared.store import open_store
 from shared.vlm import EngineSpec, Sampling
-from shared.vlm.identity import engine_identity
+from shared.vlm.checkpoint import engine_identity
 
 pytestmark = pytest.mark.slow
 

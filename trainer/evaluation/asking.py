@@ -20,7 +20,7 @@ from shared.fingerprint import bytes_hash
 from shared.hub_download import spoken_name
 from shared.placeholders import harmless_question
 from shared.progress import Progress
-from shared.vlm.identity import engine_identity, engine_record, without_hub_revision
+from shared.vlm.checkpoint import engine_identity, engine_record, without_hub_revision
 from shared.vlm.spec import Temperature
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 

@@ -5,7 +5,7 @@ prompt, question text, image hashes, sampling and its seed). An interrupted eval
 nothing, and a changed scorer re-scores without asking. They lie in `evaluations/<context>` as a table of
 `shared.annotations`, which merges segments, sets damaged ones aside and settles which of two answers holds.
 Neither the library nor the code that made an answer is part of its context: what raises it is
-`shared.vlm.identity.ASKING_REVISIONS`.
+`shared.vlm.checkpoint.ASKING_REVISIONS`.
 """
 
 from __future__ import annotations

@@ -97,8 +97,10 @@ class TreeMaker:
             (self._ask(text), self._answer(problem.guess if guess else problem.response))
             for text, problem, guess in zip(texts, problems, guessed or [False] * len(texts), strict=True)
         ]
-        names = ("picture", "picture+caption") if picture >= 0 else ("text", "caption-only")
-        return Tree(prefix, branches, picture, task=names[bool(caption)])
+        task = "caption-only" if caption else "text"
+        if picture >= 0:
+            task = "picture+caption" if caption else "picture"
+        return Tree(prefix, branches, picture, task=task)
 
     def embedding(self, text: str, picture: int, pair: int) -> Tree:
         """The embedding chat (form of GME); its last token is pooled."""

@@ -16,10 +16,18 @@ import pytest
 
 from shared.errors import InfiMmrError
 from shared.vlm import EngineSpec, build_conversation
-from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_folder, checkpoint_hash, maker
+from shared.vlm.checkpoint import (
+    ASKING_REVISIONS,
+    BUNDLED_FOLDER,
+    checkpoint_folder,
+    checkpoint_hash,
+    engine_identity,
+    engine_record,
+    maker,
+    without_hub_revision,
+)
 from shared.vlm.conversation import embedding_prompt
 from shared.vlm.failures import is_out_of_memory
-from shared.vlm.identity import ASKING_REVISIONS, engine_identity, engine_record, without_hub_revision
 from shared.vlm.surroundings import log_path, prepare_environment, quiet
 
 
