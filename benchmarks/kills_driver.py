@@ -26,6 +26,7 @@ def drive(recipe: str, runner: str, block_rows: int) -> None:
     from shared.progress import Progress
 
     small = {"blocks.BLOCK_ROWS": block_rows, "intake.in_blocks.GROUP_ROWS": block_rows}
+    small |= {"intake.in_blocks.FEW_BYTES": 0}
     # Shares of several batches each, so that a lost worker had stored some of its answers.
     small |= {"steps.dedup_minhash.GROUP_ROWS": block_rows, "runners.ray_runner.SHARES": 8}
     for name, value in small.items():

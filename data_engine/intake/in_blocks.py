@@ -54,8 +54,8 @@ _UNKNOWN_GROUPS = 2**8
 """Groups that parts are written in where nobody knows how many records come, each part of a block: as many as blocks
 of 8 million rows."""
 
-_FEW_BYTES, _FEW_ROWS = 2**24, 2**10
-"""A source in one piece is counted and read here where it is as small as this."""
+FEW_BYTES = 2**24
+"""A source as small as this is read here: a cluster's workers take longer to start."""
 
 _READERS = 2
 """Threads by which a worker, one of many on its machine, reads and checks pictures."""
@@ -205,15 +205,14 @@ def _placed_pieces(
 ) -> tuple[Piece, ...]:
     """Pieces of the source, each of which knows what stands before it: workers count those that do not say."""
     pieces = tuple(source.pieces()) if isinstance(source, InPieces) else ()
-    if not pieces or not isinstance(source, InPieces):
+    if not isinstance(source, InPieces) or sum(piece.size for piece in pieces) <= FEW_BYTES:
         return ()
     known = [Count(piece.height) if piece.height is not None else None for piece in pieces]
     unknown = [number for number, count in enumerate(known) if count is None]
     job = _Job(store, scratch, None, 1, pieces=tuple(pieces[number] for number in unknown))
     if task is not None and unknown:
         task.waits("counting records")
-    away = sum(piece.size for piece in job.pieces) > _FEW_BYTES
-    found = over(runner, _count_piece, range(len(unknown)), job, away=away)
+    found = over(runner, _count_piece, range(len(unknown)), job, away=bool(unknown))
     counts = dict(zip(unknown, (Count(**one) for one in found), strict=True))
     if task is not None:
         task.waits("")
@@ -243,8 +242,7 @@ def _count_piece(number: int, job: _Job) -> dict[str, Any]:
 
 def _read_pieces(job: _Job, source: Source, runner: Runner, task: Task | None) -> list[dict[str, Any]]:
     """Let workers read the source's pieces."""
-    away = sum(piece.height or 0 for piece in job.pieces) > _FEW_ROWS
-    told = list(over(runner, _read_piece, range(len(job.pieces)), job, task=task, away=away))
+    told = list(over(runner, _read_piece, range(len(job.pieces)), job, task=task, away=True))
     read: Counter[str] | None = getattr(source, "read", None)  # of several sources in one: how many of each
     if read is not None:
         read.clear()

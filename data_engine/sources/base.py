@@ -137,7 +137,7 @@ class Piece(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes of the file, about."""
+        """Bytes to read, about."""
 
     def count(self) -> Count:
         """Count them: much quicker than reading them."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from data_engine.sources.base import FileImage
     from data_engine.sources.file_pieces import TablePiece
 
-MUCH, MANY = 1 << 28, 1000
-"""Bytes, and records that name pictures, from which on a cluster's workers hash them: parts of a second's work."""
+MUCH, MANY = 1 << 30, 1 << 14
+"""Bytes, and records that name pictures, from which on workers hash them: seconds of work, as their start takes."""
 
 
 class Contents(Protocol):

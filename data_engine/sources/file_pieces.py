@@ -29,6 +29,9 @@ PIECE_ROWS, PICTURED_ROWS = 2**16, 2**11
 LEAST_BYTES, MOST_BYTES = 1 << 20, 128 << 20
 """Bytes of a piece; rows may be numbers, or pictures of megabytes."""
 
+_PICTURE_BYTES = 1 << 16
+"""Of a picture beside the file, about."""
+
 _STRETCH = 1 << 16
 
 Where = tuple[int, ...]
@@ -48,7 +51,7 @@ class TablePiece:
         where: Where in it they stand.
         place: From where pictures are fetched; None where they lie beside the file.
         height: Records; None where they must be counted.
-        size: Bytes on disk, about.
+        size: Bytes to read, about.
         first: Position of the first of them among all records.
         lines: Lines of the file before it.
 
@@ -127,6 +130,7 @@ class Cutter:
         reading: How records become rows.
         place: From where pictures are fetched, if from elsewhere.
         pictured: Whether records have pictures.
+        beside: Whether these lie in files of their own.
         record_bytes: Of a record, about.
 
     """
@@ -135,6 +139,7 @@ class Cutter:
     reading: Reading
     place: TablePlace | None
     pictured: bool
+    beside: bool
     record_bytes: float
 
     def cut(self, file: Path, kind: str) -> list[TablePiece]:
@@ -149,13 +154,18 @@ class Cutter:
         with telling(file, self.what):
             whole = TablePiece(self.what, self.reading, file, kind, (), self.place, size=file.stat().st_size)
             if kind == "parquet":
-                groups = _row_groups(file, rows)
-                return [replace(whole, where=where, height=where[3]) for where in groups]
-            if kind != "jsonl" or file.suffix.lower() in PACKED:
-                return [whole]
-            starts = range(0, max(whole.size, 1), wanted)
-            places = [(start, min(start + wanted, whole.size)) for start in starts]
-            return [replace(whole, where=where, size=where[1] - where[0]) for where in places]
+                places = _row_groups(file, rows)
+            elif kind != "jsonl" or file.suffix.lower() in PACKED:
+                places = [()]
+            else:
+                starts = range(0, max(whole.size, 1), wanted)
+                places = [(start, min(start + wanted, whole.size)) for start in starts]
+            beside = whole.size / self.record_bytes * _PICTURE_BYTES if self.beside else 0
+            size = int((whole.size + beside) / len(places)) if places else 0
+            heights = [where[3] if kind == "parquet" else None for where in places]
+            return [
+                replace(whole, where=at, height=height, size=size) for at, height in zip(places, heights, strict=True)
+            ]
 
 
 def _row_groups(file: Path, most: int) -> list[Where]:

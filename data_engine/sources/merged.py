@@ -125,7 +125,7 @@ class MergedPiece:
 
     @property
     def size(self) -> int:
-        """Bytes of the file, about."""
+        """Bytes to read, about."""
         return self.piece.size
 
     def count(self) -> Count:

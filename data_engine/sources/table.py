@@ -166,7 +166,7 @@ class Table:
         pictured = bool(self.columns.get("images")) or self._inside
         if remote is not None and pictured:
             return []
-        cutter = Cutter(self._what, self.reading, remote, pictured, self._record_bytes)
+        cutter = Cutter(self._what, self.reading, remote, pictured, self._in_files, self._record_bytes)
         return [piece for file in place.files() for piece in cutter.cut(file, kind_of(file.name))]
 
     def placed(self, pieces: Sequence[TablePiece], counts: Sequence[Count]) -> list[TablePiece]:
@@ -287,7 +287,7 @@ class Table:
     def _record_bytes(self) -> float:
         """Of a record, about."""
         texts = (len(v) for record in self.sample for v in record.values() if isinstance(v, str | bytes))
-        return sum(texts) / len(self.sample)
+        return max(sum(texts) / len(self.sample), 1.0)
 
     @cached_property
     def _in_files(self) -> bool:

@@ -184,6 +184,12 @@ def ingested(source, place, runner):
     return rows.to_dicts(), entries.to_dicts(), pictures, told, len(places)
 
 
+@pytest.fixture(autouse=True)
+def read_by_workers(monkeypatch):
+    """However small a source is."""
+    monkeypatch.setattr("data_engine.intake.in_blocks.FEW_BYTES", 0)
+
+
 @pytest.fixture
 def small_pieces(monkeypatch):
     monkeypatch.setattr(file_pieces, "PIECE_ROWS", 8)
@@ -268,6 +274,20 @@ def test_pictures_that_came_packed_are_read_from_scratch_in_a_bucket(tmp_path, s
         hashes = {sha256 for some in found.rows.frame()["image_hashes"] for sha256 in some}
         assert len(hashes) == len(there) == 30
         assert all(bytes_hash(there.get(sha256)) == sha256 and there.reaches(sha256) for sha256 in hashes)
+
+
+def test_a_small_source_is_read_here_and_one_of_many_pictures_is_not_small(tmp_path, monkeypatch):
+    for name in ("jsonl", "named_pictures"):
+        (tmp_path / name).mkdir()
+        FORMATS[name](tmp_path / name)
+    monkeypatch.setattr("data_engine.intake.in_blocks.FEW_BYTES", 2**20)
+    read = Counter()
+    monkeypatch.setattr(file_pieces.TablePiece, "count", lambda piece: read.update([piece.file.name]) or Count(1))
+    ingested(source_of(tmp_path / "jsonl"), tmp_path / "here", Away())
+    assert not read
+    with pytest.raises(InfiMmrError, match="changed while it was being read"):
+        ingested(source_of(tmp_path / "named_pictures"), tmp_path / "there", Away())
+    assert read
 
 
 def test_a_worker_is_told_nothing_of_the_records_that_guesses_were_made_from(tmp_path):

@@ -334,12 +334,14 @@ def test_sources_are_read_in_pieces_there_as_they_are_here(runner, tmp_path, mon
     monkeypatch.setattr("data_engine.sources.file_pieces.PICTURED_ROWS", 16)
     monkeypatch.setattr("data_engine.blocks.BLOCK_ROWS", 32)
     monkeypatch.setattr("data_engine.sources.table.MANY", 0)
+    monkeypatch.setattr("data_engine.intake.in_blocks.FEW_BYTES", 0)
     source = _pieces.source_of(tmp_path / "set")
     hash_contents(source, runner, lambda: passing_scratch(open_store(tmp_path)))
     assert _pieces.ingested(source, tmp_path / "there", runner) == here
 
 
-def test_a_file_that_a_worker_cannot_read_ends_the_build_with_its_name(runner, tmp_path):
+def test_a_file_that_a_worker_cannot_read_ends_the_build_with_its_name(runner, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_engine.intake.in_blocks.FEW_BYTES", 0)
     (tmp_path / "set").mkdir()
     _pieces.tar(tmp_path / "set")
     source = _pieces.source_of(tmp_path / "set")
