@@ -43,6 +43,11 @@ def version(store, made, recipe=RECIPE):
     return made["fingerprint"], [(shard["file"], shard["sha256"]) for shard in manifest["shards"]]
 
 
+def counts(made):
+    """What each step computed and found."""
+    return [(step["name"], step["computed"], step["reused"]) for step in made["steps"]]
+
+
 @pytest.fixture(scope="module")
 def cluster(ray_nodes):
     """One node of a cluster that runs already; the builds join it by RAY_ADDRESS."""
@@ -143,4 +148,5 @@ def test_merged_sources_in_splits_judged_by_a_file_are_the_same_on_a_cluster(clu
     there = build(tmp_path / "there", "--runner", "ray", recipe=str(recipe), address=cluster.address)
     found = version(tmp_path / "there", there, "both")
     assert found == version(tmp_path / "here", here, "both")
+    assert counts(there) == counts(here)
     assert {file.split("-")[1] for file, _ in found[1]} == {"train", "validation"}
