@@ -95,16 +95,16 @@ def inspect_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
             image.load()
 
 
-def decode_rgb(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> PilImage.Image:
+def decode_rgb(data: bytes) -> PilImage.Image:
     """Return the first frame as an RGB image [height, width, 3], EXIF orientation applied, transparency on white.
 
     Raises:
         ImageRefused: as `inspect_image` does.
     """
-    return decode_and_compare(data, limits)[0]
+    return decode_and_compare(data)[0]
 
 
-def decode_and_compare(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[PilImage.Image, bool]:
+def decode_and_compare(data: bytes) -> tuple[PilImage.Image, bool]:
     """Return `decode_rgb`'s picture, and whether other readers see the same pixels in the bytes as they are.
 
     They do where the bytes are RGB, upright, without a key colour, and with metadata that can be read: `datasets` asks
@@ -115,7 +115,7 @@ def decode_and_compare(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tup
     """
     from PIL import Image, ImageOps
 
-    with _opened(data, limits) as image:
+    with _opened(data, DEFAULT_LIMITS) as image:
         with _pillow_told("truncated"):
             image.load()
         try:
@@ -132,7 +132,7 @@ def decode_and_compare(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tup
         return (turned.convert("RGB") if turned.mode != "RGB" else turned.copy()), alike
 
 
-def reduced(picture: PilImage.Image, max_pixels: int, limits: ImageLimits = DEFAULT_LIMITS) -> PilImage.Image:
+def reduced(picture: PilImage.Image, max_pixels: int) -> PilImage.Image:
     """Return a picture of at most `max_pixels` pixels (0: as it is), its sides within the largest ratio allowed.
 
     Rounding the shorter side down may lift the ratio of a strip; its longer side then gives way.
@@ -143,7 +143,7 @@ def reduced(picture: PilImage.Image, max_pixels: int, limits: ImageLimits = DEFA
         return picture
     scale = (max_pixels / (picture.width * picture.height)) ** 0.5
     width, height = (max(1, int(side * scale)) for side in picture.size)
-    longest = max(1, int(limits.max_aspect_ratio * min(width, height)))
+    longest = max(1, int(DEFAULT_LIMITS.max_aspect_ratio * min(width, height)))
     return picture.resize((min(width, longest), min(height, longest)), Image.Resampling.BICUBIC)
 
 

@@ -104,9 +104,8 @@ def claim(store: Store, manifest: Manifest, lease: Lease, *, keep_number: bool =
                 if isinstance(found, Manifest) and found.fingerprint == manifest.fingerprint:
                     return found
             taken = {version_number(version) for version in known}
-            numbered = manifest.with_version(
-                f"v{wanted if wanted and wanted not in taken else max(taken, default=0) + 1}"
-            )
+            number = wanted if wanted and wanted not in taken else max(taken, default=0) + 1
+            numbered = manifest.with_version(f"v{number}")
             lease.check()
             if _claimed(store, numbered, folder):
                 return numbered

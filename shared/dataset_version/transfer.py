@@ -147,9 +147,10 @@ def _send(  # noqa: PLR0917 - one shard of a transfer, and what all of them shar
             _send_map(file, target, shard, runs)
             task.advance(shard.bytes)
     elif not source.is_folder and not source.exists(blob_path(shard.sha256)):
-        here = {run.sha256 for run in read_map(source, shard.sha256) if run.kind == BLOB and target.is_folder}
+        runs = read_map(source, shard.sha256)
+        here = {run.sha256 for run in runs if run.kind == BLOB and target.is_folder}
         near = {sha256 for sha256 in here if target.exists(blob_path(sha256))}
-        travelled = sum(run.length for run in read_map(source, shard.sha256) if run.sha256 not in near)
+        travelled = sum(run.length for run in runs if run.sha256 not in near)
         send_blob(target, _counted(mapped_pieces(source, shard.sha256, target), task), shard.sha256, shard.bytes)
     elif isinstance(source, FolderStore) and isinstance(target, FolderStore):
         copy_blob(source, target, shard.sha256, shard.bytes)
