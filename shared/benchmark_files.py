@@ -177,7 +177,7 @@ def read_record(
     if isinstance(context, str) and context.strip() and context.strip() not in text:  # OlympiadBench's shared premise
         text = f"{context.strip()}\n{text}"
     values = _image_values(record)
-    pictures, missing = _load_images(values, file.parent) if images else ([], [])
+    pictures = [_image_bytes(value, file.parent) for value in values] if images else []
     extra = _extra(name, record, file)
     choices = [without_tags(option) or LETTERS[place % 26] for place, option in enumerate(_choices(record))]
     inside = choices_in_text(extra.get("question_for_eval") or text)
@@ -197,8 +197,8 @@ def read_record(
         "answer": answer,
         "answer_raw": raw,
         "choices": choices,
-        "images": pictures,
-        "missing_images": missing,
+        "images": [{"bytes": data, "path": path} for data, path in pictures if data is not None],
+        "missing_images": [path for data, path in pictures if data is None],
         "category": _first_text(record, CATEGORY_FIELDS) or _first_text(told, ("subject", "task", "category")),
         "extra": extra,
         "problem": _problem(name, question, answer, extra),
@@ -266,13 +266,6 @@ def _image_values(record: Mapping[str, Any]) -> list[Any]:
         if value:
             return list(value) if isinstance(value, (list, tuple)) else [value]
     return [record[field] for field in (f"image_{number}" for number in range(1, 10)) if record.get(field)]
-
-
-def _load_images(values: Iterable[Any], root: Path) -> tuple[list[BenchmarkImage], list[str]]:
-    """Images with their bytes, and the names of those that are not there."""
-    found = [_image_bytes(value, root) for value in values]
-    images: list[BenchmarkImage] = [{"bytes": data, "path": path} for data, path in found if data is not None]
-    return images, [path for data, path in found if data is None]
 
 
 def _image_bytes(value: object, root: Path) -> tuple[bytes | None, str]:

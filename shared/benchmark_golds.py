@@ -72,7 +72,8 @@ def mend_gold(gold: str, choices: Sequence[str] = (), *, multiple_choice: bool =
     apply("equals sign without a left side", lambda text: re.sub(r"^(\$?)\s*=\s*", r"\1", text))
     apply("fraction without its command", lambda text: re.sub(r"^\{(\d+)\}\{(\d+)\}", r"\\frac{\1}{\2}", text))
     apply("unit written as a group", _word_unit)
-    apply(r"\right without \left", _drop_unpaired_right)
+    if r"\left" not in gold:
+        apply(r"\right without \left", lambda text: re.sub(r"\\right(?![a-z])", "", text))
     return gold, mends
 
 
@@ -129,7 +130,3 @@ def _word_unit(text: str) -> str:
     if match is None or match["word"] not in _WORD_UNITS:
         return text
     return match["value"] + _WORD_UNITS[match["word"]]
-
-
-def _drop_unpaired_right(text: str) -> str:
-    return text if r"\left" in text else re.sub(r"\\right(?![a-z])", "", text)

@@ -91,16 +91,18 @@ def card(manifest: Manifest) -> str:
         ledger = {"split": "train", "path": "ledger/ledger.parquet"}
         configs.append({"config_name": "ledger", "data_files": [ledger]})
     known = {licence.lower() for licence in licences.values()}
+    told = known.pop() if len(known) == 1 and re.fullmatch(r"[a-z0-9.-]+", min(known)) else ""
     head: dict[str, Any] = {
         "pretty_name": f"{manifest.name} {manifest.version}",
-        "license": known.pop() if len(known) == 1 and re.fullmatch(r"[a-z0-9.-]+", min(known)) else _no_one(known),
+        "license": told or ("other" if known else "unknown"),  # the Hub's words for several or an odd one, and for none
         "size_categories": [_size_category(manifest.rows)],
         "task_categories": ["visual-question-answering"],
         "tags": ["infi-mmr", manifest.profile, "croissant"],
         "configs": configs,
         "dataset_info": [{"config_name": "default", "features": _card_features(manifest), "splits": splits}],
     }
-    lines = ["---", *_yaml(head), "---", "", f"# {manifest.name} {manifest.version}", ""]
+    yaml = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]  # JSON is YAML
+    lines = ["---", *yaml, "---", "", f"# {manifest.name} {manifest.version}", ""]
     lines += [
         f"`{manifest.label}`, fingerprint `{manifest.fingerprint}`, built {_cell(manifest.created_at)}.",
         f"{manifest.rows} rows; {manifest.rejected} were removed or refused, {manifest.near_misses} are near misses.",
@@ -235,11 +237,6 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _no_one(known: set[str]) -> str:
-    """The Hub's word for no licence, and for several or an unknown one."""
-    return "other" if known else "unknown"
-
-
 def _licences(manifest: Manifest) -> dict[str, str]:
     told = manifest.licences
     named = told.items() if isinstance(told, dict) else enumerate(told)
@@ -271,11 +268,6 @@ def _card_features(manifest: Manifest) -> list[dict[str, Any]]:
     more = [*([RATING.name] if rated else []), *([SPLIT.name] if manifest.splits else [])]
     features = Features.from_arrow_schema(row_schema(more))
     return list(features._to_yaml_list())  # noqa: SLF001  (the only way to the card's form of features)
-
-
-def _yaml(value: dict[str, Any]) -> list[str]:
-    # JSON is YAML.
-    return [f"{key}: {json.dumps(inner, ensure_ascii=False)}" for key, inner in value.items()]
 
 
 def _cell(value: Any) -> str:

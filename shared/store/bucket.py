@@ -158,17 +158,13 @@ class BucketStore(Store):
             message = f"no permission in the store {self.url}"
             raise InfiMmrError(message, "Check the credentials in the environment or pass --store") from None
         except (exceptions.BaseError, OSError) as error:
-            if _ROLE_ASKED.search(str(error)):
-                raise self._without_credentials() from None
+            if _ROLE_ASKED.search(str(error)):  # no key was found, and the machine has no role to ask for one
+                steps = (words for start, words in _KEYS.items() if self.url.startswith(start))
+                step = next(steps, "Set the store's keys")
+                raise InfiMmrError(f"no credentials for the store {self.url}", f"{step}, or pass --store") from None
             # `from None`: the cause's own text may hold a signed URL.
             message = f"the store {self.url} failed: {_clean(error)}"
             raise InfiMmrError(message, "Check the network, the endpoint and the bucket, then run it again") from None
-
-    def _without_credentials(self) -> InfiMmrError:
-        """Return the error where no key was found and the machine has no role that it could ask for one."""
-        scheme = urlsplit(self.url).scheme
-        step = next((words for start, words in _KEYS.items() if scheme.startswith(start)), "Set the store's keys")
-        return InfiMmrError(f"no credentials for the store {self.url}", f"{step}, or pass --store")
 
 
 def _clean(error: Exception) -> str:
