@@ -91,7 +91,7 @@ def _run_by_block(job: _Job, context: StepContext) -> StepResult:
         annotations=pl.DataFrame(),
         computed=computed,
         reused=reused,
-        failures=pl.DataFrame(failures).unique(maintain_order=True) if failures else None,
+        failures=pl.DataFrame(failures, infer_schema_length=None).unique(maintain_order=True) if failures else None,
         warnings=list(warnings),
         record=told[0]["record"],
         parts=job.parts,
@@ -117,11 +117,16 @@ def _run_block(block: int, job: _Job) -> dict[str, Any]:
         "computed": result.computed,
         "reused": result.reused,
         "noted": result.cells is not None,
-        "failures": [] if result.failures is None else result.failures.to_dicts(),
+        "failures": [] if result.failures is None else _reasons(result.failures),
         "warnings": list(result.warnings),
         "record": dict(result.record) if block == 0 else {},
         "one_per_row": _one_per_row(result.annotations),
     }
+
+
+def _reasons(failures: pl.DataFrame) -> list[dict[str, Any]]:
+    """Failures without columns of a package's own, whose values may be no JSON."""
+    return failures.select(name for name in ("id", "image_hash", "reason") if name in failures.columns).to_dicts()
 
 
 def _one_per_row(annotations: pl.DataFrame) -> bool:

@@ -249,6 +249,31 @@ def test_a_packages_step_gets_blocks_of_rows_unless_it_says_that_it_needs_all(
     assert found.failures.height == found.computed == (1 if declared else 2)
 
 
+FAILING = """
+from datetime import date
+import polars as pl
+from data_engine.step import StepResult
+from shared.config import Strict
+class Settings(Strict):
+    pass
+def run(context, settings):
+    some = context.rows.select("id", reason=pl.lit("slow" if context.rows.height == 1 else None, pl.String))
+    return StepResult(context.rows.select("id"), failures=some.with_columns(when=date(2026, 11, 28)))
+"""
+
+
+def test_failures_of_a_packages_step_come_back_from_blocks_whatever_else_they_hold(in_process, step_world, tmp_path):
+    (in_process / "count_words.py").write_text(FAILING)
+    context = step_world.context([(f"r-{number:016x}", "What?") for number in range(121)])
+    blocks = RowBlocks(open_store(tmp_path / "scratch"), "rows", (120, 1))
+    for block, start in enumerate((0, 120)):
+        rows = context.rows[start : start + blocks.heights[block]]
+        blocks.write(block, rows.with_columns(image_names=pl.lit(None)))
+    held = replace(context, rows=pl.DataFrame())
+    failures = run_step("count_words", plugin_step("count_words").Settings(), held, blocks).failures
+    assert failures["reason"].to_list() == [None] * 120 + ["slow"]
+
+
 @pytest.mark.parametrize(
     ("frame", "said"),
     [
