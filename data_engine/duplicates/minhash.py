@@ -25,7 +25,7 @@ from shared.annotations import StoredCells
 from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
     import polars as pl
@@ -171,24 +171,16 @@ class TextTable:
         text: uint64 [texts], sum of the shingles' hashes, equal for texts of the same shingles; 0 without tokens.
         numbers: uint64 [texts], hash of the numbers in it; all 0 where not asked for.
         keys: uint64 [bands, texts], hashes of the bands.
-        signatures: uint32 [num_perm, texts] where asked for, else None.
 
     """
 
     text: Hashes
     numbers: Hashes
     keys: Hashes
-    signatures: Signatures | None = None
 
 
 def describe(
-    texts: pl.Series | Sequence[str | None],
-    shingling: Shingling,
-    bands: Bands,
-    *,
-    numbers: bool = False,
-    keep: int = 0,
-    seed: int = SEED,
+    texts: pl.Series | Sequence[str | None], shingling: Shingling, bands: Bands, *, numbers: bool = False
 ) -> TextTable:
     """Hash and sign texts in chunks.
 
@@ -197,28 +189,26 @@ def describe(
         shingling: How a text becomes a set.
         bands: From `bands_for`.
         numbers: Also hash the numbers of each text.
-        keep: Values per signature to keep (to be stored, so that no later build signs the text again); 0 keeps none.
-        seed: Draws the permutations.
 
     """
-    num_perm = max(keep, bands.count * bands.rows)
-    parts: list[TextTable] = []
+    signed = signed_chunks(texts, shingling, bands.count * bands.rows, numbers=numbers)
+    return TextTable(*_joined((text, number, band_keys(values, bands)) for text, number, values in signed))
+
+
+def signed_chunks(
+    texts: pl.Series | Sequence[str | None], shingling: Shingling, num_perm: int, *, numbers: bool, seed: int = SEED
+) -> Iterator[tuple[Hashes, Hashes, Signatures]]:
+    """`text` and `numbers` of a `TextTable`, and signatures (uint32 [num_perm, texts]), chunk by chunk."""
+    yield np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty((num_perm, 0), np.uint32)
     for tokens in iterate_words(texts, shingling.tokeniser, find_digits=numbers):
         hashes, offsets = shingling.shingles(tokens)
         signed = signatures((hashes >> np.uint64(32)).astype(np.uint32), offsets, num_perm, seed)
         number = number_hashes(tokens) if numbers else np.zeros(len(tokens), np.uint64)
-        whole = sums_per_text(hashes, offsets)
-        parts.append(TextTable(whole, number, band_keys(signed, bands), signed if keep else None))
-    if not parts:
-        none = np.empty(0, np.uint64)
-        return TextTable(none, none, np.empty((bands.count, 0), np.uint64), np.empty((num_perm, 0), np.uint32))
-    signed_parts = [part.signatures for part in parts if part.signatures is not None]
-    return TextTable(
-        np.concatenate([part.text for part in parts]),
-        np.concatenate([part.numbers for part in parts]),
-        np.concatenate([part.keys for part in parts], axis=1),
-        np.concatenate(signed_parts, axis=1) if keep else None,
-    )
+        yield sums_per_text(hashes, offsets), number, signed
+
+
+def _joined(chunks: Iterable[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    return [np.concatenate(column, axis=-1) for column in zip(*chunks, strict=True)]
 
 
 def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, bands: Bands) -> Known[TextTable]:
@@ -244,18 +234,15 @@ def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, b
         for part in in_parts(missing)
     )
     store_cells(table, context.runner.map_batches(sign_batch, batches, broadcast=(shingling, bands)))
-    parts = []
+    none = np.empty(0, np.uint64)
+    parts = [(none, none, np.empty((bands.count, 0), np.uint64))]
     for start in range(0, len(keys), STORED_AT_ONCE):
         known = in_order(table, keys[start : start + STORED_AT_ONCE])
         packed = known.column("signature")
         signed = np.frombuffer(packed.buffers()[1], np.uint32).reshape(-1, num_perm)[packed.offset :][: len(packed)]
-        columns = [known.column(name).to_numpy() for name in ("text", "numbers")]
-        parts.append((*columns, band_keys(np.ascontiguousarray(signed.T), bands)))
-    if not parts:
-        none = np.empty(0, np.uint64)
-        parts.append((none, none, np.empty((bands.count, 0), np.uint64)))
-    described = TextTable(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
-    return Known(described, noted(keys, wanted))
+        text, numbers = (known.column(name).to_numpy() for name in ("text", "numbers"))
+        parts.append((text, numbers, band_keys(np.ascontiguousarray(signed.T), bands)))
+    return Known(TextTable(*_joined(parts)), noted(keys, wanted))
 
 
 def sign_batch(batch: pa.Table, how: tuple[Shingling, Bands]) -> pa.Table:
@@ -265,13 +252,13 @@ def sign_batch(batch: pa.Table, how: tuple[Shingling, Bands]) -> pa.Table:
 
     shingling, bands = how
     num_perm = bands.count * bands.rows
-    made = describe(pl.Series("text", batch.column("text")), shingling, bands, numbers=True, keep=num_perm)
-    assert made.signatures is not None  # noqa: S101  kept, as asked in the line above
-    signature = pa.py_buffer(np.ascontiguousarray(made.signatures.T))
+    texts = pl.Series("text", batch.column("text"))
+    text, numbers, signed = _joined(signed_chunks(texts, shingling, num_perm, numbers=True))
+    signature = pa.py_buffer(np.ascontiguousarray(signed.T))
     columns = {
         "key": batch.column("key"),
-        "text": pa.array(made.text),
-        "numbers": pa.array(made.numbers),
+        "text": pa.array(text),
+        "numbers": pa.array(numbers),
         "signature": pa.FixedSizeBinaryArray.from_buffers(pa.binary(num_perm * 4), batch.num_rows, [None, signature]),
     }
     return pa.table(columns)
