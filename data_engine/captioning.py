@@ -74,12 +74,8 @@ def caption_values() -> pa.Schema:
 
 def caption_value(answer: dict[str, object]) -> dict[str, object]:
     """Cell of a chat answer; what a model thinks before it speaks is no caption."""
-    return {
-        "caption": split_thinking(str(answer["text"]))[1].strip(),
-        "finish_reason": answer["finish_reason"],
-        "tokens": answer["tokens"],
-        "prompt_tokens": answer["prompt_tokens"],
-    }
+    own = {name: answer[name] for name in ("finish_reason", "tokens", "prompt_tokens")}
+    return {"caption": split_thinking(str(answer["text"]))[1].strip(), **own}
 
 
 def readable(cells: pl.DataFrame) -> pl.DataFrame:

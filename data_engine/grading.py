@@ -17,7 +17,7 @@ from data_engine.step import make_cells
 from shared.fingerprint import bytes_hash, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 STEP = "grade_answers"
 _THREADS = 4
-"""The slow layer runs in worker processes: threads only wait for them."""
 ANSWERS = Path(__file__).resolve().parent.parent / "shared" / "answers"
 
 
@@ -67,20 +66,23 @@ def grade_batch(batch: pa.Table) -> pa.Table:
     """Grade a table with `key`, `output` and `label` (JSON); returns `key` and `correct`."""
     import pyarrow as pa
 
-    rows = batch.to_pylist()
+    return in_threads(_grade, batch, pa.schema([("key", pa.string()), ("correct", pa.bool_())]))
+
+
+def in_threads(judge: Callable[[dict[str, Any]], dict[str, Any]], batch: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`judge` of each row of a table: the slow layer runs in worker processes, threads only wait for them."""
+    import pyarrow as pa
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        correct = list(pool.map(_grade, rows))
-    schema = pa.schema([("key", pa.string()), ("correct", pa.bool_())])
-    return pa.Table.from_pylist(
-        [{"key": row["key"], "correct": value} for row, value in zip(rows, correct, strict=True)], schema=schema
-    )
+        return pa.Table.from_pylist(list(pool.map(judge, batch.to_pylist())), schema=schema)
 
 
-def _grade(row: dict[str, Any]) -> bool:
+def _grade(row: dict[str, Any]) -> dict[str, Any]:
     from shared.answers import grade_output, options_of
 
     label = json.loads(row["label"])
-    return bool(grade_output(label["gold"], row["output"], **options_of(label)).correct)
+    graded = grade_output(label["gold"], row["output"], **options_of(label))
+    return {"key": row["key"], "correct": bool(graded.correct)}
 
 
 @functools.cache

@@ -83,7 +83,6 @@ class _Captions(AskingImages):
 
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Caption the images that `type_images` typed; see `run_blocks`."""
-    context.result_of(TYPES_FROM, NAME, "the image types")
     return as_one_block(run_blocks, context, settings)
 
 

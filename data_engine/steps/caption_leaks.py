@@ -103,7 +103,6 @@ class _Job:
 
 def run(context: StepContext, settings: Settings) -> StepResult:
     """Judge the captions of `context.rows`; see `run_blocks`."""
-    context.result_of(CAPTIONS_FROM, NAME, "captions")
     return as_one_block(run_blocks, context, settings)
 
 
@@ -161,26 +160,24 @@ def _entries(before: _Leaks, after: _Leaks, first: _Captions, last: _Captions, f
     """Annotations of the rows with captions; `final` is what is done about those that still give the answer away."""
     import polars as pl
 
-    entries = [_entry(identity, before, after, first, last, final) for identity in first]
+    entries = []
+    for identity, written in first.items():
+        leak = _leak(after[identity])
+        captions = last[identity] if last[identity] != written else None
+        if leak and final == "drop-caption":
+            captions = [None] * len(written)
+        entries.append(
+            {
+                "id": identity,
+                "leaks": bool(leak),
+                "leaked": bool(_leak(before[identity])),
+                **{name: leak.get(name, "") for name in FOUND},
+                "picture": leak.get("picture", 0),
+                "removes": bool(leak) and final == "drop",
+                "captions": captions,
+            }
+        )
     return pl.DataFrame(entries, schema=_frame_schema())
-
-
-def _entry(  # noqa: PLR0917 - one row before and after
-    identity: str, before: _Leaks, after: _Leaks, first: _Captions, last: _Captions, final: str
-) -> dict[str, Any]:
-    leak = _leak(after[identity])
-    captions = last[identity] if last[identity] != first[identity] else None
-    if leak and final == "drop-caption":
-        captions = [None] * len(first[identity])
-    return {
-        "id": identity,
-        "leaks": bool(leak),
-        "leaked": bool(_leak(before[identity])),
-        **{name: leak.get(name, "") for name in FOUND},
-        "picture": leak.get("picture", 0),
-        "removes": bool(leak) and final == "drop",
-        "captions": captions,
-    }
 
 
 def _first_schema() -> dict[str, Any]:

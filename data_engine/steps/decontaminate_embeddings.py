@@ -256,7 +256,7 @@ def _shown(found: pl.DataFrame, one: Compared, evidence_from: float) -> pl.DataF
     found = found.with_row_index("row")
     near = found.filter(pl.col("score") >= evidence_from)
     evidence = [
-        json.dumps(_evidence(found, row, one.rows, item), ensure_ascii=False, sort_keys=True)
+        json.dumps({"row": _excerpt(found, row), "item": _excerpt(one.rows, item)}, ensure_ascii=False, sort_keys=True)
         for row, item in near.select("row", "item").iter_rows()
     ]
     shown = near.select("row", pl.Series("evidence", evidence, dtype=pl.String))
@@ -301,14 +301,9 @@ def planted(benchmark: BenchmarkItems, per_kind: int) -> tuple[list[str], pl.Dat
     return [copy.kind for copy in made], frame, FirstOf([HeldImages(own), benchmark.images])
 
 
-def _evidence(rows: pl.DataFrame, row: int, items: pl.DataFrame, item: int) -> dict[str, Any]:
-    def shown(frame: pl.DataFrame, place: int) -> dict[str, Any]:
-        return {
-            "text": (frame["question"][place] or "")[:EXCERPT],
-            "images": list(frame["image_hashes"][place] if frame["image_hashes"][place] is not None else ()),
-        }
-
-    return {"row": shown(rows, row), "item": shown(items, item)}
+def _excerpt(rows: pl.DataFrame, row: int) -> dict[str, Any]:
+    images = rows["image_hashes"][row]
+    return {"text": (rows["question"][row] or "")[:EXCERPT], "images": [] if images is None else images.to_list()}
 
 
 def _nothing() -> pl.DataFrame:

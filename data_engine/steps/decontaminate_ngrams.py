@@ -241,15 +241,7 @@ def _blind_spots(coverage: dict[str, dict[str, Any]]) -> list[str]:
 def _frame(found: Sequence[dict[str, Any]]) -> pl.DataFrame:
     import polars as pl
 
-    schema = {
-        "id": pl.String,
-        "rule": pl.String,
-        "benchmark": pl.String,
-        "benchmark_revision": pl.String,
-        "item": pl.String,
-        "score": pl.Float64,
-        "removes": pl.Boolean,
-        "evidence": pl.String,
-    }
+    texts = dict.fromkeys(("id", "rule", "benchmark", "benchmark_revision", "item"), pl.String)
+    schema: dict[str, Any] = {**texts, "score": pl.Float64, "removes": pl.Boolean, "evidence": pl.String}
     hits = [{**hit, "evidence": json.dumps(hit["evidence"], ensure_ascii=False, sort_keys=True)} for hit in found]
     return pl.DataFrame(hits, schema=schema).sort("id", "rule", "benchmark")

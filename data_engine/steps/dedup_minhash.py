@@ -338,16 +338,8 @@ def _entry(duplicate: Duplicate, rows: pl.DataFrame, answers: Sequence[str]) -> 
 def _schema() -> dict[str, Any]:
     import polars as pl
 
-    return {
-        "id": pl.String,
-        "duplicate_of": pl.String,
-        "score": pl.Float64,
-        "cluster": pl.String,
-        "conflict": pl.Boolean,
-        "evidence": pl.String,
-        "row": pl.Int64,
-        "of_row": pl.Int64,
-    }
+    found = {"id": pl.String, "duplicate_of": pl.String, "score": pl.Float64, "cluster": pl.String}
+    return {**found, "conflict": pl.Boolean, "evidence": pl.String, "row": pl.Int64, "of_row": pl.Int64}
 
 
 def _found_duplicates(job: _Job, rows: pl.DataFrame) -> list[tuple[str, bool]]:

@@ -74,8 +74,5 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
 
 
 def _value(answer: dict[str, object]) -> dict[str, object]:
-    return {
-        "image_type": str(answer["text"]).strip(),
-        "tokens": answer["tokens"],
-        "prompt_tokens": answer["prompt_tokens"],
-    }
+    costs = {name: answer[name] for name in ("tokens", "prompt_tokens")}
+    return {"image_type": str(answer["text"]).strip(), **costs}

@@ -9,11 +9,10 @@ Not covered: whether a gold is right (nobody can tell from the row alone), and r
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from data_engine.grading import grader_hash
+from data_engine.grading import grader_hash, in_threads
 from data_engine.step import StepContext, StepResult, result_by_cells
 from shared.config import Strict
 from shared.errors import InfiMmrError
@@ -27,8 +26,6 @@ BY_BLOCK = True
 """Each answer is judged by itself: see `data_engine.step_blocks`."""
 READS: tuple[str, ...] = ()
 """What decides its findings beside rows and settings: see `data_engine.kept_stages`."""
-_THREADS = 4
-"""The slow layer runs in worker processes: threads only wait for them."""
 
 
 class Settings(Strict):
@@ -69,37 +66,19 @@ def check_batch(batch: pa.Table) -> pa.Table:
     """Check a table with `key`, `answer` and `choices`; returns `key` and the value columns."""
     import pyarrow as pa
 
-    rows = batch.to_pylist()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        checked = list(pool.map(_check, rows))
-    return pa.Table.from_pylist(checked, schema=pa.schema(list(_columns().items())))
+    return in_threads(_check, batch, pa.schema(list(_columns().items())))
 
 
 def _check(row: dict[str, Any]) -> dict[str, Any]:
     from shared.answers import check_gold
 
     found = check_gold(row["answer"], choices=row["choices"] or None)
-    return {
-        "key": row["key"],
-        "answer_kind": found.kind,
-        "status": found.status,
-        "reason": found.reason,
-        "parsed": found.parsed,
-        "self_accepts": found.self_accepts,
-        "refuses_neighbour": found.refuses_neighbour,
-    }
+    names = ("status", "reason", "parsed", "self_accepts", "refuses_neighbour")
+    return {"key": row["key"], "answer_kind": found.kind, **{name: getattr(found, name) for name in names}}
 
 
 def _columns() -> dict[str, Any]:
     import pyarrow as pa
 
-    text, truth = pa.string(), pa.bool_()
-    return {
-        "key": text,
-        "answer_kind": text,
-        "status": text,
-        "reason": text,
-        "parsed": text,
-        "self_accepts": truth,
-        "refuses_neighbour": truth,
-    }
+    texts = dict.fromkeys(("key", "answer_kind", "status", "reason", "parsed"), pa.string())
+    return texts | dict.fromkeys(("self_accepts", "refuses_neighbour"), pa.bool_())
