@@ -86,31 +86,6 @@ def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
             yield batch
 
 
-@dataclass
-class _Taken:
-    """Rows taken one by one within a batch."""
-
-    keys: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    options: list[Sequence[str]] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
-    choice: list[bool] = field(default_factory=list)
-
-    def add(self, key: str, problem: str, options: Sequence[str], answer: str, *, choice: bool) -> None:
-        self.keys.append(key)
-        self.problems.append(problem)
-        self.options.append(options)
-        self.answers.append(answer)
-        self.choice.append(choice)
-
-    def join(self, tally: Tally) -> None:
-        sizes = np.array([len(options) for options in self.options], dtype=np.int64)
-        listed = texts([option for options in self.options for option in options])
-        mixed = list_hashes(listed, np.cumsum(sizes) - sizes, sizes)
-        kinds = np.where(np.array(self.choice, dtype=bool), CHOICE, UNSURE)
-        tally.add(texts(self.keys), texts(self.problems), texts(self.answers), kinds, mixed)
-
-
 class _Counter:
     """The pass itself."""
 
@@ -130,7 +105,8 @@ class _Counter:
         """The number of the first option, where numbers beside options are places."""
         self.found = Census()
         self._tally = Tally()
-        self._one = _Taken()
+        self._one: list[tuple[str, str, Sequence[str], str, bool]] = []
+        """Key, problem, options, answer of rows of a batch that were taken one by one, and whether they are choices."""
         self._seen: dict[int, tuple[str, ...]] = {}
 
     def batch(self, batch: Batch, size: int) -> None:
@@ -153,9 +129,17 @@ class _Counter:
             shown = np.flatnonzero(taken)[: _EXAMPLES - len(self.found.examples)].tolist()
             rows = (table_row(r, start + p, self._reading) for p, r in zip(shown, batch.at(shown), strict=True))
             self.found.examples += [row for row in rows if isinstance(row, SourceRow)]
-        if self._one.keys:
-            self._one.join(self._tally)
-            self._one = _Taken()
+        if self._one:
+            self._join()
+
+    def _join(self) -> None:
+        keys, problems, options, answers, choice = zip(*self._one, strict=True)
+        sizes = np.array([len(some) for some in options], dtype=np.int64)
+        listed = texts([option for some in options for option in some])
+        mixed = list_hashes(listed, np.cumsum(sizes) - sizes, sizes)
+        kinds = np.where(np.array(choice, dtype=bool), CHOICE, UNSURE)
+        self._tally.add(texts(keys), texts(problems), texts(answers), kinds, mixed)
+        self._one = []
 
     def _take_columns(self, looks: Looks) -> Flags:
         """Take the plain records whose columns tell answer and kind; returns which."""
@@ -216,7 +200,8 @@ class _Counter:
         choices = shown or (choices_in_question(question, answer) if MAY_LIST.search(question) else ())
         self._count_notes(notes)
         self._note_pictures(question, seen)
-        self._one.add(key, self._problem(question, seen), shown, answer, choice=bool(choices))
+        problem = self._with_pictures(" ".join(question.split()), seen)
+        self._one.append((key, problem, shown, answer, bool(choices)))
         return True
 
     def _note_pictures(self, question: str, seen: Sequence[str]) -> None:
@@ -252,11 +237,8 @@ class _Counter:
             seen.append(_mark(image))
         return tuple(seen)
 
-    def _problem(self, question: str, seen: Sequence[str]) -> str:
-        """What tells problems apart besides options of their own column: words, pictures."""
-        return self._with_pictures(" ".join(question.split()), seen)
-
     def _with_pictures(self, problem: str, seen: Sequence[str]) -> str:
+        """What tells problems apart besides options of their own column: words, pictures."""
         if seen and IMAGE_TAG not in problem:
             problem = f"{IMAGE_TAG * len(seen)} {problem}"
         return "\x1f".join([problem, *seen]) if seen else problem
@@ -286,8 +268,8 @@ class _Counter:
         self._count_notes(row.extra.get("mends", ()))
         # Options that were written into the question are taken out of its words again, as plain records have them.
         asked = row.question.partition("\nChoices: (A) ")[0] if own else row.question
-        problem = self._problem(asked, tuple(map(_mark, row.images)))
-        self._one.add(row.source_id, problem, own, row.answer, choice=bool(row.choices))
+        problem = self._with_pictures(" ".join(asked.split()), tuple(map(_mark, row.images)))
+        self._one.append((row.source_id, problem, own, row.answer, bool(row.choices)))
 
     def _count_notes(self, notes: Iterable[str]) -> None:
         for note in notes:

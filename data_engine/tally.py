@@ -63,9 +63,9 @@ class Tally:
         golds = pa.chunked_array(self._answers, pa.large_string())
         removed: Counter[str] = Counter()
         kept = np.ones(len(kinds), dtype=bool)
-        for place in _again(keys):
-            kept[place] = False
-            removed["duplicate_id"] += 1
+        for group in _same(keys, kept):
+            kept[group[1:]] = False
+            removed["duplicate_id"] += len(group) - 1
         for group in _same(problems, kept):
             answers = list(dict.fromkeys(golds[place].as_py() for place in group))
             if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
@@ -102,11 +102,6 @@ def texts(values: Sequence[str]) -> pl.Series:
         return pl.Series(values, dtype=pl.String)
     except UnicodeEncodeError:
         return pl.Series([carried(value) for value in values], dtype=pl.String)
-
-
-def _again(keys: np.ndarray[Any, Any]) -> list[int]:
-    """Places of values that occurred before."""
-    return [place for group in _same(keys, np.ones(len(keys), dtype=bool)) for place in group[1:]]
 
 
 def _same(values: np.ndarray[Any, Any], kept: np.ndarray[Any, Any]) -> list[list[int]]:
