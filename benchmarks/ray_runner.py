@@ -175,19 +175,14 @@ def measure(runner_name: str, rows: int) -> dict[str, Any]:
     give_back_freed_memory()  # as the command does
     from ray import cloudpickle
 
-    from data_engine.runners import Ask, Cell, open_runner
+    from data_engine.runners import open_runner
     from data_engine.step import BenchmarkItems, StepContext, StepResult
     from shared.progress import Progress
     from shared.store import open_store
-    from shared.vlm import Sampling
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     runner = open_runner(runner_name, workers=2)
     todo = steps()
-    # Everything is imported and started before memory and time count: Ray, its actors, the client, the grader.
-    engine = todo["type_images"][1].engine.model_copy(update={"batch_size": 1})
-    warm = [Ask(f"warm{n}", "<image>", images=("00",)) for n in range(8)]
-    runner.ask(engine, warm, list[Cell].clear, images=drawn_images(), sampling=Sampling())
     frame = drawn_rows(rows, 1)
     benchmarks = [BenchmarkItems("drawn", "drawn", "1", drawn_rows(ITEMS, 2), DrawnImages())]
     found: dict[str, dict[str, float]] = {}

@@ -109,8 +109,8 @@ class Runner(Protocol):
     def ask(
         self,
         engine: EngineSpec,
-        asks: Iterable[Ask],
-        sink: Callable[[list[Cell]], None],
+        asks: SharedAsks,
+        sink: Keeper,
         *,
         images: ImageSource,
         sampling: Sampling | None = None,
@@ -119,9 +119,9 @@ class Runner(Protocol):
         """Answer every ask exactly once through `sink`, in batches as they finish, in no promised order.
 
         `sampling` None embeds. No engine starts when there are no asks. Returns warnings (restarts, lost workers).
-        Of `SharedAsks` each worker reads its own and hands cells to its copy of `sink`, a `Keeper`; the caller flushes
-        the one given. A failed ask becomes a cell with `failed`; only errors that concern every ask (no such
-        checkpoint, endpoint down, `sink` failing) are raised.
+        Each worker of a cluster reads its own asks and hands cells to its copy of `sink`; the caller flushes the one
+        given. A failed ask becomes a cell with `failed`; only errors that concern every ask (no such checkpoint,
+        endpoint down, `sink` failing) are raised.
         """
 
     def map_batches(

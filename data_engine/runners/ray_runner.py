@@ -4,8 +4,7 @@ A cluster is joined where `RAY_ADDRESS` names one (or Ray already runs in this p
 machine and stopped at the end. Pictures are read by the actors. A step's asks lie on the build's scratch: each worker
 is told places, reads its asks there, stores its answers in the annotation tables itself, and tells counts and failures.
 So store and scratch must be within reach of all workers: a store URL, or a folder that all machines mount under one
-path. A worker that cannot read its asks ends the build with an error that says so; nothing is carried for it. Asks that
-the driver holds go out themselves, and their cells come back to the driver's sink.
+path. A worker that cannot read its asks ends the build with an error that says so; nothing is carried for it.
 
 Losses: an actor or node that dies takes with it only the batches it had not finished; those are asked again, the one
 that it had in work ask by ask, and an ask that ends every worker becomes a failed cell (see `ray_pool`). Errors that
@@ -19,6 +18,7 @@ pictures: it needs boto3, and `vllm.inputs` has no attribute `data`).
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import deque
@@ -28,10 +28,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners.local import LocalRunner
-from data_engine.runners.protocol import Ask, Cell, Keeper, SharedAsks, answer_tokens
-from data_engine.runners.ray_cells import ask_tables, asks_of, cells_of, taken, told_of
+from data_engine.runners.protocol import Cell
 from data_engine.runners.ray_pool import LOGS, Pool
-from data_engine.runners.ray_worker import AskWorker, mapped
+from data_engine.runners.ray_worker import TOLD, AskWorker, mapped, taken
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import at_commit
 from shared.vlm.surroundings import quiet
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from data_engine.runners.protocol import RunnerName
+    from data_engine.runners.protocol import Keeper, RunnerName, SharedAsks
     from shared.images import ImageSource
     from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling
@@ -88,29 +87,23 @@ class RayRunner:
     def ask(
         self,
         engine: EngineSpec,
-        asks: Iterable[Ask],
-        sink: Callable[[list[Cell]], None],
+        asks: SharedAsks,
+        sink: Keeper,
         *,
         images: ImageSource,
         sampling: Sampling | None = None,
         task: Task | None = None,
     ) -> list[str]:
         """Answer every ask on the cluster; see `Runner.ask`."""
+        if not len(asks):
+            return []
         ray = self._connect()
         resources = ray.cluster_resources()
+        if len(asks) <= FEW * engine.batch_size and not resources.get("GPU"):
+            return LocalRunner().ask(engine, asks, sink, images=images, sampling=sampling, task=task)
         size = self._pool_size(engine, resources)
-        shared = asks if isinstance(asks, SharedAsks) else None
-        read = asks_of if shared is None else shared.read
-        tables = ask_tables(asks, engine.batch_size) if shared is None else shared.places(_share(engine, shared, size))
-        some = list(islice(tables, FEW + 1))
-        if not some:
-            return []
-        few = [ask for table in some for ask in read(table)] if len(some) <= FEW else []
-        if 0 < len(few) <= FEW * engine.batch_size and not resources.get("GPU"):
-            return LocalRunner().ask(engine, few, sink, images=images, sampling=sampling, task=task)
-        some += islice(tables, max(0, size - len(some)))
-        keeper = sink if isinstance(sink, Keeper) else None
-        setup = {"spec": at_commit(engine), "images": images, "sampling": sampling, "asks": shared, "keeper": keeper}
+        share = _share(engine, asks, size)
+        setup = {"spec": at_commit(engine), "images": images, "sampling": sampling, "asks": asks, "keeper": sink}
         given = ray.put(setup)
         options = _actor_options(engine, resources)
         needs = {"CPU": options["num_cpus"], "GPU": options.get("num_gpus", 0)}
@@ -123,28 +116,21 @@ class RayRunner:
                 task.advance(cells, tokens=tokens)
                 task.note(warnings[-1] if warnings else "")
 
-        def finish(cells: list[Cell]) -> None:
-            sink(cells)
-            advance(len(cells), answer_tokens(cells))
-
         if task is not None:
             task.waits(f"starting {engine.model.rsplit('/', 1)[-1]} on the cluster")
-        seats = min(size, len(some))
+        seats = min(size, -(-len(asks) // share))
         tell = partial(_tell, warnings, task)
         pool = Pool(lambda: worker.remote([given]), seats, tell, piece=engine.batch_size, needs=needs)
-        with closing(pool.answers(chain(some, tables))) as answers:
+        with closing(pool.answers(asks.places(share))) as answers:
             for table in answers:
-                told = told_of(taken(table))
-                if told is not None and keeper is not None:
-                    warnings += [told["note"]] if told["note"] else []
-                    keeper.add(told)
-                    advance(told["cells"], told["tokens"])
-                    continue
-                cells, notes = cells_of(table)
-                warnings += notes
-                finish(cells)
+                told = json.loads(taken(table).column(TOLD)[0].as_py())
+                warnings += [told["note"]] if told["note"] else []
+                sink.add(told)
+                advance(told["cells"], told["tokens"])
         if pool.given_up:
-            finish([Cell(ask.key, None, DEADLY) for table in pool.given_up for ask in read(table)])
+            lost = [Cell(ask.key, None, DEADLY) for table in pool.given_up for ask in asks.read(table)]
+            sink(lost)
+            advance(len(lost), 0)
         return warnings
 
     def map_batches(

@@ -72,14 +72,13 @@ class Worker:
         wanted = dict.fromkeys(sha256 for ask in asks for sha256 in ask.images)
         return {sha256: self._readers.submit(self.images.get, sha256) for sha256 in wanted}
 
-    def answer(self, asks: Sequence[Ask], reading: dict[str, Future[bytes]] | None = None) -> list[Cell]:
-        """One cell per ask, in order.
+    def answer(self, asks: Sequence[Ask], reading: dict[str, Future[bytes]]) -> list[Cell]:
+        """One cell per ask, in order; `reading` is what `read` began.
 
         Raises:
             InfiMmrError: what concerns every ask: no such checkpoint, endpoint down, an engine that keeps dying.
 
         """
-        reading = self.read(asks) if reading is None else reading
         cells: dict[str, Cell] = {}
         ready: list[tuple[Ask, list[bytes]]] = []
         for ask in asks:

@@ -10,6 +10,7 @@ import importlib.util
 import io
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,11 +21,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from data_engine.blocks import Parts
 from data_engine.intake.contents import hash_contents
-from data_engine.runners import Ask
 from data_engine.runners.local import LocalRunner
 from data_engine.scratch import passing_scratch
 from data_engine.step import BenchmarkItems, StepContext
+from data_engine.stored_asks import Kept, StoredAsks, write_asks
+from shared.annotations import AnnotationTable
 from shared.errors import InfiMmrError
 from shared.progress import Progress
 from shared.store import open_store
@@ -101,34 +104,42 @@ def runner(cluster):
 
 
 def asks(count):
-    return [Ask(f"k{n}", f"question {n}", "be kind", (f"i{n}",)) for n in range(count)]
+    key, text, image = (pl.format(words, "n") for words in ("k{}", "question {}", "i{}"))
+    table = pl.lit(0, pl.Int32)
+    return pl.DataFrame({"n": range(count)}).select(key=key, table=table, text=text, images=pl.concat_list(image))
 
 
-def run(runner, server, wanted, pictures=None, batch_size=8):
-    spec = EngineSpec(model="standin", endpoint=server.url, batch_size=batch_size)
-    cells = {}
-
-    def sink(found):
-        for cell in found:
-            assert cell.key not in cells
-            cells[cell.key] = cell
-
-    warnings = runner.ask(spec, wanted, sink, images=pictures or Pictures(), sampling=GREEDY)
-    return cells, warnings
+def run(runner, server, wanted, pictures=None, *, batch_size=8, model="standin"):
+    """Values of answers by key, or why there is none; and warnings."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(folder)
+        parts = Parts(store, "asks")
+        write_asks(parts, 0, wanted)
+        counts = [(name, pa.int64()) for name in ("tokens", "prompt_tokens")]
+        values = pa.schema([("text", pa.string()), *counts, ("finish_reason", pa.string())])
+        table = AnnotationTable(store, "asked", "c" * 64, values)
+        keeper = Kept([table], dict)
+        spec = EngineSpec(model=model, endpoint=server and server.url, batch_size=batch_size)
+        there = StoredAsks(parts, [wanted.height], (("be kind", ""),))
+        warnings = runner.ask(spec, there, keeper, images=pictures or Pictures(), sampling=GREEDY)
+        keeper.flush()
+        failed = {key.removesuffix("/0"): why for key, why in keeper.failed.items()}
+        assert keeper.taken == wanted.height
+        return {**table.fresh().lookup(wanted["key"].to_list()), **failed}, warnings
 
 
 def test_a_cluster_that_runs_gives_the_cells_of_the_local_runner(runner, standin):
     local, _ = run(LocalRunner(), standin, asks(100), Pictures(gone=["i7"]))
     there, warnings = run(runner, standin, asks(100), Pictures(gone=["i7"]))
     assert there == local
-    assert "disk error" in there["k7"].failed
+    assert "disk error" in there["k7"]
     assert warnings == []
 
 
 def test_asks_that_end_their_worker_are_isolated_and_the_others_answered(runner, standin):
     local, _ = run(LocalRunner(), standin, asks(60))
     there, warnings = run(runner, standin, asks(60), Pictures(deadly=["i30"]))
-    assert there["k30"].failed == "it ended every worker it was given to"
+    assert there["k30"] == "it ended every worker it was given to"
     assert {key: cell for key, cell in there.items() if key != "k30"} == {k: c for k, c in local.items() if k != "k30"}
     assert any("asked again" in warning for warning in warnings)
 
@@ -138,14 +149,13 @@ def test_a_pool_whose_every_worker_was_ended_goes_on(cluster, standin):
 
     alone = RayRunner(workers=1)
     there, _ = run(alone, standin, asks(20), Pictures(deadly=["i1", "i9"]), batch_size=4)
-    assert {key for key, cell in there.items() if cell.failed} == {"k1", "k9"}
+    assert {key for key, found in there.items() if isinstance(found, str)} == {"k1", "k9"}
     assert len(there) == 20
 
 
 def test_an_error_that_concerns_every_ask_is_raised_as_it_is(runner, tmp_path):
-    missing = EngineSpec(model=str(tmp_path / "no" / "model"), batch_size=1)
     with pytest.raises(InfiMmrError, match=r"does not exist.*hub id"):
-        runner.ask(missing, asks(5), lambda cells: None, images=Pictures(), sampling=GREEDY)
+        run(runner, None, asks(5), batch_size=1, model=str(tmp_path / "no" / "model"))
 
 
 class Doubler:

@@ -1,49 +1,20 @@
-"""Asks and cells survive the trip between driver and workers as tables."""
+"""What a worker of a cluster met is met by the driver."""
 
 from __future__ import annotations
 
 import errno
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from data_engine.blocks import again_where_damaged
-from data_engine.runners import Ask, Cell
-from data_engine.runners.ray_cells import ask_tables, asks_of, cell_table, cells_of, error_table, taken
 from data_engine.runners.ray_runner import RayRunner, _actor_options
-from data_engine.runners.ray_worker import mapped
+from data_engine.runners.ray_worker import error_table, mapped, taken
 from shared.annotations import SegmentSetAsideError, set_aside, tell_aside
 from shared.errors import InfiMmrError
 from shared.images import ImageRefused
 from shared.store import StoreFullError
 from shared.vlm import EngineSpec
-
-ASKS = [
-    Ask(f"k{n}", f"text <image> {n}", "be kind" if n % 2 else "", ("a" * 64,) * (n % 3), n if n > 4 else None)
-    for n in range(10)
-]
-
-
-def test_asks_come_back_as_they_were_in_batches_of_the_asked_size():
-    tables = list(ask_tables(iter(ASKS), 4))
-    assert [table.num_rows for table in tables] == [4, 4, 2]
-    assert [ask for table in tables for ask in asks_of(table)] == ASKS
-    assert list(ask_tables([], 4)) == []
-
-
-def test_chat_cells_failures_and_notes_come_back_as_they_were():
-    answer = {"text": "a\nb \u00b5", "tokens": 3, "prompt_tokens": 9, "finish_reason": "stop"}
-    cells = [Cell("k1", answer), Cell("k2", None, "disk error"), Cell("k3", {**answer, "text": ""})]
-    assert cells_of(cell_table(cells, "started again")) == (cells, ["started again"])
-    assert cells_of(cell_table([])) == ([], [])
-
-
-def test_vectors_come_back_bit_by_bit():
-    vector = np.random.default_rng(0).normal(size=32).astype(np.float32)
-    (cell,), _ = cells_of(cell_table([Cell("k", {"vector": vector})]))
-    np.testing.assert_array_equal(cell.value["vector"], vector)
-    assert cell.value["vector"].dtype == np.float32
 
 
 def test_an_error_that_concerns_every_ask_is_raised_with_its_next_step():
