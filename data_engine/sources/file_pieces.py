@@ -29,6 +29,9 @@ PIECE_ROWS, PICTURED_ROWS = 2**16, 2**11
 LEAST_BYTES, MOST_BYTES = 1 << 20, 128 << 20
 """Bytes of a piece; rows may be numbers, or pictures of megabytes."""
 
+_MOST_CUTS = 4
+"""Pieces of one row group of many bytes."""
+
 _PICTURE_BYTES = 1 << 16
 """Of a picture beside the file, about."""
 
@@ -183,7 +186,9 @@ def _row_groups(file: Path, most: int) -> list[Where]:
             found.append((first, 0, number, rows))
             rows = held = 0
         if height > most:
-            found += [(number, start, number + 1, min(most, height - start)) for start in range(0, height, most)]
+            # Who reads a piece reads past what stands before it in its group: pictures not more often than that.
+            step = max(most, -(-height // _MOST_CUTS)) if size > MOST_BYTES else most
+            found += [(number, start, number + 1, min(step, height - start)) for start in range(0, height, step)]
             continue
         if not rows:
             first = number

@@ -276,6 +276,23 @@ def test_pictures_that_came_packed_are_read_from_scratch_in_a_bucket(tmp_path, s
         assert all(bytes_hash(there.get(sha256)) == sha256 and there.reaches(sha256) for sha256 in hashes)
 
 
+def test_row_groups_lie_together_in_pieces_and_large_ones_are_cut_a_few_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_pieces, "PIECE_ROWS", 8)
+    rows = [{"question": f"How much is {n} + {n}?", "answer": str(2 * n)} for n in range(63)]
+    for number, (start, end, size) in enumerate([(0, 12, 3), (12, 33, 10), (33, 63, 40)]):
+        pl.DataFrame(rows[start:end]).write_parquet(tmp_path / f"train-{number}.parquet", row_group_size=size)
+    heights = [piece.height for piece in source_of(tmp_path).pieces()]
+    assert heights == [6, 6, 8, 2, 8, 2, 1, 8, 8, 8, 6]
+    monkeypatch.setattr(file_pieces, "MOST_BYTES", 100)
+    assert [piece.height for piece in source_of(tmp_path).pieces()][-4:] == [8, 8, 8, 6]
+    monkeypatch.setattr(file_pieces, "PIECE_ROWS", 4)
+    source = source_of(tmp_path)
+    pieces = source.pieces()
+    assert [piece.height for piece in pieces][-4:] == [8, 8, 8, 6]
+    placed = source.placed(pieces, [Count(piece.height) for piece in pieces])
+    assert [row for piece in placed for row in piece.rows()] == list(source.rows())
+
+
 def test_a_small_source_is_read_here_and_one_of_many_pictures_is_not_small(tmp_path, monkeypatch):
     for name in ("jsonl", "named_pictures"):
         (tmp_path / name).mkdir()
