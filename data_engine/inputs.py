@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from shared.store import Store
 
 _OURS = {"virl39k": virl39k_reader, "deepscaler": deepscaler_reader, "benchmark": benchmark_reader}
-_FILES = {"reference"}
-"""Settings that name other files: their contents count."""
 _PROMPTS = ("prompt", "prompts", "system_prompt", "question_prompt")
 """Settings that name prompt files: their texts count, not their names."""
 
@@ -127,16 +125,13 @@ def step_identity(settings: Any, prompts: str) -> dict[str, Any]:
         values["prompts"] = {name: file.sha256 for name, file in files}
     elif hasattr(settings, "prompt"):
         values["prompt"] = load_prompt(settings.prompt, prompts).sha256
-    for key in _FILES & values.keys():
-        values[key] = _content(values[key]) if values[key] else None
+    if "reference" in values:  # a file whose content counts
+        path = values["reference"]
+        try:
+            values["reference"] = file_hash(path) if path else None
+        except OSError as error:
+            raise InfiMmrError(f"{path} cannot be read ({error.strerror})", "Name a file that exists") from error
     return values
-
-
-def _content(path: str) -> str:
-    try:
-        return file_hash(path)
-    except OSError as error:
-        raise InfiMmrError(f"{path} cannot be read ({error.strerror})", "Name a file that exists") from error
 
 
 def _named(values: dict[str, Any], source: Source) -> dict[str, Any]:

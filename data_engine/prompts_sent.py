@@ -141,10 +141,9 @@ def _step(name: str, settings: Any, context: StepContext, store: Store) -> list[
     if name == "decontaminate_embeddings":
         embed_rows(context, settings.engine, context.rows, context.images)
         return _sent(name, context, {})
-    if name == "rate_difficulty":  # each sample is the same prompt with a seed of its own
-        return _sent(name, context, step_module(name).run(context, settings).record)[:1]
     if name != "caption_images":
-        return _sent(name, context, step_module(name).run(context, settings).record)
+        sent = _sent(name, context, step_module(name).run(context, settings).record)
+        return sent[:1] if name == "rate_difficulty" else sent  # each sample is this prompt with a seed of its own
     out: list[Sent] = []
     for frame, known in _types(context, store):
         held = dataclasses.replace(context, results={"type_images": frame})

@@ -199,46 +199,29 @@ def read_reference(path: Path) -> tuple[str, list[tuple[list[bytes], str]], np.n
         raise InfiMmrError(message, "Write them with benchmarks/gme_reference.py.") from error
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How near our vectors are to the reference's.
-
-    Attributes:
-        lowest: Lowest cosine over the pairs; None where there was nothing to compare with.
-        pairs: Number of pairs.
-        warnings: Empty where all is well.
-        note: Why nothing was compared; empty where something was.
-
-    """
-
-    lowest: float | None
-    pairs: int
-    warnings: list[str]
-    note: str = ""
-
-    def record(self) -> dict[str, Any]:
-        """JSON values for the manifest."""
-        values = {"lowest_cosine": self.lowest, "pairs": self.pairs, "required": PARITY_COSINE}
-        return {**values, "warnings": self.warnings, "note": self.note}
-
-
-def parity(context: StepContext, engine: EngineSpec, reference: Path | None) -> Parity:
+def parity(context: StepContext, engine: EngineSpec, reference: Path | None) -> dict[str, Any]:
     """Compare the embedder with stored reference vectors; what it computes is stored like any row's vector.
 
     A checkpoint that follows a reference implementation (`pooling = "gme"`) and has no vectors to be compared with gets
     a warning. One that is embedded as its own architecture has it is its own reference: that is noted in the record.
+
+    Returns:
+        JSON values for the manifest: `lowest_cosine` over the `pairs` (None where there was nothing to compare with),
+        the cosine `required`, `warnings`, and the `note` why nothing was compared.
+
     """
     import polars as pl
 
     name = engine.model.rsplit("/", 1)[-1]
+    told: dict[str, Any] = {"lowest_cosine": None, "pairs": 0, "required": PARITY_COSINE, "warnings": [], "note": ""}
     if reference is None and engine.pooling == "model":
-        return Parity(None, 0, [], note=f"{name} is embedded as its architecture has it: there is no other to compare")
+        return told | {"note": f"{name} is embedded as its architecture has it: there is no other to compare"}
     if reference is None:
         warning = (
             f"no reference vectors for {name}: whether its cosines mean what the threshold assumes was not checked "
             "(benchmarks/gme_reference.py writes them)"
         )
-        return Parity(None, 0, [warning], note=warning)
+        return told | {"warnings": [warning], "note": warning}
     checkpoint, pairs, expected = read_reference(reference)
     pictures = {bytes_hash(picture): picture for images, _ in pairs for picture in images}
     rows = pl.DataFrame(
@@ -248,18 +231,18 @@ def parity(context: StepContext, engine: EngineSpec, reference: Path | None) -> 
         },
         schema={"question": pl.String, "image_hashes": pl.List(pl.String)},
     )
-    made = embed_rows(context, engine, rows, HeldImages(pictures), description="embedding parity")
-    if made.vectors.shape != expected.shape:
-        shapes = f"{tuple(made.vectors.shape)} against {tuple(expected.shape)}"
-        return Parity(None, len(pairs), [f"EMBEDDING PARITY FAILED: {name} gives vectors of another shape ({shapes})"])
-    lowest = round(float((made.vectors * expected).sum(axis=1).min()), 6)
-    warnings = []
+    vectors = embed_rows(context, engine, rows, HeldImages(pictures), description="embedding parity").vectors
+    told["pairs"] = len(pairs)
+    if vectors.shape != expected.shape:
+        shapes = f"{tuple(vectors.shape)} against {tuple(expected.shape)}"
+        return told | {"warnings": [f"EMBEDDING PARITY FAILED: {name} gives vectors of another shape ({shapes})"]}
+    lowest = told["lowest_cosine"] = round(float((vectors * expected).sum(axis=1).min()), 6)
     if lowest < PARITY_COSINE:
-        warnings.append(
+        told["warnings"].append(
             f"EMBEDDING PARITY FAILED: {name} differs from the reference vectors of {checkpoint} "
             f"(lowest cosine {lowest}, required {PARITY_COSINE}): do not trust thresholds made for the reference"
         )
-    return Parity(lowest, len(pairs), warnings)
+    return told
 
 
 class HeldImages:

@@ -86,18 +86,6 @@ def image_print(sha256: str, data: bytes | None) -> ImagePrint:
         return ImagePrint(sha256)
 
 
-def read_prints(hashes: Iterable[str], images: ImageSource) -> list[ImagePrint]:
-    """Print every image of `hashes` that `images` can read; one that is missing counts as undecodable."""
-    prints = []
-    for sha256 in hashes:
-        try:
-            data: bytes | None = images.get(sha256)
-        except (InfiMmrError, KeyError, OSError):
-            data = None
-        prints.append(image_print(sha256, data))
-    return prints
-
-
 def distance(left: ImagePrint, right: ImagePrint) -> int:
     """Differing bits of the perceptual hashes, 0 to 64."""
     return (left.bits ^ right.bits).bit_count()
@@ -162,7 +150,13 @@ def print_batch(batch: pa.Table, images: ImageSource) -> pa.Table:
     """Prints of the pictures of a table with `key` (sha256); `pixels` is empty where one cannot be read."""
     import pyarrow as pa
 
-    made = read_prints(batch.column("key").to_pylist(), images)
+    made = []
+    for sha256 in batch.column("key").to_pylist():
+        try:
+            data: bytes | None = images.get(sha256)
+        except (InfiMmrError, KeyError, OSError):
+            data = None
+        made.append(image_print(sha256, data))
     columns = {
         "key": batch.column("key"),
         "pixels": pa.array([one.pixels for one in made], pa.string()),

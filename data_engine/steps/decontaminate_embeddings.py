@@ -97,7 +97,6 @@ class _Nearest(Embedding, AskingRows):
     order = ("id", "benchmark")
 
     def lines(self, context: StepContext) -> pl.DataFrame:
-        """Rows."""
         return lines_of(context.rows.select("id", "question", "image_hashes"))
 
     def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -214,9 +213,9 @@ def run_blocks(context: StepContext, blocks: RowBlocks, settings: Settings) -> S
         computed=sum(one.computed for one in told[: 1 + len(benchmarks)]),
         reused=sum(one.reused for one in told[: 1 + len(benchmarks)]),
         failures=failed.select("id", "reason") if failed.height else None,
-        warnings=[*(warning for one in told for warning in one.warnings), *checked.warnings],
+        warnings=[*(warning for one in told for warning in one.warnings), *checked["warnings"]],
         record={
-            "models": [{"step": NAME, **engine_record(settings.engine), "parity": checked.record()}],
+            "models": [{"step": NAME, **engine_record(settings.engine), "parity": checked}],
             "coverage": coverage,
             "planted_duplicates": {NAME: planting.recall(outcomes)},
         },

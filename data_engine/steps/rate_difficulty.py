@@ -116,7 +116,6 @@ class _Rating(AskingRows):
         )
 
     def found(self, lines: pl.DataFrame, job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
-        """Rates of some rows."""
         import polars as pl
 
         (answers,) = job.tables

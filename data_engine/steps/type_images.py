@@ -42,14 +42,12 @@ class _Types(AskingImages):
     """Asks for the type of every picture."""
 
     def lines(self, context: StepContext) -> pl.DataFrame:
-        """Distinct pictures of some rows."""
         import polars as pl
 
         keys = pl.Series("key", image_hashes_of(context.rows), pl.String)
         return pl.DataFrame([keys]).with_columns(table=pl.lit(0, pl.Int32))
 
     def annotations(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-        """Types, without what they cost."""
         return cells.select("image_hash", "group", "image_type"), {}
 
 

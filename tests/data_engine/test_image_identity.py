@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
 
 from data_engine.duplicates.image_identity import (
     ImagePrint,
     image_print,
-    read_prints,
+    print_batch,
     relation,
     same_picture,
 )
@@ -58,6 +59,6 @@ def test_relation_says_what_is_known(step_world):
 def test_a_picture_that_cannot_be_read_has_a_print_of_its_hash_alone(step_world):
     pictures = step_world.Pictures()
     known = pictures.add(step_world.drawing(1))
-    first, second = read_prints([known, "f" * 64], pictures)
-    assert first.pixels
-    assert second == ImagePrint("f" * 64)
+    first, second = print_batch(pa.table({"key": [known, "f" * 64]}), pictures).to_pylist()
+    assert first["pixels"]
+    assert ImagePrint(*second.values()) == ImagePrint("f" * 64)
