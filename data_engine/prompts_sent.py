@@ -119,12 +119,9 @@ def _find(source: Source, places: ImagePlaces, words: str | None, progress: Prog
         rows = ingest(_Listed(source, window), places, None, check_conflicts=False).rows
         task.advance(len(window))
         if words is None:
-            order = [r.source_id for r in window]
-            rows = rows.with_columns(
-                place=pl.col("source_id").map_elements(order.index, return_dtype=pl.Int64),
-                bare=pl.col("image_hashes").list.len() == 0,
-            ).sort("bare", "place")
-            found = rows.drop("place", "bare").head(1)
+            order = {record.source_id: place for place, record in reversed([*enumerate(window)])}
+            bare, place = pl.col("image_hashes").list.len() == 0, pl.col("source_id").replace_strict(order)
+            found = rows.sort(bare, place).head(1)
         else:
             found = rows.filter((pl.col("id") == words) | (pl.col("source_id") == words)).head(1)
         if found.height:
