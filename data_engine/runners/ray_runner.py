@@ -267,7 +267,10 @@ def _result(reference: Any, rows: int, task: Task | None) -> pa.Table:
 
     try:
         table = taken(ray.get(reference))
-    except ray.exceptions.RayTaskError:
+    except ray.exceptions.RayTaskError as error:
+        unread = getattr(error.cause, "client_exc", None)  # what reading the task's arguments raised
+        if isinstance(unread, InfiMmrError):
+            raise unread from error
         raise
     except ray.exceptions.LocalRayletDiedError as error:
         message = "the Ray node that this build sits on was lost"

@@ -208,6 +208,23 @@ def test_functions_of_tables_give_the_same_there_and_here(runner):
         assert [t.to_pylist() for t in there] == [t.to_pylist() for t in here]
 
 
+def refuse(message, step):
+    """Stands for a step's file that cannot be loaded where it arrives."""
+    raise InfiMmrError(message, step)
+
+
+class Unreadable:
+    """A value that no worker can read."""
+
+    def __reduce__(self):
+        return refuse, ("step odd cannot be loaded", "Install it there")
+
+
+def test_what_a_worker_says_about_a_value_that_it_cannot_read_is_raised_as_it_is(runner):
+    with pytest.raises(InfiMmrError, match=r"^step odd cannot be loaded\. Install it there$"):
+        list(runner.map_batches(double, [pa.table({"key": ["k"], "n": [1]})] * 3, broadcast=Unreadable()))
+
+
 def waiting(table, folder):
     """Fails for the first table, else works long and tells when it is stopped."""
     number = table.column("n")[0].as_py()
