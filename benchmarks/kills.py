@@ -108,7 +108,7 @@ def write_inputs(folder: Path) -> None:
     rows = pl.DataFrame({"id": [f"k{n}" for n in range(ROWS)], "question": texts, "answer": ["7"] * ROWS})
     (folder / "rows").mkdir()
     for number in range(FILES):
-        rows.slice(number * ROWS // FILES, ROWS // FILES).write_parquet(folder / "rows" / f"train-{number}.parquet")
+        rows.slice(number * ROWS // FILES, ROWS // FILES).write_ndjson(folder / "rows" / f"train-{number}.jsonl")
     items = [*texts.gather_every(ROWS // 4), *draw(ITEMS, seed=3, words=40).cast(pl.String)]
     lines = [json.dumps({"id": f"i{n}", "question": text, "answer": str(n)}) for n, text in enumerate(items)]
     (folder / "items.jsonl").write_text("\n".join(lines) + "\n")
