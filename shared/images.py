@@ -133,18 +133,24 @@ def decode_and_compare(data: bytes) -> tuple[PilImage.Image, bool]:
 
 
 def reduced(picture: PilImage.Image, max_pixels: int) -> PilImage.Image:
-    """Return a picture of at most `max_pixels` pixels (0: as it is), its sides within the largest ratio allowed.
+    """Return a picture of at most `max_pixels` pixels (0: as it is), its sides within the largest ratio allowed."""
+    from PIL import Image
+
+    size = reduced_size(picture.width, picture.height, max_pixels)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def reduced_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
+    """Width and height that `reduced` gives a picture.
 
     Rounding the shorter side down may lift the ratio of a strip; its longer side then gives way.
     """
-    from PIL import Image
-
-    if not max_pixels or picture.width * picture.height <= max_pixels:
-        return picture
-    scale = (max_pixels / (picture.width * picture.height)) ** 0.5
-    width, height = (max(1, int(side * scale)) for side in picture.size)
+    if not max_pixels or width * height <= max_pixels:
+        return width, height
+    scale = (max_pixels / (width * height)) ** 0.5
+    width, height = max(1, int(width * scale)), max(1, int(height * scale))
     longest = max(1, int(DEFAULT_LIMITS.max_aspect_ratio * min(width, height)))
-    return picture.resize((min(width, longest), min(height, longest)), Image.Resampling.BICUBIC)
+    return min(width, longest), min(height, longest)
 
 
 SMALL_PIXELS = 320

@@ -115,6 +115,7 @@ def _tokens(version: DatasetVersion, phase: Phase, processor: Mapping[str, Any])
     """Picture tokens of each sampled row that the phase would ask."""
     from PIL import Image
 
+    from shared.images import reduced_size
     from shared.vlm.chat_template import image_tokens
 
     for images in _sampled_images(version.files()):
@@ -123,8 +124,8 @@ def _tokens(version: DatasetVersion, phase: Phase, processor: Mapping[str, Any])
         total = 0
         for image in images:
             with suppress(OSError), Image.open(io.BytesIO(image["bytes"])) as picture:
-                size = _reduced(picture.height, picture.width, phase.data.max_image_pixels)
-                total += image_tokens(*size, processor)
+                width, height = reduced_size(*picture.size, phase.data.max_image_pixels)
+                total += image_tokens(height, width, processor)
         yield total
 
 
@@ -138,11 +139,3 @@ def _sampled_images(files: Sequence[Path]) -> Iterator[list[dict[str, Any]]]:
         batches = pq.ParquetFile(file).iter_batches(SAMPLED_ROWS, row_groups=[number], columns=["images"])
         for row in next(batches).to_pylist():
             yield row["images"] or []
-
-
-def _reduced(height: int, width: int, most: int) -> tuple[int, int]:
-    """(height, width) of a picture brought to at most `most` pixels, as the trainer reduces it (0 keeps it)."""
-    if not most or height * width <= most:
-        return height, width
-    scale = (most / (height * width)) ** 0.5
-    return max(1, int(height * scale)), max(1, int(width * scale))
