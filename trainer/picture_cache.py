@@ -119,15 +119,13 @@ def restore_pictures(
 
 def _written_again(gone: Mapping[str, Sequence[Path]], files: Sequence[Path], max_pixels: int) -> int:
     """Write missing pictures from a dataset's Parquet files; returns how many are not there."""
-    import pyarrow.parquet as pq
+    from shared.dataset_version.iterate import rows_of
 
     left = dict(gone)
-    for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=["images", "image_hashes"]):
-            for row in batch.to_pylist():
-                for image, digest in zip(row["images"], row["image_hashes"], strict=True):
-                    for path in left.pop(digest, ()):
-                        keep_file(path, picture_file(image["bytes"], max_pixels)[0])
-            if not left:
-                return 0
+    for row in rows_of(files, ["images", "image_hashes"]):
+        for image, digest in zip(row["images"], row["image_hashes"], strict=True):
+            for path in left.pop(digest, ()):
+                keep_file(path, picture_file(image["bytes"], max_pixels)[0])
+        if not left:
+            break
     return len(left)

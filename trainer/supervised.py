@@ -75,6 +75,8 @@ def check_traces(version: DatasetVersion, phase: Phase) -> None:
     """
     import pyarrow.parquet as pq
 
+    from shared.dataset_version.iterate import rows_of
+
     (column,) = trace_column(phase)
     for file in version.files():
         known = pq.read_schema(file).names
@@ -84,9 +86,8 @@ def check_traces(version: DatasetVersion, phase: Phase) -> None:
                 f"{phase.name} names",
                 did_you_mean(column, known),
             )
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=[column]):
-            if any(traces_of(row, phase.data.trace_column) for row in batch.to_pylist()):
-                return
+        if any(traces_of(row, phase.data.trace_column) for row in rows_of([file], [column])):
+            return
     raise InfiMmrError(
         f"dataset {version.manifest.label} has no trace in {phase.data.trace_column}, from which phase {phase.name} "
         "learns",

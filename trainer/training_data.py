@@ -46,7 +46,6 @@ COLUMNS = [
     "difficulty",
     "extra",
 ]
-BATCH_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -132,12 +131,10 @@ def check_dataset(version: DatasetVersion, phase: Phase) -> None:
     if phase.method == "sft":
         check_traces(version, phase)
     if phase.data.captions:
-        import pyarrow.parquet as pq
+        from shared.dataset_version.iterate import rows_of
 
-        for file in version.files():
-            column = pq.read_table(file, columns=["captions"])["captions"].to_pylist()
-            if any(any(captions or []) for captions in column):
-                return
+        if any(any(row["captions"] or []) for row in rows_of(version.files(), ["captions"])):
+            return
         raise InfiMmrError(
             f"dataset {manifest.label} has no captions, which phase {phase.name} puts into its prompts",
             "Name a captioned dataset, e.g. --dataset virl39k-captioned",
@@ -262,13 +259,11 @@ def read_rows(
     files: Sequence[Path], phase: Phase, *, pictures: bool = True, more: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
     """Rows of a version with the columns that the phase reads and `more`; without the pictures' bytes where told."""
-    import pyarrow.parquet as pq
+    from shared.dataset_version.iterate import rows_of
 
     wanted = [*COLUMNS, *more, rate_column(phase.data), *trace_column(phase)]
     columns = list(dict.fromkeys(name for name in wanted if pictures or name != "images"))
-    for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            yield from batch.to_pylist()
+    return rows_of(files, columns)
 
 
 def unsuited(row: dict[str, Any], phase: Phase) -> str:

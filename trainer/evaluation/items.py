@@ -135,6 +135,7 @@ def kind_of(answer: str, choices: Sequence[str]) -> str:
 
 def _from_version(name: str, reference: str, store: str | None, *, images: bool, limit: int | None) -> ItemSet:
     from shared.dataset_version import open_dataset
+    from shared.dataset_version.iterate import rows_of
     from shared.store import default_store_url, open_store
 
     place = open_store(default_store_url(store))
@@ -150,9 +151,9 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
         version = version.of_split(split)
     columns = ["id", "question", "answer", "answer_raw", "answer_kind", "choices", "category", "extra", "source_id"]
     # Shards order rows by hash: results read best in the benchmark's own order, and its first items are meant by limit.
-    keys = sorted((row["source_id"] for row in _version_rows(version.files(), ["source_id"])), key=_own_order)
+    keys = sorted((row["source_id"] for row in rows_of(version.files(), ["source_id"])), key=_own_order)
     wanted = set(keys[:limit])
-    rows = _version_rows(version.files(), [*columns, *(["images"] if images else [])])
+    rows = rows_of(version.files(), [*columns, *(["images"] if images else [])])
     items = [_item_of_version(name, row) for row in rows if row["source_id"] in wanted]
     items.sort(key=lambda item: _own_order(item.key))
     manifest = version.manifest
@@ -172,15 +173,6 @@ def _from_version(name: str, reference: str, store: str | None, *, images: bool,
 def _own_order(key: str) -> tuple[int, str]:
     """Sorts `2` before `10`, as the benchmarks number their items."""
     return len(key), key
-
-
-def _version_rows(files: Sequence[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    for file in files:
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=64, columns=columns):
-                yield from batch.to_pylist()
 
 
 def _item_of_version(name: str, row: Mapping[str, Any]) -> Item:
