@@ -65,7 +65,7 @@ def _as_arguments(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"pred": _text(row["pred"]), "gold": _text(row["gold"]), **options}
 
 
-def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, Any]:
+def grade_file(path: Path) -> dict[str, Any]:
     """Grade a pairs file.
 
     Returns `{"n", "accepted", "seconds", "verdicts": [{"verdict", "kind", "reward", "type_match", "exact"}]}`, and,
@@ -76,7 +76,7 @@ def grade_file(path: Path, weights: RewardWeights | None = None) -> dict[str, An
         UsageError: as `read_pairs`.
 
     """
-    weights = weights or RewardWeights()
+    weights = RewardWeights()
     rows = list(read_pairs(Path(path)))
     started = time.perf_counter()
     arguments = [_as_arguments(row) for row in rows]

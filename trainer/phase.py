@@ -166,9 +166,9 @@ class Phase(Strict):
         return max(1, math.ceil(self.steps(rows) * self.rows_per_step / max(rows, 1)))
 
 
-def phase_names(folder: Path = PHASES) -> tuple[str, ...]:
+def phase_names() -> tuple[str, ...]:
     """Names of the phase files, sorted."""
-    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+    return tuple(sorted(path.stem for path in PHASES.glob("*.toml")))
 
 
 def phase_file(words: str) -> Path:

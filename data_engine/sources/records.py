@@ -168,8 +168,8 @@ def _may_hold_rows(file: Path) -> bool:
     return file.name.lower().endswith(_ROWS) and not file.name.startswith(_NO_RECORDS)
 
 
-def read_records(file: Path, what: str, columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any] | None]:
-    """Yield a file's records, of parquet only `columns` where named; None stands for one that cannot be read.
+def read_records(file: Path, what: str) -> Iterator[Mapping[str, Any] | None]:
+    """Yield a file's records; None stands for one that cannot be read.
 
     Raises:
         InfiMmrError: the file cannot be read, or is no list of records.
@@ -180,7 +180,7 @@ def read_records(file: Path, what: str, columns: Sequence[str] | None = None) ->
             import pyarrow.parquet as pq
 
             with pq.ParquetFile(file) as table:
-                for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                for batch in table.iter_batches(batch_size=_BATCH_ROWS):
                     yield from records_of(batch)
         elif file.suffix == ".jsonl":
             yield from _json_lines(file)

@@ -96,13 +96,13 @@ def log_path() -> Path:
     return Path(named) if named else Path(tempfile.gettempdir()) / f"infi-mmr-engine-{os.getpid()}.log"
 
 
-def log_tail(lines: int = 5) -> str:
-    """Last lines of the log, joined, for an error message."""
+def log_tail() -> str:
+    """The last five lines of the log, joined, for an error message."""
     path = log_path()
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8", errors="replace")
-    return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
+    return " | ".join(line.strip() for line in text.splitlines()[-5:] if line.strip())
 
 
 @contextmanager

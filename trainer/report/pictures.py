@@ -16,23 +16,23 @@ LONGEST_SIDE = 360
 LARGEST_FILE = 64 * 2**20
 
 
-def data_url(file: Path, longest: int = LONGEST_SIDE) -> str | None:
-    """The picture at most `longest` pixels wide and high: PNG where that is small (drawings), else JPEG."""
+def data_url(file: Path) -> str | None:
+    """The picture at most `LONGEST_SIDE` pixels wide and high: PNG where that is small (drawings), else JPEG."""
     try:
         if not file.is_file() or file.stat().st_size > LARGEST_FILE:
             return None
-        return picture_url(file.read_bytes(), longest)
+        return picture_url(file.read_bytes())
     except OSError:
         return None
 
 
-def picture_url(data: bytes, longest: int = LONGEST_SIDE) -> str | None:
+def picture_url(data: bytes) -> str | None:
     """Likewise of encoded bytes."""
     try:
         image = decode_rgb(data)
     except ImageRefused:
         return None
-    image.thumbnail((longest, longest))
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     best: tuple[str, bytes] | None = None
     for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 82})):
         buffer = io.BytesIO()

@@ -44,9 +44,9 @@ def print_report(report: Report, runs: Sequence[Run], console: Console | None = 
         console.print(Text(note, style="dim"))
 
 
-def print_comparison(document: Mapping[str, Any], console: Console | None = None) -> None:
+def print_comparison(document: Mapping[str, Any]) -> None:
     """Print what `trainer compare` counted, to stderr."""
-    console = console or Console(stderr=True)
+    console = Console(stderr=True)
     table = _table(
         f"{document['first']} (first), {document['second']} (second)",
         ("items", "both", "only first", "only second", "neither", "points", "p"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPLIT = "fresh"
+_BATCH = 48
 TASKS: tuple[str, ...] = (
     "type", "caption", "picture", "picture+caption", "text-easy", "text-medium", "text-hard",
 )  # fmt: skip
@@ -119,9 +120,7 @@ def by_kind(asked: Sequence[Ask], scores: Sequence[float]) -> dict[str, float]:
     return {kind: round(sum(values) / len(values), 3) for kind, values in sorted(groups.items())}
 
 
-def generate_with_transformers(
-    folder: Path, asked: Sequence[Ask], max_new_tokens: int = 110, batch: int = 48
-) -> list[str]:
+def generate_with_transformers(folder: Path, asked: Sequence[Ask], max_new_tokens: int) -> list[str]:
     """Greedy outputs of a checkpoint through the real processor and chat template, in float32 on the CPU."""
     import torch
     from PIL import Image
@@ -131,8 +130,8 @@ def generate_with_transformers(
     processor.tokenizer.padding_side = "left"
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     outputs: list[str] = []
-    for start in range(0, len(asked), batch):
-        part = asked[start : start + batch]
+    for start in range(0, len(asked), _BATCH):
+        part = asked[start : start + _BATCH]
         texts = [processor.apply_chat_template(ask.conversation(), add_generation_prompt=True) for ask in part]
         pngs = [ask.problem.image_png for ask in part if ask.problem.image_png is not None]
         images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]

@@ -21,7 +21,7 @@ _LARGEST = 512
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(matrices: Tensor) -> Tensor:
     """Approximate U V^T of each matrix of a stack [n, rows, columns]."""
     a, b, c = _COEFFICIENTS
     x = matrices.bfloat16() if has_bfloat16_units() else matrices.float()
@@ -29,7 +29,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     if tall:
         x = x.transpose(-1, -2)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    for _ in range(5):
         gram = x @ x.transpose(-1, -2)
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.transpose(-1, -2) if tall else x).float()

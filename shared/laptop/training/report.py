@@ -102,12 +102,10 @@ Drawn on the fly by `shared/laptop/problems`, split "train"; typing also sees lo
 """
 
 
-def learning_curve(records: Sequence[dict[str, float]], points: int = 10) -> str:
-    """Losses per token at about `points` steps, as Markdown."""
+def learning_curve(records: Sequence[dict[str, float]]) -> str:
+    """Losses per token at about ten steps, as Markdown."""
     names = ("caption", "type", "picture", "picture+caption", "caption-only", "text", "glyph", "copies>.95")
-    chosen = [
-        records[round(place * (len(records) - 1) / max(1, points - 1))] for place in range(min(points, len(records)))
-    ]
+    chosen = [records[round(place * (len(records) - 1) / 9)] for place in range(min(10, len(records)))]
     lines = ["| step | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for record in chosen:
         cells = [f"{record[name]:.3f}" if name in record else "" for name in names]

@@ -61,14 +61,14 @@ You are a helpful assistant.<|im_end|>
 """
 
 
-def training_texts(count: int = 6000) -> Iterator[str]:
+def training_texts() -> Iterator[str]:
     """Texts to learn merges from: prompts many times over, problems of every kind with caption and response."""
     for name in prompt_names():
         for _ in range(300):
             yield prompt(name)
     for _ in range(300):
         yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
-    for index in range(count):
+    for index in range(6000):
         kind = PICTURE_KINDS[index % len(PICTURE_KINDS)].name
         for problem in (draw("train", index, kind=kind), draw("train", index, text_only=True)):
             yield f"{problem.caption}\n{problem.question}\n{problem.response}\n"
