@@ -8,24 +8,22 @@ own group only. The same image may stand in several groups (its caption in two l
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from data_engine.ask_job import Asking, AskingRows, Job
-from data_engine.blocks import Parts
+from data_engine.blocks import Parts, RowBlocks
 from data_engine.step import StepContext, StepResult
 from shared.annotations import AnnotationTable
 from shared.fingerprint import fingerprint
 from shared.vlm.checkpoint import engine_identity, engine_record, maker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     import polars as pl
     import pyarrow as pa
 
     from data_engine.ask_blocks import Asked
-    from data_engine.blocks import RowBlocks
     from shared.prompts import Prompt
     from shared.vlm.spec import EngineSpec, Sampling
 

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.intake.ingest import ledger_frame
-from data_engine.step import by_image
+from data_engine.step import StepResult, by_image
 from data_engine.step_order import STEP_ORDER
 
 if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.recipe_settings import AssembleSettings
-    from data_engine.step import StepResult
 
 VERSION = 1
 """Raised when the same findings and thresholds decide otherwise."""

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import uuid
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,6 @@ from data_engine.split_rows import contents_of, links_of, split_of_rows
 from data_engine.step_blocks import results_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     import polars as pl
 
     from data_engine.intake.image_places import ImagePlaces

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,17 +22,14 @@ import numpy as np
 
 from shared.annotations import SegmentSetAsideError, set_aside, tell_aside
 from shared.errors import InfiMmrError
-from shared.store import Ranges
+from shared.store import Ranges, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     import polars as pl
     import pyarrow as pa
 
     from data_engine.runners.protocol import Runner
     from shared.progress import Task
-    from shared.store import Store
 
 Answer = TypeVar("Answer")
 

@@ -12,13 +12,12 @@ import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.errors import InfiMmrError, UsageError, system_error
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from data_engine.assemble_blocks import AssembledBlocks
     from data_engine.inputs import Inputs
     from data_engine.intake.image_places import ImagePlaces

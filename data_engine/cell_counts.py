@@ -10,6 +10,7 @@ Not covered: cells that models are asked for, which meet in buckets anyway (`ask
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ import numpy as np
 from data_engine.blocks import Parts, over
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import polars as pl
 
     from data_engine.runners.protocol import Runner

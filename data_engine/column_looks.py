@@ -6,6 +6,7 @@ need no grader, options and answers beside them. Whatever is not plain here is j
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,6 @@ from shared.image_tags import IMAGE_TAG
 from shared.option_lists import LETTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import polars as pl
     import pyarrow as pa
 

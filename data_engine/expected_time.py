@@ -7,12 +7,11 @@ Not covered: how many calls there will be (`plan`), and what goes on now (`share
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from data_engine.recipe import Recipe
     from data_engine.sources.base import Source
     from shared.store import Store

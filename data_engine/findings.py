@@ -16,16 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data_engine.step import by_image
+from data_engine.step import BenchmarkItems, StepResult, by_image
 from shared.annotations import AnnotationTable, StoredCells
-from shared.images import small_jpeg
+from shared.images import ImageSource, small_jpeg
 
 if TYPE_CHECKING:
     import polars as pl
 
     from data_engine.assemble import Assembled
-    from data_engine.step import BenchmarkItems, StepResult
-    from shared.images import ImageSource
     from shared.store import Entry, Store
 
 STEP = "findings"

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_engine.step import make_cells
+from data_engine.step import StepContext, make_cells
 from shared.fingerprint import bytes_hash, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import pyarrow as pa
 
-    from data_engine.step import StepContext
     from shared.annotations import AnnotationTable
 
 STEP = "grade_answers"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,9 @@ from data_engine.blocks import Parts, RowBlocks, over
 from data_engine.stage_code import code_of
 from data_engine.step_order import STEP_ORDER, step_module
 from shared.fingerprint import bytes_hash, fingerprint
-from shared.store import NotInStoreError, StoreFullError
+from shared.store import Entry, NotInStoreError, Store, StoreFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from data_engine.inputs import Inputs
     from data_engine.intake.image_places import ImagePlaces
     from data_engine.intake.in_blocks import IngestedBlocks
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from data_engine.sources.base import Source
     from data_engine.step import StepResult
     from shared.progress import Progress
-    from shared.store import Entry, Store
 
 STAGES = "stages"
 KEPT_SECONDS = 14 * 24 * 3600.0

@@ -7,6 +7,7 @@ expect the same rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from shared.provenance import code_commit, package_versions
 from shared.vlm.checkpoint import fetched_commit, is_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from data_engine.assemble_blocks import AssembledBlocks
     from data_engine.inputs import Inputs
     from data_engine.intake.in_blocks import IngestedBlocks

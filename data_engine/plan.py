@@ -18,14 +18,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from data_engine.blocks import blocks_for
+from data_engine.blocks import RowBlocks, blocks_for
 from shared.fingerprint import fingerprint
 from shared.vlm.checkpoint import engine_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from data_engine.blocks import RowBlocks
     from data_engine.build import BuildRequest
     from data_engine.expected_time import Rates
     from data_engine.inputs import Inputs

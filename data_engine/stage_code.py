@@ -11,13 +11,10 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.fingerprint import bytes_hash, fingerprint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYED_ELSEWHERE = ("shared/vlm", "shared/laptop/training")

@@ -8,6 +8,7 @@ a model (`engine` in its settings): then it gets them, and its annotations are l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ from data_engine.step import StepContext, StepResult
 from data_engine.step_order import STEP_ORDER, step_module
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import polars as pl
 
 

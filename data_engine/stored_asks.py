@@ -10,6 +10,7 @@ Not covered: which asks (ask_blocks), who answers them (runners).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from shared.errors import InfiMmrError
 from shared.store import NotInStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     import polars as pl
     import pyarrow as pa
 

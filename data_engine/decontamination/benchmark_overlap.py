@@ -24,23 +24,21 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_engine.text_hash import NgramIndex, Windows, iterate_words, ngram_hashes, text_hashes
+from data_engine.text_hash import NgramIndex, Tokeniser, Windows, iterate_words, ngram_hashes, text_hashes
 from data_engine.text_hash.reference import longest_common_run, tokens, without_numbers, words
 from data_engine.text_hash.telling_symbols import signs
 from data_engine.text_hash.words import replaced
 from shared.image_tags import NUMBERED_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import polars as pl
 
-    from data_engine.text_hash import Tokeniser
     from data_engine.text_hash.words import Hashes, Offsets
 
 FORMS = 3

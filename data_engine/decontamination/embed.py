@@ -12,7 +12,9 @@ Not covered: search and thresholds (decontaminate_embeddings).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +28,6 @@ from shared.fingerprint import bytes_hash, fingerprint
 from shared.vlm.checkpoint import engine_identity, engine_record, maker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     import polars as pl
     import pyarrow as pa
 

@@ -19,6 +19,7 @@ Not covered: making the vectors (`embed`), which rows (the step), thresholds (`a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -27,8 +28,6 @@ import numpy as np
 from data_engine.decontamination.embed import vectors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
     import polars as pl
 

@@ -8,6 +8,7 @@ Not covered: what is compared with what (`benchmark_overlap`), pictures and what
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +30,6 @@ from shared.annotations import StoredCells
 from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import pyarrow as pa
 
     from data_engine.decontamination.benchmark_overlap import BenchmarkIndex

@@ -14,6 +14,7 @@ Not covered: rotated or mirrored copies, cuts beyond a few per cent, the same fi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -26,15 +27,12 @@ from data_engine.text_hash.text_cells import Known
 from shared.annotations import AnnotationTable
 from shared.errors import InfiMmrError
 from shared.fingerprint import fingerprint
-from shared.images import decode_rgb, perceptual_hash, pixel_hash
+from shared.images import ImageSource, decode_rgb, perceptual_hash, pixel_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import pyarrow as pa
 
     from data_engine.step import StepContext
-    from shared.images import ImageSource
 
 VERSION = "image_print/1"
 PRINTS_AT_ONCE = 256

@@ -11,13 +11,14 @@ Not covered: estimating similarity from signatures (every pair is checked exactl
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_engine.cell_counts import noted
-from data_engine.text_hash import VERSION, iterate_words, ngram_hashes, number_hashes
+from data_engine.text_hash import VERSION, Tokeniser, Tokens, iterate_words, ngram_hashes, number_hashes
 from data_engine.text_hash.text_cells import STORED_AT_ONCE, Known, first_of, in_order, in_parts, store_cells, text_key
 from data_engine.text_hash.windows import sums_per_text
 from data_engine.text_hash.words import text_chunks
@@ -25,14 +26,11 @@ from shared.annotations import StoredCells
 from shared.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     import numpy.typing as npt
     import polars as pl
     import pyarrow as pa
 
     from data_engine.step import StepContext
-    from data_engine.text_hash import Tokeniser, Tokens
     from data_engine.text_hash.words import Hashes, Offsets
 
     Signatures = npt.NDArray[np.uint32]

@@ -12,22 +12,20 @@ Not covered: images (`steps/dedup_minhash.py` joins text and image identity), pa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_engine.blocks import Parts, over
-from data_engine.duplicates.minhash import Shingling
+from data_engine.duplicates.minhash import Shingling, TextTable
 from data_engine.text_hash import iterate_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
     import polars as pl
 
-    from data_engine.duplicates.minhash import TextTable
     from data_engine.runners.protocol import Runner
     from data_engine.text_hash.words import Hashes, Offsets
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow
@@ -18,8 +19,6 @@ from shared.fingerprint import bytes_hash, fingerprint
 from shared.images import ImageLimits, ImageRefused, PathRefused, inspect_image
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from data_engine.intake.image_places import ImagePlaces, NewPlaces
     from shared.progress import Task
     from shared.store import Store

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -22,8 +23,6 @@ from data_engine.blocks import Parts
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import polars as pl
     import pyarrow as pa
 

@@ -12,14 +12,15 @@ import dataclasses
 import hashlib
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_engine.blocks import GROUP_ROWS, Parts, RowBlocks, block_of, blocks_for, over
-from data_engine.intake.image_checks import Inspections, checked_records
-from data_engine.intake.image_places import NewPlaces, PlaceFiles, bucket_of, write_places
+from data_engine.intake.image_checks import Inspections, Picture, checked_records
+from data_engine.intake.image_places import ImagePlaces, NewPlaces, PlaceFiles, bucket_of, write_places
 from data_engine.intake.ingest import (
     carried_row,
     ledger_entry,
@@ -32,18 +33,13 @@ from data_engine.intake.ingest import (
     without_conflicts,
     without_repeats,
 )
-from data_engine.sources.base import Count, InPieces, Origin, Rejection
+from data_engine.sources.base import Count, InPieces, Origin, Piece, Rejection, Source, SourceRow
 from shared.images import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import polars as pl
 
-    from data_engine.intake.image_checks import Picture
-    from data_engine.intake.image_places import ImagePlaces
     from data_engine.runners.protocol import Runner
-    from data_engine.sources.base import Piece, Source, SourceRow
     from shared.progress import Task
     from shared.store import Store
 

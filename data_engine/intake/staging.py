@@ -10,14 +10,13 @@ Not covered: removing them (they are scratch: no version refers to them).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from data_engine.intake.image_places import ImagePlaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from data_engine.runners import Ask
     from data_engine.step import StepContext
     from shared.images import ImageSource

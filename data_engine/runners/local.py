@@ -5,18 +5,16 @@ Also the reference for every other runner: same asks, same cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from data_engine.runners.protocol import answer_tokens, in_batches
+from data_engine.runners.protocol import Ask, Cell, RunnerName, answer_tokens, in_batches
 from data_engine.runners.work import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     import pyarrow as pa
 
-    from data_engine.runners.protocol import Ask, Cell, RunnerName
     from shared.images import ImageSource
     from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling

@@ -12,14 +12,13 @@ Not covered: what an actor does (ray_worker), what becomes of a row that was giv
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-
     import pyarrow as pa
 
 LOSSES = 3

@@ -22,13 +22,14 @@ import json
 import logging
 import os
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from data_engine.runners.local import LocalRunner
-from data_engine.runners.protocol import Cell
+from data_engine.runners.protocol import Cell, Keeper, RunnerName, SharedAsks
 from data_engine.runners.ray_pool import LOGS, Pool
 from data_engine.runners.ray_worker import TOLD, AskWorker, mapped, taken
 from shared.errors import InfiMmrError
@@ -36,11 +37,8 @@ from shared.vlm.checkpoint import at_commit
 from shared.vlm.surroundings import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     import pyarrow as pa
 
-    from data_engine.runners.protocol import Keeper, RunnerName, SharedAsks
     from shared.images import ImageSource
     from shared.progress import Task
     from shared.vlm.spec import EngineSpec, Sampling

@@ -8,19 +8,15 @@ Not covered: who starts and counts workers (ray_runner).
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from data_engine.runners.protocol import in_batches
+from data_engine.runners.protocol import Ask, in_batches
 from data_engine.runners.work import Worker
 from shared.annotations import set_aside, tell_aside
 from shared.errors import InfiMmrError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from data_engine.runners.protocol import Ask
 
 ERROR, TOLD = "infi_mmr_error", "told"
 _ASIDE = b"infi_mmr_aside"

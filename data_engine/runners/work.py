@@ -7,10 +7,11 @@ a failed cell; the others are answered.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from data_engine.runners.protocol import CHAT, Cell
+from data_engine.runners.protocol import CHAT, Ask, Cell
 from shared.errors import InfiMmrError
 from shared.vlm.conversation import build_conversation
 from shared.vlm.failures import (
@@ -23,10 +24,6 @@ from shared.vlm.failures import (
 from shared.vlm.room import restart_engine, start_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
-
-    from data_engine.runners.protocol import Ask
     from shared.images import ImageSource
     from shared.vlm.spec import EngineSpec, Sampling, VisionLanguageEngine
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from data_engine.ask_blocks import as_one_block, ask_blocks
+from data_engine.ask_blocks import Asked, as_one_block, ask_blocks
 from data_engine.asking import AskingImages, Group, image_tables, told_of_images
-from data_engine.blocks import Parts, over, without_runner
+from data_engine.blocks import Parts, RowBlocks, over, without_runner
 from data_engine.captioning import Captioning, caption_value, caption_values, readable
 from data_engine.cell_counts import CellNotes, noted
 from data_engine.step import StepContext, StepResult, by_image, make_cells
@@ -35,13 +36,8 @@ from shared.prompts import Prompt, load_prompt
 from shared.schema import IMAGE_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import polars as pl
     import pyarrow as pa
-
-    from data_engine.ask_blocks import Asked
-    from data_engine.blocks import RowBlocks
 
 NAME = "caption_leaks"
 CAPTIONS_FROM = "caption_images"

@@ -15,6 +15,7 @@ Not covered: the threshold's decision (assemble), shared text (decontaminate_ngr
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,10 @@ from pydantic import Field
 
 from data_engine.ask_blocks import Asked, as_one_block, ask_blocks, merged
 from data_engine.ask_job import AskingRows, Job
-from data_engine.blocks import Parts
+from data_engine.blocks import Parts, RowBlocks
 from data_engine.decontamination import planting
 from data_engine.decontamination.embed import (
+    Embedded,
     Embedding,
     FirstOf,
     HeldImages,
@@ -35,7 +37,7 @@ from data_engine.decontamination.embed import (
     parity,
 )
 from data_engine.decontamination.embedding_search import Backend, Compared, compare, nearest
-from data_engine.step import StepContext, StepResult
+from data_engine.step import BenchmarkItems, StepContext, StepResult
 from shared.annotations import AnnotationTable, StoredCells
 from shared.config import NO_IDENTITY, Strict
 from shared.fingerprint import bytes_hash, fingerprint
@@ -43,13 +45,8 @@ from shared.vlm.checkpoint import engine_identity, engine_record
 from shared.vlm.spec import EngineSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import polars as pl
 
-    from data_engine.blocks import RowBlocks
-    from data_engine.decontamination.embed import Embedded
-    from data_engine.step import BenchmarkItems
     from shared.images import ImageSource
 
 NAME = "decontaminate_embeddings"

@@ -22,17 +22,18 @@ Not covered: paraphrases and pictures alone (decontaminate_embeddings).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from data_engine.cell_counts import noted
 from data_engine.decontamination import planting
-from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, Problems, hash_problems
+from data_engine.decontamination.benchmark_overlap import BenchmarkIndex, HashedTexts, Problems, hash_problems
 from data_engine.decontamination.hashed_problems import find_matches, hashed_problems, problem_keys
 from data_engine.duplicates.image_identity import VERSION as PRINT_VERSION
 from data_engine.duplicates.image_identity import ImagePrint, image_print, image_prints, relation
-from data_engine.step import StepContext, StepResult
+from data_engine.step import BenchmarkItems, StepContext, StepResult
 from data_engine.text_hash import VERSION
 from data_engine.text_hash.text_cells import text_key
 from shared.annotations import StoredCells
@@ -40,12 +41,7 @@ from shared.config import Strict
 from shared.fingerprint import bytes_hash, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import polars as pl
-
-    from data_engine.decontamination.benchmark_overlap import HashedTexts
-    from data_engine.step import BenchmarkItems
 
 NAME = "decontaminate_ngrams"
 BY_BLOCK = True

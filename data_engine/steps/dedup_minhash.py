@@ -18,6 +18,7 @@ Not covered: paraphrases; the same figure drawn anew; cropped pictures (planted 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,12 @@ from data_engine.cell_counts import CellNotes, noted
 from data_engine.decontamination import planting
 from data_engine.decontamination.benchmark_overlap import EXCERPT, FORMS, Problems
 from data_engine.duplicates.groups import Duplicate, Rows, Rules, find_duplicates
-from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, image_print, image_prints
+from data_engine.duplicates.image_identity import MAX_BITS, MAX_CELL, ImagePrint, image_print, image_prints
 from data_engine.duplicates.minhash import (
     NUM_PERM,
     SCHEME,
     SEED,
+    Bands,
     Shingling,
     TextTable,
     bands_for,
@@ -48,12 +50,8 @@ from shared.config import Strict
 from shared.fingerprint import bytes_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     import polars as pl
 
-    from data_engine.duplicates.image_identity import ImagePrint
-    from data_engine.duplicates.minhash import Bands
     from shared.store import Store
 
 NAME = "dedup_minhash"

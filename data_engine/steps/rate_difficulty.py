@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,10 @@ from pydantic import Field
 from data_engine.ask_blocks import as_one_block, ask_blocks
 from data_engine.ask_job import AskingRows, Job
 from data_engine.asking import told_elsewhere
-from data_engine.blocks import Parts
+from data_engine.blocks import Parts, RowBlocks
 from data_engine.grading import grade_outputs, grader_hash, verdicts_table
 from data_engine.step import StepContext, StepResult
-from shared.annotations import PartitionedCells
+from shared.annotations import AnnotationTable, PartitionedCells
 from shared.binomial import exact_interval
 from shared.config import Strict
 from shared.fingerprint import fingerprint
@@ -36,12 +37,7 @@ from shared.vlm.checkpoint import engine_identity, engine_record, maker
 from shared.vlm.spec import EngineSpec, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import polars as pl
-
-    from data_engine.blocks import RowBlocks
-    from shared.annotations import AnnotationTable
 
 NAME = "rate_difficulty"
 _PART_ROWS = 512

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from data_engine.text_hash.words import UNSPACED, Tokeniser
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _PATTERNS: dict[str, re.Pattern[str]] = {
     "ascii_words": re.compile(r"[a-z0-9]+"),

@@ -9,12 +9,11 @@ Not covered: what is made of a text (`decontamination.hashed_problems`, `duplica
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     import polars as pl
     import pyarrow as pa
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.answers import final_answer, split_thinking
 from shared.benchmark import Item
-from shared.command import say
+from shared.command import Document, say
 from shared.errors import InfiMmrError, UsageError
 from shared.image_tags import IMAGE_TAG
 from shared.placeholders import harmless_question
@@ -22,7 +22,6 @@ from trainer.after_training.places import meant_checkpoint
 from trainer.evaluation.asking import Settings, engine_spec, samplings
 
 if TYPE_CHECKING:
-    from shared.command import Document
     from shared.vlm.spec import Answer, EngineSpec
 
 Heard = Callable[[int, str], None]

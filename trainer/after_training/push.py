@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.command import say
 from shared.errors import InfiMmrError, UsageError
-from shared.hub_upload import check_hub_id, commit_files, foreign_files, hub_token
+from shared.hub_upload import Read, check_hub_id, commit_files, foreign_files, hub_token
 from shared.store import shown_url
 from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_hash, is_folder
 from shared.whole_file import json_table
@@ -26,9 +26,6 @@ from trainer.checkpoint import NOT_COPIED, WEIGHTS
 from trainer.evaluation.cli import default_folder
 from trainer.evaluation.results import RESULT_FILE, read_result
 from trainer.run_record import FILE_IN_CHECKPOINT
-
-if TYPE_CHECKING:
-    from shared.hub_upload import Read
 
 MARK = "infi_mmr.json"
 """File by which a repository is known to hold an earlier push: its checkpoint's name and files."""

@@ -21,12 +21,11 @@ from shared.hub_download import spoken_name
 from shared.placeholders import harmless_question
 from shared.progress import Progress
 from shared.vlm.checkpoint import engine_identity, engine_record, without_hub_revision
-from shared.vlm.spec import Temperature
+from shared.vlm.spec import Answer, EngineSpec, Sampling, Temperature
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 
 if TYPE_CHECKING:
     from shared.benchmark import Item
-    from shared.vlm.spec import Answer, EngineSpec, Sampling
     from trainer.evaluation.task import Task
 
 LONGEST_CONTEXT = 8192
