@@ -7,6 +7,7 @@ the recipe that is asked for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,8 +144,6 @@ def recipe_text(settings: Mapping[str, Any], table: Table, census: Census) -> st
 
 def _toml(value: str | Sequence[str]) -> str:
     """A string or a list of strings as TOML writes it: its basic strings are JSON's."""
-    import json
-
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -10,8 +10,11 @@ Not covered: which steps run and in which order (the recipe), joining and the le
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import UsageError
@@ -155,8 +158,6 @@ def judge_rows(
         InfiMmrError: it raised; names the row.
 
     """
-    from functools import partial
-
     import polars as pl
     import pyarrow as pa
 
@@ -228,9 +229,6 @@ def result_by_cells(
 
 def _own_identity(judge: Callable[..., Any]) -> dict[str, str]:
     """Name of a step by its module, and the hash of its file."""
-    import sys
-    from pathlib import Path
-
     from shared.fingerprint import bytes_hash
 
     module = sys.modules[judge.__module__]

@@ -8,6 +8,7 @@ then the pictures. Bucket files are kept in the cache folder and fetched again w
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -142,8 +143,6 @@ def _listing(root: Path, *, deep: bool = True) -> list[str]:
 
 def _saved_by_datasets(path: Path, split: str, what: str) -> Chosen | None:
     """Files of a folder that `datasets` wrote with `save_to_disk`, or of one split of it; None for other folders."""
-    import json
-
     prefix, told = "", tuple[str, ...]()
     try:
         if (path / "dataset_dict.json").is_file():

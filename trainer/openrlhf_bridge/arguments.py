@@ -15,6 +15,7 @@ import importlib.util
 import io
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -252,8 +253,6 @@ def parse_with_openrlhf(arguments: list[str], method: str = "grpo") -> Any:
     last = block.body[-1] if isinstance(block, ast.If) else None
     if not isinstance(block, ast.If) or last is None or ast.unparse(last) != "train(args)":
         raise InfiMmrError("openrlhf's entry no longer ends in train(args)", "Install the pinned openrlhf 0.11.2")
-    from datetime import datetime
-
     names: dict[str, Any] = {"argparse": argparse, "datetime": datetime}
     code = compile(ast.Module(block.body[:-1], []), entry, "exec")
     messages = io.StringIO()
