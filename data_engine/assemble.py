@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from data_engine.recipe_settings import AssembleSettings
 
-VERSION = 1
-"""Raised when the same findings and thresholds decide otherwise."""
-
 
 @dataclass(frozen=True)
 class Finding:

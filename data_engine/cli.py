@@ -69,7 +69,7 @@ class BuildOptions(RecipeOptions):
     licence: Annotated[
         str | None,
         typer.Option(
-            "--license", "--licence", metavar="TEXT", help="State the rows' license (with --source: else none)."
+            "--license", "--licence", metavar="TEXT", help="License of the rows (with --source, none unless given)."
         ),
     ] = None
 
@@ -144,7 +144,9 @@ def prompts(
 @app.command()
 @as_command()
 def inspect(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="Folder, file, URL or hub id; or a recipe of such.")],
+    place: Annotated[
+        str, typer.Argument(metavar="PLACE", help="Folder, file, URL or hub id; or a recipe that names one.")
+    ],
     recipe: Annotated[
         str | None, typer.Option("--recipe", metavar="FILE.toml", help="Write a recipe to start from.")
     ] = None,
@@ -174,7 +176,7 @@ def why(
     ] = None,
     store: StoreOption = None,
 ) -> dict[str, Any]:
-    """Tell a row's whole story. Source, each step's finding, kept or removed and by what evidence."""
+    """Show everything that happened to a row. Source, each step's finding, kept or removed and by what evidence."""
     from data_engine.cli_output import say_story
     from data_engine.why import tell
     from shared.store import default_store_url

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.plugins import READERS, load_plugin, plugin_source
 from data_engine.recipe import Recipe, without_places
-from data_engine.recipe_settings import TABLE_ONLY, TABLE_SETTINGS, BenchmarkSettings, SourceSettings
+from data_engine.recipe_settings import TABLE_ONLY, TABLE_SETTINGS, THRESHOLD_OF, BenchmarkSettings, SourceSettings
 from data_engine.sources import benchmarks as benchmark_reader
 from data_engine.sources import deepscaler as deepscaler_reader
 from data_engine.sources import virl39k as virl39k_reader
@@ -66,11 +66,16 @@ class Inputs:
                 name: step_identity(settings, self.recipe.prompts) | step_code(name, settings)
                 for name, settings in self.recipe.steps()
             },
-            "assemble": without_places(self.recipe.assemble),
+            "assemble": self._thresholds(),
             "shards": without_places(self.recipe.shards),
         }
         # What few recipes have is no part of the others' identity.
         return resolved | ({"splits": self.recipe.splits} if self.recipe.splits else {})
+
+    def _thresholds(self) -> dict[str, Any]:
+        have = {None, *(name for name, _ in self.recipe.steps())}
+        told = without_places(self.recipe.assemble)
+        return {name: value for name, value in told.items() if THRESHOLD_OF.get(name) in have}
 
     def _sources(self) -> dict[str, Any]:
         if self.recipe.source is not None:

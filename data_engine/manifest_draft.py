@@ -97,7 +97,7 @@ def manifest_draft(  # noqa: PLR0917 - everything that a build found, gathered o
     sources = parts_of(inputs.source)
     for name, source in sources.items():
         if not source.licence:
-            of, key = ("", "--licence, or source") if len(sources) == 1 else (f" of {name}", f"sources.{name}")
+            of, key = ("", "--license, or source") if len(sources) == 1 else (f" of {name}", f"sources.{name}")
             warnings.append(f"the licence of the rows{of} is not stated ({key}.licence)")
     read_of = getattr(inputs.source, "read", {})
     return ManifestDraft(

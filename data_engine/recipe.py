@@ -99,7 +99,7 @@ def load_recipe(
         name: `--name`: the dataset's name, else the file's; ids of rows that are read from a place begin with it.
         source: `--source`: overrides `source.location` (its revision then is the folder's content, or the hub's main,
             and the recipe's licence does not hold for it).
-        licence: `--licence`: overrides `source.licence`.
+        licence: `--license`: overrides `source.licence`.
         limit: `--limit`: overrides `source.limit`.
         benchmarks: `--benchmark NAME=PLACE`, each adds or replaces one.
         overrides: `--set KEY=VALUE`, over everything else.
@@ -226,7 +226,7 @@ def _for_parts(changes: dict[str, Any], parts: Sequence[str], file: str) -> dict
     told = changes.pop("source")
     for key in ("location", "licence"):
         if told.get(key):
-            option = "--source" if key == "location" else "--licence"
+            option = "--source" if key == "location" else "--license"
             message = f"recipe {file} merges {', '.join(parts)}: {option} does not say which is meant"
             raise UsageError(message, f"Write --set sources.{parts[0]}.{key}=...")
     if "limit" in told:

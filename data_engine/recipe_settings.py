@@ -5,6 +5,7 @@ Not covered: the tables of the steps, which stand with the steps, and how a reci
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -32,7 +33,7 @@ class SourceSettings(Strict):
         default=(), description="Hub files to fetch, as patterns; empty takes the reader's own."
     )
     licence: str = Field(
-        default="", description="Licence of the rows, recorded in the manifest; another location has its own."
+        default="", description="License of the rows, recorded in the manifest; another location has its own."
     )
     name: str = Field(
         default="", description="What row ids begin with; empty takes the reader's name. Not for location 'mini'."
@@ -88,6 +89,12 @@ class AssembleSettings(Strict):
         default=0.8, ge=0, le=1.01, description="Remove duplicates from this Jaccard similarity."
     )
     remove_failed: bool = Field(default=True, description="Remove rows for which a model call failed for good.")
+
+
+THRESHOLD_OF: Mapping[str, str] = {}
+"""Step by field of `AssembleSettings` that decides that step's findings alone: no part of other recipes' identity.
+
+Fields that are not here are part of every recipe's identity."""
 
 
 class ShardSettings(Strict):

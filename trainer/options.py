@@ -54,7 +54,9 @@ class ServeOptions:
 class AnswerOptions(ServeOptions):
     """Options of `evaluate` and `ask`, named like the fields of `trainer.evaluation.asking.Settings`."""
 
-    temperature: Annotated[float, typer.Option(help="Temperature for sampled answers; one alone is greedy.")] = 1.0
+    temperature: Annotated[
+        float, typer.Option(help="Temperature for sampled answers; a single answer is always greedy.")
+    ] = 1.0
     seed: Annotated[int, typer.Option(help="Sample k is drawn with seed + k.")] = 0
     max_tokens: Annotated[int, typer.Option(help="Maximum tokens per answer.")] = 2048
     system_prompt: Annotated[

@@ -141,7 +141,7 @@ def tag_command(
 def gc_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, remove nothing.")] = False,
     minimum_age: Annotated[
-        float, typer.Option("--min-age", min=0, help="Seconds that an unreached file of unknown origin stays.")
+        float, typer.Option("--min-age", min=0, help="Seconds that an unreferenced file of unknown origin stays.")
     ] = 3600.0,
     store: StoreOption = None,
 ) -> dict[str, Any]:

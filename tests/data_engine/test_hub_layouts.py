@@ -21,6 +21,7 @@ def inputs(request, hub, tmp_path, monkeypatch):
     for recipe in recipes.values():
         for place in (recipe.source, *recipe.benchmarks.values()):
             commit = place.revision if len(place.revision) == 40 else ""
+            assert place.location in files, f"no layout of {place.location}: add one to hub_layouts.datasets"
             hub.place(place.location, hub_layouts.with_card(files[place.location]), "dataset", commit)
     opened = {name: open_inputs(recipe) for name, recipe in recipes.items()}
     assert hub.unknown == []
@@ -50,7 +51,8 @@ def test_every_benchmark_is_read_from_its_evaluated_split_alone(inputs):
     }
     for name, rows in found.items():
         assert not any(isinstance(row, Rejection) or row.extra.get("missing_images") for row in rows)
-        assert [len(row.images) for row in rows] == [int(name != "math500")] * len(rows), name
+        pictured = hub_layouts.PICTURE in hub_layouts.COLUMNS.get(name, {}).values()
+        assert [len(row.images) for row in rows] == [int(pictured)] * len(rows), name
     versions = {row.extra["problem_version"]: row for row in found["mathverse"]}
     assert tuple(versions) == hub_layouts.VERSIONS
     assert versions["Vision Only"].question == "<image>"

@@ -100,7 +100,7 @@ def test_wrong_merging_is_one_line_with_the_next_step(recipe, tmp_path):
         (f'[source]\nreader = "table"\nlocation = "x"\n{RECIPE}', {}, r"has both \[source\] and \[sources\.NAME\]"),
         ("[steps.verify_answers]\n", {}, r"source\.reader is missing"),
         (RECIPE, {"source": "x.jsonl"}, r"--source does not say which is meant. Write --set sources\.sums\.location"),
-        (RECIPE, {"licence": "mit"}, r"--licence does not say which is meant"),
+        (RECIPE, {"licence": "mit"}, r"--license does not say which is meant"),
         (RECIPE.replace("weight = 0.5", "weight = 1.5"), {}, r"sources\.charts\.weight"),
         (RECIPE.replace("weight = 0.5", "weigth = 0.5"), {}, r"unknown key sources\.charts\.weigth.*weight"),
         (RECIPE.replace("sources.sums", "sources.'My Sums'"), {}, r"My Sums"),

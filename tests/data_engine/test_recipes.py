@@ -12,6 +12,7 @@ from data_engine.expected_time import ASSUMED, MODEL_STEPS
 from data_engine.inputs import Inputs, open_inputs
 from data_engine.manifest_draft import unpinned
 from data_engine.recipe import load_recipe, recipe_names, without_places
+from data_engine.recipe_settings import AssembleSettings
 from data_engine.step_order import STEP_ORDER, step_module
 from shared.benchmarks import minis, published_names
 from shared.config import PROFILES
@@ -67,6 +68,8 @@ def test_a_registered_step_has_what_build_plan_and_kept_findings_ask_of_it():
         assert hasattr(module, "run_blocks") != getattr(module, "BY_BLOCK", False), f"{name}: rows come in blocks"
         assert name not in MODEL_STEPS or not hasattr(module, "READS"), f"{name}: answers are cells, not kept findings"
         assert set(getattr(module, "READS", ())) <= {"benchmarks", *STEP_ORDER[:place]}, f"{name}: READS"
+        looks = "context.results" in Path(module.__file__).read_text("utf-8")
+        assert not (looks and getattr(module, "BY_BLOCK", False)), f"{name} reads earlier findings: run_blocks"
     for profile in PROFILES:
         assert set(ASSUMED[profile]) == {*MODEL_STEPS, "start"}
     contracts = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
@@ -257,6 +260,17 @@ def test_what_may_move_is_said_with_the_commit_that_was_read_and_how_to_pin_it(t
         "deepscaler", "local", overrides=[f"{ENGINE}.model=org/model", f"{ENGINE}.endpoint=http://h/v1"]
     )
     assert unpinned(Inputs(served, inputs.source, {})) == []
+
+
+def test_a_new_steps_threshold_changes_the_identity_of_recipes_with_the_step_alone(monkeypatch):
+    def thresholds(name):
+        return open_inputs(load_recipe(name, "local")).identity()["assemble"]
+
+    every, few = thresholds("virl39k"), thresholds("math500")
+    assert set(few) == set(AssembleSettings.model_fields), "what 0.1.0 knew is part of every recipe's identity"
+    monkeypatch.setattr("data_engine.inputs.THRESHOLD_OF", {"jaccard_threshold": "dedup_minhash"})
+    assert thresholds("virl39k") == every
+    assert thresholds("math500") == {key: few[key] for key in few if key != "jaccard_threshold"}
 
 
 ENGINE = "steps.decontaminate_embeddings.engine"

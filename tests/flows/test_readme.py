@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.benchmarks import declared
+
 ROOT = Path(__file__).resolve().parents[2]
 REAL_DATA = ROOT.parent / "shared" / "data"
 FENCE = re.compile(r"^ *```bash\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
@@ -97,7 +99,7 @@ def test_every_option_that_the_documents_show_is_one_of_its_command():
 
 def test_every_page_is_in_the_navigation_and_in_reach_of_the_readme():
     pages = sorted(path.name for path in (ROOT / "docs" / "pages").glob("*.md"))
-    assert pages == sorted(path.name for path in documents() if path.parent.name == "pages")
+    assert pages == sorted(path.name for path in documents() if path.parent == ROOT / "docs" / "pages")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [page for page in pages if f"docs/pages/{page}" not in readme] == []
 
@@ -111,6 +113,11 @@ def test_every_file_and_page_that_the_documents_name_is_there():
         paths = [path for path in (*named, *linked) if not (path.exists() or path.with_suffix(".py").exists())]
         gone += [f"{document.name}: {path}" for path in paths]
     assert gone == []
+
+
+def test_the_page_on_evaluation_names_every_benchmark():
+    page = (ROOT / "docs" / "pages" / "evaluate.md").read_text(encoding="utf-8").partition("## Benchmarks included")[2]
+    assert [name for name in declared() if f"`{name}`" not in page] == []
 
 
 def test_every_name_that_the_documents_place_in_a_file_is_in_it():

@@ -51,7 +51,7 @@ class EvaluateOptions(AnswerOptions):
 
 @as_command()
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """Score a checkpoint on the paper's benchmarks by rules alone. Or outputs made elsewhere."""
+    """Score a checkpoint, or outputs made elsewhere, by rules."""
     from shared.progress import open_progress
 
     with open_progress(as_json=options.as_json) as progress:
