@@ -275,5 +275,5 @@ def _told(what: str, work: Callable[[], Any], advice: str = "Fix or update that 
             return work()
     except InfiMmrError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InfiMmrError(f"{what} failed: {type(error).__name__}: {error}", advice) from error

@@ -10,7 +10,7 @@ Not covered: opening sources and models (build).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -30,6 +30,9 @@ from shared.prompts import SET_OF_PROFILE, prompt_names, set_folder
 from shared.vlm.spec import BUNDLED
 
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_STEP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,60}")
+_STAGES = ("source", "assemble", "shards", "publish")
+"""What a build does beside its steps: named beside them in reports."""
 _FOLDER = Path(__file__).parent / "recipes"
 _BENCHMARK = _FOLDER / "benchmark.toml"
 """What the recipes of all benchmarks share; the rest stands in the benchmarks' own files."""
@@ -135,7 +138,9 @@ def load_recipe(
     own = profiles.get(profile) if isinstance(profiles, dict) else None
     own_steps = _own_steps([one["steps"] for one in tables if one in (table, own)], file.name)
     named = {name for one in tables for name in one["steps"]} - set(STEP_ORDER)
-    steps = _steps_model(tuple(sorted(named - {step.plugin.name for step in own_steps})), own_steps)
+    own_names = {step.plugin.name for step in own_steps}
+    _check_names(named - own_names and (named & set(plugin_names(STEPS))), file.name)
+    steps = _steps_model(tuple(sorted(named - own_names)), own_steps)
     model = pydantic.create_model("Recipe", __base__=RecipeSettings, steps=(steps, steps()))
     try:
         settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
@@ -161,9 +166,22 @@ def _own_steps(tables: Sequence[dict[str, Any]], file: str) -> tuple[OwnStep, ..
     """Steps of files that a recipe names by `path`, which is taken out of their settings; the last one counts."""
     paths: dict[str, Any] = {}
     for name, told in chain.from_iterable(table.items() for table in tables):
-        if isinstance(told, dict) and "path" in told and name not in {*STEP_ORDER, *plugin_names(STEPS)}:
+        if not isinstance(told, dict) or "path" not in told:
+            continue
+        if name in STEP_ORDER and "path" not in step_module(name).Settings.model_fields:
+            raise UsageError(f"recipe {file}: step {name} is one of ours, and has no path", "Give yours another name")
+        if name not in {*STEP_ORDER, *plugin_names(STEPS)}:
             paths[name] = told.pop("path")
+    _check_names(paths, file)
     return tuple(own_step(name, str(path), f"recipe {file}: step {name}:") for name, path in sorted(paths.items()))
+
+
+def _check_names(names: Iterable[str], file: str) -> None:
+    """Refuse names of others' steps that mean something else here, or cannot be a folder of the store."""
+    for name in names:
+        if not _STEP_NAME.fullmatch(name) or hasattr(Strict, name) or name in _STAGES:
+            message = f"recipe {file}: {name!r} cannot name a step"
+            raise UsageError(message, f"Use letters, digits, _ and -, e.g. count_words; {', '.join(_STAGES)} are taken")
 
 
 _PLACES = frozenset({"location", "model", "prompt", "reference", "prompts", "path"})

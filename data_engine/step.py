@@ -246,13 +246,36 @@ def _judged(
 
     from shared.errors import InfiMmrError
 
-    found = []
-    for row in batch.to_pylist():
+    rows = batch.to_pylist()
+    whole = pa.schema([("key", pa.string()), *schema])
+
+    def of_row(row: Any, work: Callable[[Any], Any], given: Any) -> Any:
         try:
-            found.append({"key": row["key"], **judge({name: row[name] for name in reads}, settings)})
-        except Exception as error:
+            return work(given)
+        except (Exception, SystemExit) as error:
             raise InfiMmrError(f"row {row['id']}: {type(error).__name__}: {error}", "Fix that step") from error
-    return pa.Table.from_pylist(found, schema=pa.schema([("key", pa.string()), *schema]))
+
+    def cell_of(row: Any) -> dict[str, Any]:
+        return _checked({"key": row["key"], **judge({name: row[name] for name in reads}, settings)}, whole)
+
+    cells = [of_row(row, cell_of, row) for row in rows]
+    table_of = partial(pa.Table.from_pylist, schema=whole)
+    try:
+        return table_of(cells)
+    except (ValueError, TypeError, OverflowError):  # of which row is seen one by one
+        return pa.concat_tables([of_row(row, table_of, [cell]) for row, cell in zip(rows, cells, strict=True)])
+
+
+def _checked(cell: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """A cell whose values Arrow would drop or cut off is refused."""
+    import pyarrow as pa
+
+    for name, value in cell.items():
+        if name not in schema.names:
+            raise KeyError(f"it returns {name}, and names {', '.join(schema.names[1:])} as its values")
+        if isinstance(value, float) and value % 1 and pa.types.is_integer(kind := schema.field(name).type):
+            raise ValueError(f"{name} is {value}, no {kind}")
+    return cell
 
 
 def image_hashes_of(rows: pl.DataFrame) -> list[str]:

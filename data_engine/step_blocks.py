@@ -36,12 +36,17 @@ class _Job:
     @property
     def parts(self) -> Parts:
         """The step's annotations."""
-        return Parts(self.blocks.store, self.name)
+        return _parts_of(self.name, self.blocks)
 
     @property
     def notes(self) -> CellNotes:
         """Cells that blocks looked for."""
-        return CellNotes(Parts(self.blocks.store, f"{self.name}.cells"), len(self.blocks.heights))
+        return CellNotes(Parts(self.blocks.store, f"{self.parts.folder}.cells"), len(self.blocks.heights))
+
+
+def _parts_of(name: str, blocks: RowBlocks) -> Parts:
+    """Where a step's annotations lie; those of others apart, whose names may be those of parts of ours (`rows`)."""
+    return Parts(blocks.store, name if name in STEP_ORDER else f"others.{name}")
 
 
 def run_step(name: str, settings: Any, context: StepContext, blocks: RowBlocks) -> StepResult:
@@ -136,7 +141,7 @@ def _lay_beside(name: str, result: StepResult, blocks: RowBlocks) -> StepResult:
     """Put a step's annotations beside the rows that they are about."""
     import polars as pl
 
-    parts, found = Parts(blocks.store, name), result.annotations
+    parts, found = _parts_of(name, blocks), result.annotations
     count = len(blocks.heights)
     if "id" in found.columns:
         block = pl.Series("block", block_of(found["id"], count)) if count > 1 else None

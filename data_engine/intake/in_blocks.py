@@ -8,6 +8,7 @@ several answers) meets in buckets by a hash of the problem: 8 bytes a record are
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -34,6 +35,7 @@ from data_engine.intake.ingest import (
     without_repeats,
 )
 from data_engine.sources.base import Count, InPieces, Origin, Piece, Rejection, Source, SourceRow
+from shared.errors import InfiMmrError
 from shared.images import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
@@ -148,8 +150,6 @@ def ingest_blocks(
         named = Origin(source.name, source.location, source.revision)
         listed = _inspected(store, runner)
         told = _read_pieces(_with(job, source=named, pieces=pieces, inspected=listed), source, runner, task)
-        if expected == 0:
-            told.append({"parts": [_write_part(0, [], job)], "pictures": 0})
     else:
         memory, new = Inspections(store, DEFAULT_LIMITS), NewPlaces(scratch, 0)
         items = checked_records(map(carried_row, limited(source.rows(), limit)), new, memory, task)
@@ -221,8 +221,9 @@ def _inspected(store: Store, runner: Runner) -> list[tuple[str, int]]:
     listed: list[tuple[str, int]] = table.listing()
     if not table.wants_merging(listed):
         return listed
-    for _ in over(runner, _merge, [0], table, away=True):
-        pass
+    with contextlib.suppress(OSError, InfiMmrError):  # a store that takes nothing is read as it lies there
+        for _ in over(runner, _merge, [0], table, away=True):
+            pass
     merged: list[tuple[str, int]] = table.listing()
     return merged
 

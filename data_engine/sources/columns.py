@@ -281,8 +281,11 @@ def _doubts(
             if texts:
                 pair = f'["{name}", "{columns["question"][0]}"]'
                 notes.append(f"{name} holds text, too, which the question leaves out (question = {pair} adds it)")
-    odd = {n: v for n in columns["answer"] for v in _values(records, n) if not isinstance(v, (*_ANSWER_TYPES, Mapping))}
-    notes += [f"{n} holds {type(v).__name__}, taken as text, as {plain_answer(v)}" for n, v in odd.items()]
+    answers = [(name, value) for name in columns["answer"] for value in _values(records, name)]
+    odd = {name: value for name, value in answers if not isinstance(value, (*_ANSWER_TYPES, Mapping))}
+    notes += [
+        f"{name} holds {type(value).__name__}, taken as text, as {plain_answer(value)}" for name, value in odd.items()
+    ]
     if "difficulty" in columns:
         values = [value for name in columns["difficulty"] for value in _values(records, name)]
         if not all(isinstance(value, int | float) and -1 <= value <= 1 for value in values):

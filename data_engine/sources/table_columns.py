@@ -10,7 +10,6 @@ same records). A JSON list is cut into lines where an object ends and the next o
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -217,13 +216,13 @@ def _csv_batches(stream: IO[bytes], file: Path) -> Iterator[Batch]:
     import pyarrow as pa
     import pyarrow.csv as pc
 
-    head = stream.readline(HELD_BYTES)
+    lines = iter(lambda: stream.readline(HELD_BYTES), b"")
+    head = next((line for line in lines if line.decode("utf-8", "surrogateescape").strip()), b"")
     if b"\r" in head.rstrip(b"\r\n"):  # lines may end with it alone
         text = _Rest(head, stream).text()
         yield from batched(CsvRows(text, file).records(text))
         return
-    lines = itertools.chain((head,), stream)
-    rows = CsvRows((line.decode("utf-8", "surrogateescape") for line in lines), file)
+    rows = CsvRows((head.decode("utf-8", "surrogateescape"),), file)
     parsing = pc.ParseOptions(delimiter=rows.mark, newlines_in_values=True)
     converting = pc.ConvertOptions(
         column_types=dict.fromkeys(rows.names, pa.string()),

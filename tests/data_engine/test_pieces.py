@@ -32,7 +32,7 @@ from data_engine.sources.merged import Merged, Part
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash
 from shared.progress import Progress
-from shared.store import open_store
+from shared.store import StoreFullError, open_store
 
 ROWS = 60
 
@@ -260,6 +260,24 @@ def test_pieces_are_told_by_rows_of_all_and_what_many_workers_stored_of_pictures
         tasks.append((task.count, task.total))
     assert segments == [3, 1]
     assert set(tasks) == {(len(problems()), len(problems()))}
+
+
+def test_a_store_that_takes_no_merged_findings_about_pictures_is_read_as_it_lies_there(
+    tmp_path, small_pieces, monkeypatch
+):
+    def full(table, **_):
+        raise StoreFullError("no space left", "Free some")
+
+    monkeypatch.setattr("shared.annotations.merging.MANY_SEGMENTS", 2)
+    monkeypatch.setattr("shared.annotations.AnnotationTable.compact", full)
+    (tmp_path / "set").mkdir()
+    tar(tmp_path / "set")
+    store, found = open_store(tmp_path / "store"), []
+    for number in range(2):
+        (tmp_path / f"scratch{number}").mkdir()
+        scratch, places = open_store(tmp_path / f"scratch{number}"), ImagePlaces(tmp_path / "spool")
+        found.append(ingest_blocks(source_of(tmp_path / "set"), places, store, scratch, Away()))
+    assert (found[1].remembered, found[1].inspected) == (found[0].inspected, 0)
 
 
 @pytest.mark.slow

@@ -375,6 +375,19 @@ def test_a_recipe_builds_with_a_step_of_one_file_whose_content_and_not_its_place
         ("def run(", "def ran(", "(count.py has no function run). Did you mean ran?"),
         ("    words = len", '    assert "1 + 2" not in row["question"]\n    words = len', "long_ones: row sums-"),
         ("return judge_rows(", "return 1 / 0 or (", "step long_ones of file count.py failed: ZeroDivisionError"),
+        ("return judge_rows(", "raise SystemExit(3) or (", "step long_ones of file count.py failed: SystemExit: 3"),
+        ("    words = len", "    exit(3)\n    words = len", "long_ones: row sums-"),
+        (
+            '{"words": words,',
+            '{"words": words / 2,',
+            "long_ones: row sums-2e63f0ee59221276: ValueError: words is 2.5, no int64",
+        ),
+        ('{"words": words,', '{"words": "many",', "row sums-2e63f0ee59221276: ArrowInvalid: Could not convert 'many'"),
+        (
+            '"reason": "too',
+            '"raeson": "too',
+            "row sums-2e63f0ee59221276: KeyError: 'it returns raeson, and names words, reason, r",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_step_of_a_file_is_told_in_one_line_before_anything_is_read(
@@ -389,6 +402,23 @@ def test_what_is_wrong_with_a_step_of_a_file_is_told_in_one_line_before_anything
 
 def test_a_step_of_a_file_that_is_not_there_is_refused_by_its_name(refused):
     assert "step long_ones: steps/count.py:run cannot be loaded (FileNotFoundError" in refused(OWN)
+
+
+@pytest.mark.parametrize("name", ["zähl", "with space", "a.b", "../x", "", "_x", "model_config", "copy", "source"])
+def test_a_name_that_cannot_be_that_of_a_step_is_refused_before_anything_is_read(own_file, refused, name):
+    line = refused(OWN.replace("[steps.long_ones]", f'[steps."{name}"]'))
+    assert f"{name!r} cannot name a step. Use letters, digits, _ and -" in line
+    assert not (own_file.parents[1] / "store").exists()
+
+
+def test_a_file_that_stands_for_a_step_of_ours_is_told_to_have_another_name(own_file, refused):
+    line = refused(OWN.replace("long_ones", "verify_answers").replace("[steps.verify_answers]", "", 1))
+    assert "step verify_answers is one of ours, and has no path. Give yours another name" in line
+
+
+def test_a_step_of_a_file_may_be_called_as_something_that_a_build_keeps_on_scratch(package, own_file):
+    report = run(package, OWN.replace("long_ones", "rows"), "build", "--json")
+    assert (report["rows"], counts(report)["rows"]) == (2, (2, 0))
 
 
 ARRIVES = """

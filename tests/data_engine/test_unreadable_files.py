@@ -138,7 +138,15 @@ def test_what_is_wrong_with_a_file_is_one_line_that_says_what_to_do(folder, name
         assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["question,answer\rWhat?,1\rWhy?,2\r", 'question,answer\n"What?",1\rWhy?,2\r'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "question,answer\rWhat?,1\rWhy?,2\r",
+        'question,answer\n"What?",1\rWhy?,2\r',
+        "\nquestion,answer\rWhat?,1\rWhy?,2\r",
+        " \n\u00a0\nquestion,answer\rWhat?,1\rWhy?,2",
+    ],
+)
 def test_lines_of_a_csv_that_end_with_a_carriage_return_alone_are_inspected_as_they_are_built(folder, text):
     (folder / "d.csv").write_bytes(text.encode())
     assert [row.answer for row in rows_of(folder)] == ["1", "2"]
