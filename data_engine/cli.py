@@ -62,9 +62,7 @@ class BuildOptions(RecipeOptions):
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name", metavar="NAME", help="Name of the dataset; with --source also the prefix of the rows' ids."
-        ),
+        typer.Option("--name", metavar="NAME", help="Name of the dataset, and what the ids of its rows begin with."),
     ] = None
     licence: Annotated[
         str | None,

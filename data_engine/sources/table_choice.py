@@ -15,7 +15,7 @@ from shared.errors import InfiMmrError, did_you_mean
 
 KINDS = {
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".jsonl": "jsonl",
-    ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tar": "tar",
+    ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tar": "tar", ".tgz": "tar",
 }  # fmt: skip
 """Format by suffix; of several formats in one folder the first one here is taken (mirrors repeat the same rows)."""
 PACKED = (".gz", ".bz2", ".zst")

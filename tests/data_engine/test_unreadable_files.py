@@ -64,7 +64,12 @@ def test_a_shard_that_is_cut_off_or_holds_more_behind_its_end_ends_the_reading_w
             with pytest.raises(InfiMmrError, match=rf"{name} cannot be read"):
                 read(folder)
         (folder / name).unlink()
-    for name, packed in (("b.tar.gz", gzip.compress(whole)), ("b.tar.zst", zst(whole)), ("b.tar", whole)):
+    for name, packed in (
+        ("b.tar.gz", gzip.compress(whole)),
+        ("b.tgz", gzip.compress(whole)),
+        ("b.tar.zst", zst(whole)),
+        ("b.tar", whole),
+    ):
         (folder / name).write_bytes(packed)
         assert len(rows_of(folder)) == counted(folder) == 60
         (folder / name).unlink()
