@@ -37,8 +37,11 @@ def of(name):
 
 arguments = json.loads(Path(sys.argv[1]).read_text())["arguments"]
 def wait_for(there):
-    while not there():
+    for _ in range(12_000):  # minutes: a machine may be busy, and what never comes must not hang
+        if there():
+            return
         time.sleep(0.01)
+    sys.exit("not told")
 
 
 def heard():  # whether the launcher has all lines so far: only then is a step's record surely told behind them
