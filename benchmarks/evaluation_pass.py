@@ -20,7 +20,7 @@ from pathlib import Path
 from machine import machine
 
 from shared.answers import perturb
-from shared.benchmark_files import read_benchmark
+from shared.item_source import read_benchmark
 from trainer.evaluation.items import kind_of
 
 DATA = Path(__file__).parents[1].parent / "shared/data"

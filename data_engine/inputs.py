@@ -8,6 +8,7 @@ contents, and no path of this machine.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ from data_engine.step_order import step_code
 from shared.dataset_version.names import checked_name
 from shared.errors import InfiMmrError
 from shared.fingerprint import bytes_hash, file_hash, fingerprint
+from shared.item_source import declared_reader, reader_of_file
 from shared.language import LANGUAGES
+from shared.number_text import counts_text
 
 if TYPE_CHECKING:
     from data_engine.intake.image_places import ImagePlaces
@@ -212,15 +215,28 @@ def open_table(settings: SourceSettings, what: str) -> Table:
 def _open_benchmark(recipe: str, name: str, settings: BenchmarkSettings) -> Source:
     if settings.location == "mini":
         return Mini(name, MiniSettings(rows=settings.rows, duplicates=0, copies=0, renumbered=0))
-    patterns = settings.files or benchmark_reader.HUB_PATTERNS
-    place = find_place(settings.location, settings.revision, patterns, what=f"recipe {recipe}, benchmark {name}")
-    return benchmark_reader.Benchmark(name, place)
+    what, location, own = f"recipe {recipe}, benchmark {name}", settings.location, None
+    if location.endswith(".toml"):  # a task file: the items are where it says
+        own = reader_of_file(Path(location).expanduser())
+        location = own.place() or ""
+        if not location:
+            message = f"{what}: the task file {Path(settings.location).name} says no place of its items"
+            raise InfiMmrError(message, "Write location under its [source]")
+    pictures = (own or declared_reader(name)).told.pictures.strip("/")
+    patterns = settings.files or (*benchmark_reader.HUB_PATTERNS, *([f"{pictures}/**"] if pictures else []))
+    place = find_place(location, settings.revision, patterns, what=what)
+    return benchmark_reader.Benchmark(name, place, reader=own, compared=True)
 
 
 def read_benchmarks(
     inputs: Inputs, places: ImagePlaces, store: Store, progress: Progress
 ) -> tuple[list[BenchmarkItems], dict[str, Ingested]]:
-    """Read the items of every benchmark; their pictures join `places`."""
+    """Read the items of every benchmark; their pictures join `places`. Items that guard nothing are told of.
+
+    Raises:
+        InfiMmrError: a benchmark of which no item can be compared with.
+
+    """
     from data_engine.intake.ingest import ingest
     from data_engine.step import BenchmarkItems
 
@@ -229,6 +245,13 @@ def read_benchmarks(
         task = progress.task(f"benchmark {name}", source.count(), unit="records")
         found = ingest(source, places, store, check_conflicts=False, task=task)
         task.done()
+        # An item that the file repeats is compared with once.
+        refused = Counter(rule for rule in found.rejections["rule"] if rule != "duplicate_id")
+        if not found.rows.height:
+            raise benchmark_reader.none_comparable(name, refused)
+        if refused:
+            count = f"{refused.total()} of {found.records} items"
+            found.warnings.append(f"benchmark {name}: {count} guard nothing ({counts_text(refused)})")
         read[name] = found
         items.append(BenchmarkItems(name, source.location, source.revision, found.rows.drop("image_names"), places))
     return items, read

@@ -112,7 +112,7 @@ def manifest_draft(  # noqa: PLR0917 - everything that a build found, gathered o
                 entry(source, read_of.get(name, 0) if read_of else read.records, name)
                 for name, source in sources.items()
             ),
-            *(entry(inputs.benchmarks[name], other.records, name) for name, other in benchmark_reads.items()),
+            *(entry(inputs.benchmarks[name], other.rows.height, name) for name, other in benchmark_reads.items()),
         ],
         counts=counts,
         models=models,

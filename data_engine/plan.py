@@ -120,7 +120,7 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
         if read.records and read.rows.height == 0:
             raise no_rows(recipe.name, pl.concat(map(read.ledger, read.rows.numbers)))
         shown = _distinct_images(read.rows) if len(images) else 0
-        benchmarks, _ = read_benchmarks(inputs, images, store, progress)
+        benchmarks, items = read_benchmarks(inputs, images, store, progress)
         context = StepContext(
             store=store,
             profile=recipe.profile,
@@ -135,7 +135,9 @@ def _count(inputs: Inputs, store: Store, progress: Progress) -> dict[str, Any]:
         )
         rates = stored_rates(store, recipe.profile)
         steps = _steps(stages, context, read.rows, shown, rates, runner)
-        return _told(stages, read, shown, steps, rates, len(runner.engines))
+        told = _told(stages, read, shown, steps, rates, len(runner.engines))
+        told["notes"] += [note for one in items.values() for note in one.warnings]
+        return told
 
 
 def _distinct_images(blocks: RowBlocks) -> int:

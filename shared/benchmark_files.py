@@ -59,38 +59,6 @@ CATEGORY_FIELDS = ("subfield", "subject", "category", "domain")  # OlympiadBench
 _SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
-def read_benchmark(name: str, path: str | Path, *, images: bool = True) -> Iterator[BenchmarkRow]:
-    """Items of the benchmark `name` (any name; the five of the paper get their particular handling) in file order.
-
-    Without `images` no picture is read: `images` and `missing_images` stay empty; the `<image>` tags remain.
-
-    Raises:
-        InfiMmrError: the path is absent, of an unknown format, unreadable as a whole, or has no question field.
-    """
-    for file in benchmark_files(name, path):
-        for index, record in enumerate(file_records(file)):
-            if record is not None:
-                yield read_record(name, record, file, index, images=images)
-                continue
-            yield {
-                "source_id": f"{file.stem}-line-{index + 1}", "question": "", "answer": "", "answer_raw": "",
-                "choices": [], "images": [], "missing_images": [], "category": None, "extra": {},
-                "problem": "unreadable",
-            }  # fmt: skip
-
-
-def fields_taken(name: str, path: str | Path) -> dict[str, str]:
-    """Which column of the file serves which role (id, question, answer, choices, images), from its first row."""
-    records = (record for file in benchmark_files(name, path) for record in file_records(file))
-    first = next((record for record in records if record is not None), {})
-    roles = {
-        "id": ID_FIELDS, "question": QUESTION_FIELDS, "answer": ANSWER_FIELDS, "choices": CHOICE_FIELDS,
-        "images": (*IMAGE_FIELDS, "image_1"),
-    }  # fmt: skip
-    found = {role: next((field for field in fields if field in first), "") for role, fields in roles.items()}
-    return {role: field for role, field in found.items() if field}
-
-
 def benchmark_files(name: str, path: str | Path) -> list[Path]:
     """Files that `path` stands for: itself, or a folder's files of the benchmark's evaluated split, sorted.
 
@@ -157,6 +125,14 @@ def _json_line(line: str) -> Any:
     return None
 
 
+def unreadable_row(file: Path, index: int) -> BenchmarkRow:
+    """What stands for a record of `file` that cannot be read."""
+    return {
+        "source_id": f"{file.stem}-line-{index + 1}", "question": "", "answer": "", "answer_raw": "",
+        "choices": [], "images": [], "missing_images": [], "category": None, "extra": {}, "problem": "unreadable",
+    }  # fmt: skip
+
+
 def read_record(
     name: str, record: Mapping[str, Any], file: Path, index: int = 0, *, images: bool = True
 ) -> BenchmarkRow:
@@ -210,8 +186,11 @@ def _problem(name: str, question: str, answer: str, extra: Mapping[str, Any]) ->
     refused = benchmark(name).refused
     if refused is not None and (reason := refused(answer, extra)):
         return reason
-    if not answer:
-        return "answer_missing"
+    return "answer_missing" if not answer else question_problem(question, extra)
+
+
+def question_problem(question: str, extra: Mapping[str, Any]) -> str | None:
+    """Why an item cannot be asked, whatever is known of its gold; None where it can."""
     vision_only = bool(extra.get("question_for_eval")) or extra.get("problem_version") == "Vision Only"
     return "question_missing" if not without_tags(question) and not vision_only and "<image>" not in question else None
 

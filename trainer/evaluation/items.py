@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.answers import answer_kind
 from shared.benchmark import Item
-from shared.benchmark_files import benchmark_files, file_records, read_record
 from shared.benchmarks import PAPER
 from shared.code_points import carried_value
 from shared.errors import InfiMmrError, UsageError
 from shared.fingerprint import file_hash, fingerprint
+from shared.item_source import read_benchmark
 from trainer.evaluation.tasks import task
-
-if TYPE_CHECKING:
-    from trainer.evaluation.item_source import ItemReader
-
-_HEAD = 256
-"""Records of a file that are looked at for the fields it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +71,8 @@ def _is_reference(source: str) -> bool:
 
 def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> ItemSet:
     own = task(name).items
-    files = own.chosen(benchmark_files(name, source), name)
-    items = [_item(name, row) for row in itertools.islice(_rows(name, files, own, images=images), limit)]
+    files = own.files(name, source)
+    items = [_item(name, row) for row in itertools.islice(read_benchmark(name, source, own, images=images), limit)]
     record = {
         "from": "file",
         "files": [file.name for file in files],
@@ -88,24 +81,6 @@ def _from_file(name: str, source: str, *, images: bool, limit: int | None) -> It
         "mended_golds": sum("mends" in item.extra for item in items),
     }
     return ItemSet(items, record)
-
-
-def _rows(name: str, files: Sequence[Path], own: ItemReader, *, images: bool) -> Iterator[Any]:
-    """Rows as the task says: its columns, its filter, its golds; a key that occurs again gets a number."""
-    seen: Counter[str] = Counter()
-    for file in files:
-        records = file_records(file)
-        # A Parquet file's first record has all fields; a line of JSON may lack some.
-        head = list(itertools.islice(records, 1 if file.suffix == ".parquet" else _HEAD))
-        own.check([record for record in head if record is not None], file, name)
-        for index, record in enumerate(itertools.chain(head, records)):
-            if record is None:
-                yield {**read_record(name, {"question": "", "answer": ""}, file, index), "problem": "unreadable"}
-            elif (prepared := own.prepare(record, file.parent)) is not None:
-                row = own.complete(dict(read_record(name, prepared, file, index, images=images)), record)
-                seen[row["source_id"]] += 1
-                again = seen[row["source_id"]]
-                yield row if again == 1 else {**row, "source_id": f"{row['source_id']}#{again}"}
 
 
 def _item(name: str, row: Mapping[str, Any]) -> Item:

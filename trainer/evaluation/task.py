@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.answers import Grade, Verdict
 from shared.benchmark import Item, plain_question
-from trainer.evaluation.item_source import ItemReader
+from shared.item_source import ItemReader
 
 
 class Status(StrEnum):

@@ -25,7 +25,7 @@ from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
 from shared.option_lists import list_options
 from shared.own_code import load_function
-from trainer.evaluation.item_source import ROLES, ItemReader, ItemSource, Names, several
+from shared.item_source import ROLES, ItemReader, ItemSource, Names, several
 from trainer.evaluation.task import Outcome, Status, Task, best
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")

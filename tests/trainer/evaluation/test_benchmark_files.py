@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shared.benchmark_files import benchmark_files, fields_taken, read_benchmark
+from shared.benchmark_files import benchmark_files
 from shared.benchmark_golds import mend_gold
 from shared.errors import InfiMmrError
 from shared.image_tags import place_image_tags
+from shared.item_source import fields_taken, read_benchmark
 from shared.option_lists import choices_in_text
 
 DATA = Path(__file__).parents[3].parent / "shared/data"

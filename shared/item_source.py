@@ -1,22 +1,39 @@
-"""Where the items of a task file are, and how its records become those of a known benchmark.
+"""Items of a benchmark as its file or a task file says: how its records become those that are known.
 
-Input: the table `source` of a task file, and raw records. Output: records with the names that `shared.benchmark_files`
-knows, and rows completed by what only the task file says.
+Input: the table `source` of a task file or of a benchmark's own file, and a published file or folder. Output: rows with
+the names that `shared.benchmark_files` knows, completed by what only the table says. Both halves read a benchmark here
+(`read_benchmark`): what is scored and what rows are compared with are the same items.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import pydantic
 from pydantic import Field, field_validator
 
-from shared.benchmark_files import ANSWER_FIELDS, ID_FIELDS, QUESTION_FIELDS, literal_list
-from shared.config import Strict
+from shared.benchmark_files import (
+    ANSWER_FIELDS,
+    CHOICE_FIELDS,
+    ID_FIELDS,
+    IMAGE_FIELDS,
+    QUESTION_FIELDS,
+    BenchmarkRow,
+    benchmark_files,
+    file_records,
+    literal_list,
+    read_record,
+    unreadable_row,
+)
+from shared.benchmarks import benchmark
+from shared.config import Strict, build_model, read_toml
 from shared.errors import InfiMmrError, did_you_mean
 from shared.images import file_inside
 from shared.option_lists import without_letters
@@ -63,10 +80,18 @@ class ItemSource(Strict):
     alternatives: bool = Field(default=False, description="A gold that is a list names several right answers.")
 
 
+_HEAD = 256
+"""Records of a file that are looked at for the fields it has."""
 ROLES = ("id", "question", "answer", "choices", "images", "category")
 OF_EVERY_ITEM = ("key", "answer", "kind", "category", "level", "subset")
 """Fields that an item has whatever its file says."""
 _CANONICAL = {"id": "pid", "question": "question", "answer": "answer", "choices": "options", "images": "images"}
+
+
+class _Told(pydantic.BaseModel):
+    """What a task file says of its items; its other words are the evaluation's (`trainer.evaluation.task_files`)."""
+
+    source: ItemSource = ItemSource()
 
 
 @dataclass(frozen=True)
@@ -88,50 +113,63 @@ class ItemReader:
         here = path if path.is_absolute() else self.folder / path
         return str(here) if here.exists() else self.told.location
 
-    def chosen(self, files: Sequence[Path], task: str) -> list[Path]:
-        """The files of a folder that `files` means, all where it is empty.
+    def files(self, name: str, path: str | Path) -> list[Path]:
+        """The files of the benchmark `name` at `path`: of a folder those that the table `files` means.
 
         Raises:
-            InfiMmrError: none of them fits.
+            InfiMmrError: nothing readable there, or none of them fits.
 
         """
-        patterns = self.told.files
+        files, patterns = benchmark_files(name, path), self.told.files
         if not patterns or len(files) == 1:
-            return list(files)
+            return files
         found = [file for file in files if any(fnmatch(file.name, pattern) for pattern in patterns)]
         if not found:
             names = ", ".join(file.name for file in files[:5])
-            raise InfiMmrError(f"task {task}: no file fits {', '.join(patterns)} (there are {names})", "Name the file")
+            message = f"{self._what} {name}: no file fits {', '.join(patterns)} (there are {names})"
+            raise InfiMmrError(message, "Name the file")
         return found
 
-    def check(self, records: Sequence[Mapping[str, Any]], file: Path, task: str) -> None:
+    @property
+    def _what(self) -> str:
+        return "task" if self.own else "benchmark"
+
+    def check(self, records: Sequence[Mapping[str, Any]], file: Path, task: str, *, scored: bool = True) -> None:
         """Raise where none of a file's first records has a field that the task needs.
+
+        Items that are not `scored` need a question, and what `where` chooses by.
 
         Raises:
             InfiMmrError: names the field and those that are there.
 
         """
         known = list(dict.fromkeys(name for record in records for name in record))
-        for role, default in (("question", (*QUESTION_FIELDS, "Body")), ("answer", ANSWER_FIELDS)):
-            self._check(f"source.columns.{role}", self.told.columns.get(role, default), known, file, task)
-        for role in self.told.columns.keys() - {"id"}:
-            self._check(f"source.columns.{role}", self.told.columns[role], known, file, task)
+        questions = (*QUESTION_FIELDS, "Body")
+        told = self.told.columns.get("question")
+        # A mirror's question counts whatever it is called, where nothing but the question is asked for.
+        wanted = questions if told is None else told if scored else (*several(told), *questions)
+        self._check("source.columns.question", wanted, known, file, task)
         for name in self.told.where:
             self._check("source.where", name, known, file, task)
+        if not scored:
+            return
+        self._check("source.columns.answer", self.told.columns.get("answer", ANSWER_FIELDS), known, file, task)
+        for role in self.told.columns.keys() - {"id"}:
+            self._check(f"source.columns.{role}", self.told.columns[role], known, file, task)
         for name in self.told.keep if self.own else ():
             self._check("source.keep", name, known, file, task)
         for group, names in self.groups.items():
             if not {*self.told.derived, *OF_EVERY_ITEM} & set(several(names)):
                 self._check(f"groups.{group}", names, known, file, task)
 
-    @staticmethod
-    def _check(key: str, names: Names, known: Sequence[str], file: Path, task: str) -> None:
+    def _check(self, key: str, names: Names, known: Sequence[str], file: Path, task: str) -> None:
         wanted = several(names)
         if wanted and known and not set(wanted) & set(known):
             words = " or ".join(wanted)
+            fields = f"(its fields: {', '.join(known[:30])})"
             raise InfiMmrError(
-                f"task {task}: {file.name} has no field {words} for {key} (its fields: {', '.join(known[:30])})",
-                f"{did_you_mean(wanted[0], known).rstrip('.')}. Name it in the task file: {key}",
+                f"{self._what} {task}: {file.name} has no field {words} for {key} {fields}",
+                f"{did_you_mean(wanted[0], known).rstrip('.')}. Name it in {'the' if self.own else 'a'} task file: {key}",
             )
 
     def prepare(self, record: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
@@ -166,7 +204,7 @@ class ItemReader:
         name = f"{self.told.pictures.strip('/')}/{picture}"
         return name if isinstance(picture, str) and file_inside(folder, name) else picture
 
-    def complete(self, row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(self, row: BenchmarkRow, record: Mapping[str, Any]) -> BenchmarkRow:
         """The row with what only the task file knows: kept fields, its category, further right answers."""
         grouped = (name for names in self.groups.values() for name in several(names) if name not in OF_EVERY_ITEM)
         kept = {name: record[name] for name in (*self.told.keep, *grouped) if record.get(name) is not None}
@@ -179,12 +217,73 @@ class ItemReader:
             kept |= {name: found[1]} if found is not None and found.groups() else {}
         category = next((record[n] for n in several(self.told.columns.get("category", ())) if record.get(n)), None)
         choices = without_letters(row["choices"]) if "choices" in self.told.columns else row["choices"]
-        return {
-            **row,
-            "extra": {**row["extra"], **kept},
-            "category": str(category) if category is not None else row["category"],
-            "choices": choices,
-        }
+        row["extra"] |= kept
+        row["category"] = str(category) if category is not None else row["category"]
+        row["choices"] = choices
+        return row
+
+
+def declared_reader(name: str) -> ItemReader:
+    """How the benchmark `name` of this project says that its items are read; of one without a file, as they are."""
+    found = benchmark(name)
+    return ItemReader(build_model(dict(found.task), _Told, what="task", file=found.file.name).source)
+
+
+def reader_of_file(path: Path) -> ItemReader:
+    """How a task file of the user's own says that its items are read.
+
+    Raises:
+        UsageError: no such file, or a wrong key or value in its table `source`.
+
+    """
+    told = build_model(read_toml(path, "task"), _Told, what="task", file=path.name).source
+    return ItemReader(told, path.parent, own=True)
+
+
+def read_benchmark(
+    name: str, path: str | Path, own: ItemReader | None = None, *, images: bool = True, scored: bool = True
+) -> Iterator[BenchmarkRow]:
+    """Items of the benchmark `name` in file order, read as `own` says, else as its file of this project does.
+
+    An id that occurs again gets a number. Without `images` no picture is read: `images` and `missing_images` stay
+    empty; the `<image>` tags remain. Items that are not to be `scored` need no field but a question.
+
+    Raises:
+        InfiMmrError: the path is absent, of an unknown format, unreadable as a whole, or lacks a field.
+
+    """
+    own = own or declared_reader(name)
+    seen: Counter[str] = Counter()
+    for file in own.files(name, path):
+        records = file_records(file)
+        # A Parquet file's first record has all fields; a line of JSON may lack some.
+        head = list(itertools.islice(records, 1 if file.suffix == ".parquet" else _HEAD))
+        own.check([record for record in head if record is not None], file, name, scored=scored)
+        for index, record in enumerate(itertools.chain(head, records)):
+            if record is None:
+                yield unreadable_row(file, index)
+            elif (prepared := own.prepare(record, file.parent)) is not None:
+                row = own.complete(read_record(name, prepared, file, index, images=images), record)
+                seen[row["source_id"]] += 1
+                if (again := seen[row["source_id"]]) > 1:
+                    row["source_id"] += f"#{again}"
+                yield row
+
+
+def fields_taken(name: str, path: str | Path, own: ItemReader | None = None) -> dict[str, str]:
+    """Which column of the file serves which role (id, question, answer, choices, images), from its first row."""
+    own = own or declared_reader(name)
+    records = (record for file in own.files(name, path) for record in file_records(file))
+    first = next((record for record in records if record is not None), {})
+    roles = {
+        "id": ID_FIELDS, "question": QUESTION_FIELDS, "answer": ANSWER_FIELDS, "choices": CHOICE_FIELDS,
+        "images": (*IMAGE_FIELDS, "image_1"),
+    }  # fmt: skip
+    if own.told.columns.get("id") == "":
+        del roles["id"]
+    wanted = {role: (*several(own.told.columns.get(role, ())), *fields) for role, fields in roles.items()}
+    found = {role: next((field for field in fields if field in first), "") for role, fields in wanted.items()}
+    return {role: field for role, field in found.items() if field}
 
 
 def several(names: Names) -> tuple[str, ...]:
