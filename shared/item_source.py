@@ -34,7 +34,7 @@ from shared.benchmark_files import (
 )
 from shared.benchmarks import benchmark
 from shared.config import Strict, build_model, read_toml
-from shared.errors import InfiMmrError, did_you_mean
+from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.images import file_inside
 from shared.option_lists import without_letters
 
@@ -167,10 +167,9 @@ class ItemReader:
         if wanted and known and not set(wanted) & set(known):
             words = " or ".join(wanted)
             fields = f"(its fields: {', '.join(known[:30])})"
-            raise InfiMmrError(
-                f"{self._what} {task}: {file.name} has no field {words} for {key} {fields}",
-                f"{did_you_mean(wanted[0], known).rstrip('.')}. Name it in {'the' if self.own else 'a'} task file: {key}",
-            )
+            hint = f"{did_you_mean(wanted[0], known).rstrip('.')}. Name it in {'the' if self.own else 'a'} task file"
+            message = f"{self._what} {task}: {file.name} has no field {words} for {key} {fields}"
+            raise InfiMmrError(message, f"{hint}: {key}")
 
     def prepare(self, record: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
         """The record with the names that `shared.benchmark_files` knows; None for one that `where` leaves out.
@@ -237,7 +236,20 @@ def reader_of_file(path: Path) -> ItemReader:
 
     """
     told = build_model(read_toml(path, "task"), _Told, what="task", file=path.name).source
-    return ItemReader(told, path.parent, own=True)
+    return ItemReader(checked_source(told, path), path.parent, own=True)
+
+
+def checked_source(told: ItemSource, path: Path) -> ItemSource:
+    """The table `source` of a task file.
+
+    Raises:
+        UsageError: a column for a role that items do not have.
+
+    """
+    for role in told.columns:
+        if role not in ROLES:
+            raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
+    return told
 
 
 def read_benchmark(

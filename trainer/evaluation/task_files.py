@@ -23,9 +23,9 @@ from shared.benchmarks import benchmark, declared
 from shared.config import Strict, build_model, read_toml
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
+from shared.item_source import ItemReader, ItemSource, Names, checked_source, several
 from shared.option_lists import list_options
 from shared.own_code import load_function
-from shared.item_source import ROLES, ItemReader, ItemSource, Names, several
 from trainer.evaluation.task import Outcome, Status, Task, best
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -182,9 +182,7 @@ def load_task_file(path: Path) -> Task:
     if not _NAME.fullmatch(name):
         raise UsageError(f"task file {path.name}: {name!r} is not a name for results", "Use letters, digits and ._-")
     told = build_model(read_toml(path, "task"), TaskFile, what="task", file=path.name)
-    for role in told.source.columns:
-        if role not in ROLES:
-            raise UsageError(f"task {path.name}: source.columns has no role {role!r}", did_you_mean(role, ROLES))
+    checked_source(told.source, path)
     return _task(name, told, path)
 
 
