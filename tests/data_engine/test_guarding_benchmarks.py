@@ -104,9 +104,13 @@ def test_what_a_benchmark_leaves_out_does_not_guard(tmp_path):
         ([{"text": "?"}], r"benchmark chartqa: items\.jsonl has no field query or question .*its fields: text"),
     ],
 )
-def test_a_benchmark_of_which_no_item_can_be_read_ends_the_build_before_the_source_is_read(tmp_path, items, told):
+def test_a_benchmark_of_which_no_item_can_be_read_ends_the_build_before_the_source_is_read(
+    tmp_path, monkeypatch, items, told
+):
     asked = request(tmp_path, [words("gold")], chartqa=jsonl(tmp_path / "items.jsonl", items))
-    jsonl(tmp_path / "rows.jsonl", [{"question": "", "answer": ""}])  # reading it would be refused
+    monkeypatch.setattr(
+        "data_engine.intake.in_blocks.ingest_blocks", lambda *_, **__: pytest.fail("the source is read")
+    )
     for run in (build, plan_build):
         with pytest.raises(InfiMmrError, match=told) as error:
             run(asked, Progress())
