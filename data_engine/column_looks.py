@@ -224,7 +224,7 @@ def _options(batch: Batch, name: str, looks: Looks, first: int | None) -> None:
         if value:
             # One text may hold all options, a mark between them.
             good_one = isinstance(value, list) and len(value) > 1
-            good_one = good_one and all(isinstance(one, str) and "<" not in one for one in value)
+            good_one = good_one and all(isinstance(one, str) and one.strip() and "<" not in one for one in value)
             looks.plain[spot] &= good_one
             looks.options[spot] = value if good_one else []
 

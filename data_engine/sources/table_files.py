@@ -104,8 +104,11 @@ class Batch:
         import pyarrow as pa
 
         if self._records is not None:
+            values = self.values(name)
+            if not all(value is None or isinstance(value, list) for value in values):
+                return None  # Polars would make a list of a text's letters and of an object's keys
             try:
-                held = pl.Series(name, self.values(name), dtype=pl.List(pl.String), strict=True)
+                held = pl.Series(name, values, dtype=pl.List(pl.String), strict=True)
             except (TypeError, ValueError, pl.exceptions.PolarsError):
                 return None
             found = arrow(held)

@@ -215,6 +215,22 @@ def test_options_are_counted_as_a_build_takes_them(folder, items):
         assert replace(found[0], examples=[], refusals={}) == replace(found[1], examples=[], refusals={})
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        [("red; green", "green"), ({"A": "red", "B": "green"}, "green"), (["red", "green"], "green")],
+        [(["", "x"], "1/2"), (["", "x"], ["1", "2"])],
+    ],
+)
+def test_options_in_several_forms_or_without_words_are_counted_as_a_build_takes_them(tmp_path, items):
+    file = tmp_path / "d.jsonl"
+    rows = [{"question": "What is it?", "options": options, "answer": answer} for options, answer in items]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = open_table(SourceSettings(reader="table", location=str(file)), "x")
+    found = [screening.take_census(table, quick=quick) for quick in (True, False)]
+    assert replace(found[0], examples=[], refusals={}) == replace(found[1], examples=[], refusals={})
+
+
 def test_one_question_with_other_options_of_its_own_column_is_no_conflict(tmp_path):
     file = tmp_path / "d.jsonl"
     for question in ("Pick A. one B. two", "Pick"):
