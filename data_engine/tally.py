@@ -1,7 +1,7 @@
 """What is kept of a million rows to count them: hashes of their keys and problems, answers as columns, kinds as bytes.
 
 Input: rows taken, batch by batch. Output: which of them a build removes because they occur twice or with different
-answers, and how many there are of each kind of answer (`gold_kinds`). About 50 bytes a row. Hashes are of 64
+answers, and how many there are of each kind of answer (`gold_kinds`). About 60 bytes a row. Hashes are of 64
 bits: among ten million rows the chance that two are taken for one is about 3e-6.
 """
 
@@ -32,15 +32,22 @@ class Tally:
     """Rows taken so far; `kinds` are places in `ANSWER_KINDS`, or negative where they are not known yet."""
 
     def __init__(self) -> None:
-        self._keys, self._problems, self._kinds = array("Q"), array("Q"), array("b")
+        self._keys, self._problems, self._kinds, self._order = array("Q"), array("Q"), array("b"), array("Q")
         self._answers: list[pa.Array] = []
 
     def add(
-        self, keys: pl.Series, problems: pl.Series, answers: pl.Series, kinds: Numbers, mixed: Numbers | None = None
+        self,
+        keys: pl.Series,
+        problems: pl.Series,
+        answers: pl.Series,
+        kinds: Numbers,
+        *,
+        order: Numbers,
+        mixed: Numbers | None = None,
     ) -> None:
         """Take rows: the source's keys, the problems (words, marks of pictures), the answers as texts.
 
-        `mixed`: hashes of options (`list_hashes`).
+        `order`: their places in the source. `mixed`: hashes of options (`list_hashes`).
         """
         if not len(keys):
             return
@@ -50,6 +57,7 @@ class Tally:
             key = keys.hash().to_numpy() * _MIX ^ problem ^ answers.hash(1).to_numpy()
         self._problems.frombytes(problem.tobytes())
         self._keys.frombytes(key.tobytes())
+        self._order.frombytes(order.astype(np.uint64).tobytes())
         self._kinds.frombytes(kinds.astype(np.int8).tobytes())
         # Polars' own form of texts would keep all that they were read from, questions as well.
         self._answers.append(arrow(answers))
@@ -67,7 +75,9 @@ class Tally:
             kept[group[1:]] = False
             removed["duplicate_id"] += len(group) - 1
         for group in _same(problems, kept):
-            answers = list(dict.fromkeys(golds[place].as_py() for place in group))
+            # As a build does, from the first one in the source: the grader may take b for a and not a for b.
+            ordered = sorted(group, key=self._order.__getitem__)
+            answers = list(dict.fromkeys(golds[place].as_py() for place in ordered))
             if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
                 kept[group] = False
                 removed["conflicting_answers"] += len(group)

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from data_engine import gold_kinds, screening, text_flags
 from data_engine.inputs import open_table
+from data_engine.intake.image_places import ImagePlaces
+from data_engine.intake.in_blocks import ingest_blocks
 from data_engine.recipe_settings import SourceSettings
+from data_engine.runners.local import LocalRunner
 from data_engine.sources import table_columns
 from data_engine.sources.arrow_texts import arrow
 from data_engine.sources.conversations import first_exchange, plain_pairs
@@ -18,6 +21,7 @@ from data_engine.sources.table_columns import column_batches, column_types
 from data_engine.sources.table_files import read_batches
 from shared.errors import InfiMmrError
 from shared.option_lists import choices_in_question
+from shared.store import open_store
 
 GOOD_LINE = '{"id": %d, "question": "q \\u00e9 %d", "answer": "1", "more": [1, {"a": null}]}'
 LINES = st.sampled_from(
@@ -229,6 +233,17 @@ def test_options_in_several_forms_or_without_words_are_counted_as_a_build_takes_
     table = open_table(SourceSettings(reader="table", location=str(file)), "x")
     found = [screening.take_census(table, quick=quick) for quick in (True, False)]
     assert replace(found[0], examples=[], refusals={}) == replace(found[1], examples=[], refusals={})
+
+
+@pytest.mark.parametrize("answers", [("b)", "Answer: B"), ("Answer: B", "b)")])
+def test_answers_of_which_the_grader_takes_one_for_the_other_are_counted_in_the_order_of_a_build(tmp_path, answers):
+    file, scratch = tmp_path / "d.jsonl", tmp_path / "scratch"
+    scratch.mkdir()
+    file.write_text("".join(json.dumps({"question": "What is it?", "answer": answer}) + "\n" for answer in answers))
+    table = open_table(SourceSettings(reader="table", location=str(file)), "x")
+    places, store = ImagePlaces(tmp_path / "spool"), open_store(tmp_path / "store")
+    built = ingest_blocks(table, places, store, open_store(scratch), LocalRunner())
+    assert [screening.take_census(table, quick=quick).rows for quick in (True, False)] == [built.rows.height] * 2
 
 
 def test_one_question_with_other_options_of_its_own_column_is_no_conflict(tmp_path):
