@@ -248,15 +248,20 @@ def run_in(place: str, runner: str, rows: int, *, again: bool = False) -> dict[s
         for name, seed in (("drawn", 3), ("others", 4)):
             items = [{"id": f"i{n}", "question": text, "answer": "1"} for n, text in enumerate(draw(ITEMS, seed=seed))]
             (Path(folder) / f"{name}.jsonl").write_text("\n".join(map(json.dumps, items)))
-        command = [sys.executable, __file__, "--one", runner, str(source), str(small), folder]
-        done = subprocess.run(
-            [*command, *(["--again"] if again else [])],
-            cwd=place,  # Ray's workers look for packages where their driver runs, before they look elsewhere
-            env={**os.environ, "PYTHONPATH": place, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
+        words = [runner, str(source), str(small), folder, *(["--again"] if again else [])]
+        return in_checkout(place, __file__, *words)
+
+
+def in_checkout(place: str, script: str, *words: str) -> dict[str, Any]:
+    """What `script --one WORDS` prints last, as JSON, in a process of its own with the code of one checkout."""
+    done = subprocess.run(
+        [sys.executable, script, "--one", *words],
+        cwd=place,  # Ray's workers look for packages where their driver runs, before they look elsewhere
+        env={**os.environ, "PYTHONPATH": place, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

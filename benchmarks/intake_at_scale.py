@@ -19,7 +19,6 @@ import argparse
 import io
 import json
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from builds_at_scale import OBJECT_STORE_BYTES, ROOT, watched
+from builds_at_scale import OBJECT_STORE_BYTES, ROOT, in_checkout, watched
 from drawn_texts import RESULTS, draw
 from machine import machine
 
@@ -110,16 +109,7 @@ def run_in(place: str, kind: str, rows: int) -> dict[str, Any]:
         source, small = Path(folder) / "rows", Path(folder) / "small"
         write_shards(kind, rows, source)
         write_shards(kind, SMALL, small)
-        done = subprocess.run(
-            [sys.executable, __file__, "--one", str(source), str(small), folder],
-            cwd=place,  # Ray's workers look for packages where their driver runs, before they look elsewhere
-            env={**os.environ, "PYTHONPATH": place, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        return in_checkout(place, __file__, str(source), str(small), folder)
 
 
 def summary(runs: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +29,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ray_runner
-from builds_at_scale import OBJECT_STORE_BYTES, watched
+from builds_at_scale import OBJECT_STORE_BYTES, in_checkout, watched
 from drawn_texts import RESULTS, draw
 from machine import machine
 
@@ -161,16 +160,9 @@ def main() -> None:
             for tree, place in trees.items():
                 if tree == "before" and rows > 100_000:
                     continue
-                done = subprocess.run(
-                    [sys.executable, __file__, "--one", runner, str(rows)],
-                    cwd=place,  # Ray's workers look for packages where their driver runs, before they look elsewhere
-                    env={**os.environ, "PYTHONPATH": place, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    check=True,
-                )
+                found = in_checkout(place, __file__, runner, str(rows))
                 runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
-                runs[f"{runner} {rows} {tree}"] = json.loads(done.stdout.splitlines()[-1])
+                runs[f"{runner} {rows} {tree}"] = found
                 print(f"{runner} {rows} {tree}", runs[f"{runner} {rows} {tree}"], file=sys.stderr, flush=True)
                 file.write_text(json.dumps(summary(runs), indent=1) + "\n")
 
