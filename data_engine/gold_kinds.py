@@ -93,9 +93,11 @@ def count_kinds(golds: pl.Series) -> tuple[Counter[str], int, int]:
     grouped = golds.alias("gold").to_frame().group_by("gold", maintain_order=True).len()
     different, counts = grouped["gold"], grouped["len"].to_numpy().astype(np.int64)
     few = READ_ALL if len(different) <= READ_ALL else READ
-    often = np.argsort(-counts, kind="stable")[: few // 2]
-    often = often[counts[often] > 1]
-    others = np.setdiff1d(np.arange(len(different)), often)
+    repeated = np.flatnonzero(counts > 1)
+    often = repeated[np.argsort(-counts[repeated], kind="stable")][: few // 2]
+    rare = np.ones(len(different), dtype=bool)
+    rare[often] = False
+    others = np.flatnonzero(rare)
     drawn = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), few - len(often))).astype(np.int64))]
     told, read = Counter[str](), Counter[str]()
     for places, tally in ((often, told), (drawn, read)):

@@ -78,9 +78,11 @@ def take_census(table: Table, limit: int = 0, *, quick: bool = True) -> Census:
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches, each read while the one before is judged."""
+    """Batches, each read while the one before is judged, and the first while Polars is imported."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
+        import polars as pl  # noqa: F401
+
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, batches, None)
             yield batch

@@ -7,7 +7,6 @@ bits: among ten million rows the chance that two are taken for one is about 3e-6
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,10 @@ class Tally:
     """Rows taken so far; `kinds` are places in `ANSWER_KINDS`, or negative where they are not known yet."""
 
     def __init__(self) -> None:
-        self._keys, self._problems, self._kinds, self._order = array("Q"), array("Q"), array("b"), array("Q")
+        self._keys: list[Numbers] = []
+        self._problems: list[Numbers] = []
+        self._kinds: list[Numbers] = []
+        self._order: list[Numbers] = []
         self._answers: list[pa.Array] = []
 
     def add(
@@ -55,10 +57,10 @@ class Tally:
         problem = problem if mixed is None else problem ^ mixed
         with np.errstate(over="ignore"):
             key = keys.hash().to_numpy() * _MIX ^ problem ^ answers.hash(1).to_numpy()
-        self._problems.frombytes(problem.tobytes())
-        self._keys.frombytes(key.tobytes())
-        self._order.frombytes(order.astype(np.uint64).tobytes())
-        self._kinds.frombytes(kinds.astype(np.int8).tobytes())
+        self._problems.append(problem)
+        self._keys.append(key)
+        self._order.append(order)
+        self._kinds.append(kinds.astype(np.int8))
         # Polars' own form of texts would keep all that they were read from, questions as well.
         self._answers.append(arrow(answers))
 
@@ -66,8 +68,10 @@ class Tally:
         """Rows that stay, answers by kind, how many of these by proportion, and of how many read; removed by reason."""
         import pyarrow as pa
 
-        keys, problems = (np.frombuffer(part, dtype=np.uint64) for part in (self._keys, self._problems))
-        kinds = np.frombuffer(self._kinds, dtype=np.int8)
+        none = np.zeros(0, np.int8)
+        keys, problems, kinds, order = (
+            np.concatenate(parts or [none]) for parts in (self._keys, self._problems, self._kinds, self._order)
+        )
         golds = pa.chunked_array(self._answers, pa.large_string())
         removed: Counter[str] = Counter()
         kept = np.ones(len(kinds), dtype=bool)
@@ -76,7 +80,7 @@ class Tally:
             removed["duplicate_id"] += len(group) - 1
         for group in _same(problems, kept):
             # As a build does, from the first one in the source: the grader may take b for a and not a for b.
-            ordered = sorted(group, key=self._order.__getitem__)
+            ordered = sorted(group, key=order.__getitem__)
             answers = list(dict.fromkeys(golds[place].as_py() for place in ordered))
             if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
                 kept[group] = False
