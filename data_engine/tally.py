@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,21 +74,22 @@ class Tally:
             np.concatenate(parts or [none]) for parts in (self._keys, self._problems, self._kinds, self._order)
         )
         golds = pa.chunked_array(self._answers, pa.large_string())
-        removed: Counter[str] = Counter()
-        kept = np.ones(len(kinds), dtype=bool)
-        for group in _same(keys, kept):
-            kept[group[1:]] = False
-            removed["duplicate_id"] += len(group) - 1
-        for group in _same(problems, kept):
-            # As a build does, from the first one in the source: the grader may take b for a and not a for b.
-            ordered = sorted(group, key=order.__getitem__)
-            answers = list(dict.fromkeys(golds[place].as_py() for place in ordered))
-            if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
-                kept[group] = False
-                removed["conflicting_answers"] += len(group)
-        held = series(golds.combine_chunks())
+        with ThreadPoolExecutor(1) as meanwhile:
+            whole = meanwhile.submit(lambda: series(golds.combine_chunks()))
+            removed: Counter[str] = Counter()
+            kept = np.ones(len(kinds), dtype=bool)
+            for group in _same(keys, kept):
+                kept[group[1:]] = False
+                removed["duplicate_id"] += len(group) - 1
+            for group in _same(problems, kept):
+                # As a build does, from the first one in the source: the grader may take b for a and not a for b.
+                ordered = sorted(group, key=order.__getitem__)
+                answers = list(dict.fromkeys(golds[place].as_py() for place in ordered))
+                if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
+                    kept[group] = False
+                    removed["conflicting_answers"] += len(group)
+        held = whole.result()
         if len(unsure := np.flatnonzero(kept & (kinds == UNSURE))):
-            kinds = kinds.copy()
             kinds[unsure] = plain_kinds(held.gather(unsure))
         counts = np.bincount(kinds[kept & (kinds >= 0)], minlength=len(ANSWER_KINDS)).tolist()
         told, estimated, read = Counter(dict(zip(ANSWER_KINDS, counts, strict=True))), 0, 0
