@@ -12,8 +12,9 @@ from typing import Any
 
 from shared.number_text import clock_text
 from shared.progress import GOES_ON, Progress
-from trainer.openrlhf_bridge.progress import HELD_OUT, SAMPLING, Stage, seconds_left
+from trainer.openrlhf_bridge.progress import HELD_OUT, OF_A_STEP, SAMPLING, Stage, seconds_left
 
+FIRST = "first step"
 LOOK_SECONDS = 0.5
 """Between two looks into the log of another process."""
 
@@ -93,7 +94,7 @@ class RunTold:
         name = stage.text
         if self._over and name == SAMPLING:
             name = HELD_OUT  # the log may tell of the bar before it tells what it is about
-        text = name if self._over else f"{self._now or 'first step'}: {name}"
+        text = name if self._over else f"{self._now or FIRST}: {name}"
         kept = not self._now and text not in self._kept
         self._kept.add(text)
         self._progress.stage(text, note=stage.count, kept=kept)
@@ -108,6 +109,10 @@ class RunTold:
     def step(self, line: dict[str, Any], steps: int) -> None:
         """Tell a finished step."""
         step = int(line["step"])
+        if self._kept and not self._now:  # its record may be here before the lines of its last stages came through Ray
+            for name in OF_A_STEP:
+                if f"{FIRST}: {name}" not in self._kept:
+                    self.stage(Stage(name, training=True))
         if line.get("seconds"):
             self._durations.append(float(line["seconds"]))
         left = seconds_left(self._durations, steps - step)

@@ -215,6 +215,22 @@ def test_an_evaluation_after_the_last_step_is_not_called_sampling():
     ]
 
 
+def test_the_first_steps_stages_are_told_before_it_even_where_its_record_comes_before_their_lines():
+    lines = []
+    told = RunTold(Progress(lines.append, live=False))
+    told.begins("fra")
+    told.stage(Stage("sampling rollouts", training=True))
+    told.step({"step": 1, "seconds": 2.0}, 4)
+    for late in ("log-probabilities of the rollouts", "updating the policy"):
+        told.stage(Stage(late, training=True))
+    assert [line[9:].split("  ")[0].rstrip() for line in lines] == [
+        "fra: first step: sampling rollouts",
+        "fra: first step: log-probabilities of the rollouts",
+        "fra: first step: updating the policy",
+        "fra: step 1/4",
+    ]
+
+
 def test_a_phase_of_ones_own_and_the_last_one_name_no_next_phase(tmp_path, monkeypatch):
     monkeypatch.delenv("UV", raising=False)  # set where uv runs the tests; commands then begin with its name
     phase = load_phase("mre", "local")

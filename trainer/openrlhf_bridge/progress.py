@@ -68,11 +68,13 @@ LINKED = "init_process_group: master_address"
 """vLLM and policy have found each other: every part of the start-up is done."""
 BAR = re.compile(r": +\d+%.*?\| (\d+)/(\d+) \[")
 SAMPLING, HELD_OUT, SAVING = "sampling rollouts", "answering the held-out items", "saving the weights"
+OF_A_STEP = (SAMPLING, "log-probabilities of the rollouts", "updating the policy")
+"""What every step goes through, in order."""
 TRAINING = (
     # what goes on within a step; the number of a bar is told with it
     (r"Generate samples", SAMPLING),
-    (r"Starting experience making", "log-probabilities of the rollouts"),
-    (r"Train epoch", "updating the policy"),
+    (r"Starting experience making", OF_A_STEP[1]),
+    (r"Train epoch", OF_A_STEP[2]),
     (r"Evaluation start time", HELD_OUT),
     (r"Writing model shards", SAVING),
 )
