@@ -66,14 +66,21 @@ def outcome(report: Path) -> str:
     return "passed" if skipped is None else f"skipped: {skipped.get('message', '')}".replace("|", "/")
 
 
+def commit_of_code() -> str:
+    """Commit of this checkout, with `+changes` where more than the results differ from it."""
+    sys.path.insert(0, str(ROOT))
+    from shared.provenance import code_commit
+
+    commit, plus, changes = code_commit(".", ":(exclude)benchmarks/results").partition("+")
+    return commit[:10] + plus + changes
+
+
 def run(test: str) -> tuple[str, ...]:
     """Run one test and return its cells."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from machine import machine
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    commit = commit_of_code()
     here = machine()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -84,21 +91,22 @@ def run(test: str) -> tuple[str, ...]:
         result = outcome(report) if report.is_file() else "failed"
     where = f"{here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, Python {here['python']}"
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    return result, f"{minutes:.1f}", today, commit.stdout.strip(), where
+    return result, f"{minutes:.1f}", today, commit, where
 
 
 def main() -> int:
     """Run what was asked for; the table is written after each test."""
     everything = collected([])
-    earlier = known(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
-    lines = {test: earlier.get(test, NEVER) for test in everything}
+    failed = False
     for test in collected(sys.argv[1:]) if sys.argv[1:] else everything:
         print(f"=== {test}", flush=True)
-        lines[test] = run(test)
+        cells = run(test)
+        failed |= cells[0] == "failed"
+        earlier = known(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}  # another run may have written
+        lines = {name: earlier.get(name, NEVER) for name in everything} | {test: cells}
         TABLE.write_text(table(lines), encoding="utf-8")
-        print(f"=== {test}: {lines[test][0]}", flush=True)
-    TABLE.write_text(table(lines), encoding="utf-8")
-    return int(any(cells[0] == "failed" for cells in lines.values()))
+        print(f"=== {test}: {cells[0]}", flush=True)
+    return int(failed)
 
 
 if __name__ == "__main__":
