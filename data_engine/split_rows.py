@@ -1,8 +1,9 @@
 """Which split a row belongs to: the same in every build, and never apart from rows that show the same.
 
-Input: kept rows, fractions by split (`[splits] train = 0.95`). Rows that share a picture, that `dedup_minhash` put into
-one cluster, or that ask the same words without pictures form one group, also across others. A group's split follows
-from the smallest hash of its rows' contents: it does not depend on the order of rows, nor on rows of other groups.
+Input: kept rows, fractions by split (`[splits] train = 0.95`). Rows that share a picture, of which `dedup_minhash`
+found that one repeats the other (where a threshold keeps both), or that ask the same words without pictures form one
+group, also across others. A group's split follows from the smallest hash of its rows' contents: it does not depend on
+the order of rows, nor on rows of other groups.
 Not covered: pictures that look alike and are other bytes, where the recipe runs no `dedup_minhash`.
 """
 
@@ -28,18 +29,19 @@ def links_of(rows: pl.DataFrame, results: Mapping[str, StepResult]) -> pl.DataFr
     """What ties rows to others: (row: place in `rows`, key: 64-bit hash), one or more per row."""
     import polars as pl
 
-    clusters: dict[str, Any] = {}
+    repeats: dict[str, Sequence[str]] = {}
     dedup = results.get("dedup_minhash")
-    if dedup is not None and {"id", "cluster"} <= set(dedup.annotations.columns):
-        clusters = dict(dedup.annotations.drop_nulls("cluster").select("id", "cluster").iter_rows())
+    if dedup is not None:
+        found = dedup.annotations.select("id", "duplicate_of", "cluster")
+        repeats = {row: others for row, *others in found.iter_rows()}
     places, keys = [], []
     columns = rows.select("id", "question", "choices", "image_hashes").iter_rows()
     for place, (identity, question, choices, hashes) in enumerate(columns):
         tied = [f"picture {sha256}" for sha256 in hashes]
         if not tied:
             tied = [" ".join(["words", *_WORD.findall(question.casefold()), "\x1f", *choices])]
-        if identity in clusters:
-            tied.append(f"cluster {clusters[identity]}")
+        if dedup is not None:  # a row that others repeat has no finding, so each is tied to its own id as well
+            tied += [f"cluster {other}" for other in (identity, *repeats.get(identity, ()))]
         places += [place] * len(tied)
         keys += [_hash(words) for words in tied]
     return pl.DataFrame({"row": places, "key": keys}, schema={"row": pl.Int64, "key": pl.UInt64})

@@ -86,6 +86,26 @@ def test_rows_of_one_picture_and_equal_words_are_never_apart(made):
     assert describe(version)["splits"] == counts
 
 
+def test_near_duplicates_that_a_threshold_keeps_are_never_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 16)
+    end = "and how many steps, counting all of them from the first to the very last, has he then climbed in the tower"
+    rows = [
+        {"id": f"r{n}-{kind}", "question": f"A man climbs stair {n}, {end} {word}?", "answer": str(n)}
+        for n in range(60)
+        for kind, word in enumerate(("today", "TODAY, then", "at last"))
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept = "[steps.dedup_minhash]\nthreshold = 0.6\n[assemble]\njaccard_threshold = 1.01\n"
+    (tmp_path / "halves.toml").write_text(RECIPE.replace("0.8", "0.5").replace("0.2", "0.5") + kept)
+    version = build(request(tmp_path), Progress()).version
+    repeats = dict(version.ledger().filter(step="dedup_minhash").select("id", "item").iter_rows())
+    split = dict(version.scan().select("id", "split").collect().iter_rows())
+    assert len(split) == 180
+    assert len(repeats) >= 60
+    assert [row for row, other in repeats.items() if split[row] != split[other]] == []
+    assert {*version.manifest.splits} == {"train", "validation"}
+
+
 def test_a_second_build_splits_alike_in_one_block_or_in_many(made, monkeypatch):
     folder, version = made
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 16)

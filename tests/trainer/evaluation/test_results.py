@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -69,6 +70,17 @@ def test_drawn_samples_give_avg_and_unbiased_pass_at_k():
     assert samples["pass_at"]["1"] == pytest.approx((1 / 4 + 3 / 4) / 2)
     assert samples["pass_at"]["2"] == pytest.approx((1 / 2 + 1.0) / 2)
     assert samples["pass_at"]["4"] == 1.0
+    assert samples["avg_at_k_stderr"] == pytest.approx(0.25)  # of 1/4 and 3/4
+    assert samples["avg_at_k_interval95"] == pytest.approx([0.5 - 1.96 * 0.25, 0.5 + 1.96 * 0.25])
+    assert samples["pass_at_interval95"]["2"] == pytest.approx([0.75 - 1.96 * 0.25, 1.0])
+
+
+def test_a_sample_that_could_not_be_drawn_is_no_wrong_answer():
+    (item,) = items(1)
+    entries = [plain(item, r"\boxed{0}"), plain(item, r"\boxed{0}", sample=1), plain(item, r"\boxed{7}", sample=2)]
+    entries.append(plain(item, "", sample=3, failure="image_missing"))
+    samples = summarise(task("math500"), scored(entries))["samples"]
+    assert (samples["k"], samples["avg_at_k"], samples["pass_at"]) == (2, 0.5, {"1": 0.5, "2": 1.0})
 
 
 def test_mathverse_headline_is_the_mean_of_versions_and_problems_are_clusters():
@@ -81,6 +93,12 @@ def test_mathverse_headline_is_the_mean_of_versions_and_problems_are_clusters():
     assert result["accuracy"] == 0.5  # not 4 of 6
     assert {name: table["accuracy"] for name, table in result["by_version"].items()} == {
         "Text Dominant": 1.0, "Vision Only": 0.0}  # fmt: skip
+    both = [Item("mathverse", str(n), "q", "1", "integer", extra={
+        "problem_version": f"version {n // 4}", "problem_index": str(n % 4), "question_type": "free-form"})
+        for n in range(8)]  # fmt: skip
+    entries = [plain(item, r"\boxed{1}" if n % 4 < 2 else r"\boxed{2}") for n, item in enumerate(both)]
+    result = summarise(task("mathverse"), scored(entries))
+    assert result["stderr"] == pytest.approx((1 / 12) ** 0.5)  # of two right and two wrong problems, not of eight items
 
 
 def test_results_are_written_read_and_compared(tmp_path):
@@ -97,6 +115,17 @@ def test_results_are_written_read_and_compared(tmp_path):
     assert test["difference"] == pytest.approx(0.3)
     assert test["p_value"] == pytest.approx(2 / 2**6)
     assert sorted(path.name for path in folders[0].iterdir()) == ["evaluation.json", "outputs.parquet"]
+
+
+def test_only_scored_first_outputs_are_compared(tmp_path):
+    some = items(6)
+    for name, greedy, drawn, failure in (("a", 99, 0, ""), ("b", 0, 99, "image_missing")):
+        entries = [plain(item, f"\\boxed{{{greedy or item.key}}}") for item in some[:5]]
+        entries += [plain(item, f"\\boxed{{{drawn or item.key}}}", sample=1) for item in some[:5]]
+        entries.append(plain(some[5], f"\\boxed{{{greedy or 5}}}", failure=failure))
+        write_results(tmp_path / name, {"checkpoint": name, "benchmarks": {}}, output_rows(scored(entries)))
+    test = compare(tmp_path / "a", tmp_path / "b")["math500"]
+    assert (test["n"], test["only_first"], test["only_second"]) == (5, 0, 5)
 
 
 def test_a_folder_without_results_says_what_to_do(tmp_path):
@@ -130,6 +159,15 @@ def test_items_asked_otherwise_are_no_pairs(tmp_path):
         write_results(tmp_path / name, {"checkpoint": name, "benchmarks": {}}, output_rows(entries))
     test = compare(tmp_path / "a", tmp_path / "b")["math500"]
     assert (test["n"], test["other_items"]) == (4, 2)
+
+
+def test_the_published_rule_stands_beside_ours_on_the_items_that_it_judges():
+    some = [Item("mathvision", str(n), "q", "1", "integer") for n in range(6)]
+    entries = scored([plain(item, r"\boxed{1}" if n < 3 else r"\boxed{2}") for n, item in enumerate(some)])
+    theirs = (True, True, False, True, False, None)
+    entries = [replace(entry, official=one) for entry, one in zip(entries, theirs, strict=True)]
+    found = summarise(task("mathvision"), entries)["official"]
+    assert (found["n"], found["accuracy"], found["only_official"], found["only_strict"]) == (5, 0.6, 1, 1)
 
 
 def test_the_subset_is_named_in_the_result():
