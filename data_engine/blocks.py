@@ -209,6 +209,11 @@ class _Numbered:
 
     function: Callable[[int, Any], dict[str, Any]]
 
+    @property
+    def __name__(self) -> str:
+        """Of the function."""
+        return self.function.__name__
+
     def __call__(self, table: pa.Table, job: Any) -> pa.Table:
         import pyarrow as pa
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data_engine.blocks import Parts
+    from data_engine.cell_counts import FirstLooks
     from data_engine.runners import Runner
     from shared.annotations import AnnotationTable
     from shared.images import ImageSource
@@ -68,6 +69,7 @@ class StepContext:
         prompts: The prompt set that models are asked with: `bundled`, `full` or a folder.
         plugin: Of a step of another package: its name, package, version and code; empty for ours.
         scratch: Where the build's workers hand each other things; None where there is no build: a temporary folder.
+        first: What this work missed when a worker did it that was lost; None where it is not done on workers.
 
     """
 
@@ -83,6 +85,11 @@ class StepContext:
     prompts: str = "bundled"
     plugin: Mapping[str, str] = field(default_factory=dict)
     scratch: Store | None = None
+    first: FirstLooks | None = None
+
+    def missing(self, table: AnnotationTable, keys: Sequence[str]) -> list[str]:
+        """Distinct keys whose cells this work makes: they have none, or had none when it first looked."""
+        return table.missing(keys) if self.first is None else self.first.missing(table, keys)
 
     def result_of(self, earlier: str, step: str, what: str) -> StepResult:
         """The result of an earlier step, which `step` needs for `what`.
@@ -196,7 +203,7 @@ def make_cells(
     """
     import polars as pl
 
-    missing = table.missing(rows["key"].to_list())
+    missing = context.missing(table, rows["key"].to_list())
     known = rows["key"].n_unique() - len(missing)
     shown = context.progress.task(task, len(missing), known=known) if task else None
     left = rows.filter(pl.col("key").is_in(missing)).unique("key", keep="first", maintain_order=True)

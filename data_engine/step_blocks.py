@@ -111,7 +111,7 @@ def _run_block(block: int, job: _Job) -> dict[str, Any]:
         settings = settings.model_copy(update={"planted_duplicates": 0})
     ours = job.name in STEP_ORDER  # none of ours that goes by block looks at what others found
     results = job.context.results if ours else results_of(job.context.results, block)
-    context = replace(job.context, rows=rows.drop("image_names"), results=results)
+    context = replace(job.context, rows=rows.drop("image_names"), results=results, first=job.notes.first(block))
     result = (job.own or step_module(job.name)).run(context, settings)
     job.parts.write(block, result.annotations)
     if result.cells is not None:

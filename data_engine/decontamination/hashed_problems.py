@@ -53,7 +53,7 @@ def hashed_problems(context: StepContext, problems: Problems, n: int, character_
     schema = pa.schema([*((name, pa.large_binary()) for name in _HASHES), ("tokens", pa.int64())])
     table = StoredCells(context.store, "text_hashes", fingerprint(about), schema, about)
     keys = problem_keys(problems)
-    wanted = table.missing(keys)
+    wanted = context.missing(table, keys)
     missing = first_of(keys, wanted)
     batches = (problem_table(problems, part, key=[keys[row] for row in part]) for part in in_parts(missing))
     store_cells(table, context.runner.map_batches(hash_batch, batches, broadcast=(n, character_n)))

@@ -134,7 +134,7 @@ def image_prints(context: StepContext, hashes: Iterable[str], images: ImageSourc
     wanted = sorted(set(hashes))
     found = table.lookup(wanted)
     prints = {key: ImagePrint(key, cell["pixels"], cell["bits"], cell["thumbnail"]) for key, cell in found.items()}
-    missing = [key for key in wanted if key not in prints]
+    missing = context.missing(table, wanted)
     if missing:
         images = within_reach(context, images, [Ask("prints", "", images=tuple(missing))])
     batches = (pa.table({"key": missing[i : i + PRINTS_AT_ONCE]}) for i in range(0, len(missing), PRINTS_AT_ONCE))

@@ -225,7 +225,7 @@ def signed_texts(context: StepContext, texts: pl.Series, shingling: Shingling, b
     schema = pa.schema([("text", pa.uint64()), ("numbers", pa.uint64()), ("signature", pa.binary(num_perm * 4))])
     table = StoredCells(context.store, "minhash_signatures", fingerprint(about), schema, about)
     keys = [text_key(text or "") for text in texts]
-    wanted = table.missing(keys)
+    wanted = context.missing(table, keys)
     missing = first_of(keys, wanted)
     batches = (
         pa.table({"key": [keys[i] for i in part], "text": texts.gather(list(part)).fill_null("").to_arrow()})

@@ -149,7 +149,8 @@ class RayRunner:
             yield from LocalRunner().map_batches(function, first, broadcast=broadcast, task=task)
             return
         ray = self._connect()
-        there = ray.remote(mapped).options(**TASK)
+        # Named by what is done, in Ray's lists of tasks, the titles of its processes and its logs.
+        there = ray.remote(mapped).options(**TASK, name=getattr(function, "__name__", mapped.__name__))
         given = ray.put(function), None if broadcast is None else ray.put(broadcast)
         width = 2 * max(2, int(ray.cluster_resources().get("CPU", 1)))  # one at work and one ready, for each core
         waiting: deque[tuple[Any, int]] = deque()

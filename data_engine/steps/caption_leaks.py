@@ -220,7 +220,7 @@ def _judge_block(block: int, job: _Job) -> dict[str, Any]:
     rows = _rows(job, block)
     written = job.context.results[CAPTIONS_FROM].by_block
     first = _captions(rows, by_image(written.read(block)))
-    leaks, notes = _judge(job.context, rows, first)
+    leaks, notes = _judge(replace(job.context, first=job.notes.first(block)), rows, first)
     job.notes.write(block, notes)
     if job.settings.action == "re-ask":
         kept = [{"id": identity, "captions": first[identity], "leaks": leaks[identity]} for identity in first]
@@ -247,8 +247,9 @@ def _judge_again(block: int, job: _Job) -> dict[str, Any]:
                     new.get((sha256, language), caption) if leak["rule"] else caption
                     for sha256, leak, caption in zip(hashes, before[identity], first[identity], strict=True)
                 ]
-    judged, notes = _judge(job.context, rows, changed)
-    job.notes.write(len(job.blocks.heights) + block, notes)
+    number = len(job.blocks.heights) + block
+    judged, notes = _judge(replace(job.context, first=job.notes.first(number)), rows, changed)
+    job.notes.write(number, notes)
     found = _entries(before, before | judged, first, first | changed, job.settings.still)
     job.found.write(block, found)
     return {"leaks": int(found["leaks"].sum())}

@@ -146,7 +146,7 @@ class _Search:
         """Matches of every row, from the store where known; and the keys of those that were compared now."""
         table = self.table
         known = {key: json.loads(cell["matches"]) for key, cell in table.lookup(keys).items()}
-        missing = set(table.missing(keys))
+        missing = set(self.context.missing(table, keys))
         if missing:
             first = {key: row for row, key in reversed(list(enumerate(keys))) if key in missing}
             places = sorted(first.values())

@@ -191,7 +191,7 @@ def _sign_block(block: int, job: _Job) -> dict[str, Any]:
     rows = job.blocks.read(block, ["id", "question", "choices", "image_hashes"])
     shingling, bands, rules = job.how
     texts = _texts(rows)
-    signed = signed_texts(job.context, texts, shingling, bands)
+    signed = signed_texts(replace(job.context, first=job.notes.first(block)), texts, shingling, bands)
     table = signed.value
     group = rows["image_hashes"].list.len().to_numpy().astype(np.uint64) * PRIME
     if rules.same_numbers:
@@ -241,10 +241,11 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
         answers,
         _ranks(frame, job.settings),
     )
-    printed = [noted((), ())]
+    printed, number = [noted((), ())], len(job.blocks.heights) + bucket
+    context = replace(job.context, first=job.notes.first(number))
 
     def read_prints(hashes: Iterable[str]) -> Mapping[str, ImagePrint]:
-        known = image_prints(job.context, hashes, job.context.images)
+        known = image_prints(context, hashes, context.images)
         printed.append(known.cells)
         return known.value
 
@@ -252,7 +253,7 @@ def _compare_bucket(bucket: int, job: _Job) -> dict[str, Any]:
     entries = pl.DataFrame([_entry(one, frame, answers) for one in found], schema=_schema())
     block = np.searchsorted(job.blocks.starts, entries["row"].to_numpy(), side="right") - 1
     job.at("found").write_grouped(bucket, entries, block, len(job.blocks.heights))
-    job.notes.write(len(job.blocks.heights) + bucket, pl.concat(printed))
+    job.notes.write(number, pl.concat(printed))
     return {"cut": cut}
 
 
