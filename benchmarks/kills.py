@@ -6,6 +6,8 @@ n-grams, duplicates, assemble, shards) is struck at a moment drawn uniformly fro
     driver      the process of a local build; the same command goes on where it died
     ray-driver  the process of a build on a cluster; the same command goes on where it died
     worker      a process of the cluster that does something for the build, which goes on by itself
+    reader      the same while the source is hashed, counted, read and put in order, at a moment drawn from that part;
+                three sources of rows with pictures: in shards, in JSON lines, beside them
     node        the raylet of one of two nodes, which goes with all its workers; the build goes on by itself
     own-node    the raylet of the node that the driver sits on: Ray ends the driver with it, and on another cluster the
                 same command goes on where it died
@@ -15,6 +17,8 @@ that nobody disturbed; nothing may stay on scratch. Blocks are cut to a few rows
 does. A kill that finds its build done does not count and another moment is drawn.
 
     python benchmarks/kills.py [--kills 40] [--seed 0] [--only KIND ...]     writes results/kills.json and kills.md
+
+Results are written when a kind is done.
 """
 
 from __future__ import annotations
@@ -23,7 +27,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -31,87 +34,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+from kills_world import BLOCK_ROWS, PICTURED_ROWS, ROWS, World  # noqa: E402
+from kills_world import opened_world as _opened_world  # noqa: E402
 from ray_nodes import add_node, start_cluster  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KINDS = ("driver", "ray-driver", "worker", "node", "own-node")
+KINDS = ("driver", "ray-driver", "worker", "reader", "node", "own-node")
 STARTED_AGAIN = ("driver", "ray-driver", "own-node")
 """Kinds whose builds end; the same command is used again."""
+IDLE = ("ray::IDLE", "ray::Dashboard", "ray::RuntimeEnv")
+"""Titles of Ray's processes that do nothing for a build."""
+READING = ("_hash", "_fingerprint", "_count_piece", "_read_piece", "_pick_twice", "_settle_bucket", "_sort_block")
+"""Titles of tasks of a source: `intake.contents`, then `intake.in_blocks`."""
 PROGRAM = Path(__file__).with_name("kills_driver.py")
 RESULTS = Path(__file__).parent / "results"
-ROWS, FILES, ITEMS, BLOCK_ROWS = 96, 3, 24, 16
 PATIENCE = 300.0
 """Seconds after which a build that has not ended is called hung; a usual one takes some ten."""
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
 """How soon a cluster notices a lost node; Ray's own seconds would be most of what a kill costs here."""
-RECIPE = """
-[source]
-reader = "table"
-location = "{folder}/rows"
-licence = "MIT"
-[steps.verify_answers]
-[steps.decontaminate_ngrams]
-planted_duplicates = 2
-[steps.decontaminate_embeddings]
-planted_duplicates = 1
-[steps.decontaminate_embeddings.engine]
-model = "standin"
-endpoint = "{url}"
-runner = "pooling"
-batch_size = 8
-[steps.dedup_minhash]
-planted_duplicates = 2
-[steps.rate_difficulty]
-samples = 2
-[steps.rate_difficulty.engine]
-model = "standin"
-endpoint = "{url}"
-batch_size = 8
-[assemble]
-cosine_threshold = 1.01
-cosine_near = 1.01
-[benchmarks.drawn]
-location = "{folder}/items.jsonl"
-"""
-
-
-@dataclass
-class World:
-    """What all builds of a run share: the recipe, what an undisturbed one gives, a folder for stores."""
-
-    folder: Path
-    recipe: Path
-    reference: dict[str, Any]
-    drawn: random.Random
-    stores: int = 0
-
-    def store(self) -> Path:
-        """Folder of a new store."""
-        self.stores += 1
-        return self.folder / f"store-{self.stores}"
-
-
-def write_inputs(folder: Path) -> None:
-    """Draw rows, with copies, and a benchmark of which some are among the rows."""
-    import polars as pl
-    from drawn_texts import draw
-
-    texts = draw(ROWS, copies=0.3, changes=1).cast(pl.String)
-    rows = pl.DataFrame({"id": [f"k{n}" for n in range(ROWS)], "question": texts, "answer": ["7"] * ROWS})
-    (folder / "rows").mkdir()
-    for number in range(FILES):
-        rows.slice(number * ROWS // FILES, ROWS // FILES).write_ndjson(folder / "rows" / f"train-{number}.jsonl")
-    items = [*texts.gather_every(ROWS // 4), *draw(ITEMS, seed=3, words=40).cast(pl.String)]
-    lines = [json.dumps({"id": f"i{n}", "question": text, "answer": str(n)}) for n, text in enumerate(items)]
-    (folder / "items.jsonl").write_text("\n".join(lines) + "\n")
 
 
 class Driver:
@@ -190,11 +137,14 @@ def cells(store: Path) -> dict[str, str]:
     return {name: hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest() for name, rows in tables.items()}
 
 
-def differences(world: World, store: Path, found: dict[str, Any]) -> list[str]:
-    """What is not as in the undisturbed build, in words; a store with nothing of that kind is removed."""
+def differences(world: World, store: Path, found: dict[str, Any], *, again: bool = False) -> list[str]:
+    """What is not as in the undisturbed build, in words; a store with nothing of that kind is removed.
+
+    `again`: the command was used twice, so that the second one found cells which the first had stored.
+    """
     from shared.dataset_version import list_datasets
 
-    found = found | {"cells": cells(store)}
+    found = found | {"cells": cells(store)} | ({"cells of steps": world.reference["cells of steps"]} if again else {})
     differs = [name for name, value in world.reference.items() if found.get(name) != value]
     versions = list_datasets(str(store))
     if len(versions) != 1:
@@ -238,13 +188,14 @@ class Field:
         return Driver(self.world, self.runner, log, address=self.cluster.address if self.cluster else "")
 
     def calibrate(self) -> None:
-        """Learn how long a build lasts here; a first one warms up what is loaded once."""
+        """Learn how long a build lasts here, or its reading; a first one warms up what is loaded once."""
         for _ in range(1 if self.kind in STARTED_AGAIN else 2):
             found, store = self.driver_now(), self.world.store()
             started = time.monotonic()
             found.start(store)
+            self.usual = seconds_of_reading(found) if self.kind == "reader" else 0.0
             told = found.result()
-            self.usual = time.monotonic() - started
+            self.usual = self.usual or time.monotonic() - started
             assert not (differs := differences(self.world, store, told)), f"undisturbed, yet other: {differs}"
             if self.kind in STARTED_AGAIN:
                 found.kill()
@@ -263,7 +214,8 @@ class Field:
         building.wait_ready()
         started = time.monotonic()
         building.start(store)
-        victim = "" if building.done(moment * self.usual) else self.kill(building)
+        begun = self.kind != "reader" or begins_to_read(building)
+        victim = self.kill(building) if begun and not building.done(moment * self.usual) else ""
         after = time.monotonic() - started
         told: dict[str, Any] = {"moment": round(moment, 4), "seconds": round(after, 2), "victim": victim}
         try:
@@ -278,9 +230,11 @@ class Field:
         finally:
             if building is not self.spare:
                 building.kill()
-        if not victim:
+        if not victim and self.kind == "reader":
+            self.usual *= 0.9
+        elif not victim:
             self.usual = 0.5 * (self.usual + after)
-        differs = differences(self.world, store, found)
+        differs = differences(self.world, store, found, again=bool(victim) and self.kind in STARTED_AGAIN)
         return told | {"differs": differs} if victim or differs else None
 
     def kill(self, building: Driver) -> str:
@@ -304,7 +258,7 @@ class Field:
             self.second = add_node(self.cluster)
             return "node, replaced at once" if at_once else "node, replaced afterwards"
         while not building.done(0.003):
-            busy = workers()
+            busy = workers(READING if self.kind == "reader" else ())
             if busy:
                 process, title = self.world.drawn.choice(busy)
                 with contextlib.suppress(ProcessLookupError):
@@ -319,42 +273,51 @@ class Field:
             self.cluster.shutdown()
 
 
-def workers() -> list[tuple[int, str]]:
-    """Process id and title of workers that do something now, of clusters that this process started."""
+def workers(titles: tuple[str, ...] = ()) -> list[tuple[int, str]]:
+    """Process id and title of workers of our clusters that do something now, one of `titles` where some are given."""
     import psutil
 
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             title = (process.cmdline() or [""])[0]
-            if title.startswith(("ray::_", "ray::AskWorker")):
-                found.append((process.pid, title.removeprefix("ray::").split()[0]))
+            if title.startswith("ray::") and not title.startswith(IDLE):
+                name = title.removeprefix("ray::").split()[0]
+                found += [(process.pid, name)] if name in titles or not titles else []
     return sorted(found)
 
 
-@contextlib.contextmanager
-def opened_world(folder: Path, seed: int) -> Iterator[World]:
-    """Draw the inputs, start the stand-in, build once undisturbed and in one block."""
-    import importlib.util
+def begins_to_read(building: Driver) -> bool:
+    """Wait until workers have the source in hand; False where the build is done before."""
+    while not workers(READING):
+        if building.done(0.003):
+            return False
+    return True
 
-    spec = importlib.util.spec_from_file_location("standin", ROOT / "tests" / "standin.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.StandIn()
-    try:
-        write_inputs(folder)
-        recipe = folder / "drawn.toml"
-        recipe.write_text(RECIPE.format(folder=folder, url=server.url))
-        world = World(folder, recipe, {}, random.Random(seed))
+
+def seconds_of_reading(building: Driver) -> float:
+    """Follow a build: seconds between the first and the last moment at which workers have the source in hand."""
+    assert begins_to_read(building), "no worker was seen that reads the source"
+    first = last = time.monotonic()
+    while not building.done(0.003):
+        if workers(READING):
+            last = time.monotonic()
+    return last - first
+
+
+@contextlib.contextmanager
+def opened_world(folder: Path, seed: int, kind: str) -> Iterator[World]:
+    """The world of a kind, and what a build there gives that nobody disturbs, on this machine and in one block."""
+
+    def undisturbed(world: World) -> dict[str, Any]:
         driver, store = Driver(world, "local", folder / "reference.log", blocks=2**15), world.store()
         driver.start(store)
-        world.reference.update(driver.result() | {"cells": cells(store)})
+        told = driver.result() | {"cells": cells(store)}
         driver.kill()
+        return told
+
+    with _opened_world(folder, seed, undisturbed, pictured=kind == "reader") as world:
         yield world
-    finally:
-        server.close()
 
 
 def struck(world: World, kind: str, kills: int, say: Any = print) -> list[dict[str, Any]]:
@@ -385,9 +348,12 @@ def main() -> None:
     results = RESULTS / "kills.json"
     kept = json.loads(results.read_text())["kinds"] if results.exists() else {}
     for kind in options.only:
-        with tempfile.TemporaryDirectory(prefix="kills-") as folder, opened_world(Path(folder), options.seed) as world:
+        with (
+            tempfile.TemporaryDirectory(prefix="kills-") as folder,
+            opened_world(Path(folder), options.seed, kind) as world,
+        ):
             kept[kind] = summary(struck(world, kind, options.kills, lambda line: print(line, flush=True)), options.seed)
-        made = {"machine": machine(), "rows": ROWS, "kinds": {name: kept[name] for name in KINDS if name in kept}}
+        made = {"machine": machine(), "kinds": {name: kept[name] for name in KINDS if name in kept}}
         results.write_text(json.dumps(made, indent=1) + "\n")
         results.with_suffix(".md").write_text(page(made))
 
@@ -407,9 +373,10 @@ def page(made: dict[str, Any]) -> str:
     machine = made["machine"]
     told = (
         f"`benchmarks/kills.py` on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GB, Python",
-        f"{machine['python']}: {made['rows']} drawn rows in blocks of {BLOCK_ROWS}, all text steps, ratings and",
-        "embeddings asked of a stand-in on loopback. Equal: version, shards, ledger, findings, every stored cell and",
-        "what the manifest says of the rows are those of an undisturbed local build in one block; no scratch stays.",
+        f"{machine['python']}: {ROWS} drawn rows in blocks of {BLOCK_ROWS}, all text steps, ratings and embeddings",
+        f"asked of a stand-in on loopback; for `reader` {PICTURED_ROWS} rows with pictures from three sources, struck",
+        "while these are read. Equal: version, shards, ledger, findings, every stored cell and what the manifest says",
+        "of the rows are those of an undisturbed local build in one block; no scratch stays.",
     )
     lines = [
         "# Builds that lost a worker, a node or their driver at random moments",

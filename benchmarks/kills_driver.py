@@ -26,7 +26,9 @@ def drive(recipe: str, runner: str, block_rows: int) -> None:
     from shared.progress import Progress
 
     small = {"blocks.BLOCK_ROWS": block_rows, "intake.in_blocks.GROUP_ROWS": block_rows}
-    small |= {"intake.in_blocks.FEW_BYTES": 0}
+    small |= {"intake.in_blocks.FEW_BYTES": 0, "sources.table.MUCH": 0, "sources.table.MANY": 0}
+    pieces = "sources.file_pieces"
+    small |= {f"{pieces}.PIECE_ROWS": block_rows, f"{pieces}.PICTURED_ROWS": block_rows, f"{pieces}.LEAST_BYTES": 1}
     # Shares of several batches each, so that a lost worker had stored some of its answers.
     small |= {"steps.dedup_minhash.GROUP_ROWS": block_rows, "runners.ray_runner.SHARES": 8}
     for name, value in small.items():
@@ -53,7 +55,9 @@ def outcome(report: dict[str, Any]) -> dict[str, Any]:
     same = ("fingerprint", "build_key", "rows", "rejected", "near_misses", "bytes", "shards", "ledger")
     found = {name: manifest[name] for name in (*same, "decontamination", "planted_duplicates", "models", "prompts")}
     rows = {step["name"]: (step["rows_in"], step["rows_out"]) for step in manifest["counts"]}
-    told: dict[str, Any] = json.loads(json.dumps(found | {"rows of steps": rows, "version": manifest["version"]}))
+    made = {step["name"]: (step["computed"], step["reused"]) for step in manifest["counts"]}
+    found |= {"rows of steps": rows, "cells of steps": made, "version": manifest["version"]}
+    told: dict[str, Any] = json.loads(json.dumps(found))
     return told
 
 

@@ -6,10 +6,12 @@ stay text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.image_tags import IMAGE_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EMBEDDING_SYSTEM = "You are a helpful assistant."
 EMBEDDING_TAIL = "<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"

@@ -25,10 +25,10 @@ def kills_module():
     return module
 
 
-@pytest.mark.parametrize("kind", ["driver", "ray-driver", "worker", "node", "own-node"])
+@pytest.mark.parametrize("kind", ["driver", "ray-driver", "worker", "reader", "node", "own-node"])
 def test_whatever_is_lost_at_a_random_moment_the_bytes_are_the_same(kind, tmp_path):
     module = kills_module()
     seed = int(os.environ.get("KILLS_SEED") or time.time())
-    with module.opened_world(tmp_path, seed) as world:
+    with module.opened_world(tmp_path, seed, kind) as world:
         struck = module.struck(world, kind, int(os.environ.get("KILLS") or 3))
     assert [one for one in struck if one["differs"]] == [], f"KILLS_SEED={seed} draws these moments again"
