@@ -97,10 +97,11 @@ class _Work:
 
 
 def resolve(request: BuildRequest) -> Recipe:
-    """Resolve the request's recipe."""
+    """Resolve the request's recipe; says which of its steps are switched off."""
     from data_engine.recipe import load_recipe
+    from shared.command import say
 
-    return load_recipe(
+    recipe = load_recipe(
         request.recipe,
         request.profile,
         name=request.name,
@@ -110,6 +111,9 @@ def resolve(request: BuildRequest) -> Recipe:
         benchmarks=request.benchmarks,
         overrides=request.overrides,
     )
+    if recipe.off:
+        say(f"switched off: {', '.join(recipe.off)}")
+    return recipe
 
 
 def build(request: BuildRequest, progress: Progress) -> BuildReport:

@@ -46,6 +46,8 @@ def inspect_place(
     settings = _settings(words, overrides)
     if recipe is not None:
         _check_recipe(Path(recipe))
+    own = settings.pop("limit", 0)
+    limit = limit or own
     table = opened_table("inspect", **settings)
     census = take_census(table, limit)
     told = [note for note in table.notes if not note.startswith(GUESSED)]  # the columns are shown by themselves
@@ -100,7 +102,7 @@ def _settings(words: str, overrides: Sequence[str]) -> dict[str, Any]:
             )
         values = given.model_dump(exclude_defaults=True)
     checked = build_model(merge(values | {"reader": "table"}, changes), SourceSettings, (), what="--set", file="")
-    return {name: getattr(checked, name) for name in TABLE_SETTINGS}
+    return {name: getattr(checked, name) for name in (*TABLE_SETTINGS, "limit")}
 
 
 def _absolute(words: str) -> str:

@@ -60,6 +60,8 @@ class Recipe(RecipeSettings):
     profile: Literal["full", "local"]
     chosen: Any
     """Settings by step; None for one that does not run."""
+    off: tuple[str, ...] = ()
+    """Steps of the recipe that `steps.NAME = false` switched off: it is the same as a recipe without them."""
 
     @property
     def limit(self) -> int:
@@ -74,7 +76,7 @@ class Recipe(RecipeSettings):
 
     def as_json(self) -> dict[str, Any]:
         """Return the resolved recipe as JSON values."""
-        own = self.model_dump(mode="json", exclude={"name", "profile", "chosen"})
+        own = self.model_dump(mode="json", exclude={"name", "profile", "chosen", "off"})
         return {"name": self.name, "profile": self.profile, **own, "steps": self.chosen.model_dump(mode="json")}
 
 
@@ -136,6 +138,7 @@ def load_recipe(
     profiles = table.get("profile")
     tables = [one for one in (table, *_tables(profiles)) if isinstance(one.get("steps"), dict)]
     own = profiles.get(profile) if isinstance(profiles, dict) else None
+    off = _switched_off([one["steps"] for one in tables if one in (table, own)])
     own_steps = _own_steps([one["steps"] for one in tables if one in (table, own)], file.name)
     named = {name for one in tables for name in one["steps"]} - set(STEP_ORDER)
     own_names = {step.plugin.name for step in own_steps}
@@ -145,21 +148,37 @@ def load_recipe(
     try:
         settings = _settled(build_model(table, model, (), what="recipe", profile=profile, file=file.name))
     except UsageError as error:
-        if not re.search(r"unknown key steps\.[^.]+$", error.message):
-            raise
-        hint = error.next_step if error.next_step.endswith("?") else f"{error.next_step}."
-        raise UsageError(
-            error.message, f"{hint} Or install the package that provides it, or name its file: path"
-        ) from None
+        raise _with_hint(error) from None
     _check(settings, file.name)
     told = {field: getattr(settings, field) for field in RecipeSettings.model_fields}
-    return Recipe(name=checked_name(name or file.stem), profile=profile, chosen=settings.steps, **told)
+    return Recipe(name=checked_name(name or file.stem), profile=profile, chosen=settings.steps, off=off, **told)
+
+
+def _with_hint(error: UsageError) -> UsageError:
+    """The error of a wrong recipe, with what may be meant where a step is no table or is not known."""
+    if re.search(r": steps\.[^.]+ = .* a table$", error.message):
+        return UsageError(error.message, "false switches a step off; its settings are steps.NAME.KEY")
+    if not re.search(r"unknown key steps\.[^.]+$", error.message):
+        return error
+    hint = error.next_step if error.next_step.endswith("?") else f"{error.next_step}."
+    return UsageError(error.message, f"{hint} Or install the package that provides it, or name its file: path")
 
 
 def _tables(values: Any) -> list[dict[str, Any]]:
     """The tables among values of a file that is not checked yet; none where these are no tables or several values."""
     several = values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ()
     return [one for one in several if isinstance(one, dict)]
+
+
+def _switched_off(tables: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Steps of which the last table, the command line's with it, says `false`; they are taken out of all."""
+    known = {*STEP_ORDER, *(name for table in tables for name, told in table.items() if isinstance(told, dict))}
+    last = {name: told for table in tables for name, told in table.items()}
+    off = tuple(name for name, told in last.items() if told is False and name in known | set(plugin_names(STEPS)))
+    for table in tables:
+        for name in off:
+            table.pop(name, None)
+    return off
 
 
 def _own_steps(tables: Sequence[dict[str, Any]], file: str) -> tuple[OwnStep, ...]:

@@ -24,7 +24,7 @@ class SourceSettings(Strict):
     reader: str = Field(
         description="Which reader knows the records: virl39k, deepscaler, benchmark, table, or one of another package."
     )
-    location: str = Field(description="Hub id, folder, file, or 'mini' for the project's own small set.")
+    location: str = Field(min_length=1, description="Hub id, folder, file, or 'mini' for the project's own small set.")
     revision: str = Field(
         default="main", description="Hub branch, tag or commit; recorded as the commit. Ignored for folders."
     )
@@ -65,7 +65,7 @@ class PartSettings(SourceSettings):
 class BenchmarkSettings(Strict):
     """A benchmark to compare rows with."""
 
-    location: str = Field(description="Hub id, folder, file, or 'mini'.")
+    location: str = Field(min_length=1, description="Hub id, folder, file, or 'mini'.")
     revision: str = Field(default="main", description="Hub branch, tag or commit. Ignored for folders.")
     files: tuple[str, ...] = Field(
         default=(), description="Hub files to fetch, as patterns; empty takes the reader's own."

@@ -107,8 +107,8 @@ class _Counter:
         """The number of the first option, where numbers beside options are places."""
         self.found = Census()
         self._tally = Tally()
-        self._one: list[tuple[str, str, Sequence[str], str, bool, int]] = []
-        """Of rows taken one by one: key, problem, options, answer, whether they are choices, place in the source."""
+        self._one: list[tuple[str, str, Sequence[str], str, bool]] = []
+        """Of rows taken one by one: key, problem, options, answer, whether they are choices."""
         self._seen: dict[int, tuple[str, ...]] = {}
 
     def batch(self, batch: Batch, size: int) -> None:
@@ -135,12 +135,12 @@ class _Counter:
             self._join()
 
     def _join(self) -> None:
-        keys, problems, options, answers, choice, order = zip(*self._one, strict=True)
+        keys, problems, options, answers, choice = zip(*self._one, strict=True)
         sizes = np.array([len(some) for some in options], dtype=np.int64)
         listed = texts([option for some in options for option in some])
         mixed = list_hashes(listed, np.cumsum(sizes) - sizes, sizes)
         kinds = np.where(np.array(choice, dtype=bool), CHOICE, UNSURE)
-        self._tally.add(texts(keys), texts(problems), texts(answers), kinds, order=np.array(order), mixed=mixed)
+        self._tally.add(texts(keys), texts(problems), texts(answers), kinds, mixed)
         self._one = []
 
     def _take_columns(self, looks: Looks) -> Flags:
@@ -175,8 +175,7 @@ class _Counter:
             for question, place in zip(asked, places, strict=True):
                 self._note_pictures(question, self._seen.get(place, ()))
         mixed = None if looks.mixed is None else looks.mixed[taken]
-        order = self.found.records + np.flatnonzero(taken)
-        self._tally.add(keys, problems, answers, kinds[taken], order=order, mixed=mixed)
+        self._tally.add(keys, problems, answers, kinds[taken], mixed)
         return taken
 
     def _settled(self, looks: Looks, place: int) -> bool:
@@ -204,7 +203,7 @@ class _Counter:
         self._count_notes(notes)
         self._note_pictures(question, seen)
         problem = self._with_pictures(" ".join(question.split()), seen)
-        self._one.append((key, problem, shown, answer, bool(choices), self.found.records + place))
+        self._one.append((key, problem, shown, answer, bool(choices)))
         return True
 
     def _note_pictures(self, question: str, seen: Sequence[str]) -> None:
@@ -255,7 +254,7 @@ class _Counter:
             reason = next(filter(None, map(self._picture_refusal, row.images)), None)
             if reason is None:
                 shown = [value_at(record, name) for name in self._options] if isinstance(record, Mapping) else []
-                self._take(row, row.choices if choices_of(shown) else (), position)
+                self._take(row, row.choices if choices_of(shown) else ())
                 return
             row = Rejection(row.source_id, *reason, row.question, row.answer_raw)
         self.found.refused[row.reason] += 1
@@ -263,7 +262,7 @@ class _Counter:
         if len(seen) < _EXAMPLES:
             seen.append(row)
 
-    def _take(self, row: SourceRow, own: Sequence[str], position: int) -> None:
+    def _take(self, row: SourceRow, own: Sequence[str]) -> None:
         """Take a row; `own` are its options where a column of theirs holds them."""
         if len(self.found.examples) < _EXAMPLES:
             self.found.examples.append(row)
@@ -272,7 +271,7 @@ class _Counter:
         # Options that were written into the question are taken out of its words again, as plain records have them.
         asked = row.question.partition("\nChoices: (A) ")[0] if own else row.question
         problem = self._with_pictures(" ".join(asked.split()), tuple(map(_mark, row.images)))
-        self._one.append((row.source_id, problem, own, row.answer, bool(row.choices), position))
+        self._one.append((row.source_id, problem, own, row.answer, bool(row.choices)))
 
     def _count_notes(self, notes: Iterable[str]) -> None:
         for note in notes:

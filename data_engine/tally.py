@@ -16,7 +16,8 @@ import numpy as np
 
 from data_engine.gold_kinds import UNSURE, count_kinds, plain_kinds
 from data_engine.sources.arrow_texts import arrow, series
-from shared.answers import ANSWER_KINDS, grade
+from data_engine.sources.given_answers import told_apart
+from shared.answers import ANSWER_KINDS
 from shared.code_points import carried
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ class Tally:
         self._keys: list[Numbers] = []
         self._problems: list[Numbers] = []
         self._kinds: list[Numbers] = []
-        self._order: list[Numbers] = []
         self._answers: list[pa.Array] = []
 
     def add(
@@ -44,13 +44,11 @@ class Tally:
         problems: pl.Series,
         answers: pl.Series,
         kinds: Numbers,
-        *,
-        order: Numbers,
         mixed: Numbers | None = None,
     ) -> None:
         """Take rows: the source's keys, the problems (words, marks of pictures), the answers as texts.
 
-        `order`: their places in the source. `mixed`: hashes of options (`list_hashes`).
+        `mixed`: hashes of options (`list_hashes`).
         """
         if not len(keys):
             return
@@ -60,7 +58,6 @@ class Tally:
             key = keys.hash().to_numpy() * _MIX ^ problem ^ answers.hash(1).to_numpy()
         self._problems.append(problem)
         self._keys.append(key)
-        self._order.append(order)
         self._kinds.append(kinds.astype(np.int8))
         # Polars' own form of texts would keep all that they were read from, questions as well.
         self._answers.append(arrow(answers))
@@ -70,9 +67,7 @@ class Tally:
         import pyarrow as pa
 
         none = np.zeros(0, np.int8)
-        keys, problems, kinds, order = (
-            np.concatenate(parts or [none]) for parts in (self._keys, self._problems, self._kinds, self._order)
-        )
+        keys, problems, kinds = (np.concatenate(parts or [none]) for parts in (self._keys, self._problems, self._kinds))
         golds = pa.chunked_array(self._answers, pa.large_string())
         with ThreadPoolExecutor(1) as meanwhile:
             whole = meanwhile.submit(lambda: series(golds.combine_chunks()))
@@ -82,10 +77,7 @@ class Tally:
                 kept[group[1:]] = False
                 removed["duplicate_id"] += len(group) - 1
             for group in _same(problems, kept):
-                # As a build does, from the first one in the source: the grader may take b for a and not a for b.
-                ordered = sorted(group, key=order.__getitem__)
-                answers = list(dict.fromkeys(golds[place].as_py() for place in ordered))
-                if len(answers) > 1 and not all(grade(answers[0], other).correct for other in answers[1:]):
+                if told_apart({golds[place].as_py() for place in group}):
                     kept[group] = False
                     removed["conflicting_answers"] += len(group)
         held = whole.result()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -30,6 +31,21 @@ class Strict(pydantic.BaseModel):
     """Base of every configuration model: unknown keys are errors, instances do not change."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """Refuse what pydantic takes for a number and nobody means as one: true (1), or more than 64 bits hold."""
+        annotation: Any = cls.model_fields[info.field_name or ""].annotation
+        kinds = _kinds_in(annotation)
+        if any(isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) for kind in kinds):
+            return value  # it looks at its own
+        for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,):
+            if isinstance(one, bool) and kinds & {int, float} and not kinds & {bool, Any}:
+                raise ValueError("true and false are no numbers")
+            if type(one) is int and not -(2**63) <= one < 2**63:
+                raise ValueError("no number here is so large")
+        return value
 
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
@@ -107,7 +123,7 @@ def build_model(
     try:
         return model.model_validate(table)
     except pydantic.ValidationError as error:
-        raise _explain(error, model, what, file, overrides) from error
+        raise _explain(error, model, what, file, overrides, table) from error
 
 
 def beside(table: dict[str, Any], folder: Path, is_place: Callable[[str, str], bool]) -> dict[str, Any]:
@@ -147,9 +163,9 @@ def parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     keys = [part.strip() for part in key.split(".")]
     if not equals or not all(keys):
-        raise UsageError(f"--set {text!r} is not KEY=VALUE", "Write for example --set limit=100")
+        raise UsageError(f"--set {text!r} is not KEY=VALUE", "Write e.g. --set source.limit=100")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        parsed = value.strip() if "\n" in value else tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     for part in reversed(keys):
@@ -157,11 +173,20 @@ def parse_override(text: str) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", parsed)
 
 
-def _explain(
-    error: pydantic.ValidationError, model: type[pydantic.BaseModel], what: str, file: str, overrides: Sequence[str]
+_TOML_KINDS = {"dict_type": "a table", "model_type": "a table", "list_type": "a list", "tuple_type": "a list"}
+"""What TOML calls the kinds that pydantic asks for, by the type of its error."""
+
+
+def _explain(  # noqa: PLR0917 - what `build_model` was told
+    error: pydantic.ValidationError,
+    model: type[pydantic.BaseModel],
+    what: str,
+    file: str,
+    overrides: Sequence[str],
+    table: dict[str, Any],
 ) -> UsageError:
     first = error.errors()[0]
-    keys = [str(part) for part in first["loc"]]
+    keys = list(_written(first["loc"], table, missing=first["type"] == "missing"))
     dotted = ".".join(keys)
     from_set = any(text.partition("=")[0].strip() == dotted for text in overrides)
     place = "--set" if from_set else f"{what} {file}".strip()
@@ -174,9 +199,30 @@ def _explain(
     if first["type"] == "missing":
         return UsageError(f"{place}: the key {dotted} is missing", "Add it to the file or with --set")
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] in _TOML_KINDS:
+        reason = f"Input should be {_TOML_KINDS[first['type']]}"
     given = repr(first["input"])
     shown = given if len(given) <= 60 else f"{given[:57]}..."
     return UsageError(f"{place}: {dotted or 'the file'} = {shown}: {reason}", "Correct the value")
+
+
+def _written(location: tuple[int | str, ...], table: Any, *, missing: bool) -> Iterator[str]:
+    """The parts of an error's place that lead into the table; the others are pydantic's names of a type's options."""
+    for number, part in enumerate(location, 1):
+        if isinstance(table, dict) and part in table:
+            table = table[part]
+        elif isinstance(table, list | tuple) and isinstance(part, int):
+            table = table[part] if part < len(table) else None
+        elif not (missing and number == len(location)):
+            continue
+        yield str(part)
+
+
+@cache
+def _kinds_in(annotation: Any) -> frozenset[Any]:
+    """The types in an annotation, those of its options and items among them."""
+    arguments = typing.get_args(annotation)
+    return frozenset().union(*map(_kinds_in, arguments)) if arguments else frozenset([annotation])
 
 
 def _known_keys(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:

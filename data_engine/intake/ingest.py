@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_engine.intake.image_checks import Inspections, Picture, checked_records, rejected
 from data_engine.sources.base import Rejection, Source, SourceRow
+from data_engine.sources.given_answers import told_apart
 from shared.code_points import broken_characters, carried_value
 from shared.fingerprint import fingerprint, row_hash, row_id
 from shared.images import DEFAULT_LIMITS, ImageLimits
@@ -221,7 +222,7 @@ def without_conflicts(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]],
     removed: list[_Removed] = []
     for group in groups.values():
         answers = list(dict.fromkeys(row["answer"] for row in group))
-        if len(answers) < 2 or _all_equal(answers, group[0]["choices"]):
+        if not told_apart(answers, group[0]["choices"]):
             continue
         removed += [
             (row, "conflicting_answers", {"answers": answers, "item": next(o["id"] for o in group if o is not row)})
@@ -229,12 +230,6 @@ def without_conflicts(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]],
         ]
     gone = {row["id"] for row, _, _ in removed}
     return [row for row in rows if row["id"] not in gone], removed
-
-
-def _all_equal(answers: list[str], choices: list[str]) -> bool:
-    from shared.answers import grade
-
-    return all(grade(answers[0], other, choices=choices or None).correct for other in answers[1:])
 
 
 def rows_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

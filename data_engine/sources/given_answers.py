@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from typing import Any, Literal
 
 from data_engine.sources.base import plain_answer, unbox
 from data_engine.sources.picture_values import picture_values
-from shared.answers import gold_answer
+from shared.answers import gold_answer, grade
 from shared.answers.parse.extract import answer_blocks, boxed_contents
 from shared.benchmark_golds import mend_gold
 from shared.option_lists import LETTERS
@@ -188,3 +189,16 @@ def guess_form(pairs: Sequence[tuple[Any, int]]) -> tuple[Form, str]:
     if all(1 <= value <= size for value, size in numbers):
         return "index1", "answers are places of options, counted from 1 (answers = ... overrides)"
     return "text", ""
+
+
+def told_apart(answers: Iterable[str], choices: Sequence[str] = ()) -> bool:
+    """Whether the grader tells any two answers of one problem apart, whichever of the two it is given as the gold.
+
+    The grader may take b for a and not a for b: which of them a source names first decides nothing.
+    """
+
+    def equal(one: str, other: str) -> bool:
+        return grade(one, other, choices=choices or None).correct
+
+    ordered = sorted(set(answers), key=lambda text: (len(text), text))
+    return not all(equal(one, other) or equal(other, one) for one, other in combinations(ordered, 2))

@@ -79,7 +79,7 @@ class Batch:
         held = self.values(name)
         try:
             values = pl.Series(name, held, dtype=pl.String)
-        except (TypeError, UnicodeEncodeError):  # values of several types, or half a character: no plain text
+        except (TypeError, OverflowError, UnicodeEncodeError):  # of several types, long numbers, half a character
             texts = [v if type(v) is str else str(v) if numbers and type(v) is int else None for v in held]
             whole = [None if text and broken_characters(text) else text for text in texts]
             values = pl.Series(name, whole, dtype=pl.String)

@@ -377,3 +377,47 @@ def test_a_value_where_tables_or_a_file_belong_is_refused_in_one_line(tmp_path, 
     (tmp_path / "odd.toml").write_text(f"{lines}\n{source}{steps}")
     with pytest.raises(UsageError, match=re.escape(said)):
         load_recipe(str(tmp_path / "odd.toml"), "local")
+
+
+def test_set_switches_a_step_off_and_the_recipe_is_then_the_one_without_it(tmp_path):
+    lines = '[source]\nreader = "table"\nlocation = "rows.jsonl"\n[steps.verify_answers]\n'
+    (tmp_path / "rows.jsonl").write_text('{"question": "What is 2 + 2 here?", "answer": "4"}\n')
+    (tmp_path / "without.toml").write_text(lines)
+    with_it, without = tmp_path / "with.toml", str(tmp_path / "without.toml")
+    with_it.write_text(f"{lines}[steps.dedup_minhash]\n[profile.local.steps.type_images]\n")
+    off = ("steps.dedup_minhash=false", "steps.type_images=false")
+    recipe = load_recipe(str(with_it), "local", name="rows", overrides=off)
+    plain = load_recipe(without, "local", name="rows")
+    assert set(recipe.off) == {"dedup_minhash", "type_images"}
+    assert plain.off == ()
+    assert recipe.as_json() == plain.as_json()
+    assert open_inputs(recipe).build_key() == open_inputs(plain).build_key()
+    # the last word counts, and what needs the step says so
+    again = load_recipe(str(with_it), "local", overrides=(*off, "steps.dedup_minhash.threshold=0.7"))
+    assert again.chosen.dedup_minhash.threshold == 0.7
+    with pytest.raises(UsageError, match="caption_images needs the types"):
+        load_recipe("virl39k-captioned", "local", overrides=("steps.type_images=false",))
+    with pytest.raises(UsageError) as told:
+        load_recipe(without, "local", overrides=("steps.dedpu_minhash=false",))
+    assert "Did you mean steps.dedup_minhash?" in told.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("source.location=", "source.location = ''"),
+        ("source.limit=true", "source.limit = True: true and false are no numbers"),
+        (f"source.limit={10**30}", "no number here is so large"),
+        ("source.limit=3\n[steps.type_images]", "source.limit = '3"),
+        ("splits.train=true", "true and false are no numbers"),
+        ("source.files=a.jsonl", "source.files = 'a.jsonl': Input should be a list"),
+        ("source.columns.answer=5", "source.columns.answer = 5:"),
+        ("steps.dedup_minhash=true", "Input should be a table"),
+    ],
+)
+def test_a_value_that_only_looks_right_is_refused_by_its_key(tmp_path, change, said):
+    file = tmp_path / "mine.toml"
+    file.write_text('[source]\nreader = "table"\nlocation = "rows.jsonl"\n[steps.dedup_minhash]\n')
+    with pytest.raises(UsageError) as told:
+        load_recipe(str(file), "local", overrides=(change,))
+    assert said in told.value.message

@@ -235,15 +235,35 @@ def test_options_in_several_forms_or_without_words_are_counted_as_a_build_takes_
     assert replace(found[0], examples=[], refusals={}) == replace(found[1], examples=[], refusals={})
 
 
-@pytest.mark.parametrize("answers", [("b)", "Answer: B"), ("Answer: B", "b)")])
-def test_answers_of_which_the_grader_takes_one_for_the_other_are_counted_in_the_order_of_a_build(tmp_path, answers):
+@pytest.mark.parametrize(
+    ("answers", "rows"),
+    [
+        (("b)", "Answer: B"), 2),  # the grader takes one for the other, with one of them as the gold
+        (("Answer: B", "b)"), 2),
+        (("12", "12 cm", "12 m"), 0),  # each may be 12, and two of them differ
+        (("12 cm", "12", "12 m"), 0),
+    ],
+)
+def test_answers_are_in_conflict_whichever_the_source_names_first(tmp_path, answers, rows):
     file, scratch = tmp_path / "d.jsonl", tmp_path / "scratch"
     scratch.mkdir()
     file.write_text("".join(json.dumps({"question": "What is it?", "answer": answer}) + "\n" for answer in answers))
     table = open_table(SourceSettings(reader="table", location=str(file)), "x")
     places, store = ImagePlaces(tmp_path / "spool"), open_store(tmp_path / "store")
     built = ingest_blocks(table, places, store, open_store(scratch), LocalRunner())
-    assert [screening.take_census(table, quick=quick).rows for quick in (True, False)] == [built.rows.height] * 2
+    assert built.rows.height == rows
+    assert [screening.take_census(table, quick=quick).rows for quick in (True, False)] == [rows] * 2
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json"])
+def test_numbers_that_no_column_holds_are_counted_like_others(tmp_path, name):
+    file = tmp_path / name
+    rows = [{"id": n, "question": f"What is {n}?", "answer": 10**40 if n > 2 else n} for n in range(5)]
+    file.write_text(json.dumps(rows) if name == "d.json" else "".join(json.dumps(row) + "\n" for row in rows))
+    table = open_table(SourceSettings(reader="table", location=str(file)), "x")
+    for quick in (True, False):
+        found = screening.take_census(table, quick=quick)
+        assert (found.rows, found.answer_kinds) == (5, {"integer": 5})
 
 
 def test_one_question_with_other_options_of_its_own_column_is_no_conflict(tmp_path):

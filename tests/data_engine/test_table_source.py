@@ -443,6 +443,8 @@ def test_a_recipe_is_written_once_and_inspected_itself(folder, tmp_path):
     recipe = tmp_path / "r.toml"
     first = inspect_place(str(shapes.gsm8k(folder)), recipe=str(recipe))
     assert inspect_place(str(recipe))["columns"] == first["columns"]
+    recipe.write_text(recipe.read_text().replace("[source.columns]", "limit = 1\n[source.columns]"))
+    assert inspect_place(str(recipe))["records"] == 1
     with pytest.raises(UsageError, match="already exists"):
         inspect_place(str(folder), recipe=str(recipe))
     with pytest.raises(UsageError, match="not a TOML file"):
