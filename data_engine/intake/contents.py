@@ -7,6 +7,7 @@ makes the fingerprint of them: the driver is told that alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from data_engine.sources.places import pairs_fingerprint
 from data_engine.sources.table import Table
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import polars as pl
 
     from data_engine.runners.protocol import Runner

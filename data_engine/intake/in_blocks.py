@@ -203,16 +203,17 @@ def _placed_pieces(
     pieces = tuple(source.pieces()) if isinstance(source, InPieces) else ()
     if not isinstance(source, InPieces) or sum(piece.size for piece in pieces) <= FEW_BYTES:
         return ()
-    known = [Count(piece.height) if piece.height is not None else None for piece in pieces]
-    unknown = [number for number, count in enumerate(known) if count is None]
-    job = _Job(store, scratch, None, 1, pieces=tuple(pieces[number] for number in unknown))
-    if task is not None and unknown:
-        task.waits("counting records")
-    found = over(runner, _count_piece, range(len(unknown)), job, away=bool(unknown))
-    counts = dict(zip(unknown, (Count(**one) for one in found), strict=True))
+    placed = False
+    while not placed or any(piece.height is None for piece in pieces):
+        job = _Job(store, scratch, None, 1, pieces=tuple(piece for piece in pieces if piece.height is None))
+        if task is not None and job.pieces:
+            task.waits("counting records")
+        found = iter([*over(runner, _count_piece, range(len(job.pieces)), job, away=bool(job.pieces))])
+        counts = [Count(**next(found)) if piece.height is None else Count(piece.height) for piece in pieces]
+        pieces, placed = tuple(source.placed(pieces, counts)), True
     if task is not None:
         task.waits("")
-    return tuple(source.placed(pieces, [count or counts[number] for number, count in enumerate(known)]))
+    return pieces
 
 
 def _inspected(store: Store, runner: Runner) -> list[tuple[str, int]]:

@@ -120,12 +120,14 @@ class Count:
         records: Records, those that cannot be read included.
         lines: Lines of a text file.
         why: Why its first line is no record, where none of its lines is one.
+        told: Of a piece that cannot be read before it is placed: what its format needs to know of it.
 
     """
 
     records: int
     lines: int = 0
     why: str = ""
+    told: Sequence[Sequence[int]] = ()
 
 
 class Piece(Protocol):
@@ -154,7 +156,9 @@ class InPieces(Protocol):
         """Pieces in order; none where it must be read as a whole."""
 
     def placed(self, pieces: Sequence[Piece], counts: Sequence[Count]) -> Sequence[Piece]:
-        """The same pieces, which know what stands before them; they can be read then.
+        """The same records in pieces that know what stands before them; they can be read then.
+
+        Where one does not say how many it holds, it must be counted, and all be placed again.
 
         Raises:
             InfiMmrError: the counts say that a file holds no records.

@@ -1,8 +1,8 @@
 """Pieces of the files of the source `table`, each read where it lies without what stands before it.
 
 Input: a file and its format. Output: `TablePiece`s (see `Piece` in `base`). Parquet is cut by row groups, plain JSON
-lines by bytes: a piece begins and ends where a line does. Every other file is one piece: a quoted field of a CSV holds
-line ends, and a packed file has no middle.
+lines by bytes: a piece begins and ends where a line does. Plain CSV is looked at stretch by stretch, by who counts its
+rows, and cut between rows once all are known (`csv_pieces`). Every other file is one piece: a packed one has no middle.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
+from data_engine.sources.csv_pieces import row_stretches, told_of
 from data_engine.sources.table_choice import PACKED
 from data_engine.sources.table_files import Batch, arrow_rows, batched, empty, parquet_batches, read_batches, telling
 from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, table_row
 from data_engine.sources.table_shards import count_shard
-from data_engine.sources.table_texts import JsonLines, opened_bytes, text_records
+from data_engine.sources.table_texts import CsvRows, JsonLines, csv_head, opened_bytes, text_records
 from shared.errors import InfiMmrError
 
 PIECE_ROWS, PICTURED_ROWS = 2**16, 2**11
@@ -39,7 +40,10 @@ _STRETCH = 1 << 16
 
 Where = tuple[int, ...]
 """Where a piece lies. Parquet: first row group, first row in it, row group after the last, rows. JSON lines: byte from
-which and byte up to which lines begin. Empty: the whole file."""
+which and byte up to which lines begin. CSV: its first byte and the one behind it, any before it is placed. Empty: the
+whole file."""
+
+_ROWS_OF_TEXT = {"csv", "tsv"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class TablePiece:
         height: Records; None where they must be counted.
         size: Bytes to read, about.
         first: Position of the first of them among all records.
-        lines: Lines of the file before it.
+        lines: Lines of the file before it, of a CSV rows.
 
     """
 
@@ -82,6 +86,8 @@ class TablePiece:
             if self.kind == "jsonl":
                 with _text(self.file, self.where) as text:
                     return _count_lines(text)
+            if self.kind in _ROWS_OF_TEXT and self.where:
+                return Count(0, told=told_of(self.file, *self.where))
             if self.kind == "tar":
                 return Count(count_shard(self.file))
             if self.kind == "arrow":
@@ -119,6 +125,9 @@ class TablePiece:
         with telling(self.file, self.what):
             if self.kind == "parquet":
                 yield from _read_groups(self.file, self.where, columns)
+                return
+            if self.kind in _ROWS_OF_TEXT:
+                yield from _read_rows(self.file, self.where, self.lines)
                 return
             with _text(self.file, self.where) as text:
                 yield from batched(JsonLines(self.lines).records(text))
@@ -158,7 +167,7 @@ class Cutter:
             whole = TablePiece(self.what, self.reading, file, kind, (), self.place, size=file.stat().st_size)
             if kind == "parquet":
                 places = _row_groups(file, rows)
-            elif kind != "jsonl" or file.suffix.lower() in PACKED:
+            elif kind not in {"jsonl", *_ROWS_OF_TEXT} or file.suffix.lower() in PACKED:
                 places = [()]
             else:
                 starts = range(0, max(whole.size, 1), wanted)
@@ -194,6 +203,23 @@ def _row_groups(file: Path, most: int) -> list[Where]:
             first = number
         rows, held = rows + height, held + size
     return [*found, (first, 0, len(sizes), rows)] if rows else found
+
+
+def cut_where_told(pieces: Sequence[tuple[TablePiece, Count]]) -> list[tuple[TablePiece, Count]] | None:
+    """Pieces of a file and what they hold, cut where that says; None where it is one and must be counted as such."""
+    piece = pieces[0][0]
+    if not pieces[0][1].told:
+        return list(pieces)
+    found = row_stretches([count.told for _, count in pieces], pieces[-1][0].where[1])
+    if found is None:
+        return None
+    return [(replace(piece, where=(start, end)), Count(rows, rows)) for start, end, rows in found]
+
+
+def alone(pieces: Sequence[TablePiece]) -> list[TablePiece]:
+    """The same records in pieces that can be read before they are placed."""
+    kept = (piece for piece in pieces if piece.kind not in _ROWS_OF_TEXT or not piece.where or piece.where[0] == 0)
+    return [replace(piece, where=()) if piece.kind in _ROWS_OF_TEXT else piece for piece in kept]
 
 
 def check_records(file: Path, kind: str, counts: Sequence[Count], what: str) -> None:
@@ -235,6 +261,16 @@ def _read_groups(file: Path, where: Where, columns: Sequence[str] | None) -> Ite
             yield Batch(table=batch.slice(low, high - low))
         if done >= start + height:
             return
+
+
+def _read_rows(file: Path, where: Where, before: int) -> Iterator[Batch]:
+    with opened_bytes(file) as stream:
+        rows = CsvRows((csv_head(stream).decode("utf-8", "surrogateescape"),), file)
+        rows.count(before)
+        stream.seek(where[0])
+        whole = io.BufferedReader(_Stretch(stream, where[1] - where[0]), _STRETCH)
+        with io.TextIOWrapper(whole, "utf-8", "surrogateescape", "") as text:
+            yield from batched(rows.records(text))
 
 
 @contextmanager

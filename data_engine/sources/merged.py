@@ -91,7 +91,7 @@ class Merged:
             some, known = zip(*pairs, strict=True)
             source: Any = self.parts[name].source
             placed = source.placed([one.piece for one in some], known)
-            found += [dataclasses.replace(one, piece=piece) for one, piece in zip(some, placed, strict=True)]
+            found += [dataclasses.replace(some[0], piece=piece) for piece in placed]
         return found
 
     def rows(self) -> Iterator[SourceRow | Rejection]:

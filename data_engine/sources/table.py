@@ -20,7 +20,7 @@ from data_engine.sources.base import Count, Rejection, SourceRow
 from data_engine.sources.columns import Guess, guess_columns, value_at
 from data_engine.sources.contents import MANY, MUCH, Contents, FileContents, PictureContents, paths_of
 from data_engine.sources.file_hashes import file_hashes, remembered
-from data_engine.sources.file_pieces import Cutter, TablePiece, check_records
+from data_engine.sources.file_pieces import Cutter, TablePiece, alone, check_records, cut_where_told
 from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_roots import PROBED_NAMES, picture_roots
 from data_engine.sources.places import files_revision, short_revision
@@ -108,7 +108,7 @@ class Table:
             return []
         whole = self._named_files()
         sizes = {file: file.stat().st_size for file in whole.files if file.is_file()}
-        pieces = self.pieces() if self._in_files and sum(sizes.values()) > MANY * self._record_bytes else []
+        pieces = alone(self.pieces()) if self._in_files and sum(sizes.values()) > MANY * self._record_bytes else []
         if not pieces and sum(sizes[file] for file in sizes.keys() - remembered(whole.files)) <= MUCH:
             return []
         files = [
@@ -174,11 +174,17 @@ class Table:
         found: list[TablePiece] = []
         first = 0
         for file, some in itertools.groupby(zip(pieces, counts, strict=True), key=lambda pair: pair[0].file):
-            of_file = list(some)
-            check_records(file, of_file[0][0].kind, [count for _, count in of_file], self._what)
+            given = list(some)
+            whole = replace(given[0][0], where=(), height=None)
+            of_file = cut_where_told(given)
+            if of_file is None:
+                found.append(whole)
+                continue
+            check_records(file, whole.kind, [count for _, count in of_file], self._what)
             lines = 0
             for piece, count in of_file:
-                found.append(replace(piece, height=count.records, first=first, lines=lines))
+                # Where it was placed before, it knows its lines.
+                found.append(replace(piece, height=count.records, first=first, lines=piece.lines or lines))
                 first, lines = first + count.records, lines + count.lines
         return found
 

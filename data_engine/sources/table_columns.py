@@ -22,7 +22,7 @@ from data_engine.sources.arrow_texts import BLOCK
 from data_engine.sources.conversations import message_keys
 from data_engine.sources.records import Record, records_of
 from data_engine.sources.table_files import Batch, batched, some, telling
-from data_engine.sources.table_texts import CsvRows, JsonLines, json_records, opened_bytes
+from data_engine.sources.table_texts import CsvRows, JsonLines, csv_head, json_records, opened_bytes
 
 CHUNK_BYTES = 8 << 20
 HELD_BYTES = 64 << 20
@@ -216,8 +216,7 @@ def _csv_batches(stream: IO[bytes], file: Path) -> Iterator[Batch]:
     import pyarrow as pa
     import pyarrow.csv as pc
 
-    lines = iter(lambda: stream.readline(HELD_BYTES), b"")
-    head = next((line for line in lines if line.decode("utf-8", "surrogateescape").strip()), b"")
+    head = csv_head(stream)
     if b"\r" in head.rstrip(b"\r\n"):  # lines may end with it alone
         text = _Rest(head, stream).text()
         yield from batched(CsvRows(text, file).records(text))

@@ -236,6 +236,12 @@ def check_names(names: Sequence[str]) -> None:
         raise InfiMmrError(f"names the column {twice!r} twice", "Rename one of them")
 
 
+def csv_head(stream: IO[bytes]) -> bytes:
+    """The header of a CSV, the first line that is not blank, where lines end with a newline."""
+    lines = iter(lambda: stream.readline(_MAX_VALUE), b"")
+    return next((line for line in lines if line.decode("utf-8", "surrogateescape").strip()), b"")
+
+
 class CsvRows:
     """Rows of a CSV, counted over several stretches of a file; begins with the header, the first line of `text`.
 

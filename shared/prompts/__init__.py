@@ -13,16 +13,14 @@ Not covered: chat templates (those belong to a checkpoint).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from shared.errors import UsageError, did_you_mean
 from shared.fingerprint import bytes_hash, fingerprint
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 BUNDLED = "bundled"
 """The set of tiny-vl, and of no other model."""

@@ -6,12 +6,10 @@ stay text.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from shared.image_tags import IMAGE_TAG
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EMBEDDING_SYSTEM = "You are a helpful assistant."
 EMBEDDING_TAIL = "<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,6 @@ from shared.vlm.failures import AskRefusedError, EndpointError
 from shared.vlm.spec import Answer, Sampling, pixel_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import httpx
 
     from shared.vlm.conversation import Conversation

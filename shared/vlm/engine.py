@@ -8,8 +8,10 @@ Not covered: embeddings (pooling), servers (endpoint), several engines (data_eng
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InfiMmrError
@@ -31,9 +33,6 @@ from shared.vlm.surroundings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     import numpy as np
 
     from shared.vlm.conversation import Conversation

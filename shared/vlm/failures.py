@@ -6,12 +6,10 @@ the engine, and so every ask.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from shared.errors import InfiMmrError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")

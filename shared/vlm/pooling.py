@@ -10,6 +10,7 @@ length share a padded batch and vectors agree within the number type's rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +24,6 @@ from shared.vlm.spec import pixel_limits
 from shared.vlm.surroundings import cuda_seen, number_type, prepare_environment, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from PIL.Image import Image
 
     from shared.vlm.conversation import Conversation

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shared.vlm.surroundings import cuda_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from shared.vlm.spec import EngineSpec, VisionLanguageEngine
 
 _engines: dict[EngineSpec, VisionLanguageEngine] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
@@ -10,8 +11,6 @@ from pydantic import AfterValidator, Field, model_validator
 from shared.config import Strict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
     from shared.vlm.conversation import Conversation

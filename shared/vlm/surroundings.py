@@ -11,16 +11,13 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from shared.devices import cuda_device
 from shared.processor import has_bfloat16_units, kernel_cache
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
 
 _CPU_WORKER = "vllm.v1.worker.cpu_worker"
 """Name of that module's logger."""

@@ -99,6 +99,12 @@ def named_pictures(folder):
     (folder / "metadata.jsonl").write_text(lines(rows))
 
 
+def pictures_of_csv(folder):
+    named_pictures(folder)
+    pl.read_ndjson(folder / "metadata.jsonl").write_csv(folder / "metadata.csv")
+    (folder / "metadata.jsonl").unlink()
+
+
 def inner_pictures(folder):
     rows = [{**row, "image": base64.b64encode(png(n % 30)).decode()} for n, row in enumerate(problems())]
     (folder / "train.jsonl").write_text(lines(rows))
@@ -158,8 +164,8 @@ def packed(folder):
 FORMATS = {
     one.__name__: one
     for one in (
-        jsonl, unnamed, named_pictures, inner_pictures, tar, packed_tar, csv, parquet, parquet_pictures, saved,
-        json_lists, packed,
+        jsonl, unnamed, named_pictures, pictures_of_csv, inner_pictures, tar, packed_tar, csv, parquet,
+        parquet_pictures, saved, json_lists, packed,
     )
 }  # fmt: skip
 
@@ -344,7 +350,7 @@ def hashed_apart(monkeypatch):
     monkeypatch.setattr("data_engine.sources.table.MANY", 0)
 
 
-@pytest.mark.parametrize("name", ["named_pictures", "tar", "unnamed"])
+@pytest.mark.parametrize("name", ["named_pictures", "pictures_of_csv", "tar", "unnamed"])
 def test_a_fingerprint_made_by_workers_is_that_of_the_whole(name, tmp_path, small_pieces, hashed_apart, monkeypatch):
     folder = tmp_path / "set"
     folder.mkdir()
@@ -453,13 +459,15 @@ def test_a_file_of_no_records_in_many_pieces_is_told_as_in_one(tmp_path, small_p
 
 
 def test_merged_sources_in_pieces_are_those_read_as_a_whole_and_count_what_was_taken(tmp_path, small_pieces):
-    for name in ("one", "two"):
+    for name in ("one", "two", "three"):
         (tmp_path / name).mkdir()
     jsonl(tmp_path / "one", named=False)
     tar(tmp_path / "two")
+    csv(tmp_path / "three")
 
     def merged():
-        return Merged({"a": Part(source_of(tmp_path / "one"), weight=0.5), "b": Part(source_of(tmp_path / "two"))})
+        parts = {"a": Part(source_of(tmp_path / "one"), weight=0.5), "b": Part(source_of(tmp_path / "two"))}
+        return Merged({**parts, "c": Part(source_of(tmp_path / "three"))})
 
     here, there = merged(), merged()
     assert ingested(here, tmp_path / "here", LocalRunner()) == ingested(there, tmp_path / "there", Away())

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import Field
 
+from shared.answers import Verdict
 from shared.benchmark import Item, plain_question
 from shared.benchmarks import benchmark, declared
 from shared.config import Strict, build_model, read_toml
@@ -118,11 +119,13 @@ Rule = Callable[[Item, str, Limits], Outcome]
 
 
 def _letters(item: Item, answer: str, _: Limits) -> Outcome:
-    """All letters of the gold and no other, in any order."""
+    """All letters of the gold and no other, in any order; a gold without letters is right where it is spelled."""
     words = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", answer)
     given = set(re.findall(r"(?<![A-Za-z])[A-J](?![A-Za-z])", words.upper())) if len(words) <= 60 else set()
     gold = set(re.findall(r"[A-J]", item.answer.upper()))
-    return Outcome(Status.CORRECT if given == gold else Status.WRONG, "choice", "letters")
+    if given == gold if gold else same_text(answer, item.answer):
+        return Outcome(Status.CORRECT, "choice", "letters")
+    return Outcome(Status.WRONG, "choice", "letters", "" if gold else Verdict.UNPARSABLE_GOLD.value)
 
 
 def _relaxed(item: Item, answer: str, limits: Limits) -> Outcome:

@@ -7,11 +7,10 @@ hidden 192, full attention, patches of 14 pixels, 2 x 2 patches to a token. Pict
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
     from transformers.processing_utils import ProcessorMixin
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import queue as queue_module
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,6 @@ from shared.laptop.training.schedule import Mix, Schedule
 from shared.laptop.training.trees import Tree, TreeMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 ROW_TOKENS = 256

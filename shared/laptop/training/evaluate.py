@@ -10,15 +10,13 @@ import io
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from shared.laptop.problems import PICTURE_KINDS, Problem, draw
 from shared.prompts import prompt, render
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
 SPLIT = "fresh"
 _BATCH = 48

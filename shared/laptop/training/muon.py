@@ -6,6 +6,7 @@ update has the root mean square of 0.2 x learning rate, as AdamW's has (Liu et a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,6 @@ import torch
 from shared.processor import has_bfloat16_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import Tensor, nn
 
 _LARGEST = 512

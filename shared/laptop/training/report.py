@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 _CURVES = ("caption", "type", "picture", "picture+caption", "caption-only", "text", "glyph")
 _COLOURS = ("#6b7280", "#2563a8", "#b45f06", "#1f7a4d", "#7a3e9d", "#0f766e", "#b91c1c")

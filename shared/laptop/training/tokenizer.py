@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from shared.laptop.problems import PICTURE_KINDS, draw
 from shared.prompts import prompt, prompt_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import PreTrainedTokenizerBase
 
 VOCABULARY = 1280

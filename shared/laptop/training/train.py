@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,9 +30,6 @@ from shared.processor import has_bfloat16_units
 from shared.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 

@@ -6,14 +6,13 @@ the embedding chat. A tree with k questions about one picture costs one picture 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.prompts import prompt, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from shared.laptop.problems import Problem
 
 _DEFAULT_SYSTEM = "You are a helpful assistant."

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from shared.vlm.checkpoint import BUNDLED_FOLDER, checkpoint_hash
 from tests.hub_stand_in import TOKEN
 from trainer.after_training.cli import register
+from trainer.after_training.push import parcel
 from trainer.phase import load_phase
 from trainer.run_record import RunRecord, write_record
 
@@ -83,6 +84,13 @@ def test_the_card_has_results_as_the_hub_reads_them_the_dataset_and_the_base_mod
     assert "| MATH500 | 50 | 62.00 ± 6.90 | 47.0 to 75.0 | 1 | math500@v1 (local) |" in card.text
     assert "deepscaler@v3 (local)" in card.text
     assert "`reason_system` of the prompt set `bundled`" in card.text
+
+
+def test_nothing_that_is_sent_names_a_place_of_this_machine(tmp_path):
+    sent = parcel(str(checkpoint(tmp_path / "fra")), "team/fra-3b").files
+    made = {name: content for name, content in sent.items() if isinstance(content, bytes)}
+    assert set(made) == {"README.md", "run_record.json", "evaluation.json", "infi_mmr.json"}
+    assert [name for name, data in made.items() if b"anna" in data or str(tmp_path).encode() in data] == []
 
 
 def test_the_card_of_a_cold_start_tells_of_traces_and_not_of_rollouts(tmp_path):

@@ -71,13 +71,16 @@ def test_a_benchmark_written_as_a_file_has_the_accuracy_of_the_built_in_task(rea
         for place, item in enumerate(items)
     ]
     letters = [(item.key, f"\\boxed{{{'ABCD'[place % 4]}}}") for place, item in enumerate(items) if item.choices]
-    for answers in (outputs, letters, [(item.key, "\\boxed{%s5}" % item.answer) for item in items]):  # noqa: UP031
+    told = [item for item in items if item.extra.get("unit")]
+    units = [(o.key, f"\\boxed{{{o.answer} {('kg', o.extra['unit'])[place % 2]}}}") for place, o in enumerate(told)]
+    for answers in (outputs, letters, units, [(item.key, "\\boxed{%s5}" % item.answer) for item in items]):  # noqa: UP031
         if not answers:
             continue
         ours = scored(tmp_path, builtin, answers, **{builtin: str(place)})
         theirs = scored(tmp_path, "mine", answers)
         for number in ("n", "correct", "accuracy", "stderr", "unscored", "no_answer", "by_kind"):
             assert ours[number] == theirs[number], number
+        assert 0 < ours["correct"] < ours["n"] or answers[-1][1].endswith("5}")
 
 
 SHAPES = {
@@ -308,6 +311,22 @@ def test_a_question_of_the_users_own_keeps_its_pictures_and_its_mathematics(tmp_
     assert (
         task("own").question(item) == "Hint: look\n<image> Solve {x} in $\\frac{a}{b}$.\n(A) p\n(B) q\nUse {nothing}."
     )
+
+
+def test_a_field_of_the_item_chooses_its_scorer(tmp_path):
+    golds = {"bar": "100", "pie": "100", "map": "B, D", "odd": "100"}
+    rows = [{"id": kind, "question": "q", "answer": gold, "chart": kind} for kind, gold in golds.items()]
+    jsonl(rows, tmp_path / "i.jsonl")
+    (tmp_path / "own.toml").write_text(
+        'relative_tolerance = 0.05\n[source]\nlocation = "i.jsonl"\nkeep = ["chart"]\n'
+        '[scorer]\nby = "chart"\notherwise = "letters"\nscorers = { bar = "relaxed", pie = "text" }\n'
+    )
+    benchmark_names(str(tmp_path / "own.toml"))
+    outputs = {"bar": ("104", "106"), "pie": ("100", "104"), "map": ("D and B", "B")}
+    for kind, texts in outputs.items():
+        assert [scored(tmp_path, "own", [(kind, f"\\boxed{{{text}}}")])["correct"] for text in texts] == [1, 0]
+    found = scored(tmp_path, "own", [("odd", "\\boxed{7}")])
+    assert (found["correct"], found["unread_golds"]) == (0, 1), "no letter in the gold is no letter that was chosen"
 
 
 def test_a_scorer_of_the_users_own_is_a_python_function_beside_the_task(tmp_path):

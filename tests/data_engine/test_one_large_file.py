@@ -1,0 +1,74 @@
+"""One large file read in pieces gives what it gives read from its front, wherever it is cut."""
+
+import csv
+import io
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_engine.inputs import open_table
+from data_engine.recipe_settings import SourceSettings
+from data_engine.sources import csv_pieces, file_pieces
+from data_engine.sources.base import Count
+from shared.errors import InfiMmrError
+
+
+def source_of(folder):
+    return open_table(SourceSettings(reader="table", location=str(folder)), "source")
+
+
+def placed_pieces(source):
+    """Pieces as workers read them, counted as often as it takes."""
+    placed = source.pieces()
+    while any(piece.height is None for piece in placed):
+        placed = source.placed(placed, [Count(one.height) if one.height is not None else one.count() for one in placed])
+    return pickle.loads(pickle.dumps(placed))  # noqa: S301
+
+
+def said_or_read(rows):
+    try:
+        return list(rows())
+    except InfiMmrError as error:
+        return str(error)
+
+
+SIGNS = st.sampled_from(['"', '""', ",", "\n", "\r\n", "\r", "\0", " ", "a", '"a"', ',"b\n', "\u00e9"])
+FIELD = st.lists(SIGNS, max_size=4).map("".join)
+
+
+@given(
+    st.lists(st.tuples(FIELD, FIELD), max_size=9),
+    st.tuples(st.lists(SIGNS, max_size=9).map("".join), st.sampled_from([b"", b"\xef\xbb\xbf", b" \r\n\n"])),
+    st.tuples(st.integers(1, 40), st.sampled_from([1, 7, 1 << 18])),
+    st.booleans(),
+)
+def test_rows_are_the_same_wherever_a_csv_is_cut(tmp_path_factory, good, around, sizes, quoted):
+    file = Path(tmp_path_factory.mktemp("rows")) / "train.csv"
+    text = io.StringIO()
+    rows = csv.writer(
+        text, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL, lineterminator="\n\n" if quoted else "\n"
+    )
+    rows.writerows([("question", "answer"), ("2+2?", "4"), *good])
+    file.write_bytes(around[1] + text.getvalue().encode() + around[0].encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_engine.sources.table.SAMPLE", 1)
+        patch.setattr(file_pieces, "MOST_BYTES", sizes[0])
+        patch.setattr(csv_pieces, "_BLOCK", sizes[1])
+        source = source_of(file)
+        whole = said_or_read(source.rows)
+        cut = said_or_read(lambda: [row for piece in placed_pieces(source) for row in piece.rows()])
+        assert cut == whole
+
+
+def test_a_csv_whose_quotes_do_not_tell_where_rows_begin_is_one_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_pieces, "MOST_BYTES", 400)
+    rows = ["question,answer", *(f'"{n}, plus\n{n}?",{2 * n}' for n in range(200))]
+    for row, cut in (('"a, b",1', True), ('5" or "7",1', False), ("Why?\rHow?,1", False)):
+        (tmp_path / "train.csv").write_text("\n".join([*rows, row, *rows[1:3], ""]), newline="")
+        source = source_of(tmp_path)
+        placed = placed_pieces(source)
+        assert (len(placed) > 5) is cut
+        assert [item for piece in placed for item in piece.rows()] == list(source.rows())
