@@ -100,7 +100,7 @@ class _Counter:
         asked = (record.get(self._names["question"]) for record in table.sample)
         self._talks = any(not isinstance(value, str) and first_exchange(value) is not None for value in asked)
         answers_apart = columns["question"] != columns["answer"]
-        self._quick = quick and not several and self._talks != answers_apart
+        self._quick = quick and not several and not table.filed and self._talks != answers_apart
         self.looked_at = sorted({name for name in self._names.values() if name}) if self._quick else ()
         """Columns that judge most records."""
         self._first = {"index": 0, "index1": 1}.get(table.form)

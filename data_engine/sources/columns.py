@@ -9,6 +9,7 @@ Names are those of public sets and of the usual trainers' formats; values decide
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,6 +18,8 @@ from typing import Any
 from data_engine.sources.base import plain_answer
 from data_engine.sources.conversations import is_conversation, last_exchange_has_answer
 from data_engine.sources.picture_values import looks_like_picture, picture_values
+from data_engine.sources.records import FiledRecord
+from data_engine.sources.table_shards import IMAGES
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 
 ROLES = ("id", "question", "answer", "choices", "images", "category", "difficulty")
@@ -25,7 +28,8 @@ TOLD_ONLY = ("trace",)
 
 _NAMES = {
     "question": (
-        "question", "problem", "query", "question_text", "problem_text", "problem_statement", "prompt", "instruction",
+        "question", "problem", "query", "question_text", "problem_text", "annotat_text", "compact_text",
+        "problem_statement", "prompt", "instruction",
         "input", "text_question", "body", "messages", "conversations", "conversation", "message", "dialog", "chat",
     ),
     "answer": (
@@ -53,10 +57,12 @@ _NAMES = {
     ),
 }  # fmt: skip
 """Best first; compared without letter case, blanks, hyphens and underscores."""
+_PICTURE_WORDS = frozenset({"image", "img", "picture", "pic", "figure", "fig", "diagram", "photo"})
 _CONTEXT = ("hint", "context", "passage", "input", "body", "premise")
 """Columns that often hold a part of the problem beside the question: told, never taken unasked."""
 _ANSWER_TYPES = (str, int, float, Decimal, list, tuple)
 _MOST_DISTINCT = 0.9
+_NEARLY_ALL = 0.9
 _FAMILIES = {
     "choices": (r"[A-H]", r"option[_ ]?[A-H1-8]", r"choice[_ ]?[A-H1-8]"),
     "images": (r"image[_ ]?\d{1,2}", r"img[_ ]?\d{1,2}"),
@@ -80,6 +86,8 @@ def value_at(record: Mapping[str, Any], column: str) -> Any:
         return record[column]
     if "." not in column:
         return None
+    if isinstance(record, FiledRecord):  # a picture that lies beside the record, by its own name
+        return column if column in record.get(IMAGES, ()) else None
     value: Any = record
     for part in column.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -106,6 +114,9 @@ def guess_columns(records: Sequence[Mapping[str, Any]], told: Mapping[str, Seque
         found = _family(role, records, known) or _single(role, records, known, taken, columns)
         if found:
             columns[role] = found
+    if "images" not in told and columns.get("images") == (IMAGES,) and _filed(records):
+        columns["images"], said = _beside(records)
+        notes.append(said)
     for role in ("question", "answer"):
         if not columns.get(role):
             first = {name: value for name in _candidates(role, known) for value in _values(records, name)[:1]}
@@ -212,9 +223,51 @@ def _single(
         fitting = fitting or [
             name for name in known if name not in taken and _fits(role, _values(records, name), len(records))
         ]
+        if _filed(records):  # a picture that is named, before any that lies there
+            named = [name for name in (*fitting, *known) if name != IMAGES and name not in taken]
+            fitting = [name for name in named if _fits(role, _values(records, name), len(records))] or fitting
         # The bytes themselves before a name of the same picture (MathVista has both).
         fitting.sort(key=lambda name: not _holds_bytes(_values(records, name)))
     return tuple(fitting[:1])
+
+
+def _filed(records: Sequence[Mapping[str, Any]]) -> bool:
+    return bool(records) and isinstance(records[0], FiledRecord)
+
+
+def lie_beside(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bool:
+    """Whether pictures of these names lie beside nearly all records, so that one without has lost its own."""
+    if not names or not _filed(records) or any(n != IMAGES and n in record for n in names for record in records):
+        return False
+    return sum(any(value_at(r, name) for name in names) for r in records) > _NEARLY_ALL * len(records)
+
+
+def _beside(records: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], str]:
+    """Which of the pictures beside records are theirs, and what to tell: of names that come back those of pictures.
+
+    `img_diagram.png` rather than `img_diagram_point.png`, a drawing over it; all of them where names differ.
+    """
+    held = [record[IMAGES] for record in records if IMAGES in record]
+    counts = Counter(name for names in held for name in names)
+    common = [name for name, count in sorted(counts.items()) if 2 * count > len(held)]
+    said = f"images taken from beside the records, whose columns name none ({len(held)} of {len(records)} have some)"
+    if not lie_beside(records, (IMAGES,)):
+        said += "; others are read without"
+    if not common:
+        return (IMAGES,), f"{said} (columns.images overrides)"
+    words = {name: re.findall(r"[a-z]+", name.rpartition(".")[0].lower()) for name in common}
+    plain = [name for name in common if words[name] and _PICTURE_WORDS.issuperset(words[name])]
+    first = [name for name in common if not any(_begins(name, other) for other in common)]
+    taken = tuple(sorted(plain or first, key=_natural))
+    others = sorted(counts.keys() - set(taken))
+    also = f"; also there: {', '.join(others[:5])}" if others else ""
+    return taken, f"{said}: {', '.join(taken)}{also} (columns.images overrides)"
+
+
+def _begins(name: str, other: str) -> bool:
+    """Whether another picture's name is how this one's begins."""
+    stem, start = name.rpartition(".")[0], other.rpartition(".")[0]
+    return stem != start and stem.startswith(start)
 
 
 def _holds_talk(records: Sequence[Mapping[str, Any]], name: str) -> bool:
@@ -273,7 +326,7 @@ def _doubts(
             for name in _candidates(role, known)
             if name not in taken and _fits(role, _values(records, name), len(records))
         ]
-        if others:
+        if others and not (set(others) == {IMAGES} and _filed(records)):
             notes.append(f"{role} from {', '.join(columns[role])}; also possible: {', '.join(dict.fromkeys(others))}")
     for name in known:
         if _plain(name) in _CONTEXT and name not in taken and "question" not in told:

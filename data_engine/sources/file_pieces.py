@@ -2,7 +2,8 @@
 
 Input: a file and its format. Output: `TablePiece`s (see `Piece` in `base`). Parquet is cut by row groups, plain JSON
 lines by bytes: a piece begins and ends where a line does. Plain CSV is looked at stretch by stretch, by who counts its
-rows, and cut between rows once all are known (`csv_pieces`). Every other file is one piece: a packed one has no middle.
+rows, and cut between rows once all are known (`csv_pieces`). Files of one record each are many to a piece. Every other
+file is one piece: a packed one has no middle.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import IO
 
 from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
 from data_engine.sources.csv_pieces import row_stretches, told_of
+from data_engine.sources.record_files import RecordFiles
 from data_engine.sources.table_choice import PACKED
 from data_engine.sources.table_files import Batch, arrow_rows, batched, empty, parquet_batches, read_batches, telling
 from data_engine.sources.table_place import TablePlace
@@ -61,6 +63,7 @@ class TablePiece:
         size: Bytes to read, about.
         first: Position of the first of them among all records.
         lines: Lines of the file before it, of a CSV rows.
+        each: Files below `file` that hold one record each, instead of the file.
 
     """
 
@@ -74,6 +77,7 @@ class TablePiece:
     size: int = 0
     first: int = 0
     lines: int = 0
+    each: RecordFiles | None = None
 
     def count(self) -> Count:
         """Count the records, hardly looking at them.
@@ -119,6 +123,9 @@ class TablePiece:
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
         """Batches of the records; `columns` spares columnar formats the others."""
+        if self.each is not None:
+            yield from self.each.batches(self.what)
+            return
         if not self.where:
             yield from read_batches(self.file, self.kind, self.what, columns)
             return
@@ -178,6 +185,14 @@ class Cutter:
             return [
                 replace(whole, where=at, height=height, size=size) for at, height in zip(places, heights, strict=True)
             ]
+
+    def share(self, each: RecordFiles) -> list[TablePiece]:
+        """Pieces of files that hold one record each, many of them together."""
+        most = PICTURED_ROWS if self.pictured else PIECE_ROWS
+        some = [replace(each, names=each.names[at : at + most]) for at in range(0, len(each.names), most)]
+        size = self.record_bytes + (_PICTURE_BYTES if self.beside else 0)
+        whole = TablePiece(self.what, self.reading, each.root, "json", (), self.place)
+        return [replace(whole, each=one, height=len(one.names), size=int(size * len(one.names))) for one in some]
 
 
 def _row_groups(file: Path, most: int) -> list[Where]:

@@ -5,9 +5,10 @@ Input: a `TablePlace` and names of a sample. Output: `PictureRoots`, small to pi
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data_engine.sources.base import FileImage
 from data_engine.sources.file_hashes import needed_hashes
@@ -19,8 +20,8 @@ from shared.images import file_inside
 PROBED_NAMES = 64
 _FOLDERS = ("images", "image", "imgs", "img", "pictures", "png", "figures")
 """Where sets keep pictures whose names do not say it."""
-_Root = tuple[Path, Path | None, str]
-"""Folder, where links may end besides it, and what stands in front of names."""
+_Root = tuple[Path, Path | None, str | None]
+"""Folder, where links may end besides it, and what stands in front of names; None: the folder of the record's file."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class PictureRoots:
     roots: tuple[_Root, ...]
     names: frozenset[str] | None = None
 
-    def __call__(self, name: str) -> FileImage:
-        """The file that a picture's name means; of several roots the first that has it."""
+    def __call__(self, name: str, folder: str = "") -> FileImage:
+        """The file that a picture's name means; of several roots the first that has it.
+
+        `folder`: where the file of a record lies that has one of its own.
+        """
         for root, links, prefix in self.roots[:-1]:
-            below = f"{prefix}{name}"
+            below = _below(name, folder, prefix)
             if root != self.root:
                 there = file_inside(root, below) is not None
             else:
@@ -50,42 +54,59 @@ class PictureRoots:
                 return FileImage(root, below, links)
         root, links, prefix = self.roots[-1]
         plain = name.startswith("/") or ":" in name.partition("/")[0]
-        return FileImage(root, name if plain else f"{prefix}{name}", links)
+        return FileImage(root, name if plain else _below(name, folder, prefix), links)
+
+
+def _below(name: str, folder: str, prefix: str | None) -> str:
+    """A picture's name behind what stands in front of it."""
+    if prefix is not None:
+        return f"{prefix}{name}"
+    if not folder or name.startswith("/") or ":" in name.partition("/")[0]:
+        return name
+    return posixpath.normpath(f"{folder}/{name}") if ".." in name else f"{folder}/{name}"
 
 
 def picture_roots(
-    place: TablePlace, names: Sequence[str], *, files: Sequence[str] = (), told: str = ""
+    place: TablePlace,
+    names: Sequence[str],
+    *,
+    files: Sequence[str] = (),
+    told: str = "",
+    folders_of: Sequence[str] = (),
 ) -> tuple[PictureRoots, str]:
-    """Where `names` of pictures lie beside `files`, or where `told` says; and what to tell about it."""
+    """Where `names` of pictures lie beside `files`, or where `told` says; and what to tell about it.
+
+    Records that have a file of their own (`folders_of` names each its folder) begin with the folder of that file.
+    """
     remote = frozenset(place.remote.names) if place.remote is not None else None
     plain: _Root = (place.root, place.links, "")
     if told or not names:
         prefix = told.strip("/") + "/" if told else ""
         return PictureRoots(place.root, ((place.root, place.links, prefix),), remote), ""
-    folders = dict.fromkeys(["", *(name.rpartition("/")[0] for name in files), *_FOLDERS])
-    beside = [folder for base in list(folders) for folder in _below(place, base)]
+    roots: list[_Root] = []
+    if folders_of:
+        plain = (place.root, place.links, None)
+        at_home = sum(place.has(_below(*pair, None)) for pair in zip(names, folders_of, strict=True))
+        roots += [plain] if at_home else []
+        if at_home == len(names):
+            return PictureRoots(place.root, (plain,), remote), ""
+    homes = {name.rpartition("/")[0] for name in files}
+    above = {str(folder) for home in homes for folder in PurePosixPath(home).parents} - {"."}
+    folders = ["", *(sorted(above - homes) if folders_of else dict.fromkeys(n.rpartition("/")[0] for n in files))]
+    folders = list(dict.fromkeys([*folders, *_FOLDERS]))
+    few = {base: place.inside(base)[0][: PROBED_NAMES if remote is None else None] for base in folders}
+    beside = [f"{base}/{name}" if base else name for base, inner in few.items() for name in inner]
     prefixes = [f"{folder}/" if folder else "" for folder in dict.fromkeys([*folders, *beside])]
+    if folders_of:  # what lies in the folder of one record is no other's
+        prefixes = [prefix for prefix in prefixes if prefix[:-1] not in homes]
     hits = {prefix: sum(place.has(f"{prefix}{name}") for name in names) for prefix in prefixes}
-    roots: list[_Root] = [
-        (place.root, place.links, prefix) for prefix in sorted(prefixes, key=lambda p: -hits[p]) if hits[prefix]
-    ]
+    roots += [(place.root, place.links, prefix) for prefix in sorted(prefixes, key=lambda p: -hits[p]) if hits[prefix]]
     said = f"images' names start from {roots[0][2]}" if roots and roots[0][2] else ""
     if place.archives and max(hits.values()) < len(names):
         unzipped = _unzipped(place, names)
         roots += unzipped
         said = said or (f"images taken from {', '.join(place.archives)}" if unzipped else "")
     return PictureRoots(place.root, tuple(roots or [plain]), remote), said
-
-
-def _below(place: TablePlace, folder: str) -> list[str]:
-    """Names of the folders in a folder of the place."""
-    if place.remote is not None:
-        start = f"{folder}/" if folder else ""
-        inside = {n[len(start) :].partition("/") for n in place.remote.names if n.startswith(start)}
-        return sorted(f"{start}{head}" for head, slash, _ in inside if slash)
-    base = place.root / folder
-    found = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
-    return [f"{folder}/{name}" if folder else name for name in found if not name.startswith(".")][:PROBED_NAMES]
 
 
 def _unzipped(place: TablePlace, names: Sequence[str]) -> list[_Root]:

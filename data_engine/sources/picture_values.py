@@ -16,7 +16,7 @@ from typing import Any
 
 from data_engine.sources.base import BytesImage, FileImage
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2"}
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2")
 _DATA_URL = re.compile(r"data:image/[\w.+-]*(?:;[\w=-]+)*;base64,", re.IGNORECASE)
 _BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
 """How PNG, JPEG, GIF, WebP, BMP and TIFF begin in base64."""
@@ -72,7 +72,7 @@ def looks_like_picture(part: Any) -> bool:
         return bool({"bytes", "path"} & part.keys()) or "image_url" in part or "url" in part
     if not isinstance(part, str) or not part.strip():
         return False
-    return _is_base64(part) or PurePosixPath(part.split("?")[0].strip().lower()).suffix in _SUFFIXES
+    return _is_base64(part) or PurePosixPath(part.split("?")[0].strip().lower()).suffix in PICTURE_SUFFIXES
 
 
 def _is_base64(text: str) -> bool:

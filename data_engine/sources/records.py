@@ -37,6 +37,15 @@ class Unreadable(str):
     __slots__ = ()
 
 
+class FiledRecord(dict[str, Any]):
+    """A record that has a file of its own; its pictures are named from `folder`, that of the file below the source."""
+
+    def __init__(self, record: Mapping[str, Any], folder: str) -> None:
+        """Keep the folder beside the fields."""
+        super().__init__(record)
+        self.folder = folder
+
+
 Record = Mapping[str, Any] | Unreadable
 
 

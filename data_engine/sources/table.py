@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.sources.base import Count, Rejection, SourceRow
-from data_engine.sources.columns import Guess, guess_columns, value_at
+from data_engine.sources.columns import Guess, guess_columns, lie_beside, value_at
 from data_engine.sources.contents import MANY, MUCH, Contents, FileContents, PictureContents, paths_of
 from data_engine.sources.file_hashes import file_hashes, remembered
-from data_engine.sources.file_pieces import Cutter, TablePiece, alone, check_records, cut_where_told
+from data_engine.sources.file_pieces import PIECE_ROWS, Cutter, TablePiece, alone, check_records, cut_where_told
 from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_roots import PROBED_NAMES, picture_roots
 from data_engine.sources.places import files_revision, short_revision
-from data_engine.sources.records import Record
+from data_engine.sources.record_files import find_record_files
+from data_engine.sources.records import FiledRecord, Record
 from data_engine.sources.table_choice import PACKED, Chosen, kind_of
 from data_engine.sources.table_columns import column_batches, column_types
 from data_engine.sources.table_files import Batch, column_names, count_rows, read_batches
@@ -36,6 +37,8 @@ GUESSED = "columns guessed"
 SAMPLE = 512
 """Records of the first file that a guess is made from; of the next files an eighth each."""
 _SAMPLED_FILES = 8
+_SAMPLED_RECORDS = 128
+"""Files that are opened for a guess where each holds one record."""
 _TEXTS = {"json", "jsonl", "csv", "tsv"}
 
 
@@ -68,24 +71,33 @@ class Table:
         """Files whose first records have no question."""
         self.location = place.location
         self.licence = licence
-        samples = self._samples()
         told = columns or {}
+        each = find_record_files(place, told, what)
+        self._each = each[0] if each is not None else None
+        """Files that hold one record each."""
+        if each is not None:
+            place.chosen = Chosen(each[0].names, (*place.chosen.told, *each[1]))
+        samples = self._samples()
         guess = self._guess(samples, told)
         self.columns = guess.columns
         self.sample = [record for records in samples.values() for record in records]
-        aside = self._left_aside()
+        aside = self._left_aside() if self._each is None else ""
         form, said = self._form() if answers == "guess" else (answers, "")
         self.form: Form = form
         plain = Reading(self.columns, form, picture_roots(place, ())[0])
-        shown = (image.name for r in self.sample for image in picture_files(r, plain, inside=self._inside))
+        shown = ((image.name, r) for r in self.sample for image in picture_files(r, plain, inside=self._inside))
+        probed = list(itertools.islice(shown, PROBED_NAMES))
+        homes = [record.folder for _, record in probed if isinstance(record, FiledRecord)]
         find, where = picture_roots(
-            place, list(itertools.islice(shown, PROBED_NAMES)), files=self.files(), told=pictures
+            place, [name for name, _ in probed], files=self.files(), told=pictures, folders_of=homes
         )
         self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, said, where)))
         guessed = [f"{role} from {', '.join(names)}" for role, names in self.columns.items() if role not in told]
         if guessed:
             self.notes = (f"{GUESSED}: {'; '.join(guessed)} (source.columns overrides)", *self.notes)
-        self.reading = Reading(self.columns, form, find)
+        self.reading = Reading(
+            self.columns, form, find, pictured=lie_beside(self.sample, self.columns.get("images", ()))
+        )
         read = ", ".join(place.chosen.names[:3]) + (", ..." if len(place.chosen.names) > 3 else "")
         self.taken = f"{read}: " + ", ".join(f"{role} from {', '.join(c)}" for role, c in self.columns.items())
 
@@ -111,8 +123,10 @@ class Table:
         pieces = alone(self.pieces()) if self._in_files and sum(sizes.values()) > MANY * self._record_bytes else []
         if not pieces and sum(sizes[file] for file in sizes.keys() - remembered(whole.files)) <= MUCH:
             return []
+        step = PIECE_ROWS if self._each is not None else 1
         files = [
-            replace(whole, names=(name,), files=(file,)) for name, file in zip(whole.names, whole.files, strict=True)
+            replace(whole, names=whole.names[start : start + step], files=whole.files[start : start + step])
+            for start in range(0, len(whole.names), step)
         ]
         return [*files, *(PictureContents(piece, self._picture_columns, self._inside) for piece in pieces)]
 
@@ -122,6 +136,11 @@ class Table:
 
     def _named_files(self) -> FileContents:
         return FileContents(self._what, self.files(), tuple(self._place.files()))
+
+    @property
+    def filed(self) -> bool:
+        """Whether each record has a file of its own."""
+        return self._each is not None
 
     @property
     def revision(self) -> str:
@@ -138,6 +157,8 @@ class Table:
 
     def count(self) -> int | None:
         """Rows where the files say so without being read."""
+        if self._each is not None:
+            return len(self._each.names)
         counts = [count_rows(file, kind_of(file.name), self._what) for file in self._place.files()]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
@@ -167,6 +188,8 @@ class Table:
         if remote is not None and pictured:
             return []
         cutter = Cutter(self._what, self.reading, remote, pictured, self._in_files, self._record_bytes)
+        if self._each is not None:
+            return cutter.share(self._each)
         return [piece for file in place.files() for piece in cutter.cut(file, kind_of(file.name))]
 
     def placed(self, pieces: Sequence[TablePiece], counts: Sequence[Count]) -> list[TablePiece]:
@@ -196,21 +219,30 @@ class Table:
         """
         remote = self._place.remote is not None
         types = None if remote or not looked_at else column_types(self.sample, looked_at)
+        for batch in self._read(columns, types):
+            if remote:
+                records = batch.records()
+                shown = (picture_files(record, self.reading, inside=self._inside) for record in records)
+                self._place.fetch([image.name for images in shown for image in images])
+            yield batch
+
+    def _read(self, columns: Sequence[str] | None, types: Mapping[str, Any] | None) -> Iterator[Batch]:
+        """Batches of all files; with `types`, formats of text come as columns where that is quicker."""
+        if self._each is not None:
+            yield from self._each.batches(self._what)
+            return
         for file in self._place.files():
             kind = kind_of(file.name)
             if types is not None and kind in _TEXTS:
-                batches = column_batches(file, kind, self._what, types)
+                yield from column_batches(file, kind, self._what, types)
             else:
-                batches = read_batches(file, kind, self._what, columns)
-            for batch in batches:
-                if remote:
-                    records = batch.records()
-                    shown = (picture_files(record, self.reading, inside=self._inside) for record in records)
-                    self._place.fetch([image.name for images in shown for image in images])
-                yield batch
+                yield from read_batches(file, kind, self._what, columns)
 
     def _samples(self) -> dict[str, list[Mapping[str, Any]]]:
         """Records of the first files by file; files that say their columns are sampled once per set of columns."""
+        if self._each is not None:
+            few = replace(self._each, names=self._each.names[:_SAMPLED_RECORDS])
+            return {"": [record for part in few.batches(self._what) for record in part.records()]}  # type: ignore[misc]  # none is unreadable
         samples: dict[str, list[Mapping[str, Any]]] = {}
         seen: set[tuple[str, ...]] = set()
         bad: Record | None = None

@@ -78,7 +78,7 @@ def choose_files(
     told += said
     kinds = [kind for kind in dict.fromkeys(KINDS.values()) if any(kind_of(name) == kind for name in found)]
     taken = tuple(name for name in found if kind_of(name) == kinds[0])
-    left = [name for name in found if name not in set(taken)]
+    left = [name for name in found if kind_of(name) != kinds[0]]
     if left:
         told.append(f"not read, because {kinds[0]} is there: {_some(left)}")
     return Chosen(taken, tuple(told))

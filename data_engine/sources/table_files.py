@@ -190,14 +190,15 @@ def column_names(file: Path, kind: str, what: str) -> list[str] | None:
 
 
 @contextmanager
-def telling(file: Path, what: str) -> Iterator[None]:
-    """Turn what readers raise into one line that names the file."""
+def telling(file: Path, what: str, name: str = "") -> Iterator[None]:
+    """Turn what readers raise into one line that names the file, by `name` where many are called alike."""
+    name = name or file.name
     try:
         yield
     except InfiMmrError as error:
-        raise InfiMmrError(f"{what}: {file.name} {error.message}", error.next_step) from error
+        raise InfiMmrError(f"{what}: {name} {error.message}", error.next_step) from error
     except (OSError, ValueError, EOFError, csv.Error) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise InfiMmrError(f"{what}: {file.name} cannot be read ({str(error)[:200]})", "Fetch it again") from error
+        raise InfiMmrError(f"{what}: {name} cannot be read ({str(error)[:200]})", "Fetch it again") from error
 
 
 def batched(records: Iterator[tuple[Record, int]], rows: int = BATCH_ROWS) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -52,6 +53,30 @@ class TablePlace:
     def has(self, name: str) -> bool:
         """Whether a file of this relative name is there, here or where it would be fetched from."""
         return name in self.remote.names if self.remote is not None else holds(self.root, name, self.links)
+
+    @cached_property
+    def remote_folders(self) -> Mapping[str, tuple[list[str], list[str]]]:
+        """Of a place that files are fetched from: names of the folders and files inside each folder."""
+        found: dict[str, tuple[list[str], list[str]]] = {"": ([], [])}
+        for name in sorted(self.remote.names) if self.remote is not None else ():
+            folder, _, tail = name.rpartition("/")
+            parts = folder.split("/") if folder else []
+            for end, part in enumerate(parts, 1):
+                if (below := "/".join(parts[:end])) not in found:
+                    found[below] = ([], [])
+                    found["/".join(parts[: end - 1])][0].append(part)
+            found[folder][1].append(tail)
+        return found
+
+    def inside(self, folder: str) -> tuple[list[str], list[str]]:
+        """Names of the folders and files in a folder of the place, sorted; hidden ones left out."""
+        if self.remote is not None:
+            return self.remote_folders.get(folder, ([], []))
+        if not (self.root / folder).is_dir():
+            return [], []
+        with os.scandir(self.root / folder) as entries:
+            shown = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+        return [name for name, is_dir in shown if is_dir], [name for name, is_dir in shown if not is_dir]
 
     def fetch(self, names: Iterable[str]) -> None:
         """Bring those of the named files that exist there."""

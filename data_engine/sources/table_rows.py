@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow, pass_rate, plain_answer
@@ -18,7 +18,7 @@ from data_engine.sources.columns import value_at
 from data_engine.sources.conversations import first_exchange, given_trace
 from data_engine.sources.given_answers import Form, given_answer
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
-from data_engine.sources.records import OTHER_COLUMNS, Record, is_short
+from data_engine.sources.records import OTHER_COLUMNS, FiledRecord, Record, is_short
 from data_engine.sources.table_shards import KEY
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_golds import EXTRA_FIELDS
@@ -39,8 +39,10 @@ class Reading:
 
     columns: Mapping[str, tuple[str, ...]]
     form: Form
-    find: Callable[[str], FileImage]
-    """Places a picture's name below the source's folder."""
+    find: Callable[..., FileImage]
+    """Places a picture's name below the source's folder; of a record that has a file of its own, with its folder."""
+    pictured: bool = False
+    """Whether a record beside which no picture lies lacks one."""
 
     @cached_property
     def taken(self) -> frozenset[str]:
@@ -80,7 +82,7 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
         return Rejection(source_id, given.reason, given.detail, text, raw)
     choices = choices or (choices_in_question(text, given.answer) if MAY_LIST.search(text) else ())
     try:
-        images = _images(record, columns, inside or [*named], reading.find)
+        images = _images(record, reading, inside or [*named])
         text, images, mend = place_tags(text.strip(), images)
     except NoPictureError as error:
         return Rejection(source_id, error.reason, error.detail, text, raw)
@@ -104,6 +106,11 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
     )
 
 
+def _finder(record: Record, reading: Reading) -> Callable[[str], FileImage]:
+    """What places names of a record's pictures."""
+    return partial(reading.find, folder=record.folder) if isinstance(record, FiledRecord) else reading.find
+
+
 def picture_files(record: Record, reading: Reading, *, inside: bool) -> Iterator[FileImage]:
     """Pictures of a record that lie in files; `inside`: they may stand inside the question, too."""
     if isinstance(record, str):
@@ -115,9 +122,10 @@ def picture_files(record: Record, reading: Reading, *, inside: bool) -> Iterator
         row = table_row(record, 0, reading if reading.form == "text" else replace(reading, form="text"))
         yield from (image for image in getattr(row, "images", ()) if isinstance(image, FileImage))
         return
+    find = _finder(record, reading)
     for part in parts:
         try:
-            found = picture(part, reading.find)
+            found = picture(part, find)
         except NoPictureError:
             continue
         if isinstance(found, FileImage):
@@ -206,16 +214,14 @@ def _raw(value: Any) -> str:
     return plain_answer(value)
 
 
-def _images(
-    record: Mapping[str, Any],
-    columns: Mapping[str, tuple[str, ...]],
-    inside: list[Any],
-    find: Callable[[str], FileImage],
-) -> list[FileImage | BytesImage]:
-    names = columns.get("images", ())
+def _images(record: Mapping[str, Any], reading: Reading, inside: list[Any]) -> list[FileImage | BytesImage]:
+    names = reading.columns.get("images", ())
     values = [part for name in names for part in picture_values(value_at(record, name))]
     if len(names) > 1 or (len(values) == 1 and _is_empty(values[0])):
         values = [part for part in values if not _is_empty(part)]
+    if reading.pictured and not values:
+        raise NoPictureError("image_missing", f"no picture lies beside it ({', '.join(names)})")
+    find = _finder(record, reading)
     return [picture(part, find) for part in (values or inside)]
 
 

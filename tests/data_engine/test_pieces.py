@@ -161,11 +161,33 @@ def packed(folder):
             out.write(lines(rows).encode())
 
 
+def folders(folder):
+    """A folder per record, the picture beside it."""
+    for number, row in enumerate(problems()):
+        own = folder / "train" / str(number)
+        own.mkdir(parents=True)
+        (own / "data.json").write_text(json.dumps(row))
+        (own / "logic_form.json").write_text('{"point_positions": {"A": [1, 2]}}')
+        if number != 13:
+            (own / "img_diagram.png").write_bytes(b"no picture" if number == 8 else png(number % 30))
+
+
+def single(folder):
+    """A file per record, pictures named from its folder."""
+    for number, row in enumerate(problems(named=False)):
+        own = folder / f"chapter{number % 3}"
+        (own / "img").mkdir(parents=True, exist_ok=True)
+        (own / f"img/{number}.png").write_bytes(png(number % 30))
+        odd = {7: "../chapter0/img/0.png", 8: "img/none.png", 9: "../../../out.png"}
+        picture = odd.get(number, f"img/{number}.png")
+        (own / f"{number}.json").write_text(json.dumps({**row, "figure": picture}))
+
+
 FORMATS = {
     one.__name__: one
     for one in (
         jsonl, unnamed, named_pictures, pictures_of_csv, inner_pictures, tar, packed_tar, csv, parquet,
-        parquet_pictures, saved, json_lists, packed,
+        parquet_pictures, saved, json_lists, packed, folders, single,
     )
 }  # fmt: skip
 
@@ -350,7 +372,7 @@ def hashed_apart(monkeypatch):
     monkeypatch.setattr("data_engine.sources.table.MANY", 0)
 
 
-@pytest.mark.parametrize("name", ["named_pictures", "pictures_of_csv", "tar", "unnamed"])
+@pytest.mark.parametrize("name", ["named_pictures", "pictures_of_csv", "tar", "unnamed", "folders"])
 def test_a_fingerprint_made_by_workers_is_that_of_the_whole(name, tmp_path, small_pieces, hashed_apart, monkeypatch):
     folder = tmp_path / "set"
     folder.mkdir()
