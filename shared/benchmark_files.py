@@ -1,9 +1,9 @@
 """Read a benchmark's published file, whatever its format, into fields named as in the row schema.
 
-Input: a parquet, json (list, or dict by id) or jsonl file, or a folder of them as the hub lays it out (images inside
-the rows, or by name beside the file). Output: one `BenchmarkRow` per item, in file order. It knows the field names of
-the paper's benchmarks and their common mirrors, and takes any other file that has a question or problem, and an answer;
-what one benchmark alone needs stands in its own file (`shared.benchmarks`). Golds are mended by
+Input: a parquet, json (list, dict by id, or one item) or jsonl file, or a folder of them as the hub lays it out (images
+inside the rows, or by name beside the file). Output: one `BenchmarkRow` per item, in file order. It knows the field
+names of the paper's benchmarks and their common mirrors, and takes any other file that has a question or problem, and
+an answer; what one benchmark alone needs stands in its own file (`shared.benchmarks`). Golds are mended by
 `shared.benchmark_golds`, each mend recorded.
 Bad items are returned with `problem` set, never dropped and never fatal.
 Not covered: fetching from the hub (the caller hands a local file or folder).
@@ -90,8 +90,13 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
     raise InfiMmrError(message, f"Point {name}=PATH at the folder or file with the items")
 
 
+class OneItem(dict[str, Any]):
+    """The item of a file that holds no other, so that what lies beside the file is the item's."""
+
+
 def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
     """Records of one file; None for a line that cannot be read."""
+    shown = f"benchmark file {file.parent.name}/{file.name}"  # many may be called alike
     try:
         if file.suffix == ".parquet":
             import pyarrow.parquet as pq
@@ -106,17 +111,23 @@ def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
         else:
             data = json.loads(text)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        message = f"benchmark file {file.name} cannot be read: {str(error).splitlines()[0]}"
+        message = f"{shown} cannot be read: {str(error).splitlines()[0]}"
         raise InfiMmrError(message, "Fetch it again, or name another file") from error
     if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()):
         data = [{**value, "pid": value.get("pid", key)} for key, value in data.items()]
+    elif isinstance(data, dict) and not any(_is_list_of_items(value) for value in data.values()):
+        data = [OneItem(data if any(field in data for field in ID_FIELDS) else {**data, "pid": file.parent.name})]
     if not isinstance(data, list):
-        message = f"benchmark file {file.name} is neither a list of items nor a dict of them by id"
+        message = f"{shown} is neither a list of items nor a dict of them by id"
         raise InfiMmrError(message, "Write one item per line as jsonl")
     if not any(isinstance(item, dict) for item in data):
-        raise InfiMmrError(f"benchmark file {file.name} holds no item", "Fetch it again, or name another file")
+        raise InfiMmrError(f"{shown} holds no item", "Fetch it again, or name another file")
     for item in data:
         yield item if isinstance(item, dict) else None
+
+
+def _is_list_of_items(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(one, dict) for one in value)
 
 
 def _json_line(line: str) -> Any:

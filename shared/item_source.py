@@ -26,6 +26,7 @@ from shared.benchmark_files import (
     IMAGE_FIELDS,
     QUESTION_FIELDS,
     BenchmarkRow,
+    OneItem,
     benchmark_files,
     file_records,
     literal_list,
@@ -74,6 +75,7 @@ class ItemSource(Strict):
     where: dict[str, Names] = Field(default={}, description="Only items whose field has this value, or one of these.")
     files: tuple[str, ...] = Field(default=(), description="Names or patterns of the files of a folder; empty: all.")
     pictures: str = Field(default="", description="Folder beside the file where images' names start from.")
+    beside: str = Field(default="", description="Image beside a file that holds one item, where the item names none.")
     keep: tuple[str, ...] = Field(default=(), description="Further fields for groups, question and scorer.")
     derived: dict[str, Derived] = Field(default={}, description="Fields that are a part of another one: name = part.")
     golds: dict[str, str] = Field(default={}, description="Golds spelled otherwise: what the file has = what is meant.")
@@ -186,6 +188,8 @@ class ItemReader:
             column = next((name for name in several(names) if name in record), None)
             if column is not None and role in _CANONICAL:
                 out[_CANONICAL[role]] = record[column]
+        if self.told.beside and isinstance(record, OneItem) and not any(out.get(field) for field in IMAGE_FIELDS):
+            out["images"] = [self.told.beside]
         if self.told.pictures and (pictures := out.get("images")):
             out["images"] = [
                 self._placed(one, folder) for one in (pictures if isinstance(pictures, list) else [pictures])

@@ -206,6 +206,27 @@ def test_geometry3k_rows_as_published_are_scored_by_letter_and_by_value(real_dat
     assert set(result["by_goal"]) >= {"Length", "Angle"}
 
 
+def test_geometry3k_is_read_from_the_folders_that_its_authors_publish(tmp_path):
+    from tests.data_engine.test_record_files import geometry3k
+
+    folder = geometry3k(tmp_path / "geometry3k")
+    (folder / "test/11/img_diagram.png").unlink()
+    items = load_items("geometry3k", str(folder), None, images=True).items
+    assert [(item.key, item.answer, len(item.images), len(item.choices)) for item in items] == [
+        ("10", "C", 1, 4),
+        ("11", "D", 0, 4),
+    ]
+    assert items[0].images[0] == (folder / "test/10/img_diagram.png").read_bytes()
+    assert items[1].missing_images == ("img_diagram.png",)
+    result = scored(
+        tmp_path, "geometry3k", [("10", "\\boxed{C}"), ("11", "\\boxed{A}")], geometry3k=str(folder / "test")
+    )
+    assert (result["n"], result["correct"], set(result["by_goal"])) == (2, 1, {"Angle"})
+    (folder / "test/11/data.json").write_text('{"problem_text": "Fi')
+    with pytest.raises(InfiMmrError, match=r"11/data\.json cannot be read"):
+        load_items("geometry3k", str(folder), None, images=True)
+
+
 def test_a_field_that_a_file_lacks_is_one_line_with_those_that_it_has(tmp_path):
     jsonl([{"query": "q", "label": "1", "kind": "bar"}], tmp_path / "i.jsonl")
     for columns, where, words in (
