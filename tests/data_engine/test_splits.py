@@ -52,7 +52,7 @@ def write_rows(folder, count=120):
         (folder / picture).write_bytes(_picture(n // 3))
         rows.append({"id": f"p{n}", "question": f"<image>What is {n} + 1?", "answer": str(n + 1), "image": picture})
     rows += [
-        {"id": f"t{n}", "question": f"What is {n // 2} + 2 ?{' ' * (n % 2)}", "answer": str(n // 2 + 2)}
+        {"id": f"t{n}", "question": f"{('What', 'WHAT ')[n % 2]} is {n // 2} + 2 ?", "answer": str(n // 2 + 2)}
         for n in range(count // 2)
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -73,7 +73,7 @@ def request(folder, store="store", **more):
 def test_rows_of_one_picture_and_equal_words_are_never_apart(made):
     _, version = made
     rows = version.scan().collect()
-    for key in (pl.col("image_hashes").list.first(), pl.col("question").str.strip_chars()):
+    for key in (pl.col("image_hashes").list.first(), pl.col("question").str.to_lowercase().str.replace_all(" +", " ")):
         apart = rows.filter(key.is_not_null()).group_by(key.alias("key")).agg(pl.col("split").n_unique())
         assert apart["split"].max() == 1
     counts = dict(rows["split"].value_counts().iter_rows())
