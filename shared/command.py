@@ -13,9 +13,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from shared.errors import InfiMmrError, system_error
 
@@ -126,9 +128,20 @@ def _command(work: Callable[..., Document], *, resume: str, json: bool) -> Calla
             given[name] = kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
         run_command(functools.partial(work, **given), as_json=as_json, resume=resume)
 
+    for one in parameters:
+        _say_value(one.annotation)
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called
+
+
+def _say_value(annotation: Any) -> None:
+    """Have an option's help call its value N, PATH or TEXT, where it has no name of its own: not by a Python type."""
+    kind, *about = get_args(annotation) or [annotation]
+    for info in about:
+        if isinstance(info, OptionInfo) and info.metavar is None and kind is not bool:
+            types = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+            info.metavar = next((word for type_, word in types.items() if type_.__name__ in str(kind)), None)
 
 
 def _show_version(asked: bool) -> None:

@@ -129,7 +129,7 @@ class ItemReader:
         if not found:
             names = ", ".join(file.name for file in files[:5])
             message = f"{self._what} {name}: no file fits {', '.join(patterns)} (there are {names})"
-            raise InfiMmrError(message, "Name the file")
+            raise InfiMmrError(message, "Name some of them: source.files = [...]")
         return found
 
     @property

@@ -10,7 +10,7 @@ import typer
 
 from shared.command import JsonOption, StoreOption
 
-DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Dataset version NAME[@V].")]
+DatasetOption = Annotated[str | None, typer.Option("--dataset", metavar="NAME[@V]", help="Dataset version.")]
 MaxStepsOption = Annotated[
     int | None, typer.Option("--max-steps", min=1, help="Stop each phase after this many steps.")
 ]
@@ -24,9 +24,9 @@ class PhaseOptions:
     start: Annotated[
         str | None, typer.Option("--from", help="Checkpoint to start from: folder, hub id or tiny-vl.")
     ] = None
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a value, e.g. train.max_steps=3.")] = (
-        None
-    )
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. train.max_steps=3.")
+    ] = None
     store: StoreOption = None
     as_json: JsonOption = False
 

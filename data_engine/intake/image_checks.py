@@ -202,7 +202,8 @@ class Inspections:
             try:
                 data = picture.path.read_bytes()
             except OSError as error:
-                raise InfiMmrError(f"image {picture.name} cannot be read: {error.strerror}", "Check it") from error
+                message = f"image {picture.name} cannot be read: {error.strerror}"
+                raise InfiMmrError(message, "Make it readable, or remove it: its rows are then refused") from error
         try:
             inspect_image(data or b"", limits=self._limits)
             reason = ""

@@ -260,7 +260,7 @@ class ImagePlaces:
         try:
             data = self._read(place)
         except OSError as error:
-            raise InfiMmrError(f"image {place.name} cannot be read: {error.strerror}", "Check the source") from error
+            raise InfiMmrError(f"image {place.name} cannot be read: {error.strerror}", "Make it readable") from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise InfiMmrError(f"image {place.name} changed while it was being built", "Build again when it is at rest")
         return data

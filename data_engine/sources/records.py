@@ -170,7 +170,8 @@ def _entries(folder: Path, what: str) -> list[Path]:
     try:
         return sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
-        raise InfiMmrError(f"{what}: the folder {folder} cannot be read ({error.strerror})", "Check it") from error
+        message = f"{what}: the folder {folder} cannot be read ({error.strerror})"
+        raise InfiMmrError(message, "Make it readable, or name another") from error
 
 
 def _may_hold_rows(file: Path) -> bool:

@@ -260,7 +260,8 @@ class Table:
                 samples[name] = good
         if not samples:
             names = ", ".join(self.files()[:_SAMPLED_FILES])
-            raise InfiMmrError(f"{self._what}: no record in {names}{f' ({bad})' if bad else ''}", "Check the place")
+            message = f"{self._what}: no record in {names}{f' ({bad})' if bad else ''}"
+            raise InfiMmrError(message, "Name files whose records are objects with named fields")
         return samples
 
     def _guess(self, samples: dict[str, list[Mapping[str, Any]]], told: Mapping[str, Sequence[str]]) -> Guess:
@@ -276,7 +277,7 @@ class Table:
             self._strange = {name for name in strange if samples.pop(name)}
             together = [record for part in samples.values() for record in part]
             return guess_columns(together, told, what=self._what)
-        raise problem or InfiMmrError(f"{self._what}: no record could be read", "Check the place")
+        raise problem or InfiMmrError(f"{self._what}: no record could be read", "Name files with records")
 
     def _left_aside(self) -> str:
         """Leave aside files that state their columns and have none for the question; what to tell about it.

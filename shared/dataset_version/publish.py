@@ -109,7 +109,7 @@ def claim(store: Store, manifest: Manifest, lease: Lease, *, keep_number: bool =
             lease.check()
             if _claimed(store, numbered, folder):
                 return numbered
-    raise InfiMmrError(f"no number could be claimed for {manifest.name} in {store.url}", "Inspect the store")
+    raise InfiMmrError(f"no number could be claimed for {manifest.name} in {store.url}", "Run it again")
 
 
 def manifests(store: Store, name: str, known: Container[str] = ()) -> Iterator[tuple[str, Manifest | InfiMmrError]]:

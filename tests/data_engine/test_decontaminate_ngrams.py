@@ -50,8 +50,12 @@ def test_each_rule_writes_its_evidence(run, step_world):
     evidence = json.loads(first["evidence"])
     start, end = evidence["row"]["span"]
     assert rows[0][1][start:end] == LONG.upper().rstrip("?")
+    assert evidence["row"]["text"].startswith("Prelude. ")
+    assert (evidence["item"]["text"], evidence["item"]["span"]) == (LONG, [0, len(LONG) - 1])
+    assert first["score"] == 1.0, "all words of the item, though not of the row"
     assert first["benchmark_revision"] == "r1"
-    assert json.loads(result.annotations.filter(id="r2")["evidence"][0])["number_only"]
+    whole = json.loads(result.annotations.filter(id="r2")["evidence"][0])
+    assert (whole["row"]["text"], whole["item"]["text"], whole["number_only"]) == ("Add 3 to 4", "Add 5 to 6", True)
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,8 @@ def test_a_task_file_is_the_held_out_evaluation_of_a_phase_with_its_own_words_an
     outputs = [
         {"step": 2, "held_out": "sums", "prompt_id": f"sums/{n}", "output": f"\\boxed{{{2 * n + n}}}"} for n in range(4)
     ]
+    outputs += [{**row, "step": 3, "output": "\\boxed{99}"} for row in outputs]  # of the next evaluation already
     told = [json.dumps({**row, "exact": 0.0, "tokens": 3, "truncated": False}) for row in outputs]
     (writer.parts / "actor-1.jsonl").write_text("".join(line + "\n" for line in told))
-    recorded(writer, {"evaluated": 1})
-    (line,) = read_lines(run / EVALUATIONS)
-    assert (line["accuracy"]["sums"]["n"], line["accuracy"]["sums"]["accuracy"]) == (4, 0.5)
+    told = [recorded(writer, {"evaluated": step})["accuracy"]["sums"] for step in (1, 2)]
+    assert [(found["n"], found["accuracy"]) for found in told] == [(4, 0.5), (4, 0.0)]

@@ -173,7 +173,8 @@ def _evaluation(checkpoint: str, folder: Path, results: Path | None) -> tuple[di
     found = read_result(place)
     if found.get("engine", {}).get("checkpoint") != f"sha256:{checkpoint_hash(folder)}":
         if results is not None:
-            raise InfiMmrError(f"{results} holds results of other weights than {checkpoint}", "Evaluate these")
+            message = f"{results} holds results of other weights than {checkpoint}"
+            raise InfiMmrError(message, f"Evaluate these: trainer evaluate --checkpoint {checkpoint}")
         return {}, [f"no results: those in {place} are of other weights"]
     return found, []
 

@@ -32,7 +32,7 @@ class EvaluateOptions(AnswerOptions):
         str, typer.Option(help="all (the paper's five), or names and task files: math500,./my-task.toml,...")
     ] = "all"
     source: Annotated[
-        list[str] | None, typer.Option(help="NAME=PATH: items from a file, folder or dataset reference.")
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="Items from a file, folder or dataset reference.")
     ] = None
     output: Annotated[
         Path | None, typer.Option(help="Folder for evaluation.json and outputs.parquet; default evaluations/NAME.")

@@ -51,7 +51,8 @@ def compare(  # noqa: PLR0917 - typer turns each parameter into an option
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page with won and lost items.")] = None,
     task: Annotated[str, typer.Option(help="Compare these alone: comma-separated names, or paths of task files.")] = "",
     source: Annotated[
-        list[str] | None, typer.Option(help="NAME=PATH: where images of a benchmark's items are, for the page.")
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="Where images of a benchmark's items are, for the page."),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,

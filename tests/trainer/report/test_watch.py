@@ -39,7 +39,10 @@ def test_the_page_follows_the_run_and_asks_again_until_it_has_ended(run):
         record = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps({**record, "checkpoint_sha256": "c" * 64}))
         assert get(server)[0].headers["Refresh"] is None
-    assert "61 steps" in (run / "watch.html").read_text()
+        assert "61 steps" in (run / "watch.html").read_text()
+        with (run / "metrics.jsonl").open("a") as metrics:
+            metrics.write(json.dumps({**line, "step": 62}) + "\n")
+    assert "62 steps" in (run / "watch.html").read_text(), "the file is left as the run is at the end"
 
 
 def test_the_page_shows_rollouts_with_pictures_rewards_by_answer_type_and_the_time_of_each_part(run):
