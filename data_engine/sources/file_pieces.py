@@ -1,9 +1,9 @@
 """Pieces of the files of the source `table`, each read where it lies without what stands before it.
 
 Input: a file and its format. Output: `TablePiece`s (see `Piece` in `base`). Parquet is cut by row groups, plain JSON
-lines by bytes: a piece begins and ends where a line does. Plain CSV is looked at stretch by stretch, by who counts its
-rows, and cut between rows once all are known (`csv_pieces`). Files of one record each are many to a piece. Every other
-file is one piece: a packed one has no middle.
+lines by bytes: a piece begins and ends where a line does. Who counts the records of plain CSV (`csv_pieces`) and of
+tar shards says where these can be cut. Files of one record each are many to a piece. Every other file is one piece: a
+packed one has no middle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from data_engine.sources.table_choice import PACKED
 from data_engine.sources.table_files import Batch, arrow_rows, batched, empty, parquet_batches, read_batches, telling
 from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, table_row
-from data_engine.sources.table_shards import count_shard
+from data_engine.sources.table_shards import shard_pieces, shard_records
 from data_engine.sources.table_texts import CsvRows, JsonLines, csv_head, opened_bytes, text_records
 from shared.errors import InfiMmrError
 
@@ -42,10 +42,11 @@ _STRETCH = 1 << 16
 
 Where = tuple[int, ...]
 """Where a piece lies. Parquet: first row group, first row in it, row group after the last, rows. JSON lines: byte from
-which and byte up to which lines begin. CSV: its first byte and the one behind it, any before it is placed. Empty: the
-whole file."""
+which and byte up to which lines begin. CSV and tar: first byte, the one behind the last (0 for a shard's end), rows;
+before it is placed, bytes that are looked at of a CSV, most rows of a piece of a shard. Empty: the whole file."""
 
 _ROWS_OF_TEXT = {"csv", "tsv"}
+_CUT_LATER = {"tar", *_ROWS_OF_TEXT}
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,10 @@ class TablePiece:
                 with _text(self.file, self.where) as text:
                     return _count_lines(text)
             if self.kind in _ROWS_OF_TEXT and self.where:
-                return Count(0, told=told_of(self.file, *self.where))
+                return Count(0, told=told_of(self.file, *self.where[:2]))
             if self.kind == "tar":
-                return Count(count_shard(self.file))
+                records, places = shard_pieces(self.file, self.where[0], MOST_BYTES)
+                return Count(records, told=places)
             if self.kind == "arrow":
                 return Count(arrow_rows(self.file))
             return Count(sum(1 for _ in text_records(self.file, self.kind)))
@@ -132,6 +134,9 @@ class TablePiece:
         with telling(self.file, self.what):
             if self.kind == "parquet":
                 yield from _read_groups(self.file, self.where, columns)
+                return
+            if self.kind == "tar":
+                yield from batched(shard_records(self.file, *self.where[:2]))
                 return
             if self.kind in _ROWS_OF_TEXT:
                 yield from _read_rows(self.file, self.where, self.lines)
@@ -174,6 +179,8 @@ class Cutter:
             whole = TablePiece(self.what, self.reading, file, kind, (), self.place, size=file.stat().st_size)
             if kind == "parquet":
                 places = _row_groups(file, rows)
+            elif kind == "tar":
+                places = [(rows,)]
             elif kind not in {"jsonl", *_ROWS_OF_TEXT} or file.suffix.lower() in PACKED:
                 places = [()]
             else:
@@ -222,19 +229,28 @@ def _row_groups(file: Path, most: int) -> list[Where]:
 
 def cut_where_told(pieces: Sequence[tuple[TablePiece, Count]]) -> list[tuple[TablePiece, Count]] | None:
     """Pieces of a file and what they hold, cut where that says; None where it is one and must be counted as such."""
-    piece = pieces[0][0]
-    if not pieces[0][1].told:
+    piece, count = pieces[0]
+    if piece.kind not in _CUT_LATER or piece.height is not None or not piece.where:
         return list(pieces)
-    found = row_stretches([count.told for _, count in pieces], pieces[-1][0].where[1])
+    found: Sequence[Sequence[int]] | None = count.told
+    if piece.kind in _ROWS_OF_TEXT:
+        found = row_stretches([stretch.told for _, stretch in pieces], pieces[-1][0].where[1])
+    elif not found:
+        return [(replace(piece, where=()), count)]
     if found is None:
         return None
-    return [(replace(piece, where=(start, end)), Count(rows, rows)) for start, end, rows in found]
+    return [(replace(piece, where=tuple(at)), Count(at[-1], at[-1])) for at in found]
 
 
 def alone(pieces: Sequence[TablePiece]) -> list[TablePiece]:
     """The same records in pieces that can be read before they are placed."""
-    kept = (piece for piece in pieces if piece.kind not in _ROWS_OF_TEXT or not piece.where or piece.where[0] == 0)
-    return [replace(piece, where=()) if piece.kind in _ROWS_OF_TEXT else piece for piece in kept]
+    found: list[TablePiece] = []
+    for piece in pieces:
+        if piece.kind not in _CUT_LATER:
+            found.append(piece)
+        elif not found or found[-1].file != piece.file:
+            found.append(replace(piece, where=()))
+    return found
 
 
 def check_records(file: Path, kind: str, counts: Sequence[Count], what: str) -> None:

@@ -44,16 +44,15 @@ _PACKED: dict[bytes, Callable[[Path, str], Any]] = {
 _CHUNK = 1 << 20
 
 
-def shard_records(file: Path) -> Iterator[tuple[Record, int]]:
-    """Records of a shard with their sizes in bytes.
+def shard_records(file: Path, start: int = 0, end: int = 0) -> Iterator[tuple[Record, int]]:
+    """Records of a shard with their sizes in bytes; or those of one of its `shard_pieces`.
 
     Raises:
         OSError, ValueError: no tar archive, or one that is cut off.
 
     """
-    plain = _unpacking(file) is None
-    with _opened(file, "r|") as shard:
-        for key, some in groupby(_members(shard), key=_key):
+    with _opened(file, start, end) as (shard, plain):
+        for key, some in groupby(_members(shard, end), key=_key):
             members: dict[str, tuple[str, bytes]] = {}
             problem, size = "", 0
             for member in some:
@@ -71,15 +70,27 @@ def shard_records(file: Path) -> Iterator[tuple[Record, int]]:
                 yield _record(key, members, problem), size
 
 
-def count_shard(file: Path) -> int:
-    """How many records a shard has; of one that is not packed the members' contents are passed over.
+def shard_pieces(file: Path, rows: int, size: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """How many records a shard has, and its pieces: first byte, byte behind (0 for the end), and records.
+
+    In each are at most `rows` records, and `size` bytes or one record more. None where it is packed, or states what
+    holds for all members behind. Where it is not packed, the members' contents are passed over.
 
     Raises:
         OSError, ValueError: as `shard_records`.
 
     """
-    with _opened(file, "r:" if _unpacking(file) is None else "r|") as shard:
-        return sum(bool(key) for key, _ in groupby(_members(shard), key=_key))
+    cuts: list[list[int]] = []
+    with _opened(file) as (shard, plain):
+        for key, some in groupby(_members(shard), key=_key):
+            at = next(some).offset
+            if not cuts or cuts[-1][1] >= rows or at - cuts[-1][0] >= size:
+                cuts.append([at, 0])
+            cuts[-1][1] += bool(key)
+        free = plain and not shard.pax_headers
+    ends = [*(at for at, _ in cuts[1:]), 0]
+    pieces = [(at, end, held) for (at, held), end in zip(cuts, ends, strict=True)] if cuts and free else []
+    return sum(held for _, held in cuts), pieces
 
 
 def _unpacking(file: Path) -> Callable[[Path, str], Any] | None:
@@ -89,19 +100,22 @@ def _unpacking(file: Path) -> Callable[[Path, str], Any] | None:
 
 
 @contextmanager
-def _opened(file: Path, mode: Any) -> Iterator[tarfile.TarFile]:
+def _opened(file: Path, start: int = 0, end: int = 0) -> Iterator[tuple[tarfile.TarFile, bool]]:
+    """A shard, from a byte on where it is not packed, and whether it is not."""
+    unpacking = _unpacking(file)
+    mode: Any = "r:" if unpacking is None else "r|"
     try:
-        with (
-            (_unpacking(file) or Path.open)(file, "rb") as data,
-            tarfile.open(fileobj=data, mode=mode, tarinfo=_Member) as shard,
-        ):
-            yield shard
-            rest: Any = shard.fileobj
-            if mode == "r:":
-                rest.seek(shard.offset)
-            while tail := rest.read(_CHUNK):
-                if tail.count(0) < len(tail):
-                    raise OSError("more stands behind the end of the tar archive")
+        with (unpacking or Path.open)(file, "rb") as data:
+            if start:
+                data.seek(start)
+            with tarfile.open(fileobj=data, mode=mode, tarinfo=_Member) as shard:
+                yield shard, unpacking is None
+                rest: Any = shard.fileobj
+                if unpacking is None:
+                    rest.seek(shard.offset)
+                while not end and (tail := rest.read(_CHUNK)):
+                    if tail.count(0) < len(tail):
+                        raise OSError("more stands behind the end of the tar archive")
     except (tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise OSError(f"no whole tar archive: {error}") from error
 
@@ -119,8 +133,10 @@ class _Member(tarfile.TarInfo):
             raise OSError(f"no whole tar archive: {error} at byte {tarfile_.offset}") from error
 
 
-def _members(shard: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(shard: tarfile.TarFile, end: int = 0) -> Iterator[tarfile.TarInfo]:
     while (member := shard.next()) is not None:
+        if 0 < end <= member.offset:
+            return
         shard.members = []  # type: ignore[attr-defined]  # the archive keeps a note of every member otherwise
         if not member.isdir():
             yield member

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import pickle
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,58 @@ def test_a_csv_whose_quotes_do_not_tell_where_rows_begin_is_one_piece(tmp_path, 
         placed = placed_pieces(source)
         assert (len(placed) > 5) is cut
         assert [item for piece in placed for item in piece.rows()] == list(source.rows())
+
+
+def shard(form, *, stated=""):
+    """Records of a few members each under short and long names, folders and hidden files among them."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form, pax_headers={"comment": stated} if stated else {}) as made:
+        for number in range(40):
+            folder = "a very long name/" * (number % 3 * 5) + "é/" * (number % 2)
+            record = {"question": f"How much is {number} + {number}?", "answer": str(2 * number)}
+            for name, data in (
+                (f"{folder}{number % 7}.json", json.dumps(record).encode()),
+                (f"{folder}{number % 7}.b.png", bytes([number]) * 700 * (number % 4)),
+                (f"{folder}{number % 7}.a.png", b"x"),
+                (".hidden", b"h" * number),
+            )[: 4 if number % 5 == 0 else 3]:
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                made.addfile(member, io.BytesIO(data))
+                if number % 6 == 0:
+                    inside = tarfile.TarInfo("folder")
+                    inside.type = tarfile.DIRTYPE
+                    made.addfile(inside)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize(("most", "size"), [(1, 1 << 20), (7, 1 << 20), (40, 3000), (1, 1)])
+def test_records_of_a_shard_are_the_same_wherever_it_is_cut(tmp_path, monkeypatch, form, most, size):
+    monkeypatch.setattr(file_pieces, "PICTURED_ROWS", most)
+    monkeypatch.setattr(file_pieces, "MOST_BYTES", size)
+    (tmp_path / "train.tar").write_bytes(shard(form))
+    source = source_of(tmp_path)
+    placed = placed_pieces(source)
+    assert len(placed) > 5
+    assert [row for piece in placed for row in piece.rows()] == list(source.rows())
+    assert all(piece.height <= most for piece in placed)
+
+
+def test_a_shard_that_states_what_holds_for_all_its_members_is_one_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_pieces, "PICTURED_ROWS", 7)
+    (tmp_path / "train.tar").write_bytes(shard(tarfile.PAX_FORMAT, stated="of all"))
+    source = source_of(tmp_path)
+    (placed,) = placed_pieces(source)
+    assert list(placed.rows()) == list(source.rows())
+
+
+def test_a_shard_that_breaks_after_it_was_counted_ends_the_reading_with_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_pieces, "PICTURED_ROWS", 7)
+    whole = shard(tarfile.GNU_FORMAT)
+    (tmp_path / "train.tar").write_bytes(whole)
+    placed = placed_pieces(source_of(tmp_path))
+    (tmp_path / "train.tar").write_bytes(whole[: len(whole) // 2])
+    said = [said_or_read(piece.rows) for piece in placed]
+    assert isinstance(said[0], list)
+    assert "train.tar cannot be read" in said[-1]
