@@ -21,6 +21,7 @@ from pydantic import Field
 
 from data_engine.plugins import READERS, STEPS, OwnStep, own_step, plugin_names
 from data_engine.recipe_settings import RecipeSettings, SourceSettings
+from data_engine.sources.table_choice import kind_of
 from data_engine.step_order import STEP_ORDER, step_module
 from shared.benchmarks import benchmark, minis, published_names
 from shared.config import NO_IDENTITY, Strict, beside, build_model, merge, parse_override, read_toml
@@ -212,6 +213,10 @@ def _is_place(key: str, value: str) -> bool:
 
 
 def _recipe_file(words: str) -> Path:
+    place = Path(words).expanduser()
+    if words not in recipe_names() and (place.is_dir() or (kind_of(words) and place.is_file())):
+        how = f"A recipe for it is written by data-engine inspect {words} --recipe my-rows.toml"
+        raise UsageError(f"{words} is no recipe: recipes are .toml files that name the rows", how)
     if words.endswith(".toml") or "/" in words:
         path = Path(words).expanduser()
         if not path.is_file():

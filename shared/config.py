@@ -188,11 +188,13 @@ def _explain(  # noqa: PLR0917 - what `build_model` was told
     first = error.errors()[0]
     keys = list(_written(first["loc"], table, missing=first["type"] == "missing"))
     dotted = ".".join(keys)
-    from_set = any(text.partition("=")[0].strip() == dotted for text in overrides)
+    from_set = any(f"{text.partition('=')[0].strip()}.".startswith(f"{dotted}.") for text in overrides)
     place = "--set" if from_set else f"{what} {file}".strip()
     if first["type"] == "extra_forbidden":
         options = _known_keys(model, first["loc"][:-1])
-        close = nearest(keys[-1], options)
+        # A key of one of the tables here, written without the table.
+        inner = next((at for at in options if keys[-1] in _known_keys(model, (*first["loc"][:-1], at))), None)
+        close = f"{inner}.{keys[-1]}" if inner else nearest(keys[-1], options)
         prefix = ".".join([*keys[:-1], ""]) if len(keys) > 1 else ""
         hint = f"Did you mean {prefix}{close}?" if close else f"Known here: {', '.join(sorted(options))}"
         return UsageError(f"{place}: unknown key {dotted}", hint)

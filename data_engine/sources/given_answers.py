@@ -38,6 +38,7 @@ _CLOSING = re.compile(
     r"|故?选(?:择)?\s*[:：]?\s*(?P<pick>[A-H])[。.]?\s*\Z",
     re.IGNORECASE,
 )
+_INTERVAL = re.compile(r"\s*\[\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*\]\s*")
 _LETTER = re.compile(r"^\(?\s*([A-Za-z])\s*\)?\s*[.:：、．)]?\s*(.*)$", re.DOTALL)
 _LETTERS = re.compile(r"^[A-J](?:\s*(?:,|，|、|and|&|;|\s)\s*[A-J])*$|^[A-J]{2,10}$")
 
@@ -58,7 +59,7 @@ def given_answer(value: Any, choices: Sequence[str], form: Form) -> Given:  # no
         value = next((value[key] for key in ("value", "text", "answer", "ground_truth") if key in value), value)
         if isinstance(value, Mapping):
             return Given(reason="wrong_type", detail=f"the answer is an object with {', '.join(map(str, value))}")
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    if isinstance(value, str) and value.lstrip().startswith("[") and (choices or not _is_interval(value)):
         value = picture_values(value)  # a list that a CSV holds as text
         value = value[0] if len(value) == 1 else value
     if isinstance(value, list | tuple):
@@ -74,6 +75,12 @@ def given_answer(value: Any, choices: Sequence[str], form: Form) -> Given:  # no
         return Given(text, notes)
     picked, how = as_letter(text, choices)
     return Given(picked, (*notes, how) if how else notes)
+
+
+def _is_interval(text: str) -> bool:
+    """Whether a text is a closed interval of numbers; as a list `[-2,4]` would be two answers, a wrong gold."""
+    found = _INTERVAL.fullmatch(text)
+    return found is not None and float(found[1]) < float(found[2])
 
 
 def _why(reason: str, value: object) -> str:

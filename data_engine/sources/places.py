@@ -15,12 +15,13 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.code_points import carried
-from shared.errors import InfiMmrError
+from shared.errors import InfiMmrError, nearest
 from shared.fingerprint import canonical_json
 from shared.hub_download import fetch_files, fetch_snapshot, repository_names
 from shared.images import PathRefused, safe_join
@@ -59,8 +60,23 @@ def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str)
 
 
 def _from_hub(hub_id: str, revision: str, patterns: Sequence[str], *, what: str) -> Place:
-    snapshot = fetch_snapshot(hub_id, "dataset", revision, patterns, what=what)
+    with _or_a_missing_folder(hub_id, what):
+        snapshot = fetch_snapshot(hub_id, "dataset", revision, patterns, what=what)
     return Place(snapshot, hub_id, snapshot.name, links=snapshot.parent.parent / "blobs")
+
+
+@contextmanager
+def _or_a_missing_folder(words: str, what: str) -> Iterator[None]:
+    """Where the hub does not give `a/b` and a folder `a` is here, say so first: a mistyped path looks like a hub id."""
+    try:
+        yield
+    except InfiMmrError as error:
+        folder, name = Path(words).parent, Path(words).name
+        if not folder.is_dir():
+            raise
+        near = nearest(name, [path.name for path in folder.iterdir()])
+        hint = f"Did you mean {folder / near}?" if near else f"Correct the path, or as a hub id: {error.next_step}"
+        raise InfiMmrError(f"{what}: the folder {folder} has no {name}, and the hub gives no {words}", hint) from error
 
 
 def hub_names(hub_id: str, revision: str, *, what: str) -> tuple[str, list[str]]:
@@ -72,7 +88,8 @@ def hub_names(hub_id: str, revision: str, *, what: str) -> tuple[str, list[str]]
     """
     if not _HUB_ID.match(hub_id) or hub_id.endswith(_FILE_SUFFIXES):
         raise InfiMmrError(f"{what}: {hub_id} does not exist", "Name a folder, a file, a URL, or a hub id OWNER/NAME")
-    commit = fetch_snapshot(hub_id, "dataset", revision, ["README.md"], what=what, needed=False).name
+    with _or_a_missing_folder(hub_id, what):
+        commit = fetch_snapshot(hub_id, "dataset", revision, ["README.md"], what=what, needed=False).name
     return commit, repository_names(hub_id, "dataset", commit)
 
 

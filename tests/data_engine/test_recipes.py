@@ -145,6 +145,23 @@ def test_wrong_words_are_answered_with_the_nearest(words, options, expected):
     assert expected in str(caught.value)
 
 
+def test_a_file_or_folder_of_rows_in_place_of_a_recipe_is_told_how_to_become_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("question,answer\n1+1?,2\n")
+    (tmp_path / "virl39k").mkdir()  # a recipe's name is a recipe, whatever lies here
+    for words in ("rows.csv", str(tmp_path)):
+        with pytest.raises(UsageError, match=f"{words} is no recipe.*data-engine inspect {words} --recipe"):
+            load_recipe(words, "local")
+    assert load_recipe("virl39k", "local").name == "virl39k"
+
+
+def test_a_key_without_its_table_is_answered_with_the_table(tmp_path):
+    file = tmp_path / "x.toml"
+    file.write_text('[source]\nreader = "table"\nlocation = "rows.csv"\n')
+    with pytest.raises(UsageError, match=r"unknown key columns\. Did you mean source\.columns\?"):
+        load_recipe(str(file), "local", overrides=["columns.answer=label"])
+
+
 def test_captions_without_types_are_refused(tmp_path):
     file = tmp_path / "x.toml"
     file.write_text(

@@ -23,7 +23,7 @@ from data_engine.inspect import inspect_place
 from data_engine.intake.ingest import carried_row
 from data_engine.recipe_settings import SourceSettings
 from data_engine.sources.base import Rejection, SourceRow
-from shared.answers import ANSWER_KINDS, answer_kind
+from shared.answers import ANSWER_KINDS, answer_kind, grade
 from shared.errors import InfiMmrError, UsageError
 from shared.option_lists import MAY_LIST, choices_in_question
 from shared.progress import Progress
@@ -50,6 +50,14 @@ def rows_of(place, **settings):
 def build_recipe(recipe, tmp_path, **more):
     request = BuildRequest(recipe=str(recipe), profile="local", store=str(tmp_path / "store"), **more)
     return build(request, Progress())
+
+
+def test_a_mistyped_folder_that_could_be_a_hub_id_is_told_as_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    (tmp_path / "sets" / "charts").mkdir(parents=True)
+    with pytest.raises(InfiMmrError, match=r"folder sets has no chart, and .*Did you mean sets/charts\?"):
+        rows_of("sets/chart")
 
 
 @pytest.mark.parametrize("name", list(shapes.SHAPES))
@@ -367,6 +375,16 @@ def test_several_answers_are_one_value_the_most_frequent_or_all_of_them(folder):
     found = rows_of(folder)
     assert [row.answer for row in found[:4]] == ["3, -2", "0.5", "yes", "A, C"]
     assert found[4].reason == "missing_answer"
+
+
+def test_a_closed_interval_in_brackets_stays_the_interval_that_it_is(folder):
+    given = ["[-2,4]", "[0, 2.5]", "[4, 1]", "['3', '5']", "[1, 2, 3]"]
+    shapes.jsonl([{"question": f"q{i}", "answer": value} for i, value in enumerate(given)], folder / "d.jsonl")
+    rows = rows_of(folder)
+    assert [row.answer for row in rows] == ["[-2,4]", "[0, 2.5]", "4, 1", "3, 5", "1, 2, 3"]
+    assert all(grade(rows[0].answer, one).correct for one in ("$[-2, 4]$", "-2 \\le x \\le 4"))
+    assert not grade(rows[0].answer, "4, -2").correct
+    assert inspect_place(str(folder))["answer_kinds"] == {"set": 3, "tuple": 2}
 
 
 def test_a_story_that_tells_repeated_questions_apart_stands_before_them(folder):
