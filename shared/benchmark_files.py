@@ -1,9 +1,9 @@
 """Read a benchmark's published file, whatever its format, into fields named as in the row schema.
 
-Input: a parquet, json (list, dict by id, or one item) or jsonl file, or a folder of them as the hub lays it out (images
-inside the rows, or by name beside the file). Output: one `BenchmarkRow` per item, in file order. It knows the field
-names of the paper's benchmarks and their common mirrors, and takes any other file that has a question or problem, and
-an answer; what one benchmark alone needs stands in its own file (`shared.benchmarks`). Golds are mended by
+Input: a parquet, json (list, dict by id, or one item), jsonl, csv or tsv file, or a folder of them as the hub has it
+(images inside the rows, or by name beside the file). Output: one `BenchmarkRow` per item, in file order. It knows the
+field names of the paper's benchmarks and their common mirrors, and takes any other file that has a question or problem,
+and an answer; what one benchmark alone needs stands in its own file (`shared.benchmarks`). Golds are mended by
 `shared.benchmark_golds`, each mend recorded.
 Bad items are returned with `problem` set, never dropped and never fatal.
 Not covered: fetching from the hub (the caller hands a local file or folder).
@@ -12,6 +12,9 @@ Not covered: fetching from the hub (the caller hands a local file or folder).
 from __future__ import annotations
 
 import ast
+import base64
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -56,7 +59,7 @@ CHOICE_FIELDS = ("options", "choices", "Options", "candidates")
 IMAGE_FIELDS = ("images", "decoded_image", "image", "image_path", "img_path")
 ID_FIELDS = ("pid", "sample_index", "unique_id", "question_id", "id", "qid", "ID", "index", "idx")
 CATEGORY_FIELDS = ("subfield", "subject", "category", "domain")  # OlympiadBench calls every subject "Math"
-_SUFFIXES = (".parquet", ".jsonl", ".json")
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 
 
 def benchmark_files(name: str, path: str | Path) -> list[Path]:
@@ -68,8 +71,9 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_file():
         if path.suffix not in _SUFFIXES:
-            message = f"benchmark {name}: {path.name} is neither parquet, json nor jsonl"
-            raise InfiMmrError(message, "Name a file of one of these formats, or a folder that holds some")
+            message = f"benchmark {name}: {path.name} is neither parquet, jsonl, json, csv nor tsv"
+            how = 'or build it (data-engine inspect writes a recipe) and name the version: location = "NAME@v1"'
+            raise InfiMmrError(message, f"Name a file of one of these formats, a folder that holds some, {how}")
         return [path]
     if not path.is_dir():
         raise InfiMmrError(f"benchmark {name}: {path} does not exist", f"Correct the path in {name}=PATH")
@@ -86,7 +90,7 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
         same = [file for file in chosen if file.suffix == suffix]
         if same:
             return same
-    message = f"benchmark {name}: the folder {path.name} holds no parquet, json or jsonl file"
+    message = f"benchmark {name}: the folder {path.name} holds no parquet, jsonl, json, csv or tsv file"
     raise InfiMmrError(message, f"Point {name}=PATH at the folder or file with the items")
 
 
@@ -105,12 +109,8 @@ def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
                 for batch in table.iter_batches(batch_size=64):
                     yield from batch.to_pylist()
             return
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix == ".jsonl":
-            data: Any = [*map(_json_line, filter(str.strip, text.split("\n")))]
-        else:
-            data = json.loads(text)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        data = _parsed(file.read_text(encoding="utf-8-sig"), file.suffix)
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's ArrowInvalid is a ValueError
         message = f"{shown} cannot be read: {str(error).splitlines()[0]}"
         raise InfiMmrError(message, "Fetch it again, or name another file") from error
     if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()):
@@ -128,6 +128,18 @@ def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
 
 def _is_list_of_items(value: object) -> bool:
     return isinstance(value, list) and any(isinstance(one, dict) for one in value)
+
+
+def _parsed(text: str, suffix: str) -> Any:
+    """What a file of text holds; None in place of a line that cannot be read."""
+    if suffix == ".jsonl":
+        return [*map(_json_line, filter(str.strip, text.split("\n")))]
+    if suffix in {".csv", ".tsv"}:
+        csv.field_size_limit(1 << 30)  # base64 pictures stand in one field
+        lines = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",")
+        # A line with more cells than the head names cannot be told apart.
+        return [None if None in line else {name: cell or None for name, cell in line.items()} for line in lines]
+    return json.loads(text)
 
 
 def _json_line(line: str) -> Any:
@@ -266,6 +278,9 @@ def _image_bytes(value: object, root: Path) -> tuple[bytes | None, str]:
         if isinstance(value.get("bytes"), bytes) and value["bytes"]:
             return value["bytes"], path
         value = path
+    if isinstance(value, str) and len(value) > 255:  # longer than a file's name may be: base64, as VLMEvalKit's tables
+        with suppress(ValueError):
+            return base64.b64decode(value.partition(";base64,")[2] or value, validate=True), ""
     path = _text(value).replace("\\", "/")
     file = file_inside(root, path) or file_inside(root, f"images/{path}")
     return (file.read_bytes(), path) if file is not None else (None, path)

@@ -70,7 +70,8 @@ class ItemSource(Strict):
     split: str = Field(default="", description="Split of a dataset that has splits; empty takes every row.")
     columns: dict[str, Names] = Field(
         default={},
-        description="Role = column, or columns of which the first that is there counts; an empty id counts the items.",
+        description="Role = column, or columns of which the first that is there counts; of choices each is an option; "
+        "an empty id counts the items.",
     )
     where: dict[str, Names] = Field(default={}, description="Only items whose field has this value, or one of these.")
     files: tuple[str, ...] = Field(default=(), description="Names or patterns of the files of a folder; empty: all.")
@@ -185,9 +186,10 @@ class ItemReader:
         if self.told.columns.get("id") == "":
             out = {name: value for name, value in out.items() if name not in ID_FIELDS}
         for role, names in self.told.columns.items():
-            column = next((name for name in several(names) if name in record), None)
-            if column is not None and role in _CANONICAL:
-                out[_CANONICAL[role]] = record[column]
+            there = [record[name] for name in several(names) if name in record]
+            if there and role in _CANONICAL:
+                options = role == "choices" and len(there) > 1  # one a column, as in most tables
+                out[_CANONICAL[role]] = [one for one in there if one not in (None, "")] if options else there[0]
         if self.told.beside and isinstance(record, OneItem) and not any(out.get(field) for field in IMAGE_FIELDS):
             out["images"] = [self.told.beside]
         if self.told.pictures and (pictures := out.get("images")):

@@ -52,7 +52,7 @@ def load_items(name: str, source: str | None, store: str | None, *, images: bool
     """Items of benchmark `name`.
 
     Raises:
-        InfiMmrError: no dataset version and no source, or a source that cannot be read.
+        InfiMmrError: no dataset version and no source, a source that cannot be read, or a scorer that cannot be run.
 
     """
     own = task(name).items
@@ -61,8 +61,12 @@ def load_items(name: str, source: str | None, store: str | None, *, images: bool
     if source is not None and (Path(source).exists() or not _is_reference(source)):
         found = _from_file(name, source, images=images, limit=limit)
         found.record["from"] = "file" if named else "task file"
-        return found
-    return _from_version(name, source or name, store, images=images, limit=limit)
+    else:
+        found = _from_version(name, source or name, store, images=images, limit=limit)
+    trial = task(name).trial
+    if trial is not None and found.items:
+        trial(found.items[0])
+    return found
 
 
 def _is_reference(source: str) -> bool:

@@ -56,6 +56,7 @@ class Task:
         version: Raised whenever question or grader change what a stored output is worth.
         labels: What the grader is told of an item, once for each of several right golds.
         rule: A rule of the task's own in place of the grader, on the answer; None where it leaves an item to it.
+        trial: Calls a scorer of the user's own on an item's gold, and raises what a mistake in its code raises.
         official: The published rule, re-implemented: True, False, or None where it does not apply.
         question: Text put to the model, with `<image>` where the pictures stand.
         groups: Tables of accuracy beside `by_kind`.
@@ -76,6 +77,7 @@ class Task:
     official: Callable[[Item, str], bool | None] | None = None
     labels: Callable[[Item], Sequence[Mapping[str, Any]]] = lambda item: (item.label(),)
     rule: Callable[[Item, str], Outcome | None] | None = None
+    trial: Callable[[Item], None] | None = None
     question: Callable[[Item], str] = plain_question
     groups: Groups = field(default_factory=dict)
     subset: Callable[[Item], str | None] | None = None

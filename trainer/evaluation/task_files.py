@@ -22,7 +22,7 @@ from shared.answers import Verdict
 from shared.benchmark import Item, plain_question
 from shared.benchmarks import benchmark, declared
 from shared.config import Strict, build_model, read_toml
-from shared.errors import UsageError, did_you_mean
+from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.fingerprint import bytes_hash
 from shared.item_source import ItemReader, ItemSource, Names, checked_source, several
 from shared.option_lists import list_options
@@ -212,6 +212,7 @@ def _task(name: str, told: TaskFile, path: Path, *, own: bool = True) -> Task:
         version=told.version,
         labels=lambda item: [_label(one, named(item), limits) for one in _golds(item)],
         rule=lambda item, answer: _ruled(item, answer, named(item), limits),
+        trial=lambda item: _tried(named(item), item, limits),
         protocol=told.protocol,
         question=_question(told.question) if told.question else plain_question,
         official=official,
@@ -225,6 +226,10 @@ def _task(name: str, told: TaskFile, path: Path, *, own: bool = True) -> Task:
     )
 
 
+OWN_SCORER = (
+    "It is called as (item, answer): answer is the output's as text, item.answer the gold, "
+    "item.extra[...] a field that [source] keeps; it returns True or False"
+)
 Scorer = str | Rule
 """A name in `LABELS` or `RULES`, or a function of the user's own."""
 
@@ -275,9 +280,29 @@ def _own_scorer(words: str, path: Path) -> Rule:
         found = own.call(item, answer)
         if isinstance(found, Outcome):
             return found
+        if isinstance(found, int | float) and found not in (0, 1):
+            raise TypeError(f"{own.name} returned {found}, and an answer is right (True) or wrong (False)")
         return Outcome(Status.CORRECT if bool(found) else Status.WRONG, item.kind, function)
 
     return score
+
+
+def _tried(scorer: Scorer, item: Item, limits: Limits) -> None:
+    """Call a user's scorer on an item's gold: a mistake in its code would leave every output unscored.
+
+    Raises:
+        InfiMmrError: it fails as code does that is wrong whatever the answer is.
+
+    """
+    if isinstance(scorer, str) or item.problem:
+        return
+    try:
+        scorer(item, item.answer, limits)
+    except (TypeError, AttributeError, NameError, LookupError, ImportError) as error:
+        message = f"task {item.benchmark}: its scorer fails on item {item.key} ({type(error).__name__}: {error})"
+        raise InfiMmrError(message, OWN_SCORER) from error
+    except Exception:  # noqa: BLE001 - the gold of some tasks is no answer
+        return
 
 
 def field_of(item: Item, name: str) -> Any:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from shared.benchmarks import PAPER, declared
 from shared.errors import InfiMmrError, UsageError
@@ -363,6 +367,46 @@ def test_a_scorer_of_the_users_own_is_a_python_function_beside_the_task(tmp_path
     (tmp_path / "gone.toml").write_text('scorer = "gone.py:prime"\n' + text)
     with pytest.raises(InfiMmrError, match=r"scorer gone\.py:prime cannot be loaded"):
         benchmark_names(str(tmp_path / "gone.toml"))
+
+
+def test_a_table_with_one_option_a_column_and_pictures_in_base64_is_a_task(tmp_path):
+    Image.effect_noise((64, 64), 50).save(drawn := io.BytesIO(), "PNG")
+    picture = drawn.getvalue()
+    head = ["index", "question", "A", "B", "C", "answer", "image"]
+    line = ["7", "Which\nis red?", "red", "blue", "", "A", base64.b64encode(picture).decode()]
+    for ending, comma in (("csv", ","), ("tsv", "\t")):
+        with (tmp_path / f"items.{ending}").open("w", newline="") as file:
+            csv.writer(file, delimiter=comma).writerows([head, line])
+        (tmp_path / f"own_{ending}.toml").write_text(
+            f'[source]\nlocation = "items.{ending}"\ncolumns = {{ choices = ["A", "B", "C"] }}\n'
+        )
+        benchmark_names(str(tmp_path / f"own_{ending}.toml"))
+        (item,) = load_items(f"own_{ending}", None, None, images=True).items
+        assert (item.key, item.question, item.choices, item.answer) == (
+            "7", "<image>\nWhich\nis red?", ("red", "blue"), "A",
+        )  # fmt: skip
+        assert item.images == (picture,)
+        assert scored(tmp_path, f"own_{ending}", [("7", "\\boxed{red}")])["correct"] == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "item['answer'] == answer",
+            "fails on item a \\(TypeError: .*not subscriptable\\). It is called as \\(item, answer\\)",
+        ),
+        ("item.extra['most'] == answer", "fails on item a \\(KeyError: 'most'\\)"),
+        ("0.5", r"mine\.py:rule returned 0\.5, and an answer is right \(True\) or wrong \(False\)"),
+    ],
+)
+def test_a_scorer_whose_code_is_wrong_is_one_line_before_anything_is_asked(tmp_path, code, said):
+    jsonl([{"id": "a", "question": "1 + 1?", "answer": "2"}], tmp_path / "i.jsonl")
+    (tmp_path / "mine.py").write_text(f"def rule(item, answer):\n    return {code}\n")
+    (tmp_path / "slip.toml").write_text('scorer = "mine.py:rule"\n[source]\nlocation = "i.jsonl"\n')
+    benchmark_names(str(tmp_path / "slip.toml"))
+    with pytest.raises(InfiMmrError, match=said):
+        load_items("slip", None, None, images=False)
 
 
 def test_wrong_words_in_a_task_file_are_one_line(tmp_path):
