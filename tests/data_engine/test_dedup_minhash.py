@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import defaultdict
 
+import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from data_engine.step import StepResult
 from data_engine.steps import dedup_minhash
@@ -97,6 +100,17 @@ def test_the_same_picture_in_other_bytes_is_the_same_picture(run, step_world):
     assert pairs(result) == {("b0", "a"), ("b1", "a"), ("b2", "a")}
     how = [json.loads(evidence)["images"] for evidence in result.annotations["evidence"]]
     assert how == ["same_pixels", "perceptual", "perceptual"]
+
+
+def test_a_chain_of_near_pictures_never_removes_a_row_unlike_the_one_kept(run, step_world):
+    pictures = step_world.Pictures()
+    dark = np.asarray(Image.open(io.BytesIO(step_world.drawing(3)))) // 2
+    rows = []
+    for brighter in (0, 20, 40):  # of neighbours no cell differs by more than the 32 that are allowed
+        out = io.BytesIO()
+        Image.fromarray(dark + np.uint8(brighter)).save(out, "PNG")
+        rows.append((f"r{brighter:02}", "<image>What does the drawing show?", [], [pictures.add(out.getvalue())]))
+    assert pairs(run(rows, pictures)) == {("r20", "r00")}
 
 
 def test_order_and_number_of_pictures_matter(run, step_world):

@@ -13,7 +13,7 @@ from shared.annotations import merging, set_aside
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.store import open_store
 from shared.store.folder import FolderStore
-from trainer.evaluation.cache import AnswerCache, StoredAnswer
+from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
 
 ANSWER = StoredAnswer("4", 1, 9, truncated=False)
 
@@ -28,6 +28,14 @@ def test_answers_of_another_version_are_used_and_counted(tmp_path: Path) -> None
     assert cache.made_elsewhere(["old", "other", "own"]) == {"code that does not say": 1, "vllm 1, code x": 1}
     cache.keep({"fresh": ANSWER})
     assert cache.made_elsewhere(["fresh", "own"]) == {}
+
+
+def test_a_question_with_another_prompt_image_or_sampling_is_another_question() -> None:
+    asked = ("system", "text", ["a", "b"], {"temperature": 0.0, "seed": None})
+    other = ("other", "words", ["b", "a"], {"temperature": 0.0, "seed": 1})
+    variants = [(*asked[:place], other[place], *asked[place + 1 :]) for place in range(4)]
+    assert len({answer_key(*one) for one in [asked, *variants, (*asked[:2], ["a"], asked[3])]}) == 6
+    assert answer_key(*asked) == answer_key("system", "text", ("a", "b"), {"seed": None, "temperature": 0.0})
 
 
 def test_answers_that_an_earlier_release_stored_are_found(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_pictures_come_from_the_named_file_and_only_where_it_holds_the_same_item
     shown = page(found, first, {"mathvision": str(source)}, store)
     assert shown.count('<img src="data:image/png;base64,') == 2
     absent = page(found, first, {}, store)
-    assert "picture not at hand" in absent
+    assert "image not at hand" in absent
     assert "--source mathvision=PATH" in absent
     source.write_text(source.read_text().replace("What is 1", "What was 1"))
     assert "holds other items than were asked" in page(found, first, {"mathvision": str(source)}, store)
