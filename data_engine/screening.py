@@ -22,7 +22,7 @@ from data_engine.column_looks import NOTES, Flags, Looks, look
 from data_engine.gold_kinds import CHOICE, UNSURE
 from data_engine.intake.ingest import carried_row
 from data_engine.sources.base import BytesImage, FileImage, Rejection, SourceRow
-from data_engine.sources.columns import TOLD_ONLY, value_at
+from data_engine.sources.columns import TOLD_ONLY, columns_read, value_at
 from data_engine.sources.conversations import first_exchange
 from data_engine.sources.given_answers import OPTION_PLACE, as_letter, final_answer_of
 from data_engine.sources.picture_values import NoPictureError, picture, picture_values
@@ -68,7 +68,7 @@ def take_census(table: Table, limit: int = 0, *, quick: bool = True) -> Census:
     """Count what a build would take of `table` (of its first `limit` records; 0: of all); `quick` spares plain ones."""
     counter = _Counter(table, quick=quick)
     named = [name for role, names in table.columns.items() if role not in TOLD_ONLY for name in names]
-    columns = [*dict.fromkeys(part for name in named for part in (name.split(".")[0], name))]
+    columns = columns_read(named)
     for batch in _ahead(table.batches(columns, looked_at=counter.looked_at)):
         left = limit - counter.found.records if limit else len(batch)
         counter.batch(batch, min(left, len(batch)))
@@ -96,7 +96,7 @@ class _Counter:
         columns = table.columns
         self._options = columns.get("choices", ())
         self._names = {role: columns.get(role, ("",))[0] for role in ("id", "question", "answer", "choices", "images")}
-        several = any(len(columns.get(role, ())) > 1 or "." in name for role, name in self._names.items())
+        several = any(len(columns.get(role, ())) > 1 or {".", "{"} & set(name) for role, name in self._names.items())
         asked = (record.get(self._names["question"]) for record in table.sample)
         self._talks = any(not isinstance(value, str) and first_exchange(value) is not None for value in asked)
         answers_apart = columns["question"] != columns["answer"]

@@ -11,7 +11,6 @@ Not covered: fetching from the hub (the caller hands a local file or folder).
 
 from __future__ import annotations
 
-import ast
 import base64
 import csv
 import io
@@ -27,7 +26,7 @@ from shared.benchmarks import benchmark
 from shared.errors import InfiMmrError
 from shared.image_tags import place_image_tags, without_tags
 from shared.images import file_inside
-from shared.option_lists import LETTERS, choices_in_text
+from shared.option_lists import LETTERS, choices_in_text, literal_list
 
 
 class BenchmarkImage(TypedDict):
@@ -241,16 +240,6 @@ def _answer(record: Mapping[str, Any]) -> str:
         return str(int(value))
     text = _text(value)
     return text.rsplit("####", 1)[1].strip() if "####" in text else text
-
-
-def literal_list(text: str) -> list[Any] | str:
-    """A list that a mirror wrote as text (JSON or Python's repr); the text itself where it is neither."""
-    for parse in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-            value = parse(text)
-            if isinstance(value, list):
-                return value
-    return text
 
 
 def _choices(record: Mapping[str, Any]) -> list[str]:

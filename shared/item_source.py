@@ -29,7 +29,6 @@ from shared.benchmark_files import (
     OneItem,
     benchmark_files,
     file_records,
-    literal_list,
     read_record,
     unreadable_row,
 )
@@ -37,7 +36,7 @@ from shared.benchmarks import benchmark
 from shared.config import Strict, build_model, read_toml
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.images import file_inside
-from shared.option_lists import without_letters
+from shared.option_lists import literal_list, without_letters
 
 Names = str | tuple[str, ...]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from shared.answers.parse.words import letters_in
 from shared.image_tags import IMAGE_TAG
@@ -23,6 +27,8 @@ _CHOICES_BLOCK = re.compile(r"(?:\n|^)[ \t]*Choices?:[ \t]*\n?(?P<body>.*)\Z", r
 _CHOICE_LINE = re.compile(r"^\s*\(?(?P<letter>[A-H])\)?\s*[:.)、：]\s*(?P<text>.*)$")
 _HEAD = re.compile(r"^\s*\(?([A-Ha-h])\s*[).:：、．]\s*(.+)$", re.DOTALL)
 
+_BETWEEN = re.compile(r"(?:^|\s*[,;]\s+)(?=\(?[A-Ha-h]\s*[).:：、．])")
+
 
 def list_options(choices: Sequence[str], between: str = " ") -> str:
     """Options in a row: `(A) 3 (B) 5`."""
@@ -40,6 +46,13 @@ def without_letters(choices: Sequence[str]) -> list[str]:
     if choices and all(head is not None and head[1].upper() == LETTERS[n] for n, head in enumerate(heads)):
         return [head[2].strip() for head in heads if head is not None]
     return list(choices)
+
+
+def lettered_list(text: str) -> list[str]:
+    """Options that a text consists of, with their letters: `a ) 38 , b ) 27` (MathQA); empty for other texts."""
+    parts = _BETWEEN.split(text.strip())[1:]
+    bare = without_letters(parts)
+    return bare if len(bare) > 1 and bare != parts else []
 
 
 def choices_in_question(question: str, answer: str = "") -> tuple[str, ...]:
@@ -99,3 +112,13 @@ def choices_in_text(text: str) -> list[str]:
 def shows_options(question: str, count: int) -> bool:
     """Whether a question shows its `count` options itself."""
     return set(LETTERS[:count]) <= set(_MARK.findall(question)) or len(choices_in_question(question)) == count
+
+
+def literal_list(text: str) -> list[Any] | str:
+    """A list that a mirror wrote as text (JSON or Python's repr); the text itself where it is neither."""
+    for parse in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            value = parse(text)
+            if isinstance(value, list):
+                return value
+    return text

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -21,6 +21,7 @@ from data_engine.sources.picture_values import looks_like_picture, picture_value
 from data_engine.sources.records import FiledRecord
 from data_engine.sources.table_shards import IMAGES
 from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.option_lists import lettered_list
 
 ROLES = ("id", "question", "answer", "choices", "images", "category", "difficulty")
 TOLD_ONLY = ("trace",)
@@ -28,15 +29,15 @@ TOLD_ONLY = ("trace",)
 
 _NAMES = {
     "question": (
-        "question", "problem", "query", "question_text", "problem_text", "annotat_text", "compact_text",
-        "problem_statement", "prompt", "instruction",
+        "question", "problem", "query", "question_text", "question_string", "question_stem", "problem_text",
+        "annotat_text", "compact_text",        "problem_statement", "prompt", "instruction",
         "input", "text_question", "body", "messages", "conversations", "conversation", "message", "dialog", "chat",
     ),
     "answer": (
         "answer", "final_answer", "gold_answer", "gold", "ground_truth", "groundtruth", "expected_answer",
         "correct_answer", "reference_answer", "gt_answer", "gt", "reward_model.ground_truth", "answer_key", "answerkey",
-        "correct_option", "correct_choice", "label", "labels", "target", "solution", "response", "output", "completion",
-        "answers", "txt", "messages", "conversations", "conversation", "dialog", "chat",
+        "correct_option", "correct_choice", "correct", "label", "labels", "target", "solution", "response", "output",
+        "completion", "answers", "txt", "messages", "conversations", "conversation", "dialog", "chat",
     ),
     "choices": ("choices", "options", "candidates", "answer_choices", "mc_choices", "option", "choice"),
     "images": (
@@ -57,12 +58,12 @@ _NAMES = {
     ),
 }  # fmt: skip
 """Best first; compared without letter case, blanks, hyphens and underscores."""
-_PICTURE_WORDS = frozenset({"image", "img", "picture", "pic", "figure", "fig", "diagram", "photo"})
+PICTURE_WORDS = frozenset({"image", "img", "picture", "pic", "figure", "fig", "diagram", "photo"})
+_INSIDE = re.compile(r"\{([^{}]+)\}")
 _CONTEXT = ("hint", "context", "passage", "input", "body", "premise")
 """Columns that often hold a part of the problem beside the question: told, never taken unasked."""
 _ANSWER_TYPES = (str, int, float, Decimal, list, tuple)
 _MOST_DISTINCT = 0.9
-_NEARLY_ALL = 0.9
 _FAMILIES = {
     "choices": (r"[A-H]", r"option[_ ]?[A-H1-8]", r"choice[_ ]?[A-H1-8]"),
     "images": (r"image[_ ]?\d{1,2}", r"img[_ ]?\d{1,2}"),
@@ -81,9 +82,16 @@ class Guess:
 
 
 def value_at(record: Mapping[str, Any], column: str) -> Any:
-    """Value of a column; a dot leads into nested objects where no column has the whole name."""
+    """Value of a column; a dot leads into nested objects where no column has the whole name.
+
+    `png/{image_index}.png` is a text in which columns stand; None where a record lacks one of them.
+    """
     if column in record:
         return record[column]
+    if "{" in column:
+        held = {name: value_at(record, name) for name in _INSIDE.findall(column)}
+        lacking = not held or any(value in (None, "") for value in held.values())
+        return None if lacking else _INSIDE.sub(lambda name: str(held[name[1]]), column)
     if "." not in column:
         return None
     if isinstance(record, FiledRecord):  # a picture that lies beside the record, by its own name
@@ -94,6 +102,12 @@ def value_at(record: Mapping[str, Any], column: str) -> Any:
             return None
         value = value[part]
     return value
+
+
+def columns_read(names: Iterable[str]) -> list[str]:
+    """Columns of a file that hold what `names` of columns stand for."""
+    inner = (part for name in names for part in ([name, *_INSIDE.findall(name)] if "{" in name else [name]))
+    return list(dict.fromkeys(part for name in inner for part in (name.split(".")[0], name)))
 
 
 def guess_columns(records: Sequence[Mapping[str, Any]], told: Mapping[str, Sequence[str]], *, what: str) -> Guess:
@@ -193,9 +207,10 @@ def _candidates(role: str, known: Sequence[str]) -> list[str]:
 def _family(role: str, records: Sequence[Mapping[str, Any]], known: Sequence[str]) -> tuple[str, ...]:
     for pattern in _FAMILIES.get(role, ()):
         names = sorted((name for name in known if re.fullmatch(pattern, name, re.IGNORECASE)), key=_natural)
-        names = [name for name in names if _values(records, name)]
-        fits = all(_fits(role, _values(records, name), len(records)) for name in names) if role == "images" else True
-        if len(names) > 1 and fits and not (role == "choices" and _candidates(role, known)):
+        filled = [name for name in names if _values(records, name)]  # the others may be, beyond the sample
+        fits = all(_fits(role, _values(records, name), len(records)) for name in filled) if role == "images" else True
+        least = 1 if role == "images" else 2
+        if len(names) > 1 and len(filled) >= least and fits and not (role == "choices" and _candidates(role, known)):
             return tuple(names)
     return ()
 
@@ -236,10 +251,10 @@ def _filed(records: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def lie_beside(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bool:
-    """Whether pictures of these names lie beside nearly all records, so that one without has lost its own."""
+    """Whether pictures of these names lie beside most records, so that one without has lost its own."""
     if not names or not _filed(records) or any(n != IMAGES and n in record for n in names for record in records):
         return False
-    return sum(any(value_at(r, name) for name in names) for r in records) > _NEARLY_ALL * len(records)
+    return sum(any(value_at(r, name) for name in names) for r in records) > len(records) / 2
 
 
 def _beside(records: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], str]:
@@ -251,12 +266,12 @@ def _beside(records: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], str]
     counts = Counter(name for names in held for name in names)
     common = [name for name, count in sorted(counts.items()) if 2 * count > len(held)]
     said = f"images taken from beside the records, whose columns name none ({len(held)} of {len(records)} have some)"
-    if not lie_beside(records, (IMAGES,)):
-        said += "; others are read without"
+    if len(held) < len(records):
+        said += f"; others are {'refused' if lie_beside(records, (IMAGES,)) else 'read without'}"
     if not common:
         return (IMAGES,), f"{said} (columns.images overrides)"
     words = {name: re.findall(r"[a-z]+", name.rpartition(".")[0].lower()) for name in common}
-    plain = [name for name in common if words[name] and _PICTURE_WORDS.issuperset(words[name])]
+    plain = [name for name in common if words[name] and PICTURE_WORDS.issuperset(words[name])]
     first = [name for name in common if not any(_begins(name, other) for other in common)]
     taken = tuple(sorted(plain or first, key=_natural))
     others = sorted(counts.keys() - set(taken))
@@ -306,7 +321,9 @@ def _fits(role: str, values: Sequence[Any], records: int) -> bool:  # noqa: PLR0
 
 
 def _listed(value: object) -> bool:
-    return isinstance(value, str) and (value.lstrip().startswith(("[", "{")) or "\n" in value or ";" in value)
+    if not isinstance(value, str):
+        return False
+    return value.lstrip().startswith(("[", "{")) or "\n" in value or ";" in value or bool(lettered_list(value))
 
 
 def _doubts(
@@ -334,6 +351,11 @@ def _doubts(
             if texts:
                 pair = f'["{name}", "{columns["question"][0]}"]'
                 notes.append(f"{name} holds text, too, which the question leaves out (question = {pair} adds it)")
+    options = [
+        one for n in columns.get("choices", ()) for value in _values(records, n) for one in picture_values(value)
+    ]
+    if options and 2 * sum(map(looks_like_picture, options)) > len(options):
+        notes.append(f"{columns['choices'][0]} holds names of images, which rows show as words")
     answers = [(name, value) for name in columns["answer"] for value in _values(records, name)]
     odd = {name: value for name, value in answers if not isinstance(value, (*_ANSWER_TYPES, Mapping))}
     notes += [

@@ -184,12 +184,24 @@ def _one_value(answers: Sequence[str]) -> bool:
     return all(grade(answers[0], other).correct for other in answers[1:])
 
 
-def guess_form(pairs: Sequence[tuple[Any, int]]) -> tuple[Form, str]:
-    """How numbers beside options are meant, from (answer, number of options) of a sample; and what to tell about it."""
-    numbers = [
-        (value, size) for value, size in pairs if size and isinstance(value, int) and not isinstance(value, bool)
-    ]
-    if not numbers or len(numbers) < len([pair for pair in pairs if pair[1]]):
+def _place_in(value: Any) -> int | None:
+    """A whole number, or the digits of one."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 3 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def guess_form(pairs: Sequence[tuple[Any, Sequence[str]]]) -> tuple[Form, str]:
+    """How numbers beside options are meant, from answers and options of a sample; and what to tell about it.
+
+    Digits in a text are such a number unless most are the text of one of their options (AI2D, whatever a CSV holds).
+    """
+    given = [(value, options) for value, options in pairs if options and value not in (None, "")]
+    numbers = [(place, len(options)) for value, options in given if (place := _place_in(value)) is not None]
+    if not numbers or len(numbers) < len(given):
+        return "text", ""
+    texts = [as_letter(value, options)[0] for value, options in given if isinstance(value, str)]
+    if 2 * sum(text in LETTERS for text in texts) > len(texts):
         return "text", ""
     if all(0 <= value < size for value, size in numbers):
         return "index", "answers are places of options, counted from 0 (answers = ... overrides)"

@@ -11,10 +11,12 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_engine.sources.base import BytesImage, FileImage
+from shared.option_lists import literal_list
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2")
 _DATA_URL = re.compile(r"data:image/[\w.+-]*(?:;[\w=-]+)*;base64,", re.IGNORECASE)
@@ -54,14 +56,11 @@ def picture_values(value: Any) -> list[Any]:
 
 def _list_in_text(text: str) -> Any:
     """A list that was written as JSON or as Python writes it; the text itself where it is neither."""
-    for candidate in (text, text.replace("'", '"')):
-        try:
-            found = json.loads(candidate)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, list):
-            return found
-    return text
+    found = literal_list(text)
+    if isinstance(found, str):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(text.replace("'", '"'))
+    return found if isinstance(found, list) else text
 
 
 def looks_like_picture(part: Any) -> bool:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.sources.base import Count, Rejection, SourceRow
-from data_engine.sources.columns import Guess, guess_columns, lie_beside, value_at
+from data_engine.sources.columns import Guess, columns_read, guess_columns, lie_beside, value_at
 from data_engine.sources.contents import MANY, MUCH, Contents, FileContents, PictureContents, paths_of
 from data_engine.sources.file_hashes import file_hashes, remembered
 from data_engine.sources.file_pieces import PIECE_ROWS, Cutter, TablePiece, alone, check_records, cut_where_told
 from data_engine.sources.given_answers import Form, guess_form
+from data_engine.sources.picture_names import name_pictures
 from data_engine.sources.picture_roots import PROBED_NAMES, picture_roots
 from data_engine.sources.places import files_revision, short_revision
 from data_engine.sources.record_files import find_record_files
@@ -81,6 +82,10 @@ class Table:
         guess = self._guess(samples, told)
         self.columns = guess.columns
         self.sample = [record for records in samples.values() for record in records]
+        named = ""
+        if "images" not in told and not self._inside:
+            pattern, named = name_pictures(place, self.sample, self.columns)
+            self.columns = {**self.columns, "images": (pattern,)} if pattern else self.columns
         aside = self._left_aside() if self._each is None else ""
         form, said = self._form() if answers == "guess" else (answers, "")
         self.form: Form = form
@@ -91,7 +96,7 @@ class Table:
         find, where = picture_roots(
             place, [name for name, _ in probed], files=self.files(), told=pictures, folders_of=homes
         )
-        self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, said, where)))
+        self.notes: Sequence[str] = tuple(filter(None, (*place.chosen.told, aside, *guess.told, named, said, where)))
         guessed = [f"{role} from {', '.join(names)}" for role, names in self.columns.items() if role not in told]
         if guessed:
             self.notes = (f"{GUESSED}: {'; '.join(guessed)} (source.columns overrides)", *self.notes)
@@ -314,7 +319,7 @@ class Table:
                 options = choices_of([value_at(record, name) for name in self.columns["choices"]])
             except TypeError:
                 continue
-            pairs += [(value_at(record, name), len(options)) for name in self.columns["answer"][:1]]
+            pairs += [(value_at(record, name), options) for name in self.columns["answer"][:1]]
         return guess_form(pairs)
 
     @cached_property
@@ -339,7 +344,7 @@ class Table:
     def _picture_columns(self) -> list[str] | None:
         """Columns that say which pictures there are; None: all of them."""
         names = self.columns.get("images", ())
-        return None if self._inside else list(dict.fromkeys([*(name.split(".")[0] for name in names), *names]))
+        return None if self._inside else columns_read(names)
 
 
 def opened_table(

@@ -18,6 +18,7 @@ KINDS = {
     ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tar": "tar", ".tgz": "tar",
 }  # fmt: skip
 """Format by suffix; of several formats in one folder the first one here is taken (mirrors repeat the same rows)."""
+PICKLED = (".pk", ".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz", ".joblib")
 PACKED = (".gz", ".bz2", ".zst")
 _DESCRIPTIONS = re.compile(r"(^|/)(dataset_infos?|dataset_dict|state|config|package|croissant|_\w+)\.json$|(^|/)\.")
 _SPLIT_WORDS = {
@@ -63,6 +64,10 @@ def choose_files(
     found = [name for name in sorted(names) if kind_of(name) and not _DESCRIPTIONS.search(name)]
     if patterns:
         found = [name for name in found if any(PurePosixPath(name).match(pattern) for pattern in patterns)]
+    pickled = [name for name in sorted(names) if name.lower().endswith(PICKLED)]
+    if pickled and not found:
+        problem = f"{what}: {_some(pickled)} may be pickled: such files can run any code, and are never opened"
+        raise InfiMmrError(problem, "Write their records as .jsonl once, where they may be trusted, and read that file")
     if not found:
         raise InfiMmrError(
             f"{what}: no file with records{' among ' + ', '.join(patterns) if patterns else ''}",

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from data_engine.sources.places import find_place, hub_files, hub_names
-from data_engine.sources.table_choice import Chosen, choose_files, kind_of, pick_split
+from data_engine.sources.table_choice import PICKLED, Chosen, choose_files, kind_of, pick_split
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
 from shared.images import PathRefused, safe_join
@@ -161,7 +161,7 @@ def _listing(root: Path, *, deep: bool = True) -> list[str]:
         base = os.path.relpath(folder, root)
         if deep and kind_of(base) and not any(any(map(kind_of, names)) for _, _, names in os.walk(folder)):
             raise InfiMmrError(f"{base} is a folder without records, not a file", "Fetch it again, or remove it")
-        wanted = [name for name in files if kind_of(name) or name.lower().endswith(".zip")]
+        wanted = [name for name in files if kind_of(name) or name.lower().endswith((".zip", *PICKLED))]
         found += [name if base == "." else f"{base}/{name}" for name in wanted if not name.startswith(".")]
     return found
 

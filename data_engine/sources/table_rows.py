@@ -23,7 +23,15 @@ from data_engine.sources.table_shards import KEY
 from data_engine.sources.virl39k import mend_text
 from shared.benchmark_golds import EXTRA_FIELDS
 from shared.image_tags import IMAGE_TAG, place_tags, plain_tags, words_of
-from shared.option_lists import LETTERS, MAY_LIST, choices_in_question, format_choices, shows_options, without_letters
+from shared.option_lists import (
+    LETTERS,
+    MAY_LIST,
+    choices_in_question,
+    format_choices,
+    lettered_list,
+    shows_options,
+    without_letters,
+)
 from shared.placeholders import harmless, model_tokens
 
 _ORIGIN = ("source", "data_source", "dataset", "origin")
@@ -77,7 +85,7 @@ def table_row(record: Record, position: int, reading: Reading) -> SourceRow | Re
     choices = tuple(
         harmless(option.replace(IMAGE_TAG, "").strip()) or LETTERS[place] for place, option in enumerate(shown)
     )
-    given = given_answer(gold, choices, reading.form)
+    given = given_answer(_lettered(gold, record, columns), choices, reading.form)
     if given.reason:
         return Rejection(source_id, given.reason, given.detail, text, raw)
     choices = choices or (choices_in_question(text, given.answer) if MAY_LIST.search(text) else ())
@@ -188,6 +196,8 @@ def _options(value: Any) -> list[Any]:
         else:
             value = picture_values(stripped)  # a list as text
     if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], str):
+        if lettered := lettered_list(value[0]):
+            return lettered
         mark = "\n" if "\n" in value[0] else ";"
         return [part for part in value[0].split(mark) if part.strip()] if mark in value[0] else list(value)
     if isinstance(value, Mapping):
@@ -196,6 +206,17 @@ def _options(value: Any) -> list[Any]:
     if not isinstance(value, list | tuple):
         return []
     return [part.get("text", part) if isinstance(part, Mapping) else part for part in value if part is not None]
+
+
+def _lettered(gold: Any, record: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Any:
+    """The letter of the option that a record calls as its answer has it (ARC numbers some from 1); else the answer."""
+    value = value_at(record, columns["choices"][0]) if len(columns.get("choices", ())) == 1 else None
+    labels = value.get("label") if isinstance(value, Mapping) else None
+    if isinstance(value, list):
+        labels = [one.get("label") for one in value if isinstance(one, Mapping)]
+    if not isinstance(labels, list) or gold not in labels[: len(LETTERS)] or gold is None:
+        return gold
+    return LETTERS[labels.index(gold)]
 
 
 def _answer_value(record: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Any:

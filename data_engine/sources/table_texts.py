@@ -131,7 +131,8 @@ def json_records(text: IO[str]) -> Iterator[tuple[Record, int]]:
     if not lists:
         yield from held
     if opening and not lists and not records:
-        raise InfiMmrError("holds no list of records", "Write one record per line as .jsonl")
+        hint = "Write one record per line as .jsonl, or leave it out: files = [...] names those to read"
+        raise InfiMmrError("holds no list of records", hint)
 
 
 class _JsonStream:

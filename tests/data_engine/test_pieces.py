@@ -183,11 +183,20 @@ def single(folder):
         (own / f"{number}.json").write_text(json.dumps({**row, "figure": picture}))
 
 
+def numbered(folder):
+    """Pictures by a number that the records hold."""
+    (folder / "png").mkdir()
+    for number in range(30):
+        (folder / f"png/{number}.png").write_bytes(b"no picture" if number == 7 else png(number))
+    rows = [{**row, "image_index": 31 if n == 8 else n % 30} for n, row in enumerate(problems())]
+    pl.DataFrame(rows).write_parquet(folder / "train.parquet", row_group_size=20)
+
+
 FORMATS = {
     one.__name__: one
     for one in (
         jsonl, unnamed, named_pictures, pictures_of_csv, inner_pictures, tar, packed_tar, csv, parquet,
-        parquet_pictures, saved, json_lists, packed, folders, single,
+        parquet_pictures, saved, json_lists, packed, folders, single, numbered,
     )
 }  # fmt: skip
 
@@ -373,7 +382,7 @@ def hashed_apart(monkeypatch):
     monkeypatch.setattr("data_engine.sources.table.MANY", 0)
 
 
-@pytest.mark.parametrize("name", ["named_pictures", "pictures_of_csv", "tar", "unnamed", "folders"])
+@pytest.mark.parametrize("name", ["named_pictures", "pictures_of_csv", "tar", "unnamed", "folders", "numbered"])
 def test_a_fingerprint_made_by_workers_is_that_of_the_whole(name, tmp_path, small_pieces, hashed_apart, monkeypatch):
     folder = tmp_path / "set"
     folder.mkdir()
