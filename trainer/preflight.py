@@ -49,7 +49,7 @@ def check_packages() -> None:
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError as error:
-            raise InfiMmrError(f"{name} is not installed", "Run uv sync") from error
+            raise ModuleNotFoundError(name=name) from error  # a command says which part brings it
         if found != wanted:
             raise InfiMmrError(f"{name} is {found}, but the trainer is written for {wanted}", "Run uv sync")
 

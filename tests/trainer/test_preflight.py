@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from shared.devices import gpus_here
 from shared.errors import InfiMmrError
+from shared.installation import missing_part
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer import preflight
 from trainer.phase import load_phase
@@ -31,6 +33,13 @@ def checkpoint(tmp_path):
 def with_config(folder, **values):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def test_a_package_alone_is_told_which_part_trains(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(ModuleNotFoundError) as absent:
+        preflight.check_packages()
+    assert "Run uv sync in a checkout, or pip install 'infi-mmr[train]'" in str(missing_part(absent.value))
 
 
 def test_a_missing_checkpoint(mini_store, tmp_path):

@@ -63,6 +63,8 @@ def load_items(name: str, source: str | None, store: str | None, *, images: bool
         found.record["from"] = "file" if named else "task file"
     else:
         found = _from_version(name, source or name, store, images=images, limit=limit)
+        if source is not None and not named:
+            found.record["from"] = "task file's dataset version"
     trial = task(name).trial
     if trial is not None and found.items:
         trial(found.items[0])

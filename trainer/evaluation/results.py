@@ -236,6 +236,8 @@ def other_items(name: str, source: Mapping[str, Any]) -> str:
     if source.get("from") == "file":
         files, known = ", ".join(source.get("files", ())), str(source.get("fingerprint", ""))[:12]
         return f"file {files}, {source.get('rows', '?')} rows, sha256 {known}"
+    if source.get("from") == "task file's dataset version":
+        return ""
     dataset = str(source.get("dataset", name))
     return "" if dataset.partition("@")[0] == name else f"dataset {dataset}, {source.get('rows', '?')} rows"
 

@@ -245,7 +245,7 @@ def parse_with_openrlhf(arguments: list[str], method: str = "grpo") -> Any:
     """
     found = importlib.util.find_spec("openrlhf")
     if found is None or found.origin is None:
-        raise InfiMmrError("openrlhf is not installed", "Run uv sync")
+        raise ModuleNotFoundError(name="openrlhf")
     package = Path(found.origin).parent
     entry = ENTRIES[method]
     tree = ast.parse((package / "cli" / f"{entry.rsplit('.', 1)[-1]}.py").read_text(encoding="utf-8"))

@@ -62,9 +62,12 @@ def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
     """The report of `runs`, in their order."""
     evaluated = [run for run in runs if run.evaluation]
     scored = {name for run in evaluated for name in _benchmarks(run)}
-    names = [*paper.COLUMNS, *sorted(scored - set(paper.COLUMNS))]
-    notes = [paper.LOCAL_NOTE] if any(run.local for run in evaluated) else []
-    notes.append(paper.GENERAL_NOTE if evaluated else paper.NO_EVALUATION_NOTE)
+    # The paper's columns and rows say nothing to runs that were evaluated on other tasks alone.
+    of_paper = not evaluated or not scored.isdisjoint(paper.COLUMNS)
+    names = [*(paper.COLUMNS if of_paper else ()), *sorted(scored - set(paper.COLUMNS))]
+    notes = [paper.LOCAL_NOTE] if of_paper and any(run.local for run in evaluated) else []
+    if of_paper:
+        notes.append(paper.GENERAL_NOTE if evaluated else paper.NO_EVALUATION_NOTE)
     for run in evaluated:
         for name, result in _benchmarks(run).items():
             if other := other_items(name, result.get("source", {})):
@@ -79,7 +82,7 @@ def build(runs: Sequence[Run], title: str = "Infi-MMR report") -> Report:
         table=[_row(run, names, place % COLOURS) for place, run in enumerate(runs) if run.evaluation],
         paper_rows=[
             {"name": name, "cells": [f"{value:.2f}" for value in values] + [""] * (len(names) - len(values))}
-            for name, values in paper.ROWS.items()
+            for name, values in (paper.ROWS.items() if of_paper else ())
         ],
         deltas=_deltas(evaluated, names),
         charts=_charts(runs),

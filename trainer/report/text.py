@@ -63,7 +63,7 @@ def print_comparison(document: Mapping[str, Any]) -> None:
 
 def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", overflow="fold")  # names give way, numbers do not: 80 characters must do
+    table.add_column("", overflow="fold", min_width=8)  # names give way, numbers do not: 80 characters must do
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table

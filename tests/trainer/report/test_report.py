@@ -129,6 +129,34 @@ def test_the_terminal_shows_scores_differences_and_curves(curriculum):
     assert "▁" in text
 
 
+def test_runs_evaluated_on_ones_own_tasks_alone_stand_in_a_table_of_those_tasks(curriculum, tmp_path):
+    document = json.loads((curriculum / "0-base" / "evaluation.json").read_text())
+    result = next(iter(document["benchmarks"].values()))
+    version = {"from": "task file's dataset version", "dataset": "rows@v1", "rows": 9}
+    document["benchmarks"] = {
+        "sums": result | {"source": version},
+        "charts": result | {"source": {"from": "task file"}},
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "evaluation.json").write_text(json.dumps(document))
+    runs = collect([tmp_path / "mine"], 0)
+    report = build(runs)
+    assert ([column["name"] for column in report.columns], report.paper_rows) == (["charts", "sums"], [])
+    assert not any(word in note for note in report.notes for word in ("paper", "profile local", "other items"))
+    assert "Paper, Table 1" not in render(report)
+
+
+def test_names_of_runs_are_shown_however_many_columns_there_are(curriculum):
+    runs = collect([curriculum], 0)
+    report = build(runs)
+    report.columns += [{"name": name, "title": f"A task called {name}", "group": "Other"} for name in "abcdef"]
+    for row in (*report.table, *report.deltas):
+        row["cells"] += [{"text": "33.33", "error": "6.14"}] * 6
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_report(report, runs, console)
+    assert "cmra" in console.export_text().replace("\n", "")
+
+
 def a_run(folder, phase="mre", steps=12, parent="tiny-vl"):
     folder.mkdir(parents=True)
     record = {"phase": {"name": phase, "title": "T", "profile_name": "local"}, "parent": {"location": parent}}
