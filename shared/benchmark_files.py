@@ -98,7 +98,7 @@ class OneItem(dict[str, Any]):
 
 
 def file_records(file: Path) -> Iterator[dict[str, Any] | None]:
-    """Records of one file; None for a line that cannot be read."""
+    """Records of one file; None for a line that cannot be read. Raises `InfiMmrError` for a file that cannot be."""
     shown = f"benchmark file {file.parent.name}/{file.name}"  # many may be called alike
     try:
         if file.suffix == ".parquet":

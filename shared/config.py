@@ -59,7 +59,10 @@ class Profile(Strict):
 
 
 def pick_profile(name: str) -> Profile:
-    """Resolve `auto`, `full` or `local`; `auto` takes `full` where a CUDA device is seen (torch is not imported)."""
+    """Resolve `auto`, `full` or `local`; `auto` takes `full` where a CUDA device is seen (torch is not imported).
+
+    Raises `UsageError` for another name.
+    """
     if name in PROFILES:
         return Profile(name=typing.cast("Literal['full', 'local']", name), why=f"profile {name}: as asked")
     if name != "auto":
@@ -157,7 +160,10 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> dict[str, Any]:
-    """Turn ``a.b=VALUE`` into ``{"a": {"b": VALUE}}``; VALUE is TOML, a bare word counts as a string."""
+    """Turn ``a.b=VALUE`` into ``{"a": {"b": VALUE}}``; VALUE is TOML, a bare word counts as a string.
+
+    Raises `UsageError` for what is not KEY=VALUE.
+    """
     import tomllib
 
     key, equals, value = text.partition("=")

@@ -55,7 +55,7 @@ def check_packages() -> None:
 
 
 def check_compiler(headers: str | None = None) -> None:
-    """DeepSpeed compiles two small operations at first use: it needs g++, ninja and Python's own header files."""
+    """Refuse a machine without g++, ninja or Python's header files: DeepSpeed compiles two operations at first use."""
     if not any(shutil.which(name) for name in ("g++", "c++")):
         raise InfiMmrError("no C++ compiler found, which DeepSpeed needs at first use", "Install g++ (build-essential)")
     if not (shutil.which("ninja") or (Path(sys.executable).parent / "ninja").exists()):

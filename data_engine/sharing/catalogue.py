@@ -65,12 +65,14 @@ def tag(reference: str, name_of_tag: str, store: Store) -> dict[str, Any]:
 
 
 def untag(reference: str, name_of_tag: str, store: Store) -> dict[str, Any]:
-    """Remove a tag of a dataset."""
+    """Remove a tag of a dataset. Raises `UsageError` where there is none of that name."""
     name = parse_reference(reference).name
     before = read_tag(store, name, checked_tag(name_of_tag))
     if before is None:
         known = ", ".join(list_tags(store, name))
-        raise UsageError(f"{name} has no tag {name_of_tag!r} in {store.url}", f"Known: {known}" if known else "")
+        raise UsageError(
+            f"{name} has no tag {name_of_tag!r} in {store.url}", f"Known: {known}" if known else "See data-engine list"
+        )
     remove_tag(store, name, name_of_tag)
     return {"dataset": name, "tag": name_of_tag, "version": None, "before": before}
 

@@ -37,7 +37,10 @@ _CITATION = """@article{infi-mmr,
 
 
 def write_folder(version: DatasetVersion, folder: Path) -> list[str]:
-    """Write all files of the export into an existing folder; return their relative names."""
+    """Write all files of the export into an existing folder; return their relative names.
+
+    Raises `InfiMmrError` where a shard is missing or damaged.
+    """
     names = []
     for name, shard, source in exported_shards(version.local()):
         target = folder / name
@@ -55,7 +58,10 @@ def write_folder(version: DatasetVersion, folder: Path) -> list[str]:
 
 
 def exported_shards(local: DatasetVersion) -> Iterator[tuple[str, Shard, Path]]:
-    """Yield each shard of a version in a folder with its name in the export and its local file, not yet verified."""
+    """Yield each shard of a version in a folder with its name in the export and its local file, not yet verified.
+
+    Raises `InfiMmrError` where one is missing.
+    """
     for shard in local.manifest.files():
         source = local.store.local_path(blob_path(shard.sha256))
         if source is None or not has_blob(local.store, shard.sha256, shard.bytes, check_bytes=False):

@@ -40,7 +40,10 @@ def text_records(file: Path, kind: str) -> Iterator[tuple[Record, int]]:
 
 @contextmanager
 def opened_bytes(file: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a text file, unpacked on the way, without a mark of byte order."""
+    """The bytes of a text file, unpacked on the way, without a mark of byte order.
+
+    Raises `InfiMmrError` for UTF-16 and for a pointer of Git LFS.
+    """
     import pyarrow as pa
 
     packing = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(file.suffix.lower())
@@ -104,7 +107,10 @@ class JsonLines:
 
 
 def json_records(text: IO[str]) -> Iterator[tuple[Record, int]]:
-    """Records of a list, of a dict by id, or of the first list under a key; read piece by piece, never as a whole."""
+    """Records of a list, of a dict by id, or of the first list under a key; read piece by piece, never as a whole.
+
+    Raises `InfiMmrError` where the text holds neither, ends early or is no JSON.
+    """
     stream = _JsonStream(text)
     opening = stream.peek()
     if opening == "[":

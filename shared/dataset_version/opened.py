@@ -91,7 +91,10 @@ class DatasetVersion(StoredVersion):
         return pl.scan_parquet(self.files())
 
     def to_datasets(self) -> datasets.Dataset:
-        """Return a `datasets.Dataset`, images decoded by it. It keeps its own Arrow copy in the Hugging Face cache."""
+        """Return a `datasets.Dataset`, images decoded by it. It keeps its own Arrow copy in the Hugging Face cache.
+
+        Raises `InfiMmrError` for a version without rows.
+        """
         import datasets
 
         if not self.manifest.shards:

@@ -94,6 +94,7 @@ def claim(store: Store, manifest: Manifest, lease: Lease, *, keep_number: bool =
     """Give content whose blobs are in the store a number; return the manifest that stands there in the end.
 
     `keep_number` takes the manifest's own number where it is free (a pushed version keeps its name), else the next one.
+    Raises `InfiMmrError` where a blob is missing, or `lease` is lost.
     """
     wanted = version_number(manifest.version) if keep_number else 0
     known: dict[str, Manifest | InfiMmrError] = {}

@@ -64,7 +64,7 @@ def dataset_names(store: Store) -> list[str]:
 
 
 def read_tag(store: Store, name: str, tag: str) -> str | None:
-    """Return the version that a tag points to, or None."""
+    """Return the version that a tag points to, or None. Raises `InfiMmrError` for a damaged tag."""
     content = store.find(tag_path(name, tag))
     version = _tagged(content)
     if content is not None and version is None:

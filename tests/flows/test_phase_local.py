@@ -15,8 +15,11 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+
+from trainer.report.watch import watching
 
 # About five minutes on two idle cores; the limit is for a machine that is busy with other things.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -112,6 +115,8 @@ def finished_run(mini_store, command, run_processes, tmp_path_factory):
     found |= {"first_status": first.returncode, "first_error": stderr, "first_json": stdout}
     found["steps_before"] = steps_done(output)
     found["left_after_kill"] = [process.name() for process in run_processes(output)]
+    with watching(output, 0) as server:
+        found["watched"] = httpx.get(server.url, timeout=60)
     second = subprocess.run(
         command(output, mini_store, "--resume"), capture_output=True, text=True, timeout=3000, check=False
     )
@@ -231,6 +236,22 @@ def test_a_reward_of_the_users_own_trains_and_lies_with_its_hash_in_the_run_fold
     line = json.loads((output / "metrics.jsonl").read_text().splitlines()[0])
     assert line["reward_short"] == pytest.approx(table["reward_short"].mean())
     assert line["reward"] == pytest.approx(table["reward"].mean(), abs=1e-3)
+
+
+def test_a_run_is_watched_before_its_end_and_afterwards(finished_run):
+    before = finished_run["watched"]
+    assert before.headers.get("Refresh"), "a run that has not ended is asked for again"
+    assert '<img src="data:image/' in before.text
+    words = [sys.executable, "-m", "trainer.cli", "watch", str(finished_run["output"]), "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        after = httpx.get(process.stderr.readline().split()[0], timeout=60)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert after.headers.get("Refresh") is None
+    assert f"{STEPS} steps" in after.text
+    assert "Reward by kind of answer" in after.text
+    assert (finished_run["output"] / "watch.html").read_text() == after.text
 
 
 def test_evaluation_during_training_agrees_with_trainer_evaluate(finished_run, mini_store, tmp_path):
