@@ -39,7 +39,7 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 _INTERVAL = re.compile(r"\s*\[\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*\]\s*")
-_LETTER = re.compile(r"^\(?\s*([A-Za-z])\s*\)?\s*[.:：、．)]?\s*(.*)$", re.DOTALL)
+_LETTER = re.compile(r"^(?:(?:[Oo]ption|[Cc]hoice)\s+)?\(?\s*([A-Za-z])\s*\)?\s*[.:：、．)]?\s*(.*)$", re.DOTALL)
 _LETTERS = re.compile(r"^[A-J](?:\s*(?:,|，|、|and|&|;|\s)\s*[A-J])*$|^[A-J]{2,10}$")
 
 
@@ -125,8 +125,10 @@ def _marked(text: str) -> tuple[str, str] | None:
             return (", ".join(boxes) if near and len(boxes) <= 8 else boxes[-1]), "answer taken out of its box"
     if any(word in text[-400:] for word in ("nswer", "ption", "hoice", "NSWER", "答案", "结果", "选")):
         found = _CLOSING.search(text[-400:])
-        if found is not None:
-            return next(value for value in found.groups() if value).strip(" *"), CLOSING_SENTENCE
+        while found is not None:  # the last, where one says again what the one before says
+            said = next(value for value in found.groups() if value).strip(" *")
+            if (found := _CLOSING.search(said)) is None:
+                return said, CLOSING_SENTENCE
     return None
 
 

@@ -255,3 +255,20 @@ def test_options_that_are_pictures_are_told(folder):
     rows = [{"question": f"Which {i}?", "choices": ["a.png", "b.png"], "answer": i % 2} for i in range(6)]
     shapes.jsonl(rows, folder / "rows.jsonl")
     assert "choices holds names of images, which rows show as words" in opened(folder).notes
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("They are alike, so the answer is option B.", "B"),
+        ("So the correct answer is option C: 60.", "C"),
+        ("Therefore, the answer is option B. Answer:B", "B"),
+        ("Answer: (A)", "A"),
+        ("So the answer is 45.", "B"),
+    ],
+)
+def test_an_option_that_a_closing_sentence_names_is_its_letter(folder, said, answer):
+    rows = [{"question": f"Find {i}.", "choices": ["30", "45", "60"], "answer": said} for i in range(4)]
+    shapes.jsonl(rows, folder / "rows.jsonl")
+    assert {row.answer for row in opened(folder).rows()} == {answer}
+    assert inspect_place(str(folder))["answer_kinds"] == {"choice": 4}
