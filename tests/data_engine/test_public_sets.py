@@ -6,16 +6,19 @@ import base64
 import io
 import json
 import tarfile
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 
+from data_engine.build import BuildRequest, build
 from data_engine.inputs import open_table
 from data_engine.inspect import inspect_place
 from data_engine.recipe_settings import SourceSettings
 from data_engine.screening import take_census
 from data_engine.sources.base import SourceRow
 from shared.errors import InfiMmrError
+from shared.progress import Progress
 from tests.data_engine import public_shapes as shapes
 
 EVERY = {**shapes.SHAPES, **shapes.MORE}
@@ -201,6 +204,35 @@ def test_records_of_other_types_are_ledger_rows_in_any_set(name, folder):
     wrong = 1 + (answer != question) + bool(columns.get("choices"))
     assert found["refused"] == {"wrong_type": wrong}
     assert found["rows"] == 6 - wrong
+
+
+def test_what_inspect_refuses_of_any_set_stands_in_the_ledger_of_a_build(tmp_path):
+    recipe, refused, rows = [], Counter(), 0
+    for name, (write, columns, _, _) in shapes.MORE.items():
+        place = tmp_path / name
+        place.mkdir()
+        write(place)
+        told = {role: names.split(",") for role, names in columns.items()}
+        question = told["question"][0]
+        changed(place, question, lambda row, number, asked=question: row.update({asked: 5} if number == 1 else {}))
+        if "{" in (pictures := columns.get("images", "")) or pictures == "image.png":
+            next(row for row in opened(place).rows() if getattr(row, "images", ())).images[0].path().unlink()
+        roles = "".join(f"{role} = {json.dumps(names)}\n" for role, names in told.items())
+        (tmp_path / f"{name}.toml").write_text(
+            f'[source]\nreader = "table"\nlocation = "{name}"\n[source.columns]\n{roles}'
+        )
+        found = inspect_place(str(tmp_path / f"{name}.toml"))
+        refused.update(found["refused"])
+        rows += found["rows"]
+        recipe.append(f'[sources.{name}]\nreader = "table"\nlocation = "{name}"\n[sources.{name}.columns]\n{roles}')
+    (tmp_path / "all.toml").write_text("".join(recipe))
+    request = BuildRequest(recipe=str(tmp_path / "all.toml"), profile="local", store=str(tmp_path / "store"))
+    version = build(request, Progress()).version
+    ledger = version.ledger()
+    assert dict(ledger.filter(ledger["step"] == "source")["rule"].value_counts().iter_rows()) == dict(refused)
+    assert refused["wrong_type"] == len(shapes.MORE)
+    assert refused["image_missing"] >= 3
+    assert version.manifest.counts[0].rows_out == rows
 
 
 def test_pictures_that_no_column_names_are_told_and_a_pattern_takes_them(folder):
