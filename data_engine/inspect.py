@@ -141,7 +141,8 @@ def recipe_text(settings: Mapping[str, Any], table: Table, census: Census) -> st
         lines.append(f"{role} = {_toml(names[0] if len(names) == 1 else list(names))}")
     # A role that was switched off stays off.
     lines += [f'{role} = ""' for role, names in settings.get("columns", {}).items() if not any(names)]
-    return "\n".join([*lines, "[steps.verify_answers]", "[steps.dedup_minhash]"]) + "\n"
+    more = '# benchmarks = "all" at the top and [steps.decontaminate_ngrams] here leave out what a benchmark asks'
+    return "\n".join([*lines, "[steps.verify_answers]", "[steps.dedup_minhash]", more]) + "\n"
 
 
 def _toml(value: str | Sequence[str]) -> str:

@@ -71,6 +71,7 @@ def test_public_shapes_are_inspected_and_built_from_a_recipe_under_15_lines(name
     assert found["answer_kinds"] == kinds
     assert found["images"] == pictures
     assert len(recipe.read_text().splitlines()) < 15
+    assert "[steps.decontaminate_ngrams]" in recipe.read_text()  # how to keep benchmarks out, as a comment
     report = build_recipe(recipe, tmp_path)
     rows = report.version.scan().collect()
     assert rows.height == 6, report.version.manifest
