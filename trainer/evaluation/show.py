@@ -17,9 +17,10 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
     """Print accuracy with standard error, counts, and the published rule's score where there is one."""
     console = console or Console(stderr=True)
     subject = document.get("checkpoint") or document.get("outputs")
-    table = Table(title=f"{subject}", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{subject}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("benchmark", no_wrap=True)
-    for name in ("n", "acc. %", "±", "rule* %", "unscored", "no answer", "tokens", "cut %"):
+    ruled = any("official" in result for result in document["benchmarks"].values())
+    for name in ("n", "acc. %", "±", *(["rule* %"] if ruled else []), "unscored", "no answer", "tokens", "cut %"):
         table.add_column(name, justify="right")
     for name, result in document["benchmarks"].items():
         official = result.get("official")
@@ -28,14 +29,14 @@ def print_document(document: Mapping[str, Any], console: Console | None = None) 
             str(result["n"]),
             f"{100 * result['accuracy']:.2f}",
             f"{100 * result['stderr']:.2f}",
-            f"{100 * official['accuracy']:.2f}" if official and official["n"] else "",
+            *([f"{100 * official['accuracy']:.2f}" if official and official["n"] else ""] if ruled else []),
             str(result["unscored"]),
             str(result["no_answer"]),
             f"{result['mean_tokens']:.0f}" if result.get("mean_tokens") else "",
             f"{100 * result['truncation_rate']:.1f}",
         )
     console.print(table)
-    if any("official" in result for result in document["benchmarks"].values()):
+    if ruled:
         console.print("  * by the benchmark's published rule, for comparison with other reports", highlight=False)
     for line in (*_remarks(document), *(document.get("bad_lines") or ()), *_comparison(document)):
         console.print(f"  {line}", highlight=False)

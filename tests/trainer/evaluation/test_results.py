@@ -58,6 +58,17 @@ def test_what_could_not_be_read_is_told_apart_from_what_is_wrong():
     assert "MATH500: 1 answers could not be read" in console.export_text()
 
 
+def test_the_table_names_its_columns_in_full_and_has_none_for_a_rule_that_no_task_has():
+    result = summarise(task("math500"), scored([plain(items(1)[0], r"\boxed{0}")]))
+    for found, shown in ((result, False), (result | {"official": {"n": 1, "accuracy": 1.0}}, True)):
+        print_document(
+            {"checkpoint": "mine", "benchmarks": {"math500": found}}, console := Console(record=True, width=80)
+        )
+        text = console.export_text()
+        assert ("rule*" in text) is shown
+        assert "unscored" in text
+
+
 def test_drawn_samples_give_avg_and_unbiased_pass_at_k():
     entries = []
     for item in items(2):
