@@ -10,7 +10,9 @@ process alone.
     python benchmarks/intake_at_scale.py --before ../before [--rows 10000,100000]
 
 Versions of both must have the same fingerprint. Writes results/intake_at_scale.json; sizes that are not asked for keep
-what stands there.
+what stands there. With `--kinds csv,shard,arrow` all rows lie in one file, which one worker reads or several: the
+source alone is read, every task of the cluster one after the other in one process, and what counts is the processor
+time of all tasks and of the busier of two workers, each of which takes the next task when it is done.
 """
 
 from __future__ import annotations
@@ -37,21 +39,29 @@ location = "mini"
 [steps.verify_answers]
 """
 SHARD_ROWS, SMALL = 5000, 500
+ONE_FILE = ("csv", "shard", "arrow")
 
 
 def write_shards(kind: str, count: int, folder: Path) -> None:
     """Draw a source."""
     folder.mkdir()
     rows = [{"question": text, "answer": str(number % 1000)} for number, text in enumerate(draw(count))]
-    for start in range(0, count, SHARD_ROWS):
-        ending = "tar" if kind == "tar" else "jsonl"
-        file, some = folder / f"train-{start // SHARD_ROWS:05d}.{ending}", rows[start : start + SHARD_ROWS]
+    if kind in {"csv", "arrow"}:
+        import polars as pl
+
+        table = pl.DataFrame([{**row, "question": row["question"] + ',\n"please"?'} for row in rows])
+        _ = table.write_csv(folder / "train.csv") if kind == "csv" else table.write_ipc(folder / "train.arrow")
+        return
+    height = count if kind == "shard" else SHARD_ROWS
+    for start in range(0, count, height):
+        ending = "tar" if kind in {"tar", "shard"} else "jsonl"
+        file, some = folder / f"train-{start // height:05d}.{ending}", rows[start : start + height]
         if kind == "files":
             (folder / f"images/{start}").mkdir(parents=True)
             for number, row in enumerate(some, start):
                 row["image"] = f"images/{start}/{number}.jpg"
                 (folder / row["image"]).write_bytes(picture(number))
-        if kind != "tar":
+        if ending != "tar":
             file.write_text("".join(json.dumps({"id": f"k{start + n}", **row}) + "\n" for n, row in enumerate(some)))
             continue
         with tarfile.open(file, "w") as shard:
@@ -103,11 +113,62 @@ def measure(source: str, small: str, folder: str) -> dict[str, Any]:
     return {**found, "fingerprint": manifest.fingerprint, "kept": manifest.rows, "seconds_of": steps}
 
 
+def measure_tasks(source: str, folder: str) -> dict[str, Any]:
+    """Read one source, see the module."""
+    from time import process_time
+
+    from data_engine.inputs import open_table
+    from data_engine.intake.image_places import ImagePlaces
+    from data_engine.intake.in_blocks import ingest_blocks
+    from data_engine.recipe_settings import SourceSettings
+    from data_engine.runners.local import LocalRunner
+    from shared.fingerprint import bytes_hash
+    from shared.store import open_store
+
+    phases: list[list[float]] = []
+
+    class OneAfterTheOther(LocalRunner):
+        name = "ray"  # type: ignore[assignment]
+
+        def map_batches(self, function: Any, tables: Any, **given: Any) -> Any:
+            phases.append([])
+
+            def timed(*words: Any) -> Any:
+                start = process_time()
+                told = function(*words)
+                phases[-1].append(process_time() - start)
+                return told
+
+            yield from super().map_batches(timed, tables, **given)
+
+    for name in ("store", "scratch"):
+        (Path(folder) / name).mkdir()
+    store, scratch = (open_store(Path(folder) / name) for name in ("store", "scratch"))
+    place = open_table(SourceSettings(reader="table", location=source), "source")
+    found = ingest_blocks(place, ImagePlaces(Path(folder) / "spool"), store, scratch, OneAfterTheOther())
+    busier = 0.0
+    for seconds in phases:
+        workers = [0.0, 0.0]
+        for one in seconds:
+            workers[workers.index(min(workers))] += one
+        busier += max(workers)
+    return {
+        "bytes": sum(file.stat().st_size for file in Path(source).iterdir()),
+        "tasks": sum(map(len, phases)),
+        "worker_seconds": round(sum(map(sum, phases)), 2),
+        "busier_of_two_seconds": round(busier, 2),
+        "fingerprint": bytes_hash(found.rows.frame().write_ndjson().encode()),
+        "kept": sum(found.rows.heights),
+    }
+
+
 def run_in(place: str, kind: str, rows: int) -> dict[str, Any]:
     """Measure one build with the code of one checkout."""
     with tempfile.TemporaryDirectory() as folder:
         source, small = Path(folder) / "rows", Path(folder) / "small"
         write_shards(kind, rows, source)
+        if kind in ONE_FILE:
+            return in_checkout(place, __file__, str(source), "", folder)
         write_shards(kind, SMALL, small)
         return in_checkout(place, __file__, str(source), str(small), folder)
 
@@ -117,7 +178,11 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
 
     def compared(key: str, digits: int) -> dict[str, float]:
         pairs = {name.rpartition(" ")[0]: run for name, run in runs.items() if name.endswith(" now")}
-        both = {name: (runs[f"{name} before"], now) for name, now in pairs.items() if f"{name} before" in runs}
+        both = {
+            name: (runs[f"{name} before"], now)
+            for name, now in pairs.items()
+            if f"{name} before" in runs and key in now
+        }
         return {name: round(before[key] / max(now[key], 0.1), digits) for name, (before, now) in both.items()}
 
     prints: dict[str, set[str]] = {}
@@ -128,11 +193,17 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
         "what": "builds on Ray that read shards and judge answers; processor time and memory of the driver's process",
         "same_fingerprint": {name: len(found) == 1 for name, found in sorted(prints.items())},
         "driver_microseconds_per_row": {
-            name: round(run["cpu_seconds"] / int(name.split()[1]) * 1e6, 1) for name, run in sorted(runs.items())
+            name: round(run["cpu_seconds"] / int(name.split()[1]) * 1e6, 1)
+            for name, run in sorted(runs.items())
+            if "cpu_seconds" in run
         },
         "driver_time_before_over_now": compared("cpu_seconds", 1),
-        "driver_above_start_mb": {name: run["above_start_mb"] for name, run in sorted(runs.items())},
+        "driver_above_start_mb": {
+            name: run["above_start_mb"] for name, run in sorted(runs.items()) if "above_start_mb" in run
+        },
         "wall_before_over_now": compared("wall_seconds", 2),
+        "one_file_two_workers_before_over_now": compared("busier_of_two_seconds", 2),
+        "one_file_one_worker_before_over_now": compared("worker_seconds", 2),
         "runs": runs,
     }
 
@@ -146,7 +217,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, metavar=("SOURCE", "SMALL", "FOLDER"))
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(*options.one)))
+        source, small, folder = options.one
+        print(json.dumps(measure(source, small, folder) if small else measure_tasks(source, folder)))
         return
     file = RESULTS / "intake_at_scale.json"
     runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}

@@ -1,9 +1,9 @@
 """Pieces of the files of the source `table`, each read where it lies without what stands before it.
 
 Input: a file and its format. Output: `TablePiece`s (see `Piece` in `base`). Parquet is cut by row groups, plain JSON
-lines by bytes: a piece begins and ends where a line does. Who counts the records of plain CSV (`csv_pieces`) and of
-tar shards says where these can be cut. Files of one record each are many to a piece. Every other file is one piece: a
-packed one has no middle.
+lines by bytes: a piece begins and ends where a line does. Who counts the records of plain CSV (`csv_pieces`), of tar
+shards and of Arrow files says where these can be cut. Files of one record each are many to a piece. Every other file is
+one piece: a packed one has no middle.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from data_engine.sources.base import Count, FileImage, Rejection, SourceRow
 from data_engine.sources.csv_pieces import row_stretches, told_of
 from data_engine.sources.record_files import RecordFiles
 from data_engine.sources.table_choice import PACKED
-from data_engine.sources.table_files import Batch, arrow_rows, batched, empty, parquet_batches, read_batches, telling
+from data_engine.sources.table_files import (
+    Batch,
+    arrow_batches,
+    arrow_sizes,
+    batched,
+    empty,
+    parquet_batches,
+    read_batches,
+    telling,
+)
 from data_engine.sources.table_place import TablePlace
 from data_engine.sources.table_rows import Reading, table_row
 from data_engine.sources.table_shards import shard_pieces, shard_records
@@ -41,12 +50,13 @@ _PICTURE_BYTES = 1 << 16
 _STRETCH = 1 << 16
 
 Where = tuple[int, ...]
-"""Where a piece lies. Parquet: first row group, first row in it, row group after the last, rows. JSON lines: byte from
-which and byte up to which lines begin. CSV and tar: first byte, the one behind the last (0 for a shard's end), rows;
-before it is placed, bytes that are looked at of a CSV, most rows of a piece of a shard. Empty: the whole file."""
+"""Where a piece lies. Parquet and Arrow: first row group (or batch), first row in it, group after the last, rows. JSON
+lines: byte from which and byte up to which lines begin. CSV and tar: first byte, the one behind the last (0 for a
+shard's end), rows. Before it is placed, bytes that are looked at of a CSV, most rows of a piece of a shard or an Arrow
+file. Empty: the whole file."""
 
 _ROWS_OF_TEXT = {"csv", "tsv"}
-_CUT_LATER = {"tar", *_ROWS_OF_TEXT}
+_CUT_LATER = {"tar", "arrow", *_ROWS_OF_TEXT}
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,8 @@ class TablePiece:
                 records, places = shard_pieces(self.file, self.where[0], MOST_BYTES)
                 return Count(records, told=places)
             if self.kind == "arrow":
-                return Count(arrow_rows(self.file))
+                sizes = arrow_sizes(self.file)
+                return Count(sum(rows for rows, _ in sizes), told=_together(sizes, self.where[0], mapped=True))
             return Count(sum(1 for _ in text_records(self.file, self.kind)))
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
@@ -132,8 +143,8 @@ class TablePiece:
             yield from read_batches(self.file, self.kind, self.what, columns)
             return
         with telling(self.file, self.what):
-            if self.kind == "parquet":
-                yield from _read_groups(self.file, self.where, columns)
+            if self.kind in {"parquet", "arrow"}:
+                yield from _read_groups(self.file, self.kind, self.where, columns)
                 return
             if self.kind == "tar":
                 yield from batched(shard_records(self.file, *self.where[:2]))
@@ -179,7 +190,7 @@ class Cutter:
             whole = TablePiece(self.what, self.reading, file, kind, (), self.place, size=file.stat().st_size)
             if kind == "parquet":
                 places = _row_groups(file, rows)
-            elif kind == "tar":
+            elif kind in {"tar", "arrow"}:
                 places = [(rows,)]
             elif kind not in {"jsonl", *_ROWS_OF_TEXT} or file.suffix.lower() in PACKED:
                 places = [()]
@@ -203,13 +214,16 @@ class Cutter:
 
 
 def _row_groups(file: Path, most: int) -> list[Where]:
-    """Row groups together up to the limits of a piece, larger ones apart."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as table:
         about = table.metadata
         groups = [about.row_group(number) for number in range(about.num_row_groups)]
-        sizes = [(group.num_rows, group.total_byte_size) for group in groups]
+        return _together([(group.num_rows, group.total_byte_size) for group in groups], most)
+
+
+def _together(sizes: Sequence[tuple[int, int]], most: int, *, mapped: bool = False) -> list[Where]:
+    """Row groups by rows and bytes, together up to the limits of a piece, larger ones apart."""
     found: list[Where] = []
     first = rows = held = 0
     for number, (height, size) in enumerate(sizes):
@@ -217,8 +231,8 @@ def _row_groups(file: Path, most: int) -> list[Where]:
             found.append((first, 0, number, rows))
             rows = held = 0
         if height > most:
-            # Who reads a piece reads past what stands before it in its group: pictures not more often than that.
-            step = max(most, -(-height // _MOST_CUTS)) if size > MOST_BYTES else most
+            # Who reads a piece of a group, if not mapped, reads what stands before: pictures not more often than that.
+            step = max(most, -(-height // _MOST_CUTS)) if size > MOST_BYTES and not mapped else most
             found += [(number, start, number + 1, min(step, height - start)) for start in range(0, height, step)]
             continue
         if not rows:
@@ -282,10 +296,10 @@ def _count_lines(text: IO[str]) -> Count:
     return Count(records, lines, "" if probe.good else probe.first)
 
 
-def _read_groups(file: Path, where: Where, columns: Sequence[str] | None) -> Iterator[Batch]:
+def _read_groups(file: Path, kind: str, where: Where, columns: Sequence[str] | None) -> Iterator[Batch]:
     first, start, end, height = where
     done = 0  # what stands before the piece in its group is read past, a batch at a time
-    for batch in parquet_batches(file, columns, groups=range(first, end)):
+    for batch in (arrow_batches if kind == "arrow" else parquet_batches)(file, columns, groups=range(first, end)):
         low, high = max(start - done, 0), min(start + height - done, batch.num_rows)
         done += batch.num_rows
         if low < high:

@@ -148,7 +148,7 @@ def read_batches(
         if kind == "parquet":
             yield from (Batch(table=batch) for batch in parquet_batches(file, columns, rows))
         elif kind == "arrow":
-            yield from _arrow(file, columns, rows)
+            yield from (Batch(table=batch) for batch in arrow_batches(file, columns, rows))
         else:
             yield from some(batched(shard_records(file) if kind == "tar" else text_records(file, kind), rows))
 
@@ -163,14 +163,12 @@ def count_rows(file: Path, kind: str, what: str) -> int | None:
         return int(pq.read_metadata(file).num_rows)
 
 
-def arrow_rows(file: Path) -> int:
-    """Rows of an Arrow file; its columns stay on disk."""
+def arrow_sizes(file: Path) -> list[tuple[int, int]]:
+    """Rows and bytes of each batch of an Arrow file; its columns stay on disk."""
     import pyarrow as pa
 
     with pa.memory_map(str(file)) as opened:
-        reader, is_file = _arrow_reader(opened)
-        batches = (reader.get_batch(place) for place in range(reader.num_record_batches)) if is_file else reader
-        return sum(batch.num_rows for batch in batches)
+        return [(batch.num_rows, batch.nbytes) for batch in _arrow_stretch(opened)]
 
 
 def column_names(file: Path, kind: str, what: str) -> list[str] | None:
@@ -245,18 +243,26 @@ def parquet_batches(
             yield _named(batch, labels)
 
 
-def _arrow(file: Path, columns: Sequence[str] | None, most: int) -> Iterator[Batch]:
+def arrow_batches(
+    file: Path, columns: Sequence[str] | None = None, most: int = BATCH_ROWS, groups: range | None = None
+) -> Iterator[Any]:
+    """As `parquet_batches`, of an Arrow file or stream and its batches; what stands before them stays on disk."""
     import pyarrow as pa
 
-    with pa.OSFile(str(file)) as opened:
-        reader, is_file = _arrow_reader(opened)
-        labels = _class_labels(reader.schema)
-        batches = (reader.get_batch(place) for place in range(reader.num_record_batches)) if is_file else reader
-        for batch in batches:
+    with pa.OSFile(str(file)) if groups is None else pa.memory_map(str(file)) as opened:
+        for batch in _arrow_stretch(opened, groups):
+            labels = _class_labels(batch.schema)
             wanted = batch if columns is None else batch.select([n for n in batch.schema.names if n in set(columns)])
             step = min(most, max(16, BATCH_BYTES * batch.num_rows // max(batch.nbytes, 1)))
             for start in range(0, wanted.num_rows, step):
-                yield Batch(table=_named(wanted.slice(start, step), labels))
+                yield _named(wanted.slice(start, step), labels)
+
+
+def _arrow_stretch(opened: Any, groups: range | None = None) -> Iterator[Any]:
+    reader, is_file = _arrow_reader(opened)
+    if is_file:
+        return map(reader.get_batch, groups or range(reader.num_record_batches))
+    return itertools.islice(reader, groups.start, groups.stop) if groups else iter(reader)
 
 
 def _arrow_reader(opened: Any) -> tuple[Any, bool]:

@@ -7,9 +7,11 @@ import pickle
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import feather
 
 from data_engine.inputs import open_table
 from data_engine.recipe_settings import SourceSettings
@@ -129,3 +131,32 @@ def test_a_shard_that_breaks_after_it_was_counted_ends_the_reading_with_its_name
     said = [said_or_read(piece.rows) for piece in placed]
     assert isinstance(said[0], list)
     assert "train.tar cannot be read" in said[-1]
+
+
+def stream(table, file):
+    with pa.ipc.new_stream(file, table.schema) as out:
+        for batch in table.to_batches(max_chunksize=20):
+            out.write_batch(batch)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        stream,
+        lambda table, file: feather.write_feather(table, file, compression="uncompressed", chunksize=20),
+        lambda table, file: feather.write_feather(table, file, compression="lz4", chunksize=9),
+        lambda table, file: feather.write_feather(table, file, compression="uncompressed"),
+    ],
+    ids=["stream", "file", "packed batches", "one batch"],
+)
+def test_rows_of_an_arrow_file_are_the_same_wherever_it_is_cut(tmp_path, monkeypatch, write):
+    names = pa.array([f"s{n % 3}" for n in range(90)]).dictionary_encode()
+    columns = {"question": [f"How much is {n}?" for n in range(90)], "answer": [*range(90)], "subject": names}
+    write(pa.table(columns), tmp_path / "train.arrow")
+    source = source_of(tmp_path)
+    monkeypatch.setattr(file_pieces, "PIECE_ROWS", 13)
+    for most in (1 << 20, 300):
+        monkeypatch.setattr(file_pieces, "MOST_BYTES", most)
+        placed = placed_pieces(source)
+        assert len(placed) > 6
+        assert [row for piece in placed for row in piece.rows()] == list(source.rows())
