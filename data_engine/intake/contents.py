@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from data_engine.blocks import Parts, over
+from data_engine.intake.placing import placed_pieces
 from data_engine.sources.merged import parts_of
 from data_engine.sources.places import pairs_fingerprint
 from data_engine.sources.table import Table
@@ -40,9 +42,10 @@ def hash_contents(source: Source, runner: Runner, scratch: Callable[[], Abstract
         InfiMmrError: a file cannot be read.
 
     """
-    for part in parts_of(source).values() if runner.name == "ray" else ():
-        contents = part.contents() if isinstance(part, Table) else ()
-        if contents and isinstance(part, Table):
+    tables = (part for part in parts_of(source).values() if isinstance(part, Table) and runner.name == "ray")
+    for part in tables:
+        contents = part.contents(partial(placed_pieces, part, runner=runner))
+        if contents:
             with scratch() as place:
                 part.settle(_hashed(contents, runner, place))
 

@@ -34,7 +34,8 @@ from data_engine.intake.ingest import (
     without_conflicts,
     without_repeats,
 )
-from data_engine.sources.base import Count, InPieces, Origin, Piece, Rejection, Source, SourceRow
+from data_engine.intake.placing import placed_pieces
+from data_engine.sources.base import InPieces, Origin, Piece, Rejection, Source, SourceRow
 from shared.errors import InfiMmrError
 from shared.images import DEFAULT_LIMITS
 
@@ -139,7 +140,7 @@ def ingest_blocks(
 
     As many blocks as `expected` records make; None, where nobody knows, as those make that were there.
     """
-    pieces = _placed_pieces(source, scratch, store, runner, task) if runner.name == "ray" and not limit else ()
+    pieces = _pieces_of(source, runner, task) if runner.name == "ray" and not limit else ()
     if pieces and expected is None:
         expected = sum(piece.height or 0 for piece in pieces)
         if task is not None:
@@ -196,24 +197,12 @@ def _with(job: _Job, **changes: Any) -> _Job:
     return dataclasses.replace(job, **changes)
 
 
-def _placed_pieces(
-    source: Source, scratch: Store, store: Store, runner: Runner, task: Task | None
-) -> tuple[Piece, ...]:
-    """Pieces of the source, each of which knows what stands before it: workers count those that do not say."""
-    pieces = tuple(source.pieces()) if isinstance(source, InPieces) else ()
+def _pieces_of(source: Source, runner: Runner, task: Task | None) -> tuple[Piece, ...]:
+    """Pieces of the source that workers read; none where it is small, or must be read as a whole."""
+    pieces = source.pieces() if isinstance(source, InPieces) else ()
     if not isinstance(source, InPieces) or sum(piece.size for piece in pieces) <= FEW_BYTES:
         return ()
-    placed = False
-    while not placed or any(piece.height is None for piece in pieces):
-        job = _Job(store, scratch, None, 1, pieces=tuple(piece for piece in pieces if piece.height is None))
-        if task is not None and job.pieces:
-            task.waits("counting records")
-        found = iter([*over(runner, _count_piece, range(len(job.pieces)), job, away=bool(job.pieces))])
-        counts = [Count(**next(found)) if piece.height is None else Count(piece.height) for piece in pieces]
-        pieces, placed = tuple(source.placed(pieces, counts)), True
-    if task is not None:
-        task.waits("")
-    return pieces
+    return placed_pieces(source, pieces, runner, task)
 
 
 def _inspected(store: Store, runner: Runner) -> list[tuple[str, int]]:
@@ -232,10 +221,6 @@ def _inspected(store: Store, runner: Runner) -> list[tuple[str, int]]:
 def _merge(number: int, table: Any) -> dict[str, Any]:
     del number
     return {"merged": table.compact()}
-
-
-def _count_piece(number: int, job: _Job) -> dict[str, Any]:
-    return dataclasses.asdict(job.pieces[number].count())
 
 
 def _read_pieces(job: _Job, source: Source, runner: Runner, task: Task | None) -> list[dict[str, Any]]:

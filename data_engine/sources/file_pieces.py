@@ -256,17 +256,6 @@ def cut_where_told(pieces: Sequence[tuple[TablePiece, Count]]) -> list[tuple[Tab
     return [(replace(piece, where=tuple(at)), Count(at[-1], at[-1])) for at in found]
 
 
-def alone(pieces: Sequence[TablePiece]) -> list[TablePiece]:
-    """The same records in pieces that can be read before they are placed."""
-    found: list[TablePiece] = []
-    for piece in pieces:
-        if piece.kind not in _CUT_LATER:
-            found.append(piece)
-        elif not found or found[-1].file != piece.file:
-            found.append(replace(piece, where=()))
-    return found
-
-
 def check_records(file: Path, kind: str, counts: Sequence[Count], what: str) -> None:
     """Refuse a file without records, or none of whose lines is one, as readers of whole files do.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from data_engine.sources.base import Count, Rejection, SourceRow
 from data_engine.sources.columns import Guess, columns_read, guess_columns, lie_beside, value_at
 from data_engine.sources.contents import MANY, MUCH, Contents, FileContents, PictureContents, paths_of
 from data_engine.sources.file_hashes import file_hashes, remembered
-from data_engine.sources.file_pieces import PIECE_ROWS, Cutter, TablePiece, alone, check_records, cut_where_told
+from data_engine.sources.file_pieces import PIECE_ROWS, Cutter, TablePiece, check_records, cut_where_told
 from data_engine.sources.given_answers import Form, guess_form
 from data_engine.sources.picture_names import name_pictures
 from data_engine.sources.picture_roots import PROBED_NAMES, picture_roots
@@ -119,13 +119,13 @@ class Table:
         found = file_hashes(pictures.values())
         return files_revision([*named, *((name, found.get(path, "missing")) for name, path in pictures.items())])
 
-    def contents(self) -> list[Contents]:
-        """What the fingerprint is made of, in pieces; none where it is known or found out quickly."""
+    def contents(self, placed: Callable[[Sequence[TablePiece]], Sequence[Any]]) -> list[Contents]:
+        """What the fingerprint is made of, in pieces, which `placed` places; none where it is found out quickly."""
         if self._place.commit or self._place.remote is not None:
             return []
         whole = self._named_files()
         sizes = {file: file.stat().st_size for file in whole.files if file.is_file()}
-        pieces = alone(self.pieces()) if self._in_files and sum(sizes.values()) > MANY * self._record_bytes else []
+        pieces = placed(self.pieces()) if self._in_files and sum(sizes.values()) > MANY * self._record_bytes else []
         if not pieces and sum(sizes[file] for file in sizes.keys() - remembered(whole.files)) <= MUCH:
             return []
         step = PIECE_ROWS if self._each is not None else 1
