@@ -140,6 +140,21 @@ def test_a_truncated_or_changed_download_is_refused(tmp_path: Path, bucket: Stor
     assert open_dataset("sample", folder).verify().ok
 
 
+def test_a_damaged_shard_of_which_only_the_new_bytes_would_travel_is_refused(tmp_path: Path, bucket: Store) -> None:
+    here = open_store(tmp_path / "here")
+    captioned(tmp_path / "here", tmp_path / "a", "a picture of noise")
+    transfer("sample@v1", here, bucket)
+    captioned(tmp_path / "here", tmp_path / "b", "another sentence")
+    file = here.local_path(blob_path(open_dataset("sample@v2", here).manifest.shards[0].sha256))
+    assert file is not None
+    data = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(data[:-20] + b"x" + data[-19:])
+    with pytest.raises(InfiMmrError, match="is damaged in the source"):
+        transfer("sample@v2", here, bucket)
+    assert [version.label for version in list_datasets(bucket)] == ["sample@v1 (local)"]
+
+
 def test_a_transfer_that_was_cut_off_goes_on_with_what_is_missing(
     tmp_path: Path, folder: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +222,10 @@ def test_annotations_travel_when_asked(tmp_path: Path, folder: Store) -> None:
     assert transfer("sample", here, folder, annotations=True)["annotation_files"] > 0
     assert AnnotationTable(folder, "caption_images", "a" * 64, schema).lookup(["k"]) == {"k": {"caption": "c"}}
     assert transfer("sample", here, folder, annotations=True)["annotation_files"] == 0
+    segment = next(entry.path for entry in here.list("annotations") if entry.path.endswith(".parquet"))
+    here.put(segment, here.get(segment)[:-1] + b"x")
+    with pytest.raises(InfiMmrError, match=f"{segment} .* is damaged"):
+        transfer("sample", here, open_store(folder.root / "other"), annotations=True)
 
 
 class _MergedMeanwhile(FolderStore):
