@@ -38,6 +38,12 @@ def test_a_question_with_another_prompt_image_or_sampling_is_another_question() 
     assert answer_key(*asked) == answer_key("system", "text", ("a", "b"), {"seed": None, "temperature": 0.0})
 
 
+def test_a_question_that_failed_is_asked_again(tmp_path: Path) -> None:
+    cache = AnswerCache(open_store(tmp_path), {"checkpoint": "a"})
+    cache.keep({"good": ANSWER, "bad": StoredAnswer("", 0, 0, truncated=False, failure="engine_failed")})
+    assert cache.find(["good", "bad"]) == {"good": ANSWER}
+
+
 def test_answers_that_an_earlier_release_stored_are_found(tmp_path: Path) -> None:
     """Whatever its writer's settings were: columns that may be null, no promised maker."""
     store, identity = open_store(tmp_path), {"checkpoint": "a"}
