@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,24 @@ def test_hardware_and_places_do_not_change_the_identity(tmp_path: Path) -> None:
     assert engine_identity(spec) != engine_identity(
         EngineSpec(model="org/name", revision="abd", endpoint="http://one/v1")
     )
-    assert engine_identity(spec) != engine_identity(EngineSpec(model="org/name", revision="abc", dtype="float32"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dtype": "float32"},
+        {"min_pixels": 4096},
+        {"max_pixels": 100_352},
+        {"max_model_len": 1024},
+        {"runner": "pooling"},
+        {"model": "org/other"},
+    ],
+)
+def test_what_can_change_an_answer_changes_the_identity(changed: dict[str, Any]) -> None:
+    told = {"model": "org/name", "revision": "abc"}
+    assert engine_identity(EngineSpec.model_validate(told)) != engine_identity(
+        EngineSpec.model_validate(told | changed)
+    )
 
 
 def test_the_record_names_no_path(tmp_path: Path) -> None:
