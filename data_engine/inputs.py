@@ -196,7 +196,8 @@ def _open_source(settings: SourceSettings, what: str) -> Source:
         return opened
     columns = {role: str(column) for role, column in settings.columns.items()}
     reader: Any = _OURS[settings.reader]
-    place = find_place(settings.location, settings.revision, settings.files or reader.HUB_PATTERNS, what=what)
+    patterns = settings.files or reader.HUB_PATTERNS
+    place = find_place(settings.location, settings.revision, patterns, what=what, links=settings.links)
     if settings.reader == "benchmark":
         return benchmark_reader.Benchmark(settings.benchmark, place, settings.licence)
     kind = virl39k_reader.Virl39k if settings.reader == "virl39k" else deepscaler_reader.DeepScaler

@@ -132,6 +132,7 @@ def recipe_text(settings: Mapping[str, Any], table: Table, census: Census) -> st
     ]
     if settings.get("revision", "main") != "main":
         lines.append(f"revision = {_toml(settings['revision'])}")
+    lines += [f"links = {_toml(_absolute(settings['links']))}"] if settings.get("links") else []
     lines += [f"{key} = {_toml(settings[key])}" for key in ("config", "split", "pictures") if settings.get(key)]
     lines += [f"files = {_toml(list(settings['files']))}"] if settings.get("files") else []
     if "choices" in table.columns and table.form != "text":

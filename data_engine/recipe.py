@@ -204,7 +204,7 @@ def _check_names(names: Iterable[str], file: str) -> None:
             raise UsageError(message, f"Use letters, digits, _ and -, e.g. count_words; {', '.join(_STAGES)} are taken")
 
 
-_PLACES = frozenset({"location", "model", "prompt", "reference", "prompts", "path"})
+_PLACES = frozenset({"location", "links", "model", "prompt", "reference", "prompts", "path"})
 """Keys whose values may be files or folders."""
 
 

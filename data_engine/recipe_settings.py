@@ -11,11 +11,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from data_engine.sources.mini import MiniSettings
-from shared.config import Strict
+from shared.config import NO_IDENTITY, Strict
 
 TABLE_ONLY = ("config", "split", "answers", "pictures")
 """Settings that only reader 'table' has: of other readers they are no part of a recipe's identity."""
-TABLE_SETTINGS = ("location", "revision", "files", "licence", "columns", *TABLE_ONLY)
+TABLE_SETTINGS = ("location", "revision", "files", "licence", "columns", "links", *TABLE_ONLY)
 
 
 class SourceSettings(Strict):
@@ -51,6 +51,11 @@ class SourceSettings(Strict):
         default="guess", description="How a number beside options is meant: as it stands, or its place from 0 or 1."
     )
     pictures: str = Field(default="", description="Folder below the location that images' names start from.")
+    links: str = Field(
+        default="",
+        description="Folder besides the location where links of its files may end, e.g. of linked images; empty: none.",
+        json_schema_extra=NO_IDENTITY,
+    )
     options: dict[str, Any] = Field(default={}, description="What a reader of another package is told besides.")
 
 

@@ -287,7 +287,7 @@ class _Counter:
                 self.found.decoded += 1
                 inspect_image(path.read_bytes() if path is not None else image.data)  # type: ignore[union-attr]
         except PathRefused as error:
-            return error.reason, image.name
+            return error.reason, error.detail
         except ImageRefused as error:
             return f"image_refused:{error.reason}", image.name
         except OSError as error:

@@ -13,6 +13,7 @@ import io
 import os
 import re
 import stat
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,14 +73,20 @@ class ImageRefused(InfiMmrError):  # noqa: N818 - an outcome with a reason, name
 
 
 class PathRefused(InfiMmrError):  # noqa: N818 - as above
-    """A relative name that does not stay a plain file inside its folder; `reason` is a typed word."""
+    """A relative name that does not stay a plain file inside its folder; `reason` is a typed word, `why` says more."""
 
-    def __init__(self, reason: Literal["path_escape", "remote_url", "image_missing"], name: str) -> None:
+    def __init__(self, reason: Literal["path_escape", "remote_url", "image_missing"], name: str, why: str = "") -> None:
         """Keep the typed reason beside the sentence."""
-        super().__init__(f"path refused ({reason}): {name!r}")
+        super().__init__(f"path refused ({reason}): {name!r}{f' ({why})' if why else ''}")
         self.reason = reason
         self.name = name
-        self.args = (reason, name)  # as above
+        self.why = why
+        self.args = (reason, name, why)  # as above
+
+    @property
+    def detail(self) -> str:
+        """The name, and why it is refused where its words do not show it."""
+        return f"{self.name}: {self.why}" if self.why else self.name
 
 
 def inspect_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
@@ -225,13 +232,15 @@ def _dct_basis() -> Any:
     return np.cos(np.pi * (place + 0.5) * frequency / 32)
 
 
+LINKED_OUT = "a link leads out of the folder (source.links names a folder where links may end)"
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:|^//")
 
 
 def safe_join(root: Path | str, relative: str, links: Path | None = None) -> Path:
     r"""Return `root/relative` where that stays inside `root`, symlinks followed; the file need not exist.
 
-    `links` names another folder in which symlinks may end: the blobs of the hub's cache, whose snapshots are links.
+    `links` names another folder in which symlinks may end: the blobs of the hub's cache, whose snapshots are links, or
+    what a recipe allows. A file that is there in Unicode's other normal form is meant (archives of macOS have NFD).
 
     Raises:
         PathRefused: `image_missing` for an empty name, `remote_url` for anything with a scheme, `path_escape` for
@@ -251,12 +260,20 @@ def safe_join(root: Path | str, relative: str, links: Path | None = None) -> Pat
         try:
             linked = stat.S_ISLNK(os.lstat(place).st_mode)
         except FileNotFoundError:
-            break
+            return _in_other_form(base, relative, links) or Path("/".join([base, *parts]))
         except (OSError, ValueError) as error:
             raise PathRefused("path_escape", relative) from error
         if linked:
-            return _followed(base, relative, links)
+            found = _followed(base, relative, links)
+            return found if found.exists() else _in_other_form(base, relative, links) or found
     return Path("/".join([base, *parts]))
+
+
+def _in_other_form(base: str, relative: str, links: Path | None) -> Path | None:
+    """The file whose name is `relative` in another normal form; None where there is none."""
+    forms = () if relative.isascii() else (unicodedata.normalize(form, relative) for form in ("NFC", "NFD"))
+    other = next((name for name in forms if name != relative and os.path.lexists(f"{base}/{name}")), None)
+    return safe_join(base, other, links) if other is not None else None
 
 
 def file_inside(root: Path, relative: str) -> Path | None:
@@ -279,7 +296,7 @@ def _followed(base: str, relative: str, links: Path | None) -> Path:
     real = os.path.realpath(f"{base}/{relative}")
     homes = [base] if links is None else [base, _real_folder(str(links))]
     if real != base and not any(real.startswith(home.rstrip("/") + "/") for home in homes):
-        raise PathRefused("path_escape", relative)
+        raise PathRefused("path_escape", relative, LINKED_OUT)
     return Path(real)
 
 

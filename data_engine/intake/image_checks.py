@@ -114,7 +114,7 @@ def _pictures(item: SourceRow | Rejection, files: Mapping[Path, str]) -> list[Pi
         try:
             path = image.path()
         except PathRefused as error:
-            return _reject(item, error.reason, image.name or "neither bytes nor a path")
+            return _reject(item, error.reason, error.detail or "neither bytes nor a path")
         digest = files.get(path)
         if digest is None:
             if path.is_file():  # there, and no hash: it must not pass as missing

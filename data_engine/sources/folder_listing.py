@@ -16,6 +16,7 @@ import os
 import sqlite3
 import stat
 import time
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ def remember(key: str, value: str) -> None:
 
 def _is_plain(tail: str, *, nested: bool) -> bool:
     """Whether a file's name is an ordinary one, so that joining it to its folder is all there is to it."""
+    if not tail.isascii() and unicodedata.normalize("NFD", tail) != unicodedata.normalize("NFC", tail):
+        return False  # the file may bear the other form
     return tail not in _ODD and "\\" not in tail and "\0" not in tail and (nested or ":" not in tail)
 
 

@@ -25,6 +25,7 @@ from shared.errors import InfiMmrError, nearest
 from shared.fingerprint import canonical_json
 from shared.hub_download import fetch_files, fetch_snapshot, repository_names
 from shared.images import PathRefused, safe_join
+from shared.store import path_of
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 _FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".csv", ".zip")
@@ -38,11 +39,13 @@ class Place:
     location: str
     commit: str = ""
     links: Path | None = None
-    """The blobs of the hub's cache: the files of a snapshot are links into it."""
+    """Where links of its files may end: the blobs of the hub's cache, of which a snapshot is made, or as told."""
 
 
-def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str) -> Place:
+def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str, links: str = "") -> Place:
     """Resolve `mini`, a path, or a hub id; fetch hub files that match `patterns` at `revision`.
+
+    `links` names a folder in which links of a path's files may end besides itself.
 
     Raises:
         InfiMmrError: no such path, no such dataset, or the hub cannot be reached.
@@ -50,10 +53,13 @@ def find_place(words: str, revision: str, patterns: Sequence[str], *, what: str)
     """
     if words == "mini":
         return Place(None, "mini")
+    words = path_of(words)
     path = Path(words).expanduser()
     if path.exists():
-        name = carried(path.resolve().name)
-        return Place(path.resolve(), name)
+        ends = Path(links).expanduser().resolve() if links else None
+        if ends is not None and not ends.is_dir():
+            raise InfiMmrError(f"{what}: links = {links!r} is no folder", "Name the folder where its links end")
+        return Place(path.resolve(), carried(path.resolve().name), links=ends)
     if not _HUB_ID.match(words) or words.endswith(_FILE_SUFFIXES):
         raise InfiMmrError(f"{what}: {words} does not exist", "Name a folder, a file, a hub id OWNER/NAME, or mini")
     return _from_hub(words, revision, patterns, what=what)

@@ -359,6 +359,7 @@ def opened_table(
     split: str = "",
     answers: Form = "guess",
     pictures: str = "",
+    links: str = "",
 ) -> Table:
     """Find the files of a place (settings as a recipe's `[source]` has them) and guess what is not told.
 
@@ -366,7 +367,7 @@ def opened_table(
         InfiMmrError: nothing readable there, a told column that is not, or none for question or answer.
 
     """
-    place = open_table_place(location, revision, config=config, split=split, patterns=files, what=what)
+    place = open_table_place(location, revision, config=config, split=split, patterns=files, what=what, links=links)
     told = {r: tuple(filter(None, (c,) if isinstance(c, str) else c)) for r, c in (columns or {}).items()}
     return Table(place, what=what, columns=told, answers=answers, pictures=pictures, licence=licence)
 

@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from data_engine.sources.places import find_place, hub_files, hub_names
 from data_engine.sources.table_choice import PICKLED, Chosen, choose_files, kind_of, pick_split
 from shared.caches import cache_folder
 from shared.errors import InfiMmrError
 from shared.images import PathRefused, safe_join
-from shared.store import Entry, open_store, shown_url
+from shared.store import Entry, open_store, path_of, shown_url
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+]+://")
 _FETCHERS = 8
@@ -89,15 +88,15 @@ class TablePlace:
 
 
 def holds(root: Path, name: str, links: Path | None) -> bool:
-    """Whether a file of this relative name lies in a folder."""
+    """Whether a file of this relative name lies in a folder, or a link in its place that leads out."""
     try:
         return safe_join(root, name, links).is_file()
-    except PathRefused:
-        return False
+    except PathRefused as error:
+        return bool(error.why) and (root / name).is_file()
 
 
 def open_table_place(
-    words: str, revision: str, *, config: str, split: str, patterns: Sequence[str], what: str
+    words: str, revision: str, *, config: str, split: str, patterns: Sequence[str], what: str, links: str = ""
 ) -> TablePlace:
     """Find a place and the files of it that hold the records.
 
@@ -117,26 +116,31 @@ def open_table_place(
 
     if _URL.match(words) and not words.startswith("file://"):
         return _in_bucket(words, choose, what)
-    path = unquote(urlsplit(words).path) if words.startswith("file://") else words
-    if Path(path).expanduser().exists() or path.startswith("file://"):
-        return _in_folder(path, choose, split, what)
+    path = path_of(words)
+    if Path(path).expanduser().exists() or words.startswith("file://"):
+        return _in_folder(path, choose, split, what, links)
     return _on_hub(words, revision, choose, what)
 
 
-def _in_folder(words: str, choose: Any, split: str, what: str) -> TablePlace:
-    place = find_place(words, "", (), what=what)
+def _in_folder(words: str, choose: Any, split: str, what: str, links: str) -> TablePlace:
+    place = find_place(words, "", (), what=what, links=links)
     path = place.path
     if path is None:
         raise InfiMmrError(f"{what}: mini is drawn, not read as a table", "Name a folder, a file, a URL or a hub id")
     if path.is_file():
-        archives = _archives(_listing(path.parent, deep=False))
-        return TablePlace(path.parent, choose([path.name], None), place.location, archives=archives)
+        archives = _archives(_listing(path.parent, deep=False)[0])
+        chosen = choose([path.name], None)
+        return TablePlace(path.parent, chosen, place.location, links=place.links, archives=archives)
     saved = _saved_by_datasets(path, split, what)
     if saved is not None:
         return TablePlace(path, saved, place.location)
-    names = _listing(path)
+    names, outside = _listing(path, place.links)
     card = path / "README.md"
+    aside = f"not looked into, since a link leads out of the folder: {', '.join(outside[:5])}"
+    if outside and not any(map(kind_of, names)):
+        raise InfiMmrError(f"{what}: no file with records; {aside}", "Name where it leads with source.links")
     chosen = choose(names, card)
+    chosen = Chosen(chosen.names, (*chosen.told, aside)) if outside else chosen
     return TablePlace(path, chosen, place.location, links=place.links, archives=_archives(names))
 
 
@@ -144,8 +148,10 @@ def _archives(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name.lower().endswith(".zip")))
 
 
-def _listing(root: Path, *, deep: bool = True) -> list[str]:
-    """Relative names of the files with records and archives below a folder; hidden ones left out.
+def _listing(root: Path, links: Path | None = None, *, deep: bool = True) -> tuple[list[str], list[str]]:
+    """Relative names of the files with records and archives below a folder, and of folders that are links out of it.
+
+    Hidden ones are left out. A link to a folder is followed where it ends in `links`.
 
     Raises:
         OSError: a folder that cannot be looked into; it is never passed over.
@@ -155,15 +161,42 @@ def _listing(root: Path, *, deep: bool = True) -> list[str]:
     def refuse(error: OSError) -> None:
         raise error
 
+    def leads(name: str) -> bool:
+        """Whether a folder is to be looked into; links that lead out, and to where one has been, are not."""
+        path = Path(folder) / name
+        if not path.is_symlink():
+            return True
+        real = path.resolve()
+        if real.is_relative_to(root.resolve()):
+            return False
+        if links is None or not real.is_relative_to(links) or real in been:
+            outside.append(str(path.relative_to(root)))
+            return False
+        been.add(real)
+        return True
+
     found: list[str] = []
-    for folder, inside, files in os.walk(root, onerror=refuse):
-        inside[:] = sorted(name for name in inside if not name.startswith(".")) if deep else []
+    outside: list[str] = []
+    been: set[Path] = set()
+    for folder, inside, files in os.walk(root, onerror=refuse, followlinks=True):
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and leads(name)) if deep else []
         base = os.path.relpath(folder, root)
+        if deep and _is_store(Path(folder), inside):
+            if base == ".":
+                raise InfiMmrError(f"{root} is a store of versions", "Name one: STORE/datasets/NAME/vN")
+            inside.clear()
+            continue
         if deep and kind_of(base) and not any(any(map(kind_of, names)) for _, _, names in os.walk(folder)):
             raise InfiMmrError(f"{base} is a folder without records, not a file", "Fetch it again, or remove it")
         wanted = [name for name in files if kind_of(name) or name.lower().endswith((".zip", *PICKLED))]
         found += [name if base == "." else f"{base}/{name}" for name in wanted if not name.startswith(".")]
-    return found
+    return found, outside
+
+
+def _is_store(folder: Path, inside: Sequence[str]) -> bool:
+    """Whether a folder is a store of ours: what builds wrote there is no part of the set beside it."""
+    parts = {"datasets": "*/v*/manifest.json", "annotations": "*/*/about.json"}
+    return any(name in inside and any((folder / name).glob(files)) for name, files in parts.items())
 
 
 def _saved_by_datasets(path: Path, split: str, what: str) -> Chosen | None:

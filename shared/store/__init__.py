@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from shared.errors import UsageError
 from shared.store.base import (
     READ_BYTES,
     Entry,
@@ -32,6 +33,7 @@ __all__ = [
     "StorePathError",
     "default_store_url",
     "open_store",
+    "path_of",
     "shown_url",
 ]
 
@@ -44,8 +46,22 @@ def open_store(url_or_path: str | Path | Store) -> Store:
     if not is_url(text) or text.startswith("file://"):
         from shared.store.folder import FolderStore
 
-        folder = unquote(urlsplit(text).path) if text.startswith("file://") else text
-        return FolderStore(Path(folder).expanduser().absolute())
+        return FolderStore(Path(path_of(text)).expanduser().absolute())
     from shared.store.bucket import BucketStore
 
     return BucketStore(text)
+
+
+def path_of(words: str) -> str:
+    """Return the path that a ``file://`` URL names, `?` and `#` being parts of names; other words as they are.
+
+    Raises:
+        UsageError: it names a file of another machine.
+
+    """
+    if not words.startswith("file://"):
+        return words
+    host, slash, path = words.removeprefix("file://").partition("/")
+    if host not in {"", "localhost"}:
+        raise UsageError(f"{words} names a file of another machine", "Write file:///PATH for one of this machine")
+    return unquote(slash + path)
