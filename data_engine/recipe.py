@@ -310,7 +310,10 @@ def _check(settings: Any, file: str) -> None:
         message = f"recipe {file} has both [source] and [sources.NAME]"
         raise UsageError(message, "Name one source, or several as [sources.NAME]")
     for name in settings.sources:
-        checked_name(name)
+        try:
+            checked_name(name)
+        except UsageError as error:
+            raise UsageError(f"recipe {file}: {name!r} cannot name a source", error.next_step) from None
     sources = [settings.source] if settings.source is not None else settings.sources.values()
     for fault, next_step in chain(_of_splits(settings.splits), *map(_of_source, sources), _of_steps(settings)):
         raise UsageError(f"recipe {file}: {fault}", next_step)

@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -95,6 +95,27 @@ def open_program(name: str, about: str) -> typer.Typer:
         del version
 
     return app
+
+
+def run_program(app: typer.Typer, words: Sequence[str]) -> None:
+    """Run a program on the words of a command line; with `--json` wrong usage is told as JSON, too.
+
+    Raises:
+        SystemExit: as the command says; 2 for wrong usage.
+    """
+    if "--json" not in words:
+        app(list(words))
+        return
+    try:
+        code = app(list(words), standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # whichever click typer carries
+            raise
+        error.show()  # type: ignore[attr-defined]
+        told = {"error": error.format_message(), "next": "--help lists what the command takes"}
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        raise SystemExit(2) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def as_command(

@@ -86,7 +86,7 @@ def read_toml(path: Path | str, what: str = "recipe") -> dict[str, Any]:
 
     file = Path(path)
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UsageError(f"{what} file {path} does not exist", "Check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -191,7 +191,8 @@ def _explain(  # noqa: PLR0917 - what `build_model` was told
     overrides: Sequence[str],
     table: dict[str, Any],
 ) -> UsageError:
-    first = error.errors()[0]
+    # A misspelt key often is what lacks elsewhere: it tells more.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     keys = list(_written(first["loc"], table, missing=first["type"] == "missing"))
     dotted = ".".join(keys)
     from_set = any(f"{text.partition('=')[0].strip()}.".startswith(f"{dotted}.") for text in overrides)

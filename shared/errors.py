@@ -80,7 +80,7 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return the next step for a wrong word: the nearest right one where there is one, else all of them."""
-    known = sorted(options)
+    known = sorted(set(options))
     close = nearest(word, known)
     if close is not None:
         return f"Did you mean {close}? Known: {', '.join(known)}"

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shared.command import JsonOption, as_command, open_program, say
+from shared.command import JsonOption, as_command, open_program, run_program, say
 from shared.installation import mend_vllm_cpu
 from trainer.options import DatasetOption, MaxStepsOption, PhaseOptions, RunOptions
 
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     mend_vllm_cpu()
     words = sys.argv[1:] if arguments is None else arguments
     _mount_rooms(words)
-    app(words)
+    run_program(app, words)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 from data_engine.sharing.export_files import exported_shards, exported_texts, write_folder
 from shared.dataset_version import DatasetVersion
 from shared.dataset_version.blobs import hash_blob
-from shared.errors import InfiMmrError
+from shared.errors import InfiMmrError, UsageError
 from shared.hub_upload import Read, commit_files, foreign_files, hub_token
 from shared.store.folder import folder_told
 
@@ -46,12 +46,14 @@ def export(version: DatasetVersion, to: str, *, replace: bool = False) -> dict[s
     """
     if is_hub_id(to):
         return upload(version, to.removeprefix("hf://"), replace=replace)
+    if not to.strip():
+        raise UsageError("--to names no folder", "Name a new folder, or owner/name on the Hub")
     target = Path(to).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InfiMmrError(f"{target} is not empty", "Export to a new folder")
     beside = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
-        with folder_told(target.parent):
+        with folder_told(target.parent, "folder", "--to"):
             target.parent.mkdir(parents=True, exist_ok=True)
             beside.mkdir()
             files = write_folder(version, beside)

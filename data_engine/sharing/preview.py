@@ -34,6 +34,7 @@ from data_engine.sharing.readable_text import readable, readable_answer
 from shared.caption_leaks import caption_leak
 from shared.dataset_version import DatasetVersion
 from shared.dataset_version.iterate import row_groups
+from shared.errors import UsageError
 from shared.images import small_jpeg
 from shared.number_text import human_bytes
 from shared.schema import RATING
@@ -82,8 +83,10 @@ class Removed:
 def write_preview(version: DatasetVersion, path: str | Path, *, rows: int = 200) -> dict[str, Any]:
     """Write the page; return its path and what is on it. Raises `InfiMmrError` where it cannot be written."""
     target = Path(path).expanduser().absolute()
+    if target.is_dir():
+        raise UsageError(f"--to {path} is a folder", "Name a file in it, e.g. preview.html")
     page, shown = render(version, rows=rows)
-    with folder_told(target.parent):
+    with folder_told(target.parent, "folder", "--to"):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, page)
     found = {"dataset": version.name, "version": version.version, "path": str(target), "bytes": len(page.encode())}

@@ -259,12 +259,19 @@ def _decoded(column: pa.Array) -> list[Any]:
     return values
 
 
+def is_cut_off(line: str, error: Exception) -> bool:
+    """Whether a line that is no JSON begins an object and ends, without a line's end, before the object does."""
+    if not isinstance(error, json.JSONDecodeError) or line.endswith(("\n", "\r")) or line.lstrip()[:1] != "{":
+        return False
+    return error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated string")
+
+
 def _json_lines(file: Path) -> Iterator[Mapping[str, Any] | None]:
     good = False
     with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
         for line in lines:
             if line.strip():
-                record = _json_record(line)
+                record = _json_record(line, whole=False)
                 good = good or record is not None
                 yield record
     if not good:
@@ -287,9 +294,12 @@ def _json_items(file: Path, what: str) -> Iterator[Mapping[str, Any] | None]:
         yield item if isinstance(item, dict) else None
 
 
-def _json_record(line: str) -> Mapping[str, Any] | None:
+def _json_record(line: str, *, whole: bool = True) -> Mapping[str, Any] | None:
+    """The object on a line; None for what holds none. Raises where a line that may not be `whole` is cut off."""
     try:
         item = json.loads(line)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if not whole and is_cut_off(line, error):
+            raise ValueError("it is cut off within its last line") from error
         return None
     return item if isinstance(item, dict) else None

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from data_engine.sources.records import Record, Unreadable
+from data_engine.sources.records import Record, Unreadable, is_cut_off
 from shared.errors import InfiMmrError
 
 _CHUNK = 1 << 20
@@ -84,6 +84,8 @@ class JsonLines:
             except (ValueError, RecursionError) as error:
                 if not line.strip():
                     continue
+                if is_cut_off(line, error):
+                    raise InfiMmrError("is cut off within its last line", "Fetch it again") from error
                 why = f"no JSON ({str(error)[:80]})"
             self._read += 1
             if why:

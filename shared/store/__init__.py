@@ -43,6 +43,8 @@ def open_store(url_or_path: str | Path | Store) -> Store:
     if isinstance(url_or_path, Store):
         return url_or_path
     text = str(url_or_path)
+    if not text.strip():
+        raise UsageError("the store has an empty name", "Name a folder or a URL, or leave --store out for ./store")
     if not is_url(text) or text.startswith("file://"):
         from shared.store.folder import FolderStore
 

@@ -81,7 +81,7 @@ def shown_url(url: str) -> str:
 
 def default_store_url(option: str | None = None) -> str:
     """Return the store to use: the command's option, else `$INFI_MMR_STORE`, else `./store`."""
-    return option or os.environ.get(STORE_VARIABLE) or "./store"
+    return option if option is not None else os.environ.get(STORE_VARIABLE) or "./store"
 
 
 class Store(ABC):

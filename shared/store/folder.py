@@ -37,23 +37,25 @@ LOCK_FOLDER = ".locks"
 
 
 @contextmanager
-def folder_told(root: Path) -> Iterator[None]:
-    """Turn what the operating system refuses meanwhile into one line."""
+def folder_told(root: Path, what: str = "store", option: str = "--store") -> Iterator[None]:
+    """Turn what the operating system refuses meanwhile in a folder, named with `option`, into one line."""
     try:
         yield
     except OSError as error:
-        raise _refused(error, root) from error
+        raise _refused(error, root, what, option) from error
 
 
-def _refused(error: OSError, root: Path) -> InfiMmrError:
+def _refused(error: OSError, root: Path, what: str = "store", option: str = "--store") -> InfiMmrError:
     if error.errno in _FULL:
-        return StoreFullError(f"the disk of the store {root} is full", "Free space (data-engine gc), then run it again")
+        free = "Free space (data-engine gc), then run it again"
+        return StoreFullError(f"the disk of the {what} {root} is full", free)
     if error.errno in _FORBIDDEN:
-        return InfiMmrError(f"no permission in the store {root} ({error.strerror})", "Ask for access or pass --store")
-    if isinstance(error, NotADirectoryError):
-        return InfiMmrError(f"{root} or a part of it is a file, not a folder", "Pass another --store")
+        said = f"no permission in the {what} {root} ({error.strerror})"
+        return InfiMmrError(said, f"Ask for access or pass {option}")
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return InfiMmrError(f"{root} or a part of it is a file, not a folder", f"Pass another {option}")
     return InfiMmrError(
-        f"the store {root} failed: {error.strerror or error}", "Look at the disk or mount, then run it again"
+        f"the {what} {root} failed: {error.strerror or error}", "Look at the disk or mount, then run it again"
     )
 
 

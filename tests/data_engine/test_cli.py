@@ -133,6 +133,32 @@ def test_bad_use_is_one_clear_line_with_an_exit_code(tmp_path, words, code, expe
     assert not list((tmp_path / "store").rglob("*.parquet")) if (tmp_path / "store").exists() else True
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["show"], ["build", "x.toml", "--limit", "many"], ["list", "--sotre", "x"], ["lsit"], ["list", "--store", ""]],
+)
+def test_wrong_usage_is_json_too_where_asked(words):
+    done = data_engine(*words, "--json")
+    assert done.returncode == 2
+    assert set(json.loads(done.stdout)) == {"error", "next"}
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_is_no_place_is_named_as_such(small, tmp_path):
+    (tmp_path / "file").touch()
+    store = ["--store", small[0] / "store"]
+    for words, said in (
+        (["preview", "small", "--to", tmp_path], "is a folder"),
+        (["preview", "small", "--to", tmp_path / "file" / "x.html"], f"{tmp_path / 'file'} or a part of it is a file"),
+        (["export", "small", "--to", tmp_path / "file" / "x"], f"{tmp_path / 'file'} or a part of it is a file"),
+        (["export", "small", "--to", ""], "--to names no folder"),
+    ):
+        done = data_engine(*words, *store)
+        assert done.returncode in {1, 2}
+        assert said in done.stderr.splitlines()[-1], done.stderr
+        assert "store" not in done.stderr
+
+
 def test_an_error_is_json_too_where_asked(tmp_path):
     done = data_engine("build", "virl39k-captoned", "--json", INFI_MMR_STORE=str(tmp_path))
     assert (done.returncode, done.stdout.count("\n")) == (2, 1)

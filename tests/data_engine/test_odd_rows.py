@@ -113,6 +113,14 @@ def test_one_unreadable_file_of_several_ends_the_build_with_its_name(reader, tmp
         read(reader(place(tmp_path / "rows")), tmp_path)
 
 
+@pytest.mark.parametrize("reader", [Virl39k, DeepScaler])
+def test_lines_that_end_within_a_record_end_the_build(reader, tmp_path):
+    whole = '{"question": "What is 2 + 2?", "problem": "What is 2 + 2?", "answer": "4", "image": []}\n'
+    (tmp_path / "rows.jsonl").write_text(f"{whole}{{broken}}\n{whole[:40]}")
+    with pytest.raises(InfiMmrError, match=r"rows\.jsonl cannot be read \(it is cut off within its last line\)"):
+        read(reader(place(tmp_path / "rows.jsonl")), tmp_path)
+
+
 def test_a_file_that_is_left_out_is_named(tmp_path):
     good_and_bad_parquet(tmp_path / "rows")
     pl.DataFrame({"qid": ["a"], "licence": ["MIT"]}).write_parquet(tmp_path / "rows" / "b.parquet")

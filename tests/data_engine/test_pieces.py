@@ -260,7 +260,7 @@ def test_pictures_are_inspected_once_and_remembered_by_the_next_build(tmp_path, 
 
 LINE = st.one_of(
     st.sampled_from(
-        ['{"question": "1+1?", "answer": "2"}', "{", "[1]", "", " ", "\u2003", "\x1c", '"\u00e9"', "\udcff"]
+        ['{"question": "1+1?", "answer": "2"}', "{]", "[1]", "", " ", "\u2003", "\x1c", '"\u00e9"', "\udcff"]
     ),
     st.text(st.characters(exclude_characters="\r\n"), max_size=12),
 )

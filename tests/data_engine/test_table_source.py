@@ -273,6 +273,7 @@ def test_an_unreadable_file_ends_the_reading_with_its_name(folder):
         rows_of(folder)
     for name, content, words in (
         ("c.jsonl", b"not json\nat all\n", "c.jsonl holds no JSON object on any of its 2 lines"),
+        ("cut.jsonl", b'{"question": "q", "answer": "1"}\n{"question": "q2", "ans', "cut.jsonl is cut off within its"),
         ("d.json", b'[{"question": "q", "answer": "1"}, {"que', r"d.json is truncated or not valid JSON"),
         ("e.json", b'"words"', "e.json holds neither a list nor an object"),
         ("g.csv", b"question,answer,answer\n1,2,3\n", "g.csv names the column 'answer' twice"),
@@ -281,8 +282,9 @@ def test_an_unreadable_file_ends_the_reading_with_its_name(folder):
         ("j.jsonl.gz", b"no gzip", "j.jsonl.gz cannot be read"),
     ):
         (folder / name).write_bytes(content)
-        with pytest.raises(InfiMmrError, match=words):
-            rows_of(folder / name)
+        for read in (rows_of, lambda place: inspect_place(str(place))):
+            with pytest.raises(InfiMmrError, match=words):
+                read(folder / name)
     (folder / "k.pkl").write_bytes(b"cos\nsystem\n(S'echo'\ntR.")
     with pytest.raises(InfiMmrError, match=r"k\.pkl may be pickled.*never opened"):
         rows_of(folder / "k.pkl")

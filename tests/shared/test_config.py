@@ -58,6 +58,8 @@ def test_the_profile_table_lies_over_common_values_and_overrides_over_both(tmp_p
         ('name = "a"\n', ["limit=many"], "--set: limit = 'many'"),
         ("limit = 1\n", [], "the key name is missing"),
         ("name = \n", [], "is not valid TOML"),
+        ("nmae = 'a'\n", [], "unknown key nmae. Did you mean name?"),
+        ("\ufeffname = 'a'\nlimit = 'x'\n", [], "limit = 'x'"),  # as Windows' editors save it
         ('name = "a"\n[profile.ful]\nlimit = 1\n', [], "unknown profile table [profile.ful]"),
         ('name = "a"\n', ["limit"], "is not KEY=VALUE"),
     ],
