@@ -138,7 +138,7 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
     progress.stage("opening the source and the benchmarks")
     with _told(recipe.name, "source"):
         inputs = open_inputs(recipe)
-    with contextlib.closing(open_runner(request.runner)) as runner:
+    with contextlib.closing(open_runner(request.runner, told=progress.say)) as runner:
         with _told(recipe.name, "looking for the version"):
             hash_contents(inputs.source, runner, functools.partial(passing_scratch, store))
             build_key = inputs.build_key()

@@ -8,17 +8,22 @@ Not covered: what is asked (steps), how an engine works (shared/vlm), where cell
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from data_engine.runners.protocol import Ask, Cell, Runner, RunnerName
 
 __all__ = ["Ask", "Cell", "Runner", "RunnerName", "open_runner"]
 
 
-def open_runner(name: RunnerName, *, workers: int | None = None) -> Runner:
-    """Open the runner `name`; `workers` bounds its engines (None: one per GPU, one without GPUs)."""
+def open_runner(name: RunnerName, *, workers: int | None = None, told: Callable[[str], None] | None = None) -> Runner:
+    """Open the runner `name`; `workers` bounds its engines (None: one per GPU, one without GPUs).
+
+    `told` is told, in words, what its work waits for where that is no work.
+    """
     if name == "ray":
         from data_engine.runners.ray_runner import RayRunner
 
-        return RayRunner(workers=workers)
+        return RayRunner(workers=workers, told=told)
     from data_engine.runners.local import LocalRunner
 
     return LocalRunner()

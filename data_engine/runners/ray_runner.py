@@ -28,6 +28,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from data_engine.runners import ray_pool
 from data_engine.runners.local import LocalRunner
 from data_engine.runners.protocol import Cell, Keeper, RunnerName, SharedAsks
 from data_engine.runners.ray_pool import LOGS, Pool
@@ -73,13 +74,15 @@ class RayRunner:
 
     Args:
         workers: Engines at once. None: as many as the GPUs hold; without GPUs one per node; one for an endpoint.
+        told: Is told, in words, where no node is left on which work on tables could run.
 
     """
 
     name: RunnerName = "ray"
 
-    def __init__(self, *, workers: int | None = None) -> None:
+    def __init__(self, *, workers: int | None = None, told: Callable[[str], None] | None = None) -> None:
         self._workers = workers
+        self._told = told
         self._started_here = False
 
     def ask(
@@ -158,9 +161,9 @@ class RayRunner:
             for table in chain(first, remaining):
                 waiting.append((there.remote(*given, table), table.num_rows))
                 if len(waiting) > width:
-                    yield _result(*waiting.popleft(), task)
+                    yield self._result(*waiting.popleft(), task)
             while waiting:
-                yield _result(*waiting.popleft(), task)
+                yield self._result(*waiting.popleft(), task)
         finally:
             _stop([reference for reference, _ in waiting])
 
@@ -171,6 +174,17 @@ class RayRunner:
 
             ray.shutdown()
         self._started_here = False
+
+    def _result(self, reference: Any, rows: int, task: Task | None) -> pa.Table:
+        """What a task gave, once it is there; where no node can run it, that is told, once, and one is waited for."""
+        import ray
+
+        while not ray.wait([reference], timeout=ray_pool.LOOK)[0]:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            if self._told is not None and (lack := ray_pool.lacking({"CPU": TASK["num_cpus"]}, nodes)):
+                self._told(lack)
+                self._told = None
+        return _result(reference, rows, task)
 
     def _connect(self) -> Any:
         # Started under `uv run`, Ray would send the working folder to every worker and build an environment there with

@@ -73,7 +73,7 @@ def losing(monkeypatch):
     for name in ("put", "put_new", "put_pieces", "delete"):
         monkeypatch.setattr(FolderStore, name, counted(getattr(FolderStore, name)))
     monkeypatch.setattr(Path, "replace", counted(Path.replace))
-    monkeypatch.setattr("data_engine.runners.open_runner", lambda name: runner if name == "ray" else LocalRunner())
+    monkeypatch.setattr("data_engine.runners.open_runner", lambda name, **_: runner if name == "ray" else LocalRunner())
     return runner
 
 

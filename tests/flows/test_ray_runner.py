@@ -220,6 +220,28 @@ class Unreadable:
         return refuse, ("step odd cannot be loaded", "Install it there")
 
 
+def test_work_on_tables_that_fits_on_no_node_says_so_and_goes_on_when_one_comes(cluster, ray_nodes, monkeypatch):
+    from data_engine.runners import ray_pool, ray_runner
+
+    monkeypatch.setattr(ray_pool, "LOOK", 0.5)
+    monkeypatch.setitem(ray_runner.TASK, "num_cpus", 3)
+    told, added = [], []
+
+    def hear(text):
+        told.append(text)
+        added.append(ray_nodes.add_node(cluster, num_cpus=3))
+
+    runner = ray_runner.RayRunner(told=hear)
+    tables = [pa.table({"key": [f"k{n}"], "n": [n]}) for n in range(3)]
+    try:
+        found = [table.column("n").to_pylist() for table in runner.map_batches(double, tables)]
+    finally:
+        for node in added:
+            cluster.remove_node(node, allow_graceful=False)
+    assert found == [[0], [2], [4]]
+    assert told == ["no node is large enough for a worker: it takes 3 CPU, single nodes have 2 CPU"]
+
+
 def test_what_a_worker_says_about_a_value_that_it_cannot_read_is_raised_as_it_is(runner):
     with pytest.raises(InfiMmrError, match=r"^step odd cannot be loaded\. Install it there$"):
         list(runner.map_batches(double, [pa.table({"key": ["k"], "n": [1]})] * 3, broadcast=Unreadable()))
