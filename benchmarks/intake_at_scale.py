@@ -10,9 +10,9 @@ process alone.
     python benchmarks/intake_at_scale.py --before ../before [--rows 10000,100000]
 
 Versions of both must have the same fingerprint. Writes results/intake_at_scale.json; sizes that are not asked for keep
-what stands there. With `--kinds csv,shard,arrow` all rows lie in one file, which one worker reads or several: the
-source alone is read, every task of the cluster one after the other in one process, and what counts is the processor
-time of all tasks and of the busier of two workers, each of which takes the next task when it is done.
+what stands there. With `--kinds csv,shard,arrow` (before: 5491830) all rows lie in one file, texts of CSV and Arrow
+twice as long: the source alone is read, every task of the cluster one after the other in one process, and what counts
+is the processor time of all tasks and of the busier of two workers, each of which takes the next task when it is done.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def write_shards(kind: str, count: int, folder: Path) -> None:
     if kind in {"csv", "arrow"}:
         import polars as pl
 
-        table = pl.DataFrame([{**row, "question": row["question"] + ',\n"please"?'} for row in rows])
+        table = pl.DataFrame([{**row, "question": f'{row["question"]},\n"{row["question"]}"?'} for row in rows])
         _ = table.write_csv(folder / "train.csv") if kind == "csv" else table.write_ipc(folder / "train.arrow")
         return
     height = count if kind == "shard" else SHARD_ROWS

@@ -12,6 +12,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -195,8 +196,8 @@ class Cutter:
             elif kind not in {"jsonl", *_ROWS_OF_TEXT} or file.suffix.lower() in PACKED:
                 places = [()]
             else:
-                starts = range(0, max(whole.size, 1), wanted)
-                places = [(start, min(start + wanted, whole.size)) for start in starts]
+                parts = max(-(-whole.size // wanted), 1)  # of one size: none is done long before the others
+                places = list(pairwise(whole.size * number // parts for number in range(parts + 1)))
             beside = whole.size / self.record_bytes * _PICTURE_BYTES if self.beside else 0
             size = int((whole.size + beside) / len(places)) if places else 0
             heights = [where[3] if kind == "parquet" else None for where in places]

@@ -496,6 +496,8 @@ def test_merged_sources_in_pieces_are_those_read_as_a_whole_and_count_what_was_t
     jsonl(tmp_path / "one", named=False)
     tar(tmp_path / "two")
     csv(tmp_path / "three")
+    with (tmp_path / "three" / "train-1.csv").open("a") as out:
+        out.write('k,5" or "7"?,1\n')  # whole: its quotes do not tell where rows begin
 
     def merged():
         parts = {"a": Part(source_of(tmp_path / "one"), weight=0.5), "b": Part(source_of(tmp_path / "two"))}
