@@ -16,7 +16,7 @@ from benchmarks.sample_versions import draft, publish_sample, row, write_rows
 from shared.dataset_version import find_by_build_key, list_datasets, open_dataset, publish, set_tag
 from shared.dataset_version.delta import LARGEST, SMALLEST, cuts
 from shared.dataset_version.leases import GC_LEASE, Lease, collecting, publishing
-from shared.dataset_version.manifest import manifest_bytes, read_manifest
+from shared.dataset_version.manifest import Shard, complete, manifest_bytes, read_manifest
 from shared.dataset_version.names import manifest_path
 from shared.errors import InfiMmrError, UsageError
 from shared.schema import ROW_SCHEMA
@@ -64,6 +64,21 @@ def test_equal_content_is_one_version_and_other_content_the_next(tmp_path: Path)
     assert publish_sample(store, tmp_path / "b").version == "v1"
     assert publish_sample(store, tmp_path / "c", caption="other words").version == "v2"
     assert [version.version for version in list_datasets(store)] == ["v1", "v2"]
+
+
+def test_a_fingerprint_covers_recipe_inputs_shards_and_ledger_and_nothing_of_how_they_were_built(
+    tmp_path: Path,
+) -> None:
+    made = publish_sample(tmp_path / "store", tmp_path / "built").manifest
+
+    def identity(shards: list[Shard] = made.shards, ledger: Shard | None = made.ledger, **changes: object) -> str:
+        return complete(draft(**changes), shards, ledger, "v1").fingerprint
+
+    others = [{**made.inputs[0].model_dump(), "fingerprint": "e" * 64}]
+    changed = [identity(profile="full"), identity(recipe={"name": "sample"}), identity(inputs=others)]
+    changed += [identity(name="other", recipe=made.recipe), identity(made.shards[:0]), identity(ledger=None)]
+    assert len({made.fingerprint, *changed}) == 7
+    assert {identity(), identity(build_key="x"), identity(counts=[]), identity(code_commit="c")} == {made.fingerprint}
 
 
 def test_a_build_is_found_again_by_its_key(tmp_path: Path) -> None:
