@@ -6,6 +6,7 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +296,18 @@ def test_gc_waits_for_nobody_and_publishers_wait_for_gc(tmp_path: Path) -> None:
         pass
     with collecting(store), pytest.raises(InfiMmrError, match="another gc"), collecting(store):
         pass
+    begun = threading.Event()
+
+    def publishes() -> None:
+        with publishing(store):
+            begun.set()
+
+    publisher = threading.Thread(target=publishes)
+    with collecting(store):
+        publisher.start()
+        assert not begun.wait(0.5), "it has a lease, and begins when gc is done"
+    publisher.join(60)
+    assert begun.is_set()
     assert list(store.list("leases")) == []
 
 

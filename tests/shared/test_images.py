@@ -80,7 +80,7 @@ def test_limits_are_the_callers():
     inspect_image(encoded(size=(5, 5)), limits=ImageLimits(min_side=1))
     with pytest.raises(ImageRefused, match="too_small"):
         inspect_image(encoded(size=(5, 5)))
-    with pytest.raises(ImageRefused, match="bomb.*40x30 pixels, limit 1000"):
+    with pytest.raises(ImageRefused, match=r"bomb.*40x30 pixels, limit 1000"):
         inspect_image(encoded(size=(40, 30)), limits=ImageLimits(max_pixels=1000))
 
 

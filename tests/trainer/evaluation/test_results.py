@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from shared.benchmark import Item
+from shared.binomial import exact_interval
 from shared.errors import InfiMmrError
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.results import compare, output_rows, read_result, summarise, write_results
@@ -36,7 +37,7 @@ def test_a_result_has_n_error_unscored_groups_lengths_and_truncation():
     result = summarise(task("math500"), scored(entries))
     assert (result["n"], result["correct"], result["accuracy"]) == (9, 4, pytest.approx(4 / 9))
     assert result["stderr"] == pytest.approx((4 / 9 * 5 / 9 / 8) ** 0.5)
-    assert result["interval95"][0] < 4 / 9 < result["interval95"][1]
+    assert result["interval95"] == list(exact_interval(4, 9))
     assert (result["unscored"], result["unscored_reasons"]) == (1, {"image_missing": 1})
     assert result["by_kind"]["integer"]["n"] == 9
     assert {name: table["n"] for name, table in result["by_subject"].items()} == {"even": 4, "odd": 5}
