@@ -172,9 +172,9 @@ def _open(request: PhaseRequest) -> Any:
     except UsageError as error:
         store = f" --store {request.store}" if request.store else ""
         name = request.phase.data.dataset.split("@")[0]
-        raise InfiMmrError(
-            error.message, f"Build it with `data-engine build {name} --profile {request.phase.profile_name}{store}`"
-        ) from error
+        near, asked, _ = error.next_step.partition("?")
+        build = f"Build it with `data-engine build {name} --profile {request.phase.profile_name}{store}`"
+        raise InfiMmrError(error.message, f"{near}? {build}" if asked else build) from error
     return training_split(version, request.phase)
 
 

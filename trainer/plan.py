@@ -20,7 +20,14 @@ from trainer.own_reward import load_reward
 from trainer.phase import Phase
 from trainer.picture_memory import GIB, picture_text, plan_pictures
 from trainer.row_rates import filters, range_text, rows_in_range
-from trainer.training_data import check_dataset, check_purpose, count_traces, reason_text, training_split
+from trainer.training_data import (
+    check_dataset,
+    check_purpose,
+    count_pictured,
+    count_traces,
+    reason_text,
+    training_split,
+)
 
 if TYPE_CHECKING:
     from shared.dataset_version import DatasetVersion
@@ -311,18 +318,21 @@ def _rows(phase: Phase, rows: int | None, store: str | None) -> tuple[int, str]:
     from shared.dataset_version import open_dataset
 
     name = phase.data.dataset.split("@")[0]
+    lacking = "dataset version not in the store"
     try:
         version = open_dataset(phase.data.dataset, store)
-    except InfiMmrError:
+    except InfiMmrError as error:
         version = None
+        near, asked, _ = error.next_step.partition("?")
+        lacking += f"; {near}{asked}" if asked else ""
     if version is not None:
         check_purpose(version.manifest, phase)
         if version.manifest.profile == phase.profile_name:
             return _rows_of(training_split(version, phase), phase)
     if phase.profile_name == "full" and name in ROWS:
-        return ROWS[name], "paper, section 5.1 (dataset version not in the store)"
+        return ROWS[name], f"paper, section 5.1 ({lacking})"
     if phase.train.max_steps:
-        return phase.train.max_steps * phase.rows_per_step, "train.max_steps (dataset version not in the store)"
+        return phase.train.max_steps * phase.rows_per_step, f"train.max_steps ({lacking})"
     raise InfiMmrError(f"the rows of {name} are not known", f"Build it (data-engine build {name}) or name --rows")
 
 
@@ -339,8 +349,16 @@ def _rows_of(version: DatasetVersion, phase: Phase) -> tuple[int, str]:
         kept = counted.pop("", 0)
         left = "; ".join(f"{count:,} {reason_text(reason)}" for reason, count in counted.most_common())
         return kept, f"of {rows:,} rows of {label}{f'; left out: {left}' if left else ''}"
+    pictured = count_pictured(version) if phase.data.images != "any" else 0
+    unfit = pictured if phase.data.images == "none" else rows - pictured if phase.data.images == "required" else 0
+    why = reason_text("pictures" if phase.data.images == "none" else "no_pictures")
+    if unfit == rows:
+        raise InfiMmrError(
+            f"phase {phase.name}: all {rows:,} rows of {label} are {why}", "Name another dataset, or another phase"
+        )
     if not filters(phase.data):
-        return rows, f"dataset version {label}"
+        left = f", less {unfit:,} rows {why}" if unfit else ""
+        return rows - unfit, f"dataset version {label}{left}"
     kept = rows_in_range(version, phase.data)
     return kept, f"{kept:,} of {rows:,} rows of {label} have {range_text(phase.data)}"
 

@@ -278,6 +278,15 @@ def unsuited(row: dict[str, Any], phase: Phase) -> str:
     return "" if row["answer"].strip() else "no_gold"
 
 
+def count_pictured(version: DatasetVersion) -> int:
+    """Rows of a version that have images, from the column of their hashes alone."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    tables = (pq.read_table(file, columns=["image_hashes"]) for file in version.files())
+    return sum(pc.sum(pc.greater(pc.list_value_length(table[0]), 0)).as_py() or 0 for table in tables)
+
+
 def count_traces(version: DatasetVersion, phase: Phase) -> Counter[str]:
     """Rows of a version by what becomes of them in the phase: "" trains, else a reason of `WHY_LEFT_OUT`.
 

@@ -135,6 +135,21 @@ def test_a_dataset_without_captions_is_not_planned_with_for_the_caption_phase(ro
     assert make_plan(load_phase("mre", "local"), store=store)["counts"]["rows"] == 20
 
 
+def test_rows_that_a_phase_leaves_out_for_their_images_are_not_planned_with(row, publish, tmp_path):
+    pictured = [row("mini-virl39k", index) for index in range(20)]
+    store = publish(tmp_path / "store", "pictured", pictured)
+    publish(tmp_path / "store", "mixed", [*pictured, *(row("mini-deepscaler", index) for index in range(60))])
+    with pytest.raises(InfiMmrError, match=r"all 20 rows of pictured@v1 \(local\) are with images, which a text phase"):
+        make_plan(load_phase("fra", "local", ["data.dataset=pictured"]), store=store)
+    plan = make_plan(load_phase("fra", "local", ["data.dataset=mixed"]), store=store)
+    assert (plan["counts"]["rows"], "less 20 rows with images" in plan_text(plan)) == (60, True)
+
+
+def test_a_misspelt_dataset_is_answered_with_the_nearest(mini_store):
+    phase = load_phase("fra", "local", ["data.dataset=deepscalar"])
+    assert "not in the store; Did you mean deepscaler?" in plan_text(make_plan(phase, store=mini_store))
+
+
 def test_local_plan_knows_the_bundled_checkpoint_and_the_dataset(mini_store):
     plan = make_plan(load_phase("mre", "local"), store=mini_store)
     assert plan["counts"]["rows"] == 200
