@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.answers import final_answer, split_thinking
 from shared.benchmark import Item
-from shared.command import Document, say
+from shared.command import Document
 from shared.errors import InfiMmrError, UsageError
 from shared.image_tags import IMAGE_TAG
 from shared.placeholders import harmless_question
+from shared.progress import open_progress
 from trainer.after_training.places import meant_checkpoint
 from trainer.evaluation.asking import Settings, engine_spec, samplings
 
@@ -192,7 +194,15 @@ def ask_command(
         replies = ask(checkpoint, question, pictures, settings=settings, samples=samples)
     else:
         screen = Screen(samples or 1)
-        replies = ask(checkpoint, question, pictures, settings=settings, samples=samples, heard=screen.heard, tell=say)
+        with ExitStack() as waiting:  # its clock ends before the first word is written
+            progress = waiting.enter_context(open_progress())
+
+            def heard(number: int, piece: str) -> None:
+                waiting.close()
+                screen.heard(number, piece)
+
+            say = progress.stage
+            replies = ask(checkpoint, question, pictures, settings=settings, samples=samples, heard=heard, tell=say)
         screen.finish(replies)
     documents = [asdict(reply) for reply in replies]
     return documents[0] if samples is None else documents

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,12 @@ def test_an_answer_goes_to_stdout_and_the_thinking_to_stderr(server):
     assert "2 and 3" in ran.stderr
     assert "answer: 5 (7 tokens)" in ran.stderr
     assert "<think>" not in ran.stdout + ran.stderr
+
+
+def test_the_wait_for_the_first_word_is_told_with_the_time(server):
+    words = ("ask", "served", "What is 2 + 3?", "--endpoint", server.url)
+    assert re.match(r"\d\d:\d\d:\d\d asking http", trainer(*words).stderr)
+    assert not trainer(*words, "--json").stderr
 
 
 def test_json_holds_thinking_answer_text_and_tokens_and_a_list_where_samples_are_drawn(server):
