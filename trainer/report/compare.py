@@ -17,7 +17,7 @@ from shared.answers import split_thinking
 from shared.errors import InfiMmrError
 from trainer.evaluation.results import OUTPUTS_FILE, Paired, paired_rows, paired_test, read_result
 from trainer.evaluation.task import Status
-from trainer.evaluation.tasks import shown_task
+from trainer.evaluation.tasks import shown_task, task_names
 from trainer.report.build import render_page
 from trainer.report.pictures import picture_url
 
@@ -162,8 +162,12 @@ def _add_pictures(name: str, rows: Mapping[str, list[Row]], folder: Path, source
     from trainer.evaluation.items import load_items
 
     title = shown_task(name).title
+    result = read_result(folder)["benchmarks"].get(name, {})
+    if name not in task_names():
+        file = str(result.get("task_file") or f"{name}.toml").partition(" ")[0]
+        return f"{title}: no images, since its task file was not named: --task {file}, with its path."
+    record = result.get("source", {})
     try:
-        record = read_result(folder)["benchmarks"].get(name, {}).get("source", {})
         items = load_items(name, source or record.get("dataset"), store, images=True)
     except InfiMmrError as error:
         return f"{title}: no images ({error.message}). Name the items with --source {name}=PATH."

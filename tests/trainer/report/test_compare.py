@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from shared.errors import InfiMmrError
 from trainer.evaluation.items import load_items
 from trainer.evaluation.run import evaluate_outputs
+from trainer.evaluation.tasks import benchmark_names
 from trainer.report.cli import register
 from trainer.report.compare import MOST_SHOWN, compare_runs, page
 
@@ -85,6 +86,15 @@ def test_tasks_named_are_compared_alone_by_name_or_by_the_path_of_their_file(tmp
     refused = invoke(*folders, "--task", "mathvista")
     assert refused.exit_code == 1
     assert "share no scored item of mathvista (they do of math500, mine)" in refused.stderr
+
+
+def test_images_of_a_task_of_ones_own_are_asked_for_by_its_file(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text('[source]\nlocation = "mine.jsonl"\n')
+    sums(tmp_path, 3, "mine")
+    benchmark_names(str(tmp_path / "mine.toml"))
+    folders = [result(tmp_path / name, 3, right, benchmark="mine") for name, right in (("a", {0}), ("b", {1}))]
+    monkeypatch.setattr("trainer.evaluation.tasks._OWN", {})  # another command, which was not told of the file
+    assert "its task file was not named: --task mine.toml" in page(compare_runs(*folders), folders[0], {}, None)
 
 
 def test_people_read_a_table_on_stderr_and_where_the_page_is(pair, tmp_path):
