@@ -14,6 +14,8 @@ from html import escape
 
 WIDTH, HEIGHT = 920, 224
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 44
+_LETTER = 7
+"""Width of a letter of a label, about."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def line_chart(series: Sequence[Series], title: str) -> str:
     )
     for place, one in enumerate(series):
         middle = one.start + _length(one) / 2 if apart else total * (place + 0.5) / len(series)
-        parts += _run(one, total, low, high, _x(middle, total))
+        room = _x(_length(one), total) - LEFT if apart else (WIDTH - LEFT - RIGHT) / len(series)
+        parts += _run(one, total, low, high, _x(middle, total), room=room)
     parts.append("</svg>")
     return "".join(parts)
 
@@ -95,14 +98,14 @@ def _step_axis(total: int) -> list[str]:
     return parts
 
 
-def _run(one: Series, total: int, low: float, high: float, label_x: float) -> list[str]:
-    start, end = _x(one.start, total), _x(one.start + _length(one), total)
+def _run(one: Series, total: int, low: float, high: float, label_x: float, *, room: float) -> list[str]:
+    start = _x(one.start, total)
     parts = [f'<g class="phase c{one.colour}">']
     if one.start:
         parts.append(f'<line class="border" x1="{start:.1f}" x2="{start:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     label = f"{one.name} · {_length(one)} steps"
-    if (end - start) < 7 * len(label):
-        label = one.name
+    if room < _LETTER * len(label):
+        label = one.name if room >= _LETTER * len(one.name) else f"{one.name[: max(int(room / _LETTER) - 1, 1)]}…"
     parts.append(f'<text class="label" x="{label_x:.1f}" y="{HEIGHT - 9}" text-anchor="middle">{escape(label)}</text>')
     values = [value for _, value in one.points]
     half = max(len(values) // 40, 1) if len(values) > 12 else 0

@@ -126,3 +126,31 @@ def test_a_watched_run_opens_in_a_browser_with_its_filters_at_work(curriculum, t
         shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
     assert "Reward" in shown
     assert shown.count('class="rollout') == 24
+
+
+MEASURE = """
+<script>
+const boxes = all => Array.from(all, text => text.getBoundingClientRect());
+const rows = Array.from(document.querySelectorAll(".chart"), chart => boxes(chart.querySelectorAll(".label")));
+const out = {least: Math.min(...boxes(document.querySelectorAll(".chart text")).map(box => box.height)),
+  most: Math.max(...rows.map(row => row.length)),
+  over: rows.flatMap(row => row.slice(1).filter((box, place) => box.left < row[place].right)).length};
+const pre = document.createElement("pre"); pre.id = "driven"; pre.textContent = JSON.stringify(out);
+document.body.append(pre);
+</script>
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_words_of_a_chart_can_be_read_on_a_phone_and_do_not_lie_over_each_other(tmp_path):
+    kinds = ("choice", "date", "decimal", "expression", "fraction", "integer", "money", "percent", "scientific", "text")
+    line = {"step": 1, "reward": 0.5, "by_kind": {kind: {"reward": 0.5} for kind in kinds}}
+    (tmp_path / "run.json").write_text(json.dumps({"phase": {"name": "mre", "title": "T"}, "parent": {}}))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line | {"step": n}) + "\n" for n in (1, 2, 3)))
+    page = tmp_path / "report.html"
+    page.write_text(render(build(collect([tmp_path], 0))).replace("</body>", MEASURE + "</body>"), encoding="utf-8")
+    found = re.search(r'<pre id="driven">(.*?)</pre>', browse(page, tmp_path, "--window-size=412,900", "--dump-dom"))
+    assert found
+    seen = json.loads(found[1])
+    assert (seen["most"], seen["over"]) == (10, 0)
+    assert seen["least"] >= 10
