@@ -70,6 +70,12 @@ def test_the_table_names_its_columns_in_full_and_has_none_for_a_rule_that_no_tas
         assert "unscored" in text
 
 
+def test_a_gold_that_cannot_be_read_is_wrong_for_all_but_who_spells_it_and_is_counted():
+    odd = Item("math500", "9", "q", "???", "text")
+    result = summarise(task("math500"), scored([plain(odd, r"\boxed{5}"), plain(items(1)[0], r"\boxed{0}")]))
+    assert (result["n"], result["correct"], result["unread_golds"]) == (2, 1, 1)
+
+
 def test_drawn_samples_give_avg_and_unbiased_pass_at_k():
     entries = []
     for item in items(2):
