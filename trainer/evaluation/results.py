@@ -40,7 +40,9 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
     accuracy = _headline(values, strata)
     error = standard_error(values, clusters, strata)
     # the exact interval holds for independent items only
-    interval = _around(accuracy, error) if task.cluster else list(exact_interval(round(sum(values)), len(values)))
+    interval = list(exact_interval(round(sum(values)), len(values)))
+    if clusters is not None:
+        interval = _around(accuracy, error, len(set(clusters)))
     reasons = Counter(entry.outcome.reason or "unknown" for entry in first if not entry.scored)
     subsets = sorted({task.subset(entry.item) or "unknown" for entry in first}) if task.subset else []
     result: dict[str, Any] = {
@@ -159,15 +161,22 @@ def _samples(scored: Sequence[Scored]) -> dict[str, Any]:
         "n": len(by_item),
         "avg_at_k": mean(means),
         "avg_at_k_stderr": standard_error(means),
-        "avg_at_k_interval95": _around(mean(means), standard_error(means)),
+        "avg_at_k_interval95": _around(mean(means), standard_error(means), len(means)),
         "pass_at": {size: mean(values) for size, values in passed.items()},
         "pass_at_stderr": errors,
-        "pass_at_interval95": {size: _around(mean(values), errors[size]) for size, values in passed.items()},
+        "pass_at_interval95": {
+            size: _around(mean(values), errors[size], len(values)) for size, values in passed.items()
+        },
     }
 
 
-def _around(value: float, error: float) -> list[float]:
-    """95% interval of a mean over items, within 0 and 1."""
+def _around(value: float, error: float, count: int) -> list[float]:
+    """95% interval of a mean over `count` items or clusters, within 0 and 1.
+
+    Where they all agree it is the exact one: a standard error of 0 says nothing.
+    """
+    if error < 1e-9:
+        return list(exact_interval(round(value * count), count))
     return [max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)]
 
 

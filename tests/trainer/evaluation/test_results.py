@@ -53,6 +53,8 @@ def test_what_could_not_be_read_is_told_apart_from_what_is_wrong():
     assert [entry.outcome.status for entry in entries] == ["correct", "wrong", "unreadable", "no_answer"]
     result = summarise(task("math500"), entries)
     assert (result["n"], result["correct"], result["unreadable"], result["no_answer"]) == (4, 1, 1, 1)
+    (cut,) = scored([plain(some[0], texts[3], cut=True)])
+    assert [entry.outcome.reason for entry in (entries[3], cut)] == ["no_final_answer", "truncated"]
     assert {row["status"] for row in output_rows(entries)} == {"correct", "wrong", "unreadable", "no_answer"}
     console = Console(record=True, width=100)
     print_document({"checkpoint": "mine", "benchmarks": {"math500": result}}, console)
@@ -91,6 +93,7 @@ def test_drawn_samples_give_avg_and_unbiased_pass_at_k():
     assert samples["avg_at_k_stderr"] == pytest.approx(0.25)  # of 1/4 and 3/4
     assert samples["avg_at_k_interval95"] == pytest.approx([0.5 - 1.96 * 0.25, 0.5 + 1.96 * 0.25])
     assert samples["pass_at_interval95"]["2"] == pytest.approx([0.75 - 1.96 * 0.25, 1.0])
+    assert samples["pass_at_interval95"]["4"] == list(exact_interval(2, 2)), "both right: no error is no certainty"
 
 
 def test_a_sample_that_could_not_be_drawn_is_no_wrong_answer():
