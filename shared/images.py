@@ -205,11 +205,13 @@ def perceptual_hash(data: bytes) -> int:
 
 @functools.cache
 def _hush_libtiff() -> None:
-    """Stop libtiff from writing its own complaints to stderr; Pillow raises the errors anyway and has no switch."""
+    """Stop libtiff and Pillow from complaining on stderr; Pillow raises the errors anyway, and the ledger has them."""
     import ctypes
+    import logging
 
     import PIL
 
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what nobody handles
     for library in (Path(PIL.__file__).parent.parent / "pillow.libs").glob("libtiff*.so*"):
         try:
             # Pillow's extension has this very file loaded, so that its handlers are the ones replaced.

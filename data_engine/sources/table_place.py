@@ -188,9 +188,18 @@ def _listing(root: Path, links: Path | None = None, *, deep: bool = True) -> tup
             continue
         if deep and kind_of(base) and not any(any(map(kind_of, names)) for _, _, names in os.walk(folder)):
             raise InfiMmrError(f"{base} is a folder without records, not a file", "Fetch it again, or remove it")
-        wanted = [name for name in files if kind_of(name) or name.lower().endswith((".zip", *PICKLED))]
-        found += [name if base == "." else f"{base}/{name}" for name in wanted if not name.startswith(".")]
+        found += [name if base == "." else f"{base}/{name}" for name in _wanted(Path(folder), files)]
     return found, outside
+
+
+def _wanted(folder: Path, files: Sequence[str]) -> list[str]:
+    """Names of the files of a folder that may hold records, and of archives."""
+    wanted = [name for name in files if kind_of(name) or name.lower().endswith((".zip", *PICKLED))]
+    wanted = [name for name in wanted if not name.startswith(".")]
+    for path in (folder / name for name in wanted):
+        if not path.is_file() and path.exists():  # reading would wait for somebody to write
+            raise InfiMmrError(f"{path.name} is a pipe or a device, not a file", "Take it out")
+    return wanted
 
 
 def _is_store(folder: Path, inside: Sequence[str]) -> bool:

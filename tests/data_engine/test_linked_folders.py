@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 
 import pyarrow as pa
@@ -105,6 +106,22 @@ def test_a_store_beside_the_rows_is_no_part_of_them(tmp_path):
     assert inspect_place(str(version))["rows"] == 1
     with pytest.raises(InfiMmrError, match="is a store of versions"):
         inspect_place(str(tmp_path / "store"))
+
+
+def test_a_pipe_among_the_files_is_waited_for_by_nobody(tmp_path):
+    place = records(tmp_path / "set", ("1", "2"))
+    os.mkfifo(place / "1.png")
+    assert inspect_place(str(place))["refused"] == {"image_missing": 2}
+    assert len(open_sources(load_recipe(str(recipe_of(place)), "local")).fingerprint()) == 64
+    os.mkfifo(place / "more.jsonl")
+    with pytest.raises(InfiMmrError, match=r"more\.jsonl is a pipe or a device"):
+        inspect_place(str(place))
+
+
+def recipe_of(place):
+    file = place.parent / "mine.toml"
+    file.write_text(f'[source]\nreader = "table"\nlocation = "{place}"\n')
+    return file
 
 
 def test_a_url_of_a_file_means_the_whole_name_and_this_machine(tmp_path):
