@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InfiMmrError, UsageError
+from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.commands import check_begun
 from trainer.held_out import FILE, read_items
 from trainer.phase import load_phase
@@ -71,6 +72,23 @@ def test_a_resume_whose_dataset_is_another_one_by_the_same_name_is_refused(begun
     shutil.rmtree(store)
     publish(store, "virl39k-captioned", [row("mini-virl39k", index + 500) for index in range(20)])
     with pytest.raises(InfiMmrError, match="is another one"):
+        again()
+
+
+def test_a_resume_with_other_prompts_another_checkpoint_or_other_values_is_refused(begun, tmp_path):
+    again, run, _, _ = begun
+    with pytest.raises(InfiMmrError, match=r"made with other values of phase mre.*another --output"):
+        again(overrides=["train.learning_rate=1e-3"])
+    other = shutil.copytree(BUNDLED_FOLDER, tmp_path / "other")
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+    with pytest.raises(InfiMmrError, match="the parent checkpoint is not the one this run started from"):
+        again(overrides=[f"model.start={json.dumps(str(other))}"])
+    text = (run / "prompts.jsonl").read_text()
+    (run / "prompts.jsonl").write_text(text.replace("\n", " \n", 1))
+    with pytest.raises(InfiMmrError, match=r"prompts\.jsonl was changed since the run began"):
+        again()
+    (run / "prompts.jsonl").write_text(text)
+    with pytest.raises(KeyboardInterrupt):  # it comes as far as OpenRLHF
         again()
 
 
