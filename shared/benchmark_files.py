@@ -75,7 +75,9 @@ def benchmark_files(name: str, path: str | Path) -> list[Path]:
             raise InfiMmrError(message, f"Name a file of one of these formats, a folder that holds some, {how}")
         return [path]
     if not path.is_dir():
-        raise InfiMmrError(f"benchmark {name}: {path} does not exist", f"Correct the path in {name}=PATH")
+        raise InfiMmrError(
+            f"benchmark {name}: {path} does not exist", f"Correct it in {name}=PATH, or in [source] of the task file"
+        )
     every = sorted(file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}"))
     every = [file for file in every if not file.name.startswith((".", "dataset_info", "manifest"))]
     wanted = benchmark(name).published.splits

@@ -409,6 +409,15 @@ def test_a_scorer_whose_code_is_wrong_is_one_line_before_anything_is_asked(tmp_p
         load_items("slip", None, None, images=False)
 
 
+def test_a_file_of_items_that_is_not_there_is_to_be_corrected_where_it_is_named(tmp_path):
+    (tmp_path / "lost.toml").write_text('[source]\nlocation = "i.jsnl"\n')
+    benchmark_names(str(tmp_path / "lost.toml"))
+    with pytest.raises(
+        InfiMmrError, match=r"i\.jsnl does not exist\. Correct it in lost=PATH, or in \[source\] of the task"
+    ):
+        load_items("lost", None, None, images=False)
+
+
 def test_wrong_words_in_a_task_file_are_one_line(tmp_path):
     derived = "[source.derived.x]\nfield = 'id'\npattern = '{}'\n"
     for name, text, words in (
