@@ -16,7 +16,7 @@ from shared.errors import InfiMmrError
 from trainer.picture_cache import cached_picture
 from trainer.prompts import messages
 from trainer.supervised import fit_trace, learnt_response
-from trainer.training_data import read_rows, row_label, training_split, unsuited
+from trainer.training_data import read_rows, reason_text, row_label, training_split, unsuited
 
 if TYPE_CHECKING:
     from shared.vlm.chat_template import PromptRenderer, Sent
@@ -69,16 +69,20 @@ def _example(phase: Phase) -> dict[str, Any]:
 
 def _find(phase: Phase, files: list[Path], words: str | None) -> dict[str, Any]:
     bare: dict[str, Any] | None = None
+    why = ""
     for row in read_rows(files, phase, more=("source_id",)):
         if words in {row["id"], row["source_id"]}:
             return row
-        if words is None and not (unsuited(row, phase) or _trace(row, phase)[1]):
+        reason = "" if words else unsuited(row, phase) or _trace(row, phase)[1]
+        why = why or reason
+        if words is None and not reason:
             if row["images"] or phase.data.images == "none":
                 return row
             bare = bare or row
     if bare is not None:
         return bare
-    what = f"no row {words}" if words else f"no row that phase {phase.name} trains on"
+    told = f" (the first is {reason_text(why)})" if why else ""
+    what = f"no row {words}" if words else f"no row that phase {phase.name} trains on{told}"
     raise InfiMmrError(f"{phase.data.dataset} has {what}", "Give a row's id or its key in the source")
 
 

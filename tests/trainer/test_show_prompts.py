@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from shared.dataset_version import open_dataset
+from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.phase import load_phase
 from trainer.show_prompts import prompts_of
@@ -52,3 +55,9 @@ def test_a_phase_whose_dataset_is_not_built_shows_an_example_in_the_real_models_
     assert shown["model"] == "Qwen/Qwen2.5-VL-3B-Instruct"
     assert shown["user"].startswith("Caption of the picture")
     assert "an example" in shown["note"]
+
+
+def test_a_dataset_of_which_no_row_trains_is_told_with_the_reason(row, publish, tmp_path):
+    store = publish(tmp_path / "store", "pictured", [row("mini-virl39k", index) for index in range(3)])
+    with pytest.raises(InfiMmrError, match="no row that phase fra trains on \\(the first is with images, which a text"):
+        prompts_of(load_phase("fra", "local", ["data.dataset=pictured"]), None, store)
