@@ -105,8 +105,8 @@ def find_record_files(
     for kind in wanted:
         group = tuple(name for name in names if not kind or _kind(name) == kind)
         first = [_object(place.root / name) for name in group[:: max(len(group) // _PROBED, 1)][:_PROBED]]
-        objects = [one for one in first if one is not None]
-        if 2 * len(objects) <= len(first):
+        objects = [one for one in first if one]
+        if not objects or 2 * sum(one is not None for one in first) <= len(first):
             continue
         try:
             guess_columns(objects, told, what=what)
@@ -146,14 +146,14 @@ def _read(file: Path, what: str, name: str) -> tuple[dict[str, Any], int]:
 
 
 def _object(file: Path) -> dict[str, Any] | None:
-    """The object that a file holds; None for everything else."""
+    """The object that a file holds, empty where it is torn (told when it is read); None for everything else."""
     try:
         with file.open("rb") as stream:
             if not stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
                 return None
         return _read(file, "", "")[0]
-    except (OSError, InfiMmrError):  # told when it is read
-        return None
+    except (OSError, InfiMmrError):
+        return {}
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:
@@ -166,7 +166,8 @@ def _kind(name: str) -> str:
     """What the names of files that say the same of different records share: `*` stands for the folder's own name."""
     folder, _, tail = name.rpartition("/")
     own = folder.rpartition("/")[2]
-    return re.sub(rf"^{re.escape(own)}(?![^\W_])", "*", tail) if own else tail
+    rest = tail.removeprefix(own)
+    return f"*{rest}" if own and rest != tail and not rest[:1].isalnum() else tail
 
 
 def _notes(place: TablePlace, kind: str, group: Sequence[str]) -> list[str]:

@@ -139,6 +139,13 @@ def test_a_file_that_cannot_be_read_ends_inspect_and_build_with_its_name(folder,
         built(recipe, tmp_path)
 
 
+def test_a_torn_file_of_few_is_named_too(tmp_path):
+    folder = geometry3k(tmp_path / "few", 4)
+    (folder / "train/1/data.json").write_text('{"problem_text": "Find')
+    with pytest.raises(InfiMmrError, match=r"train/1/data\.json is truncated or not valid JSON"):
+        opened(folder)
+
+
 def test_each_file_is_opened_once_by_a_reading_and_folders_are_not_searched_for_each_other(
     folder, tmp_path, monkeypatch
 ):
