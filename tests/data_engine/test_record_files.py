@@ -247,8 +247,8 @@ def test_a_folder_per_problem_in_a_bucket_is_the_same_set(folder):
     with s3_server() as url:
         store = open_store(url)
         for file in folder.rglob("*.*"):
-            store.put(f"set/{file.relative_to(folder)}", file)
-        source = opened(f"{url}/set")
+            store.put(f"geometry3k/{file.relative_to(folder)}", file)
+        source = opened(f"{url}/geometry3k")
         rows = list(source.rows())
         assert [row.source_id for row in rows] == [row.source_id for row in opened(folder).rows()]
         assert all(image.path().is_file() for row in rows for image in row.images)
