@@ -244,7 +244,8 @@ def test_a_run_is_watched_before_its_end_and_afterwards(finished_run):
     assert '<img src="data:image/' in before.text
     words = [sys.executable, "-m", "trainer.cli", "watch", str(finished_run["output"]), "--port", "0"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        after = httpx.get(process.stderr.readline().split()[0], timeout=60)
+        told = next(line for line in process.stderr if line.startswith("http"))
+        after = httpx.get(told.split()[0], timeout=60)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
