@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.config import Strict
-from shared.errors import InfiMmrError, UsageError
+from shared.errors import InfiMmrError, UsageError, reason_of
 from shared.fingerprint import bytes_hash, fingerprint
 from shared.own_code import OwnFunction, load_function
 
@@ -92,7 +92,7 @@ def load_plugin(group: str, name: str) -> Plugin:
             value = entry.load()
     except (Exception, SystemExit) as error:
         raise InfiMmrError(
-            f"{what} of package {package} {version} cannot be loaded ({type(error).__name__}: {error})",
+            f"{what} of package {package} {version} cannot be loaded ({reason_of(error)})",
             "Fix or update that package",
         ) from error
     return Plugin(name, package, version, _code_hash(entry.module), value)
@@ -276,4 +276,4 @@ def _told(what: str, work: Callable[[], Any], advice: str = "Fix or update that 
     except InfiMmrError:
         raise
     except (Exception, SystemExit) as error:
-        raise InfiMmrError(f"{what} failed: {type(error).__name__}: {error}", advice) from error
+        raise InfiMmrError(f"{what} failed: {reason_of(error)}", advice) from error

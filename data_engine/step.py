@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import UsageError
+from shared.errors import UsageError, reason_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -260,7 +260,7 @@ def _judged(
         try:
             return work(given)
         except (Exception, SystemExit) as error:
-            raise InfiMmrError(f"row {row['id']}: {type(error).__name__}: {error}", "Fix that step") from error
+            raise InfiMmrError(f"row {row['id']}: {reason_of(error)}", "Fix that step") from error
 
     def cell_of(row: Any) -> dict[str, Any]:
         return _checked({"key": row["key"], **judge({name: row[name] for name in reads}, settings)}, whole)

@@ -208,11 +208,16 @@ def _explain(  # noqa: PLR0917 - what `build_model` was told
     if first["type"] == "missing":
         return UsageError(f"{place}: the key {dotted} is missing", "Add it to the file or with --set")
     reason = first["msg"].removeprefix("Value error, ")
+    if (
+        isinstance(first["input"], dict) and first["type"] == "value_error"
+    ):  # values that do not fit: the reason names them
+        section = f"{dotted}: " if keys else ""
+        return UsageError(f"{place}: {section}{reason}", "Correct one of them in the file or with --set")
     if first["type"] in _TOML_KINDS:
         reason = f"Input should be {_TOML_KINDS[first['type']]}"
     given = repr(first["input"])
     shown = given if len(given) <= 60 else f"{given[:57]}..."
-    return UsageError(f"{place}: {dotted or 'the file'} = {shown}: {reason}", "Correct the value")
+    return UsageError(f"{place}: {dotted} = {shown}: {reason}", "Correct the value")
 
 
 def _written(location: tuple[int | str, ...], table: Any, *, missing: bool) -> Iterator[str]:

@@ -64,6 +64,11 @@ def system_error(error: OSError, again: str = "the same command") -> InfiMmrErro
     return InfiMmrError(f"{error.strerror}{where}", step.format(again=again))
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an exception by kind and words; many a failed `assert` has no words."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def one_line(text: str) -> str:
     """Fold all white space, so that an error stays one line however many its cause had."""
     return " ".join(text.split())

@@ -102,8 +102,8 @@ class ItemReader:
 
     told: ItemSource = field(default_factory=ItemSource)
     folder: Path = Path()
-    groups: Mapping[str, Names] = field(default_factory=dict)
-    """Tables that a user's task file names: name -> fields."""
+    fields: Mapping[str, Names] = field(default_factory=dict)
+    """Fields that a user's task file names outside its source (groups, clusters, ...), by the key that names them."""
     own: bool = False
     """Whether the file is a user's; published files of one benchmark may differ in fields that ours keep."""
 
@@ -160,9 +160,11 @@ class ItemReader:
             self._check(f"source.columns.{role}", self.told.columns[role], known, file, task)
         for name in self.told.keep if self.own else ():
             self._check("source.keep", name, known, file, task)
-        for group, names in self.groups.items():
+        inner = (name for one in records if isinstance(held := one.get("metadata"), Mapping) for name in held)
+        known = list(dict.fromkeys((*known, *inner)))
+        for key, names in self.fields.items():
             if not {*self.told.derived, *OF_EVERY_ITEM} & set(several(names)):
-                self._check(f"groups.{group}", names, known, file, task)
+                self._check(key, names, known, file, task)
 
     def _check(self, key: str, names: Names, known: Sequence[str], file: Path, task: str) -> None:
         wanted = several(names)
@@ -210,7 +212,7 @@ class ItemReader:
 
     def complete(self, row: BenchmarkRow, record: Mapping[str, Any]) -> BenchmarkRow:
         """The row with what only the task file knows: kept fields, its category, further right answers."""
-        grouped = (name for names in self.groups.values() for name in several(names) if name not in OF_EVERY_ITEM)
+        grouped = (name for names in self.fields.values() for name in several(names) if name not in OF_EVERY_ITEM)
         kept = {name: record[name] for name in (*self.told.keep, *grouped) if record.get(name) is not None}
         if self.told.alternatives:
             names = several(self.told.columns.get("answer", "answer"))

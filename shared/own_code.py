@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shared.errors import InfiMmrError, UsageError, did_you_mean
+from shared.errors import InfiMmrError, UsageError, did_you_mean, reason_of
 from shared.fingerprint import bytes_hash
 
 ALONE = "Only the named file is copied into a run: name others by whole paths, not beside it"
@@ -71,7 +71,7 @@ def load_function(
         with redirect_stdout(sys.stderr):  # stdout belongs to results
             exec(compile(source, run, "exec"), module.__dict__)  # noqa: S102 - the user's code, which she named
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = reason_of(error)
         if apart and isinstance(error, FileNotFoundError) and place.is_file():
             advice = ALONE
         raise InfiMmrError(f"{what} {words} cannot be loaded ({reason})", advice) from error

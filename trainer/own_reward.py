@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from shared.errors import InfiMmrError
+from shared.errors import InfiMmrError, reason_of
 from shared.own_code import ALONE, OwnFunction, load_function
 from shared.whole_file import write_whole
 from trainer.rewards import RewardParts, RewardWeights, reward
@@ -58,8 +58,8 @@ class OwnReward:
         failed = f"reward {self.function.name} failed for row {label.get('id', '')!s}"
         try:
             found = _numbers(self.function.call(str(label.get("gold") or ""), output, row))
-        except (Exception, SystemExit) as error:
-            raise InfiMmrError(f"{failed}: {type(error).__name__}: {error}") from error
+        except BaseException as error:  # SystemExit and KeyboardInterrupt, too: in a thread they would end nothing
+            raise InfiMmrError(f"{failed}: {reason_of(error)}") from error
         if self.parts is not None and sorted(found) != sorted((REWARD, *self.parts)):
             raise InfiMmrError(f"{failed}: it returned {', '.join(found)}, before {', '.join((REWARD, *self.parts))}")
         return found
@@ -122,7 +122,7 @@ def _tried(own: OwnReward, phase: str, label: Mapping[str, Any], weights: Reward
                 facts = {"tokens": len(output), "truncated": not output}
                 found = own.of(label, output, reward(output, label, weights), **facts)
                 parts.append(tuple(name for name in found if name != REWARD))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is raised outside the thread
+        except BaseException as error:  # noqa: BLE001 - it is raised outside the thread
             failures.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -44,6 +44,9 @@ from trainer.training_data import (
     written_label,
 )
 
+LOCK = ".lock"
+"""File of a run folder that the process holds which trains there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
@@ -132,15 +135,21 @@ def _told(phase: Phase) -> Iterator[None]:
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
     """Hold the run folder: two processes never train into the same one."""
+    fresh = not output.exists()
     made_folder(output)
-    with (output / ".lock").open("w") as lock:
+    with (output / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InfiMmrError(
                 f"another process trains in {output}", "Wait for it or choose another --output"
             ) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            if fresh and [path.name for path in output.iterdir()] == [LOCK]:  # refused before anything was written
+                shutil.rmtree(output, ignore_errors=True)
+            raise
 
 
 def _existing(output: Path, resume: bool) -> RunRecord | None:

@@ -22,7 +22,7 @@ SOURCE_RATE = "difficulty.pass_rate_large"
 class DataSettings(Strict):
     """Which rows train."""
 
-    dataset: str = Field(description="Dataset version to train on, `name[@vN|@tag]`.")
+    dataset: str = Field(min_length=1, description="Dataset version to train on, `name[@vN|@tag]`.")
     split: str = Field(
         default="",
         description="Split that trains, where the version has splits: one must be named there; 'all' takes every row.",
@@ -84,6 +84,7 @@ class ModelSettings(Strict):
 
     start: str = Field(
         default="Qwen/Qwen2.5-VL-3B-Instruct",
+        min_length=1,
         description="Hub id, folder or 'tiny-vl'; `--from` replaces it (paper, section 5.1).",
     )
     revision: str = Field(

@@ -58,7 +58,7 @@ def check_rate_column(version: DatasetVersion, data: DataSettings) -> None:
         return
     hint = did_you_mean(data.pass_rate_column, known)
     if data.pass_rate_column.startswith("rating."):
-        hint = "build it with the step rate_difficulty, e.g. --set steps.rate_difficulty.engine.model=CHECKPOINT"
+        hint = "Build it with the step rate_difficulty, e.g. --set steps.rate_difficulty.engine.model=CHECKPOINT"
     raise InfiMmrError(f"dataset {version.manifest.label} has no column {data.pass_rate_column}", hint)
 
 

@@ -117,12 +117,15 @@ def test_a_wrong_key_names_the_nearest_one():
         ("rollout.temperature=2.5", "0.01 to 2"),
         ("rollout.temperature=0.005", "0.01 to 2"),
         ("rollout.temperature=0", "greater than 0"),
+        ("data.dataset=", "data.dataset = ''"),
+        ("model.start=", "model.start = ''"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused_with_the_reason(override, said):
     overrides = [override] if said else [override, "data.max_pass_rate=0.5"]
-    with pytest.raises(InfiMmrError, match=said or "no row can pass"):
+    with pytest.raises(InfiMmrError, match=said or "no row can pass") as refused:
         load_phase("mre", "local", overrides)
+    assert "{'" not in str(refused.value), "the values that do not fit are named, the whole table is not shown"
 
 
 @pytest.mark.parametrize(

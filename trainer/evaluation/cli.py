@@ -65,11 +65,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 def _work(options: EvaluateOptions, progress: Progress) -> dict[str, Any]:
     from shared.config import build_model
-    from shared.errors import UsageError
+    from shared.errors import InfiMmrError, UsageError
     from shared.whole_file import made_folder
     from trainer.evaluation.asking import Settings
     from trainer.evaluation.items import parse_sources
-    from trainer.evaluation.results import compare, save_document
+    from trainer.evaluation.results import OUTPUTS_FILE, compare, save_document
     from trainer.evaluation.run import evaluate_checkpoint, evaluate_outputs
     from trainer.evaluation.tasks import benchmark_names
 
@@ -93,6 +93,11 @@ def _work(options: EvaluateOptions, progress: Progress) -> dict[str, Any]:
         spoken = before if not before.is_absolute() else Path(*before.parts[-2:])
         document["compared_with"] = {"folder": str(spoken), "tests": compare(before, folder)}
         save_document(folder, document)
+    for name, result in document["benchmarks"].items():  # last: all that was found is saved
+        if not result["n"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in result["unscored_reasons"].items())
+            message = f"benchmark {name}: none of its items could be scored ({reasons or 'nothing was asked'})"
+            raise InfiMmrError(message, f"See the column reason of {folder / OUTPUTS_FILE}")
     return {**document, "results": str(folder)}
 
 

@@ -52,23 +52,32 @@ def load_items(name: str, source: str | None, store: str | None, *, images: bool
     """Items of benchmark `name`.
 
     Raises:
-        InfiMmrError: no dataset version and no source, a source that cannot be read, or a scorer that cannot be run.
+        InfiMmrError: no dataset version and no source, a source that cannot be read, no item in it, or a scorer that
+            cannot be run.
 
     """
     own = task(name).items
     named = source is not None
     source = own.place() if source is None else source
     if source is not None and (Path(source).exists() or not _is_reference(source)):
+        if own.told.split and own.own and not named:
+            message = f"task {name}: source.split is for a dataset version, and {source} is a file or folder"
+            raise UsageError(message, "Choose its records by source.files or source.where")
         found = _from_file(name, source, images=images, limit=limit)
         found.record["from"] = "file" if named else "task file"
     else:
         found = _from_version(name, source or name, store, images=images, limit=limit)
         if source is not None and not named:
             found.record["from"] = "task file's dataset version"
+    if not found.items:
+        raise InfiMmrError(f"benchmark {name}: none of its records is an item", _NO_ITEM[bool(own.told.where)])
     trial = task(name).trial
-    if trial is not None and found.items:
+    if trial is not None:
         trial(found.items[0])
     return found
+
+
+_NO_ITEM = {True: "Correct source.where in the task file: no record fits it", False: "Name another file or dataset"}
 
 
 def _is_reference(source: str) -> bool:

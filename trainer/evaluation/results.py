@@ -43,7 +43,8 @@ def summarise(task: Task, scored: Sequence[Scored]) -> dict[str, Any]:
     interval = list(exact_interval(round(sum(values)), len(values)))
     if clusters is not None:
         interval = _around(accuracy, error, len(set(clusters)))
-    reasons = Counter(entry.outcome.reason or "unknown" for entry in first if not entry.scored)
+    # A scorer's own words behind its error stand beside the item, in the outputs file.
+    reasons = Counter((entry.outcome.reason or "unknown").split(": ")[0] for entry in first if not entry.scored)
     subsets = sorted({task.subset(entry.item) or "unknown" for entry in first}) if task.subset else []
     result: dict[str, Any] = {
         **({"subset": ", ".join(subsets)} if subsets else {}),

@@ -12,6 +12,7 @@ from typing import Any
 
 from shared.answers import Grade, final_answer, grade_many, options_of
 from shared.benchmark import Item
+from shared.errors import one_line, reason_of
 from shared.fingerprint import canonical_json
 from trainer.evaluation.cache import StoredAnswer
 from trainer.evaluation.task import Outcome, Status, Task, best, outcome_of, unscored
@@ -70,7 +71,7 @@ def _start(task: Task, item: Item, output: StoredAnswer) -> tuple[str | None, Ou
         told = [{"gold": one["gold"], **options_of(one)} for one in task.labels(item)]
         return answer, {canonical_json({**one, "output": output.text}): {**one, "output": found} for one in told}
     except Exception as error:  # noqa: BLE001 - one bad item never stops a run
-        return None, unscored(item, f"scorer_error:{type(error).__name__}")
+        return None, unscored(item, f"scorer_error:{one_line(reason_of(error))}")
 
 
 def _outcome(item: Item, grade: Grade | str) -> Outcome:

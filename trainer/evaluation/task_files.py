@@ -62,8 +62,12 @@ class TaskFile(Strict):
         description="Text with {question}, {options} and {FIELD}; empty: the question and its options.",
     )
     scorer: str | ScorerChoice = Field(default="answer", description="Name, FILE.py:FUNCTION, or a choice by a field.")
-    tolerance: float | None = Field(default=None, gt=0, description="Absolute error that numbers may have.")
-    relative_tolerance: float | None = Field(default=None, gt=0, description="Error relative to the gold.")
+    tolerance: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Absolute error that numbers may have."
+    )
+    relative_tolerance: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Error relative to the gold."
+    )
     decimals: str = Field(default="", description="Field with the decimals that a number must have right.")
     unit: str = Field(default="", description="Field with the unit of the gold.")
     official: str = Field(default="", description="Published rule to stand beside the score: a benchmark that has one.")
@@ -199,7 +203,7 @@ def declared_task(name: str) -> Task:
 def _task(name: str, told: TaskFile, path: Path, *, own: bool = True) -> Task:
     for group in sorted(RESERVED & told.groups.keys()):
         raise UsageError(f"task {path.name}: groups.{group} is a name that every result has", "Give it another name")
-    groups = told.groups if own and "groups" in told.model_fields_set else {}
+    fields = _fields(told) if own else {}
     limits = Limits(told.tolerance, told.relative_tolerance, told.decimals, told.unit)
     named = _scorers(told.scorer, path)
     official = benchmark(told.official or name).official
@@ -221,9 +225,25 @@ def _task(name: str, told: TaskFile, path: Path, *, own: bool = True) -> Task:
         stratum=_getter(told.stratum) if told.stratum else None,
         cluster=_joined(told.cluster) if told.cluster else None,
         together={share: _joined(fields) for share, fields in told.together.items()},
-        items=ItemReader(told.source, path.parent, groups, own),
+        items=ItemReader(told.source, path.parent, fields, own),
         origin=f"{path.name} sha256:{bytes_hash(path.read_bytes())[:16]}",
     )
+
+
+def _fields(told: TaskFile) -> dict[str, Names]:
+    """Fields of its items that a user's task file names, by the key that names them."""
+    single = {"decimals": told.decimals, "unit": told.unit, "subset": told.subset, "stratum": told.stratum}
+    single |= {"scorer.by": told.scorer.by} if isinstance(told.scorer, ScorerChoice) else {}
+    found: dict[str, Names] = {key: name for key, name in single.items() if name}
+    if "groups" in told.model_fields_set:
+        found |= {f"groups.{group}": names for group, names in told.groups.items()}
+    joined = {"cluster": told.cluster, **{f"together.{share}": names for share, names in told.together.items()}}
+    for key, names in joined.items():  # each of these counts, not the first that is there
+        one_by_one = (
+            {key: names} if isinstance(names, str) else {f"{key}[{place}]": one for place, one in enumerate(names)}
+        )
+        found |= {key: name for key, name in one_by_one.items() if name}
+    return found
 
 
 OWN_SCORER = (
@@ -277,11 +297,14 @@ def _own_scorer(words: str, path: Path) -> Rule:
     function = own.name.rpartition(":")[2]
 
     def score(item: Item, answer: str, _: Limits) -> Outcome:
-        found = own.call(item, answer)
+        try:
+            found = own.call(item, answer)
+        except SystemExit as error:
+            raise RuntimeError(f"{own.name} ended the program: SystemExit {error}") from error
         if isinstance(found, Outcome):
             return found
-        if isinstance(found, int | float) and found not in (0, 1):
-            raise TypeError(f"{own.name} returned {found}, and an answer is right (True) or wrong (False)")
+        if isinstance(found, int | float | str | list | tuple | dict) and found not in (0, 1):
+            raise TypeError(f"{own.name} returned {found!r:.60}, and an answer is right (True) or wrong (False)")
         return Outcome(Status.CORRECT if bool(found) else Status.WRONG, item.kind, function)
 
     return score

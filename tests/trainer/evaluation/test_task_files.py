@@ -398,6 +398,9 @@ def test_a_table_with_one_option_a_column_and_pictures_in_base64_is_a_task(tmp_p
         ),
         ("item.extra['most'] == answer", "fails on item a \\(KeyError: 'most'\\)"),
         ("0.5", r"mine\.py:rule returned 0\.5, and an answer is right \(True\) or wrong \(False\)"),
+        ("float('nan')", r"mine\.py:rule returned nan, and an answer is right"),
+        ("'False'", r"mine\.py:rule returned 'False', and an answer is right"),
+        ("{'right': True}", r"mine\.py:rule returned \{'right': True\}, and an answer is right"),
     ],
 )
 def test_a_scorer_whose_code_is_wrong_is_one_line_before_anything_is_asked(tmp_path, code, said):
@@ -418,6 +421,84 @@ def test_a_file_of_items_that_is_not_there_is_to_be_corrected_where_it_is_named(
         load_items("lost", None, None, images=False)
 
 
+@pytest.mark.parametrize(
+    ("returns", "found"),
+    [
+        ("answer == '1'", (1, 1.0, {})),
+        ("None", (1, 0.0, {})),  # a function that ends without a verdict says no
+        ("numpy.bool_(True)", (1, 1.0, {})),
+        ("__import__('re').fullmatch('1', answer)", (1, 1.0, {})),
+        ("numpy.array([True, False])", (0, 0.0, {"scorer_error:ValueError": 1})),
+        ("sys.exit(3)", (0, 0.0, {"scorer_error:RuntimeError": 1})),
+    ],
+)
+def test_what_an_own_scorer_returns_is_a_verdict_or_counts_for_nothing(tmp_path, returns, found):
+    jsonl([{"id": "a", "question": "q", "answer": "1"}], tmp_path / "i.jsonl")
+    (tmp_path / "mine.py").write_text(f"import sys, numpy\ndef own(item, answer):\n    return {returns}\n")
+    (tmp_path / "own.toml").write_text('scorer = "mine.py:own"\n[source]\nlocation = "i.jsonl"\n')
+    benchmark_names(str(tmp_path / "own.toml"))
+    result = scored(tmp_path, "own", [("a", "\\boxed{1}")])
+    assert (result["n"], result["accuracy"], result["unscored_reasons"]) == found
+
+
+def test_a_benchmark_of_which_nothing_could_be_scored_fails_and_the_outputs_file_has_each_reason(tmp_path, capsys):
+    import polars as pl
+
+    jsonl([{"id": "a", "question": "q", "answer": "1"}], tmp_path / "i.jsonl")
+    (tmp_path / "mine.py").write_text("def own(item, answer):\n    raise ValueError('no such column: x')\n")
+    (tmp_path / "own.toml").write_text('scorer = "mine.py:own"\n[source]\nlocation = "i.jsonl"\n')
+    outputs = jsonl([{"benchmark": "own", "item": "a", "output": "\\boxed{1}"}], tmp_path / "outputs.jsonl")
+    words = ["--outputs", outputs, "--benchmarks", tmp_path / "own.toml", "--output", tmp_path / "out", "--json"]
+    from trainer.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *map(str, words)])
+    assert ended.value.code == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["error"] == "benchmark own: none of its items could be scored (1 scorer_error:ValueError)"
+    (row,) = pl.read_parquet(tmp_path / "out" / "outputs.parquet").to_dicts()
+    assert row["reason"] == "scorer_error:ValueError: no such column: x"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('cluster = "tpe"', r"no field tpe for cluster \(its fields: .*\)\. Did you mean type"),
+        ('cluster = ["type", "tpe"]', r"no field tpe for cluster\[1\]"),
+        ('stratum = "tpe"', r"no field tpe for stratum"),
+        ('subset = "tpe"', r"no field tpe for subset"),
+        ('decimals = "tpe"', r"no field tpe for decimals"),
+        ('unit = "tpe"', r"no field tpe for unit"),
+        ('together = { all = "tpe" }', r"no field tpe for together\.all"),
+        ('scorer = { by = "tpe", scorers = { bar = "text" } }', r"no field tpe for scorer\.by"),
+    ],
+)
+def test_a_field_named_outside_the_source_is_there_or_refused_and_needs_no_second_mention(tmp_path, text, words):
+    rows = [{"id": f"{i}", "question": "q", "answer": "1", "type": "12"} for i in range(4)]
+    jsonl([*rows, {**rows[0], "id": "4", "type": "3"}], tmp_path / "i.jsonl")
+    source = '\n[source]\nlocation = "i.jsonl"\n'
+    for name, told in (("wrong", text), ("right", text.replace("tpe", "type"))):
+        (tmp_path / f"{name}.toml").write_text(told + source)
+        benchmark_names(str(tmp_path / f"{name}.toml"))
+    with pytest.raises(InfiMmrError, match=words):
+        load_items("wrong", None, None, images=False)
+    items = load_items("right", None, None, images=False).items
+    if text.startswith("cluster = "):
+        assert len({task("right").cluster(item) for item in items}) == 2
+
+
+def test_where_and_split_that_leave_no_item_or_mean_nothing_are_one_line(tmp_path):
+    jsonl([{"id": "a", "question": "q", "answer": "1", "type": "bar"}], tmp_path / "i.jsonl")
+    for text, words in (
+        ('where = { type = "pie" }', r"benchmark own: none of its records is an item\. Correct source\.where"),
+        ('split = "test"', r"task own: source\.split is for a dataset version, and .* Choose its records by source"),
+    ):
+        (tmp_path / "own.toml").write_text(f'[source]\nlocation = "i.jsonl"\n{text}\n')
+        benchmark_names(str(tmp_path / "own.toml"))
+        with pytest.raises(InfiMmrError, match=words):
+            load_items("own", None, None, images=False)
+
+
 def test_wrong_words_in_a_task_file_are_one_line(tmp_path):
     derived = "[source.derived.x]\nfield = 'id'\npattern = '{}'\n"
     for name, text, words in (
@@ -426,6 +507,8 @@ def test_wrong_words_in_a_task_file_are_one_line(tmp_path):
         ("c.toml", '[source.columns]\nqestion = "q"\n', "no role 'qestion'. Did you mean question"),
         ("f.toml", derived.format("(a"), r"source.derived.x.pattern = '\(a': no regular expression \(missing \)"),
         ("g.toml", derived.format("[0-9]+"), r"source.derived.x.pattern = '\[0-9\]\+': no group: put the part"),
+        ("h.toml", "tolerance = inf\n", "tolerance = inf: Input should be a finite number"),
+        ("i.toml", 'scorer = "relaxed"\nrelative_tolerance = inf\n', "relative_tolerance = inf: Input should be"),
         ("mathvista.toml", "", "mathvista is a benchmark of this project"),
         ("d e.toml", "", "'d e' is not a name for results"),
     ):
