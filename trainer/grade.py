@@ -10,17 +10,28 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from shared.answers import ANSWER_KINDS, Grade, Verdict, grade_many
+from shared.answers.labels import allowed_error
 from shared.code_points import carried
 from shared.errors import UsageError
 from trainer.rewards import RewardWeights, reward, reward_of_grade
 
 _WANTED = "Pass a JSON Lines file in which every line is one object with gold and pred"
 _OPTIONS = ("choices", "tolerance", "unit", "several")
+_SINGLE = (lambda value: not isinstance(value, list | dict), "one text: write several answers with commas")
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "gold": _SINGLE,
+    "pred": _SINGLE,
+    "choices": (lambda value: isinstance(value, list), "a list of the options' texts"),
+    "tolerance": (lambda value: allowed_error(value) is not None, "a positive number"),
+    "unit": (lambda value: isinstance(value, str), "a text"),
+    "several": (lambda value: isinstance(value, bool), "true or false"),
+}
+"""What a line's values must be, so that no grade is one of a misunderstanding."""
 MOST_FAILING = 50
 """Failing lines that are shown to people."""
 
@@ -49,6 +60,9 @@ def read_pairs(path: Path) -> Iterator[dict[str, Any]]:
             raise UsageError(f"{path}, line {number} needs the keys gold and pred", _WANTED)
         if "expected" in row and not isinstance(row["expected"], bool):
             raise UsageError(f"{path}, line {number}: expected must be true or false", "Correct it or leave it out")
+        for name, (fits, wanted) in _FORMS.items():
+            if row.get(name) is not None and not fits(row[name]):
+                raise UsageError(f"{path}, line {number}: {name} must be {wanted}", "Correct it or leave it out")
         yield row
 
 

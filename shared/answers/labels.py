@@ -6,6 +6,7 @@ same wherever it is judged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,8 +28,10 @@ def label_of(
         label["choices"] = list(choices)
     extra = extra or {}
     label |= {name: extra[name] for name in LABEL_EXTRAS if extra.get(name) is not None}
-    if "tolerance" not in label and (tolerance := stated_tolerance(extra)) is not None:
-        label["tolerance"] = tolerance
+    if allowed_error(label.get("tolerance")) is None:  # a row's own words, such as "N/A", would fail its every answer
+        label.pop("tolerance", None)
+        if (tolerance := stated_tolerance(extra)) is not None:
+            label["tolerance"] = tolerance
     return label | ({"several": True} if extra.get("is_multiple_answer") is True else {})
 
 
@@ -47,8 +50,16 @@ def stated_tolerance(extra: Mapping[str, Any]) -> float | None:
     """
     try:
         if extra.get("answer_type") == "float" and extra.get("precision") is not None:
-            return float(f"5e{-int(float(extra['precision'])) - 1}")
-        value = float(str(extra.get("error", "")).split(",")[0])
-    except ValueError:
+            return allowed_error(f"5e{-int(float(extra['precision'])) - 1}")
+    except (ValueError, TypeError, OverflowError):
         return None
-    return value if value > 0 else None
+    return allowed_error(str(extra.get("error", "")).split(",")[0])
+
+
+def allowed_error(value: Any) -> float | None:
+    """An absolute error that numbers may have, a number or its digits; None for what is no positive, finite one."""
+    try:
+        error = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return error if 0 < error < math.inf else None

@@ -60,7 +60,25 @@ def test_json_is_the_only_thing_on_stdout(pairs, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"gold": "5"}', '{"gold": "5", "pred": "5", "expected": 1}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[1]",
+        '{"gold": "5"}',
+        '{"gold": "5", "pred": "5", "expected": 1}',
+        '{"gold": ["1", "2"], "pred": "1, 2"}',
+        '{"gold": "5", "pred": {"answer": 5}}',
+        '{"gold": "B", "pred": "B", "choices": 3}',
+        '{"gold": "B", "pred": "B", "choices": "abc"}',
+        '{"gold": "5", "pred": "5.1", "tolerance": Infinity}',
+        '{"gold": "5", "pred": "5.1", "tolerance": -1}',
+        '{"gold": "5", "pred": "5.1", "tolerance": "N/A"}',
+        '{"gold": "5", "pred": "5.1", "tolerance": [0.1]}',
+        '{"gold": "5", "pred": "5 cm", "unit": ["cm"]}',
+        '{"gold": "1, 2", "pred": "2, 1", "several": "no"}',
+    ],
+)
 def test_a_bad_line_is_named(tmp_path, line, capsys):
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"gold": "5", "pred": "5"}\n' + line + "\n", encoding="utf-8")
@@ -104,3 +122,15 @@ def test_half_a_character_in_a_pair_is_graded_and_written(tmp_path, capsysbinary
     assert grade(path) == 0
     captured = capsysbinary.readouterr()
     assert json.loads(captured.out.splitlines()[0])["n"] == 2
+
+
+def test_values_that_fit_are_taken_whatever_their_type(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"gold": 5, "pred": "5.1", "tolerance": "0.2"},
+        {"gold": "1, 2", "pred": "2, 1", "several": True, "unit": None, "choices": None},
+        {"gold": 1.5, "pred": 1.5},
+        {"gold": "B", "pred": "2", "choices": [1, 2]},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert grade_file(path)["accepted"] == 4
