@@ -1,7 +1,8 @@
 r"""Value of a short arithmetic expression in LaTeX or plain text, by a parser of our own: no text is run as code.
 
 Input: such as `\frac{3}{4}\pi`, `2\sqrt{3}-1`, `45^2`. Output: a float, or None for anything with other symbols, for
-powers beyond 1e300 and for what does not parse. Only the re-implemented official scorers need it; the project's own
+powers beyond 1e300 and for what does not parse. As latex2sympy2, which MathVision's rule calls, it takes 1,234 for one
+number and multiplies neighbours: 1 234 is 234. Only the re-implemented official scorers need it; the project's own
 grader compares exactly.
 """
 
@@ -11,7 +12,7 @@ import math
 import re
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d*)?|\.\d+)|(?P<word>\\[a-zA-Z]+|pi|sqrt|e(?![a-zA-Z]))|(?P<sign>\*\*|[-+*/^(){}\[\]!]))"
+    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)|(?P<word>\\[a-zA-Z]+|pi|sqrt|e(?![a-zA-Z]))|(?P<sign>\*\*|[-+*/^(){}\[\]!]))"
 )
 _SIGNS = {r"\cdot": "*", r"\times": "*", r"\div": "/", "**": "^", r"\left": "", r"\right": "", r"\,": ""}
 _FUNCTIONS = {r"\sin": math.sin, r"\cos": math.cos, r"\tan": math.tan, r"\ln": math.log, r"\log": math.log10}
@@ -109,7 +110,7 @@ class _Parser:
             return self._group(depth)
         token = self._take()
         if token[0].isdigit() or token[0] == ".":
-            return float(token)
+            return float(token.replace(",", ""))
         if token in (r"\pi", "pi"):
             return math.pi
         if token == "e":  # noqa: S105 - a token of the parser

@@ -24,6 +24,8 @@ from shared.benchmark_arithmetic import float_of, value_of
 
 _SUBSET = re.compile(r"(OE|TP)_(MM|TO)_(maths|physics)_(en|zh)_(COMP|CEE)", re.IGNORECASE)
 _EDGES = "\n $,.:;^_=+`!@#%&*~，。"
+_APART = re.compile(r"(?<=\d)(?:\s|~|\\[;:! ])+(?=\d)")
+"""What parts digits that sympy's `parse_latex`, which the published rule calls, reads as one number: 1 234 is 1234."""
 _CHINESE = re.compile(r"[\u4e00-\u9fff]+")
 
 
@@ -107,7 +109,7 @@ def _signed_parts(text: str) -> list[str]:
 def _equal(gold: str, given: str, tolerance: float) -> bool:
     if gold and gold == given:
         return True
-    left, right = value_of(gold.rpartition("=")[2]), value_of(given.rpartition("=")[2])
+    left, right = (value_of(_APART.sub("", text.rpartition("=")[2])) for text in (gold, given))
     if left is None or right is None:
         return False
     scales = (1, 100, 0.01) if float_of(gold) is not None and float_of(given) is not None else (1,)

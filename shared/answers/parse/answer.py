@@ -74,6 +74,8 @@ class Answer:
         if match := _AND_FRACTION.match(s):
             whole, top, bottom = match.group(1), match.group(2) or match.group(4), match.group(3) or match.group(5)
             return read(f"{whole} {top}/{bottom}") if int(top) < int(bottom) else None
+        if s.lower() in NUMBER_WORDS:  # "twenty one" is no twenty of a thing
+            return None
         word, _, thing = s.partition(" ")
         digits = NUMBER_WORDS.get(word.lower(), "")
         reading = read(f"{digits} {thing}") if digits.isdigit() and thing[:1].isalpha() else None

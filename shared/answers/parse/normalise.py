@@ -67,6 +67,8 @@ _MICRO = re.compile(
     r"|(?<=\d\\mu )([mgsLAFVCW])$|(?<=\d \\mu )([mgsLAFVCW])$)"
 )
 _SPACE_GROUP = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d/])")
+_TYPED_TIMES = re.compile(r"(?<![\w^}.])(\d{1,20}(?:\.\d{1,20})?) ?[xX] ?(?=10 ?\^)")
+"""3 x 10^5, where no x can be meant: the number stands alone before it, a power of ten behind."""
 _RECURRING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s*\{(\d{1,20})\}")
 _DOTTED = re.compile(r"(?<![\d.])(\d{1,20})\.(\d{2,30})(?:\.\.\.|…|\\[lc]?dots(?![A-Za-z]))")
 _AND_SO_ON = re.compile(r"(?<=,)\s*(?:\.\.\.+|…+)")
@@ -187,6 +189,8 @@ def normalise(text: str) -> str:
         text = _MICRO.sub(lambda m: rf"\text{{u{m.group(1) or m.group(2) or m.group(3)}}}", text)
         text = _RECURRING.sub(_recurring, text)
     text = _SPACE_GROUP.sub(lambda m: m.group().replace(" ", ""), text)
+    if "10" in text and ("x" in text or "X" in text):
+        text = _TYPED_TIMES.sub(r"\1\\times ", text)
     text = _MULTIPLIED.sub(lambda m: f"\\times 10^{{{_MULTIPLIER[m.group(1).lower()]}}}", text)
     return strip_wrappers(text)
 

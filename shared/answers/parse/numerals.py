@@ -1,4 +1,4 @@
-"""Numbers in words: English up to fifty, common fractions, and Chinese numerals (二十五, 负三, 百分之五十)."""
+"""Numbers in words: English up to a hundred, common fractions, and Chinese numerals (二十五, 负三, 百分之五十)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen twenty"
 )
+_TENS_WORDS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90
+}  # fmt: skip
 NUMBER_WORDS = {w: str(i) for i, w in enumerate(_WORDS.split())} | {
-    "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "one half": "1/2", "half": "1/2",
+    **{w: str(tens) for w, tens in _TENS_WORDS.items()},
+    **{f"{w}{joint}{one}": str(tens + i) for w, tens in _TENS_WORDS.items()
+       for i, one in enumerate(_WORDS.split()[1:10], 1) for joint in "- "},
+    "hundred": "100", "one hundred": "100", "a hundred": "100", "one half": "1/2", "half": "1/2",
     "one third": "1/3", "一半": "1/2",
     "two thirds": "2/3", "one quarter": "1/4", "three quarters": "3/4", "one fourth": "1/4",
 }  # fmt: skip

@@ -49,6 +49,9 @@ def read_value(tokens: list[Token]) -> Reading:
     if len(tokens) > 1 and tokens[0].value in _CURRENCY:
         money = parse_unit(_CURRENCY[tokens[0].value])
         tokens = tokens[1:]
+    elif len(tokens) > 1 and tokens[-1].value in _CURRENCY:  # 5 €
+        money = parse_unit(_CURRENCY[tokens[-1].value])
+        tokens = tokens[:-1]
     tokens = sign + tokens
     value_tokens, unit, sure = _split_unit(tokens)
     if unit is not None:

@@ -202,3 +202,26 @@ def test_matching_is_one_to_one():
 
 def test_every_task_of_the_paper_loads():
     assert [task(name).name for name in PAPER] == list(PAPER)
+
+
+@pytest.mark.parametrize(
+    ("name", "gold", "given", "accepted"),
+    [
+        ("olympiadbench", "1234", "1 234", True),  # sympy's parse_latex joins digits
+        ("olympiadbench", "1234", "1~234", True),
+        ("olympiadbench", "1234", r"1\,234", False),  # the rule splits at every comma
+        ("olympiadbench", "234", "1 234", False),
+        ("olympiadbench", "6", "2 3", False),
+        ("mathvision", "1234", "1 234", True),  # the rule takes blanks out of an answer
+        ("mathvision", "234", "1 234", False),
+        ("mathvision", "1234", "1,234", True),  # latex2sympy2 reads thousands
+        ("mathvision", "1234567.5", "1,234,567.5", True),
+        ("mathvision", "234", "1,234", False),
+        ("mathvision", "1234", "12,34", False),
+        ("mathvision", "1234", "1,2345", False),
+    ],
+)
+def test_published_rules_read_grouped_digits_as_the_parsers_that_they_call(name, gold, given, accepted):
+    rule = task(name).official
+    assert rule is not None
+    assert rule(item(name, gold), f"\\boxed{{{given}}}") is accepted
