@@ -12,8 +12,9 @@ import shutil
 from pathlib import Path
 
 from shared.errors import InfiMmrError
+from shared.safetensors_files import headers
 from trainer.families import UNLOADED
-from trainer.preflight import count_weights, safetensors_header
+from trainer.preflight import count_weights
 from trainer.run_record import FILE_IN_CHECKPOINT, RunRecord, write_record
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -57,7 +58,7 @@ def _state_numbers(folder: Path) -> None:
     The weights stay as they were trained: rounded to the parent's type they would be another policy than the one that
     was evaluated while it trained.
     """
-    types = {entry["dtype"] for file in folder.glob("*.safetensors") for entry in safetensors_header(file).values()}
+    types = {entry["dtype"] for header in headers(folder).values() for entry in header.values()}
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     name = "dtype" if "dtype" in config else "torch_dtype"
@@ -84,8 +85,8 @@ def check_same_weights(saved: Path, parent: Path) -> None:
     tied = {
         math.prod(entry["shape"])
         for folder in (saved, parent)
-        for file in folder.glob("*.safetensors")
-        for name, entry in safetensors_header(file).items()
+        for header in headers(folder).values()
+        for name, entry in header.items()
         if name.endswith(("embed_tokens.weight", "lm_head.weight"))
     }
     if new != old and abs(new - old) not in tied:

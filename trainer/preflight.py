@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from shared.errors import InfiMmrError, UsageError, did_you_mean
 from shared.hub_download import spoken_name
+from shared.safetensors_files import headers
 from shared.vlm.checkpoint import read_config
 from trainer.families import check_family, check_reads_pictures
 from trainer.phase import Phase
@@ -247,36 +248,18 @@ def _check_files(checkpoint: Path, config: Mapping[str, Any]) -> None:
     PromptRenderer(checkpoint)
 
 
-def safetensors_header(file: Path) -> dict[str, Any]:
-    """Names, shapes and types of a safetensors file: its JSON header, without reading a weight."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
-    return dict(header)
-
-
 def count_weights(checkpoint: Path, without: tuple[str, ...] = ()) -> int:
     """Weights of a checkpoint folder, less those whose names begin with one of `without`.
 
     Raises:
-        InfiMmrError: a file that is no safetensors, such as a pointer left by an interrupted download.
+        InfiMmrError: a file that is no safetensors or not whole.
 
     """
     return sum(math.prod(shape) for name, shape in _shapes(checkpoint).items() if not name.startswith(without))
 
 
 def _shapes(checkpoint: Path) -> dict[str, list[int]]:
-    try:
-        return {
-            name: entry["shape"]
-            for file in checkpoint.glob("*.safetensors")
-            for name, entry in safetensors_header(file).items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise InfiMmrError(
-            f"the safetensors of {spoken_name(checkpoint)} cannot be read ({type(error).__name__})", "Fetch them again"
-        ) from error
+    return {name: entry["shape"] for header in headers(checkpoint).values() for name, entry in header.items()}
 
 
 def cpu_memory_needed_gib(weights: int, dtype: str = "bfloat16", method: str = "grpo") -> float:

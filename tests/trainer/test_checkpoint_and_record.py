@@ -11,12 +11,13 @@ import pytest
 
 from shared.errors import InfiMmrError
 from shared.provenance import code_commit, package_versions
+from shared.safetensors_files import safetensors_header
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer.checkpoint import finish_checkpoint, weights_hash
 from trainer.openrlhf_bridge.launch import Ending
 from trainer.phase import load_phase
 from trainer.phase_run import PhaseRequest, run_phase
-from trainer.preflight import count_weights, safetensors_header
+from trainer.preflight import count_weights
 from trainer.run_record import PACKAGES, Attempt, RunRecord, identity, machine, read_record, write_record
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from shared.errors import InfiMmrError, UsageError
+from shared.safetensors_files import safetensors_header
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from trainer import preflight
 from trainer.openrlhf_bridge.arguments import PromptFacts, RunPaths, openrlhf_arguments, parse_with_openrlhf
@@ -78,7 +79,7 @@ def test_an_adapter_of_an_output_layer_that_is_tied_is_refused_and_of_one_that_i
 
 def test_adapters_for_a_checkpoint_that_git_lfs_left_as_a_pointer_are_refused_in_one_line(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(InfiMmrError, match=r"the safetensors of .* cannot be read .*Fetch them again"):
+    with pytest.raises(InfiMmrError, match=r"model\.safetensors cannot be read .*Fetch or save it again"):
         preflight.check_lora(tmp_path, load_phase("mre", "local", [*ON, 'lora.targets=["q_proj"]']))
 
 
@@ -182,7 +183,7 @@ def test_a_push_goes_through_merged_weights_and_the_last_save_through_a_whole_mo
     Strategy().save_model(made, None, tmp_path)
     assert not list(tmp_path.glob("adapter*"))
     names = {name for file in tmp_path.glob("*.safetensors") for name in load_file(file)}
-    header = preflight.safetensors_header(BUNDLED_FOLDER / "model.safetensors")
+    header = safetensors_header(BUNDLED_FOLDER / "model.safetensors")
     assert names == set(header)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "qwen2_5_vl"
     loaded = type(plain).from_pretrained(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 
@@ -112,7 +113,8 @@ def no_weights(folder):
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no safetensors"),
-        (no_weights, "safetensors of checkpoint cannot be read"),
+        (no_weights, r"checkpoint/model\.safetensors cannot be read \(no safetensors, or cut off: 43 bytes\)"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 9_000_000), r"\(cut off: 9,000,000 of \d"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),
     ],
 )

@@ -7,6 +7,7 @@ were drawn. Only what the store does not know is asked; the engine is started at
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from shared.fingerprint import bytes_hash
 from shared.hub_download import spoken_name
 from shared.placeholders import harmless_question
 from shared.progress import Progress
+from shared.safetensors_files import headers
 from shared.vlm.checkpoint import engine_identity, engine_record, without_hub_revision
 from shared.vlm.spec import Answer, EngineSpec, Sampling, Temperature
 from trainer.evaluation.cache import AnswerCache, StoredAnswer, answer_key
@@ -257,12 +259,14 @@ def check_checkpoint(folder: Path) -> dict[str, Any]:
     """The checkpoint's configuration, once the files that asking needs are there.
 
     Raises:
-        InfiMmrError: names the first missing file and what to do.
+        InfiMmrError: names the first missing or damaged file and what to do.
 
     """
     from shared.vlm.checkpoint import read_config
 
     config = read_config(folder)
+    if not config.get("model_type"):
+        raise InfiMmrError(f"{spoken_name(folder)}/config.json names no model_type", "Name another checkpoint")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         message = f"checkpoint {spoken_name(folder)} has no tokenizer files"
         raise InfiMmrError(message, "Save the tokenizer beside the weights (AutoProcessor.save_pretrained)")
@@ -270,4 +274,11 @@ def check_checkpoint(folder: Path) -> dict[str, Any]:
     if "vision_config" in config and not any((folder / name).is_file() for name in processor):
         message = f"checkpoint {spoken_name(folder)} reads images but has no {processor[0]}"
         raise InfiMmrError(message, "Copy the processor files of the model it was trained from beside the weights")
+    for file in sorted(folder.glob("*.json")):  # an engine would tell of a damaged one after half a minute, at length
+        try:
+            json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            message = f"{spoken_name(folder)}/{file.name} cannot be read ({type(error).__name__})"
+            raise InfiMmrError(message, "Fetch or save it again") from error
+    headers(folder)
     return config

@@ -183,3 +183,26 @@ def test_a_card_beside_the_weights_keeps_its_words():
     shown = json.loads(invoke("tiny-vl", "team/tiny", "--dry-run", "--json").stdout)
     assert shown["card"] == (BUNDLED_FOLDER / "README.md").read_text()
     assert "was not evaluated" in shown["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("model.safetensors", b"", "checkpoint/model.safetensors cannot be read (no safetensors, or cut off: 0 bytes)"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "model.safetensors cannot be read"),
+        ("model.safetensors", None, "checkpoint/model.safetensors cannot be read (cut off: "),
+        ("tokenizer.json", b'{"a', "checkpoint/tokenizer.json cannot be read (JSONDecodeError)"),
+        ("processor_config.json", b"\xff", "checkpoint/processor_config.json cannot be read (UnicodeDecodeError)"),
+        ("config.json", b"{}", "checkpoint/config.json names no model_type"),
+    ],
+)
+def test_a_damaged_file_is_named_before_a_checkpoint_is_shared_served_or_asked(tmp_path, file, content, says):
+    folder = checkpoint(tmp_path)
+    damaged = folder / file
+    damaged.write_bytes(damaged.read_bytes()[:-1] if content is None else content)
+    app = Typer()
+    register(app)
+    for words in (["push", folder, "me/x", "--dry-run"], ["serve", folder, "--dry-run"], ["ask", folder, "1 + 1?"]):
+        told = CliRunner().invoke(app, list(map(str, words)))
+        assert (told.exit_code, len(told.stderr.splitlines())) == (1, 1), told.output
+        assert says in told.stderr
