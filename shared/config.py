@@ -208,9 +208,7 @@ def _explain(  # noqa: PLR0917 - what `build_model` was told
     if first["type"] == "missing":
         return UsageError(f"{place}: the key {dotted} is missing", "Add it to the file or with --set")
     reason = first["msg"].removeprefix("Value error, ")
-    if (
-        isinstance(first["input"], dict) and first["type"] == "value_error"
-    ):  # values that do not fit: the reason names them
+    if isinstance(first["input"], dict) and first["type"] == "value_error":  # the reason names what does not fit
         section = f"{dotted}: " if keys else ""
         return UsageError(f"{place}: {section}{reason}", "Correct one of them in the file or with --set")
     if first["type"] in _TOML_KINDS:

@@ -154,6 +154,8 @@ def _locked(output: Path) -> Iterator[None]:
 
 def _existing(output: Path, resume: bool) -> RunRecord | None:
     record = read_record(output)
+    if record is None and checkpoint_of(output).exists():  # it would be taken for that of the new run
+        raise InfiMmrError(f"{output} holds a checkpoint, but no run.json of its run", "Choose another --output")
     if record is not None and not resume:
         how = "is finished" if record.finished else "was cut off"
         raise InfiMmrError(

@@ -12,7 +12,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -260,14 +259,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines of a file, in order; a line cut short by a kill is left out, a missing file has none."""
+    """Steps' lines of a file, in order; what a kill or a disk left of others is left out, a missing file has none."""
     if not path.is_file():
         return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):
-            lines.append(json.loads(text))
-    return lines
+    found = (_record(raw) for raw in path.read_bytes().splitlines())
+    return [line for line in found if line is not None and isinstance(line.get("step"), int)]
 
 
 def _accuracies(folder: Path, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -129,3 +129,22 @@ def test_resume_where_nothing_was_started_is_refused_and_the_nearest_run_named(t
         check_begun(tmp_path / "mre-locl")
     with pytest.raises(UsageError, match="Leave --resume out"):
         check_begun(tmp_path / "elsewhere" / "run")
+
+
+def test_a_checkpoint_whose_run_nothing_tells_of_is_not_taken_for_the_new_runs(begun):
+    again, run, _, _ = begun
+    (run / "checkpoint").mkdir()
+    (run / "run.json").unlink()
+    for resume in (True, False):
+        with pytest.raises(InfiMmrError, match=r"holds a checkpoint, but no run\.json of its run\. Choose another"):
+            again(resume=resume)
+
+
+def test_what_a_disk_left_in_the_metrics_is_no_step_and_ends_no_resume(begun):
+    again, run, _, _ = begun
+    (run / "metrics.jsonl").write_bytes(
+        b'{"step": 1}\n\xff\xfe\x00\n[1]\n5\n{"nostep": 1}\n{"step": "a"}\n{"step": 2, "rew'
+    )
+    with pytest.raises(KeyboardInterrupt):
+        again()
+    assert (run / "metrics.jsonl").read_text() == ""  # no state was saved: step 1 is trained again

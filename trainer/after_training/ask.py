@@ -6,6 +6,7 @@ written. Greedy unless samples are drawn; sample k has seed + k, as in evaluatio
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -85,6 +86,10 @@ def read_picture(path: Path) -> bytes:
     """
     from shared.images import ImageRefused, inspect_image
 
+    if path.exists() and not path.is_file():  # a device or a pipe may never end
+        raise InfiMmrError(f"image {path} is no file", "Name a PNG, JPEG or WebP")
+    if re.match(r"[a-z]+:/", str(path)):
+        raise InfiMmrError(f"image {path} is an address, and nothing is fetched here", "Save it, and name the file")
     try:
         data = path.read_bytes()
         inspect_image(data)

@@ -90,6 +90,9 @@ def test_a_wrong_folder_a_missing_or_broken_picture_and_a_tag_without_picture_ar
     (tmp_path / "empty").mkdir()
     assert "no config.json" in refused("ask", tmp_path / "empty", "What?")
     assert "b.png cannot be read" in refused("ask", "tiny-vl", "What?", "--image", tmp_path / "b.png")
+    assert "empty is no file" in refused("ask", "tiny-vl", "What?", "--image", tmp_path / "empty")
+    assert "/dev/zero is no file" in refused("ask", "tiny-vl", "What?", "--image", "/dev/zero")
+    assert "is an address" in refused("ask", "tiny-vl", "What?", "--image", "https://a.org/b.png")
     broken = tmp_path / "broken.png"
     broken.write_bytes(picture.read_bytes()[:60])
     assert "broken.png cannot be used" in refused("ask", "tiny-vl", "What?", "--image", broken)
