@@ -137,6 +137,8 @@ def prompts(
     with open_progress() as progress:
         found = prompts_of(request, row, progress)
     say_prompts(found["prompts"], say)
+    if not found["prompts"]:
+        say(f"no step of {options.recipe} asks a model about row {found['row']}")
     return found
 
 

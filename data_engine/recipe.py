@@ -152,7 +152,9 @@ def load_recipe(
         raise _with_hint(error) from None
     _check(settings, file.name)
     told = {field: getattr(settings, field) for field in RecipeSettings.model_fields}
-    return Recipe(name=checked_name(name or file.stem), profile=profile, chosen=settings.steps, off=off, **told)
+    return Recipe(
+        name=checked_name(file.stem if name is None else name), profile=profile, chosen=settings.steps, off=off, **told
+    )
 
 
 def _with_hint(error: UsageError) -> UsageError:

@@ -68,11 +68,22 @@ def _told(error: InfiMmrError | OSError | ModuleNotFoundError, resume: str) -> I
     """Return the one line for a failure that people can do something about; None for a defect."""
     if isinstance(error, InfiMmrError):
         return error
+    if isinstance(error, FileNotFoundError) and _folder_gone():
+        return InfiMmrError("the working folder is not there any more", "Change to one that is, then run it again")
     if isinstance(error, OSError):
         return system_error(error, resume)
     from shared.installation import missing_part
 
     return missing_part(error)
+
+
+def _folder_gone() -> bool:
+    """Whether the folder that the command was started in was removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def open_program(name: str, about: str) -> typer.Typer:

@@ -49,7 +49,7 @@ class Batch:
     def records(self) -> Sequence[Record]:
         """All records, as Python values."""
         if self._records is None:
-            self._records = records_of(self._table)
+            self._records = _records(self._table)
         return self._records
 
     def at(self, places: Sequence[int]) -> Sequence[Record]:
@@ -60,7 +60,7 @@ class Batch:
         found: list[Record] = []
         for _, run in itertools.groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
             stretch = [place for _, place in run]
-            found += records_of(self._table.slice(stretch[0], len(stretch)))
+            found += _records(self._table.slice(stretch[0], len(stretch)))
         return found
 
     def texts(self, name: str, *, numbers: bool = False) -> pa.Array:
@@ -133,6 +133,17 @@ class Batch:
             except AttributeError:  # an unreadable record among them
                 return [None if isinstance(record, str) else record.get(name) for record in self._records]
         return list(self._table.column(name).to_pylist()) if name in self._table.schema.names else [None] * len(self)
+
+
+def _records(table: Any) -> list[dict[str, Any]]:
+    """Records of a table; numbers of 32 bits as they were written: 0.1 is not 0.10000000149011612."""
+    import pyarrow as pa
+
+    records = records_of(table)
+    for name in (field.name for field in table.schema if pa.types.is_float32(field.type)):
+        for record, text in zip(records, table.column(name).cast(pa.string()).to_pylist(), strict=True):
+            record[name] = None if text is None else float(text)
+    return records
 
 
 def read_batches(

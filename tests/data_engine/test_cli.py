@@ -159,6 +159,22 @@ def test_an_output_that_is_no_place_is_named_as_such(small, tmp_path):
         assert "store" not in done.stderr
 
 
+def test_a_recipe_that_asks_no_model_has_no_prompts_and_says_so(small):
+    done = data_engine("prompts", small[0] / "small.toml", "--profile", "local")
+    assert done.returncode == 0
+    assert "asks a model about row" in done.stderr
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path):
+    gone = "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); "
+    for words in (["list"], ["build", "deepscaler", "--profile", "local"]):
+        command = [sys.executable, "-c", f"{gone}from data_engine.cli import main; main()", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("error: "), done.stderr
+
+
 def test_an_error_is_json_too_where_asked(tmp_path):
     done = data_engine("build", "virl39k-captoned", "--json", INFI_MMR_STORE=str(tmp_path))
     assert (done.returncode, done.stdout.count("\n")) == (2, 1)

@@ -307,6 +307,16 @@ def test_files_without_the_questions_column_are_left_aside_by_name(folder):
         rows_of(folder)
 
 
+def test_answers_of_32_bits_are_what_was_written(folder):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    answers = pa.array([0.1, 2.5, 7.0, None], pa.float32())
+    pq.write_table(pa.table({"question": list("abcd"), "answer": answers}), folder / "a.parquet")
+    assert [getattr(row, "answer", "") for row in rows_of(folder)] == ["0.1", "2.5", "7", ""]
+    assert [example["answer"] for example in inspect_place(str(folder))["examples"]] == ["0.1", "2.5", "7"]
+
+
 def test_csv_rows_of_another_length_are_ledger_rows(folder):
     (folder / "b.csv").write_bytes("question,answer\nwas heißt,1\nok,2\n".encode("latin-1"))
     rows = rows_of(folder / "b.csv")
