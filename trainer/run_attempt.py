@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from zipfile import is_zipfile
 
 from shared.errors import InfiMmrError
+from shared.whole_file import write_whole
 from trainer.display import RunTold
 from trainer.held_out import FILE as HELD_OUT
 from trainer.openrlhf_bridge.agent_settings import AgentSettings
@@ -39,7 +41,7 @@ def train(
         KeyboardInterrupt: interrupted; the run can be resumed.
 
     """
-    resumed_from = saved_step(output / STATES)
+    resumed_from = whole_step(output / STATES, tell)
     if resumed_from:
         watcher.said(f"continues after step {resumed_from} of {record.steps}")
     attempt = RunningAttempt(output, record, resumed_from, watcher, tell)
@@ -111,6 +113,34 @@ def saved_step(states: Path) -> int:
     said = next((place.read_text().strip() for place in places if place.is_file()), "")
     found = re.fullmatch(r"global_step(\d+)", said)
     return int(found[1]) if found else 0
+
+
+def whole_step(states: Path, tell: Callable[[str], None]) -> int:
+    """Step of the newest state of which every file is whole, which `latest` names from then on; 0 where none is left.
+
+    DeepSpeed would end minutes later on a file that a full disk or a copy cut off. `tell` hears of a state passed over.
+    """
+    named = saved_step(states)
+    place = states / "_actor" if (states / "_actor" / "latest").is_file() else states
+    steps = [int(folder.name.removeprefix("global_step")) for folder in place.glob("global_step*") if _is_whole(folder)]
+    found = max((step for step in steps if step <= named), default=0)
+    if found != named:
+        write_whole(place / "latest", f"global_step{found}") if found else (place / "latest").unlink()
+        begins = f"the one of step {found} is taken" if found else "none other is left, and the phase begins anew"
+        tell(f"the saved state of step {named} is not whole: {begins}")
+    return found
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether the files of a DeepSpeed state reach to their ends: torch saves zip files, whose index comes last."""
+    files = list(state.glob("*.pt"))
+    return state.name.removeprefix("global_step").isdigit() and bool(files) and all(map(_ends, files))
+
+
+def _ends(file: Path) -> bool:
+    with file.open("rb") as stream:
+        begins = stream.read(2)
+    return is_zipfile(file) or begins not in {b"", b"\0\0", b"PK"}  # torch's older form does not say where it ends
 
 
 class RunningAttempt:

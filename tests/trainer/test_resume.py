@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from trainer.commands import check_begun
 from trainer.held_out import FILE, read_items
 from trainer.phase import load_phase
 from trainer.phase_run import PhaseRequest, run_phase
+from trainer.run_attempt import saved_step, whole_step
 
 SMALL = ["train.max_steps=2", "rollout.batch_size=4", "train.batch_size=32"]
 
@@ -148,3 +151,25 @@ def test_what_a_disk_left_in_the_metrics_is_no_step_and_ends_no_resume(begun):
     with pytest.raises(KeyboardInterrupt):
         again()
     assert (run / "metrics.jsonl").read_text() == ""  # no state was saved: step 1 is trained again
+
+
+@pytest.mark.parametrize("place", ["_actor", "."])  # of OpenRLHF's PPO and SFT entries
+def test_a_state_that_was_cut_off_is_passed_over_for_the_last_whole_one_and_said(tmp_path, place):
+    folder, told = tmp_path / place, []
+    for step in (4, 8, 12):
+        (folder / f"global_step{step}").mkdir(parents=True)
+        for name in ("mp_rank_00_model_states.pt", "zero_pp_rank_0_optim_states.pt"):
+            with zipfile.ZipFile(folder / f"global_step{step}" / name, "w") as file:
+                file.writestr("data", b"1" * 1000)
+    (folder / "latest").write_text("global_step8")
+    assert whole_step(tmp_path, told.append) == 8, "12 was being saved when the run was killed"
+    assert told == []
+    os.truncate(folder / "global_step8" / "zero_pp_rank_0_optim_states.pt", 700)
+    assert (whole_step(tmp_path, told.append), saved_step(tmp_path)) == (4, 4)
+    shutil.rmtree(folder / "global_step4")
+    assert (whole_step(tmp_path, told.append), saved_step(tmp_path)) == (0, 0)
+    assert told == [
+        "the saved state of step 8 is not whole: the one of step 4 is taken",
+        "the saved state of step 4 is not whole: none other is left, and the phase begins anew",
+    ]
+    assert whole_step(tmp_path / "none", told.append) == 0

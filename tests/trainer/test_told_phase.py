@@ -27,7 +27,7 @@ SEEN_SECONDS = 2.0
 """Within this a step's line is in the file after its end, as users were promised: a step is looked for more often."""
 
 REPLAY = """
-import ast, json, os, shutil, sys, time
+import ast, json, os, shutil, sys, time, zipfile
 from pathlib import Path
 from trainer.openrlhf_bridge.records import TRAINER, RecordFile
 
@@ -65,7 +65,9 @@ for line in open(os.environ["RECORDED"], newline=""):
         time.sleep(pause)  # a long update in the second step
         pause = 0
     if step and step == os.environ.get("KILLED_AFTER"):
-        (of("--ckpt.path") / "_actor").mkdir(parents=True)
+        state = of("--ckpt.path") / "_actor" / f"global_step{step}"
+        state.mkdir(parents=True)
+        zipfile.ZipFile(state / "model_states.pt", "w").close()
         (of("--ckpt.path") / "_actor" / "latest").write_text(f"global_step{step}")
         sys.exit(1)
     if step and told:  # the next step does not begin before this one's line is in the file
