@@ -59,9 +59,24 @@ def run_command(work: Callable[[], Document], *, as_json: bool, resume: str = "t
             sys.stderr.write(f"interrupted; {resume} continues where it was\n")
             document, code = {"error": "interrupted", "next": f"{resume} continues where it was"}, INTERRUPTED
     if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        code = _print(json.dumps(document, ensure_ascii=False) + "\n", code)
     if code:
         raise SystemExit(code)
+
+
+def _print(text: str, code: int) -> int:
+    """Write to stdout; the exit code, which is 1 where nobody took the text, though the work may be done."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stderr.write(f"error: stdout took no answer ({error.strerror}). Send it elsewhere, then run it again\n")
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python writes the rest again when it ends
+        return code or 1
+    return code
 
 
 def _told(error: InfiMmrError | OSError | ModuleNotFoundError, resume: str) -> InfiMmrError | None:

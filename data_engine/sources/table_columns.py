@@ -9,6 +9,7 @@ same records). A JSON list is cut into lines where an object ends and the next o
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import re
@@ -248,10 +249,13 @@ def _csv_chunk(chunk: bytes, rows: CsvRows, parsing: Any, converting: Any) -> It
     import pyarrow as pa
     import pyarrow.csv as pc
 
+    marked = chunk.startswith(codecs.BOM_UTF8)  # Arrow would take it for no part of the first row's text
     try:
         reading = pc.ReadOptions(use_threads=False, column_names=rows.names, block_size=len(chunk) + 1)
-        table = pc.read_csv(pa.BufferReader(chunk), reading, parsing, converting)
+        table = None if marked else pc.read_csv(pa.BufferReader(chunk), reading, parsing, converting)
     except ValueError:
+        table = None
+    if table is None:
         yield from batched(rows.records(_lines_of(chunk)))
         return
     rows.count(table.num_rows)

@@ -266,6 +266,13 @@ def test_numbers_that_no_column_holds_are_counted_like_others(tmp_path, name):
         assert (found.rows, found.answer_kinds) == (5, {"integer": 5})
 
 
+def test_a_mark_of_byte_order_at_the_first_rows_beginning_is_part_of_its_text(tmp_path):
+    file = tmp_path / "d.csv"
+    file.write_text("question,answer\n\ufeffWhat is it?,1\nWhat is it?,2\n", encoding="utf-8")
+    table = open_table(SourceSettings(reader="table", location=str(file)), "x")
+    assert [screening.take_census(table, quick=quick).rows for quick in (True, False)] == [2, 2]
+
+
 def test_one_question_with_other_options_of_its_own_column_is_no_conflict(tmp_path):
     file = tmp_path / "d.jsonl"
     for question in ("Pick A. one B. two", "Pick"):

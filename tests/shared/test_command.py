@@ -4,6 +4,9 @@ import dataclasses
 import errno
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -50,6 +53,17 @@ def test_a_failure_is_one_line_and_the_same_in_json(capfd):
     code, document, err = ends(raising(InfiMmrError("no store", "Pass --store")), capfd)
     assert (code, document) == (1, {"error": "no store", "next": "Pass --store"})
     assert err == "error: no store. Pass --store\n"
+
+
+def test_an_answer_that_no_disk_takes_is_one_line():
+    script = "from shared.command import run_command; run_command(lambda: {'rows': 3}, as_json=True)"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: stdout took no answer (No space left on device)")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(capfd):
