@@ -37,3 +37,8 @@ def test_an_answer_that_only_says_or_is_not_the_empty_set():
     for word in ("or", ", or", r"\text{or}", "或", "and", ";"):
         assert not grade(r"\emptyset", word).correct, word
         assert not grade(r"\{\}", word).correct, word
+
+
+def test_what_is_no_number_is_no_percentage():
+    for answer in ("x", "abc", "1/0", r"\frac{1}{0}", "10^{10^{10}}"):
+        assert grade(r"5\%", answer).verdict == "wrong", answer
