@@ -256,6 +256,9 @@ def _prepared(request: PhaseRequest, output: Path, parent: Path, record: RunReco
         request.tell(told)
     if told := left_out_text(summary):
         request.tell(told)
+    if summary.distinct_rows < phase.rows_per_step:
+        rows = "1 row trains" if summary.distinct_rows == 1 else f"{summary.distinct_rows} rows train"
+        request.tell(f"{rows} in steps of {phase.rows_per_step}: each step takes the same ones several times")
     manifest = version.manifest
     dataset = {
         "name": version.name,

@@ -173,3 +173,12 @@ def test_a_state_that_was_cut_off_is_passed_over_for_the_last_whole_one_and_said
         "the saved state of step 4 is not whole: none other is left, and the phase begins anew",
     ]
     assert whole_step(tmp_path / "none", told.append) == 0
+
+
+@pytest.mark.parametrize(("most", "rows"), [(1, "1 row trains"), (3, "3 rows train"), (4, "")])
+def test_fewer_rows_than_a_step_takes_are_told_before_anything_starts(begun, most, rows):
+    again, run, _, told = begun
+    shutil.rmtree(run)
+    with pytest.raises(KeyboardInterrupt):
+        again(resume=False, overrides=[f"data.max_rows={most}"])
+    assert told == ([f"{rows} in steps of 4: each step takes the same ones several times"] if rows else [])
