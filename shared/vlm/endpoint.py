@@ -176,7 +176,8 @@ class EndpointEngine:
             message = (
                 f"endpoint {shown_url(self._url)} says {response.status_code} for {self.spec.model}: {_said(response)}"
             )
-            step = f"Check the address, the model's name there, and the key in {self.spec.api_key_env}."
+            ends = "" if self._url.endswith("/v1") else " (most end in /v1)"
+            step = f"Check the address{ends}, the model's name there, and the key in {self.spec.api_key_env}."
             raise EndpointError(message, step)
         if response.status_code >= 400:
             raise AskRefusedError(f"status {response.status_code}: {_said(response)}")

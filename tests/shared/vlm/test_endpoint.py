@@ -132,6 +132,14 @@ def test_a_password_inside_the_address_is_not_shown(standin, opened) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_an_address_without_its_v1_is_told_how_most_end(standin, opened) -> None:
+    standin.statuses["question"] = [404, 404]
+    for url, told in ((standin.url.removesuffix("/v1"), True), (standin.url, False)):
+        with pytest.raises(EndpointError) as caught:
+            opened(spec(url)).chat(asks(1), GREEDY)
+        assert ("most end in /v1" in str(caught.value)) is told
+
+
 def test_an_unknown_model_concerns_every_ask(standin, opened) -> None:
     wrong = EngineSpec(model="other", endpoint=standin.url, attempts=1)
     with pytest.raises(EndpointError, match="404 for other"):
