@@ -62,7 +62,7 @@ class Recipe(RecipeSettings):
     chosen: Any
     """Settings by step; None for one that does not run."""
     off: tuple[str, ...] = ()
-    """Steps of the recipe that `steps.NAME = false` switched off: it is the same as a recipe without them."""
+    """Steps and sources that `steps.NAME = false` switched off: the recipe is the same as one without them."""
 
     @property
     def limit(self) -> int:
@@ -139,7 +139,8 @@ def load_recipe(
     profiles = table.get("profile")
     tables = [one for one in (table, *_tables(profiles)) if isinstance(one.get("steps"), dict)]
     own = profiles.get(profile) if isinstance(profiles, dict) else None
-    off = _switched_off([one["steps"] for one in tables if one in (table, own)])
+    off = _switched_off([one["steps"] for one in tables if one in (table, own)], STEP_ORDER)
+    off += _switched_off([one["sources"] for one in _tables((table, own)) if isinstance(one.get("sources"), dict)])
     own_steps = _own_steps([one["steps"] for one in tables if one in (table, own)], file.name)
     named = {name for one in tables for name in one["steps"]} - set(STEP_ORDER)
     own_names = {step.plugin.name for step in own_steps}
@@ -173,11 +174,11 @@ def _tables(values: Any) -> list[dict[str, Any]]:
     return [one for one in several if isinstance(one, dict)]
 
 
-def _switched_off(tables: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """Steps of which the last table, the command line's with it, says `false`; they are taken out of all."""
-    known = {*STEP_ORDER, *(name for table in tables for name, told in table.items() if isinstance(told, dict))}
+def _switched_off(tables: Sequence[dict[str, Any]], known: Iterable[str] = ()) -> tuple[str, ...]:
+    """Steps or sources of which the last table, the command line's with it, says `false`; taken out of all."""
+    there = {*known, *(name for table in tables for name, told in table.items() if isinstance(told, dict))}
     last = {name: told for table in tables for name, told in table.items()}
-    off = tuple(name for name, told in last.items() if told is False and name in known | set(plugin_names(STEPS)))
+    off = tuple(name for name, told in last.items() if told is False and (name in there or name in plugin_names(STEPS)))
     for table in tables:
         for name in off:
             table.pop(name, None)
@@ -311,6 +312,8 @@ def _check(settings: Any, file: str) -> None:
     if settings.source is not None and settings.sources:
         message = f"recipe {file} has both [source] and [sources.NAME]"
         raise UsageError(message, "Name one source, or several as [sources.NAME]")
+    if settings.source is None and not settings.sources:
+        raise UsageError(f"recipe {file} has no source", "Name one as [source], or leave one of [sources.NAME] on")
     for name in settings.sources:
         try:
             checked_name(name)

@@ -419,6 +419,22 @@ def test_set_switches_a_step_off_and_the_recipe_is_then_the_one_without_it(tmp_p
     assert "Did you mean steps.dedup_minhash?" in told.value.next_step
 
 
+def test_set_switches_one_of_several_sources_off(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text('{"question": "What is 2 + 2 here?", "answer": "4"}\n')
+    part = '[sources.{0}]\nreader = "table"\nlocation = "{0}.jsonl"\n'
+    (tmp_path / "both.toml").write_text(part.format("a") + part.format("b"))
+    (tmp_path / "one.toml").write_text(part.format("a"))
+    both, one = (
+        load_recipe(str(tmp_path / f"{name}.toml"), "local", name="rows", limit=1, overrides=off)
+        for name, off in (("both", ["sources.b=false"]), ("one", []))
+    )
+    assert both.off == ("b",)
+    assert open_inputs(both).build_key() == open_inputs(one).build_key()
+    with pytest.raises(UsageError, match="has no source"):
+        load_recipe(str(tmp_path / "one.toml"), "local", overrides=["sources.a=false"])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
