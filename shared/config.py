@@ -169,7 +169,9 @@ def parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     keys = [part.strip() for part in key.split(".")]
     if not equals or not all(keys):
-        raise UsageError(f"--set {text!r} is not KEY=VALUE", "Write e.g. --set source.limit=100")
+        raise UsageError(
+            f"--set {text!r} is not KEY=VALUE", "Write e.g. source.limit=100 (recipe) or data.split=train (phase)"
+        )
     try:
         parsed = value.strip() if "\n" in value else tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
