@@ -191,6 +191,8 @@ class RayRunner:
         # another `uv run`. Nodes have the project installed; Ray reads the variable when it is imported.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # stderr belongs to our progress
+        # What a lost worker had started ends with it: an engine on several GPUs would keep their memory.
+        os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")
         import ray
 
         if not ray.is_initialized():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -218,6 +219,34 @@ class Unreadable:
 
     def __reduce__(self):
         return refuse, ("step odd cannot be loaded", "Install it there")
+
+
+LOST = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+import pyarrow as pa
+from data_engine.runners.ray_runner import RayRunner
+
+def work(table, place):
+    if table["n"][0].as_py() == 0 and not place.exists():
+        place.write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return table
+
+runner = RayRunner()
+print(len(list(runner.map_batches(work, [pa.table({"n": [n]}) for n in range(2)], broadcast=Path(sys.argv[1])))))
+process = Path("/proc", Path(sys.argv[1]).read_text(), "stat")
+while process.exists() and process.read_text().split()[2] != "Z":
+    time.sleep(0.1)
+runner.close()
+"""
+
+
+def test_what_a_worker_had_started_ends_with_it(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", LOST, str(tmp_path / "child")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
 
 
 def test_work_on_tables_that_fits_on_no_node_says_so_and_goes_on_when_one_comes(cluster, ray_nodes, monkeypatch):
