@@ -35,7 +35,7 @@ from data_engine.runners.ray_pool import LOGS, Pool
 from data_engine.runners.ray_worker import TOLD, AskWorker, mapped, taken
 from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import at_commit
-from shared.vlm.surroundings import quiet
+from shared.vlm.surroundings import log_path, quiet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -223,6 +223,8 @@ def _start(address: str | None) -> None:
         try:
             with quiet():
                 ray.init(address=address or "local", **options)  # never some other Ray of this machine
+            # A lost worker is told on stdout, whatever is asked of `ray.init`: there stands a command's JSON.
+            ray._private.worker.print_to_stdstream = _to_log  # noqa: SLF001
         except Exception as error:  # Ray raises bare Exception where a node does not come up within its 30 s
             with quiet():
                 ray.shutdown()
@@ -234,6 +236,12 @@ def _start(address: str | None) -> None:
             raise InfiMmrError(message, step) from error
         else:
             return
+
+
+def _to_log(told: dict[str, Any], ignore_prefix: bool) -> None:  # as Ray calls it
+    del ignore_prefix
+    with log_path().open("a", encoding="utf-8") as log:
+        log.writelines(f"{line}\n" for line in told["lines"])
 
 
 def _tell(warnings: list[str], task: Task | None, text: str) -> None:

@@ -242,7 +242,7 @@ runner.close()
 """
 
 
-def test_what_a_worker_had_started_ends_with_it(tmp_path):
+def test_what_a_worker_had_started_ends_with_it_and_nothing_is_said_on_stdout(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-c", LOST, str(tmp_path / "child")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
