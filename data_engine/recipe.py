@@ -161,7 +161,7 @@ def load_recipe(
 def _with_hint(error: UsageError) -> UsageError:
     """The error of a wrong recipe, with what may be meant where a step is no table or is not known."""
     if re.search(r": steps\.[^.]+ = .* a table$", error.message):
-        return UsageError(error.message, "false switches a step off; its settings are steps.NAME.KEY")
+        return UsageError(error.message, "Give its settings as steps.NAME.KEY; false switches a step off")
     if not re.search(r"unknown key steps\.[^.]+$", error.message):
         return error
     hint = error.next_step if error.next_step.endswith("?") else f"{error.next_step}."
