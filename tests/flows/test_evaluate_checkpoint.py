@@ -133,16 +133,18 @@ def test_a_missing_image_leaves_its_item_unscored_and_the_others_scored(server, 
     assert len(server.requests) == 1
 
 
+TEXT = '{"model_type": "qwen2_5_vl"}'
+VISION = '{"model_type": "qwen2_5_vl", "vision_config": {}}'
+
+
 @pytest.mark.parametrize(
     ("files", "says"),
     [
         ({}, "no config.json"),
         ({"config.json": "{}"}, "no safetensors"),
-        ({"config.json": "{}", "model.safetensors": ""}, "no tokenizer"),
-        (
-            {"config.json": '{"vision_config": {}}', "model.safetensors": "", "tokenizer.json": "{}"},
-            "preprocessor_config",
-        ),
+        ({"config.json": "{}", "model.safetensors": ""}, "no model_type"),
+        ({"config.json": TEXT, "model.safetensors": ""}, "no tokenizer"),
+        ({"config.json": VISION, "model.safetensors": "", "tokenizer.json": "{}"}, "preprocessor_config"),
     ],
 )
 def test_a_checkpoint_without_its_files_is_told_before_anything_starts(files, says, sums, tmp_path):
