@@ -1,17 +1,21 @@
 """A checkpoint behind vLLM's own OpenAI-compatible server on loopback: the one line that starts it.
 
-Arguments and environment are those of this project's own engine. Input: checkpoint and port. Output: the command; this
-process becomes it. `vllm serve` itself asks for the version of a package named vllm, which group cpu does not have
-under that name (PackageNotFoundError): the server's module is started instead, on every device.
+Arguments and environment are those of this project's own engine. Input: checkpoint and port. Output: the command, which
+runs until it is told to end. `vllm serve` itself asks for the version of a package named vllm, which group cpu does not
+have under that name (PackageNotFoundError): the server's module is started instead, on every device.
 Not covered: other addresses than loopback, several servers, LoRA; the printed command is there to be changed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import shlex
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +34,7 @@ from trainer.evaluation.asking import Settings, engine_spec
 
 MODULE = "vllm.entrypoints.launchers.api_server.entry"
 HOST = "127.0.0.1"
+PR_SET_PDEATHSIG = 1
 MOST_PICTURES = 8
 """Pictures that one request may hold."""
 
@@ -115,8 +120,46 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
+def run(found: Server) -> None:
+    """Run the server until it ends; Ctrl-C and SIGTERM end it in order, a second one at once.
+
+    vLLM 0.29 loses a SIGTERM that comes while its engine starts, and goes on; SIGINT to all its processes, what a
+    terminal sends, ends it at any time.
+
+    Raises:
+        InfiMmrError: it ended by itself with an error.
+
+    """
+    told: list[int] = []
+    children: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGINT if len(told) == 1 else signal.SIGKILL)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server = subprocess.Popen(
+            found.command,
+            env={**os.environ, **found.environment},
+            start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which passes it on once
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT),  # noqa: PLW1509 - no threads
+        )
+        children.append(server.pid)
+        if told:
+            end(told.pop(), None)
+        code = server.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code and not told:
+        raise InfiMmrError(f"the server ended with exit code {code}", "Its last lines above say why")
+
+
 def serve_command(checkpoint: str, port: int, options: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
-    """`trainer serve`: say the command, then become it and never return; with `dry_run` only say it, on stdout."""
+    """`trainer serve`: say the command and run it; with `dry_run` only say it, on stdout."""
     from shared.config import build_model
 
     found = server(checkpoint, port, build_model(options, Settings, what="serve", file="options"), fetch=not dry_run)
@@ -124,6 +167,7 @@ def serve_command(checkpoint: str, port: int, options: dict[str, Any], *, dry_ru
         asked = shlex.join(["trainer", "ask", checkpoint, "QUESTION", "--endpoint", found.url])
         sys.stderr.write(f"{found.line}\n\nserves {found.url} until Ctrl-C; ask it: {asked}\n")
         sys.stderr.flush()
-        os.execve(found.command[0], found.command, {**os.environ, **found.environment})  # noqa: S606 - without a shell
-    sys.stdout.write(f"{found.line}\n")
+        run(found)
+    else:
+        sys.stdout.write(f"{found.line}\n")
     return {}

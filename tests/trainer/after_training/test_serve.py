@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 
 import pytest
 
+from shared.errors import InfiMmrError
 from shared.vlm.checkpoint import BUNDLED_FOLDER
 from tests.hub_stand_in import environment, serving
+from trainer.after_training.serve import Server, run
 
 
 def trainer(*words, env=None):
@@ -100,6 +103,45 @@ def sums(folder):
     file = folder / "sums.jsonl"
     file.write_text(json.dumps({"id": "1", "problem": "What is 1 + 1?", "answer": "2"}))
     return file
+
+
+STANDS_IN = """
+import signal, sys
+from trainer.after_training.serve import Server, run
+child = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); print('up', flush=True); time.sleep(600)"
+run(Server([sys.executable, "-c", child], {}, ""))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_whatever_ends_the_command_ends_a_server_that_does_not_hear_of_sigterm(number):
+    words = [sys.executable, "-c", STANDS_IN]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as command:
+        assert command.stdout.readline() == b"up\n"
+        command.send_signal(number)
+        assert command.stdout.read() == b""  # the server, too, held the other end of the pipe
+    assert command.returncode == (-number if number == signal.SIGKILL else 0)
+
+
+def test_a_server_that_fails_by_itself_is_told():
+    failing = Server([sys.executable, "-c", "raise SystemExit(7)"], {}, "")
+    with pytest.raises(InfiMmrError, match="exit code 7"):
+        run(failing)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_a_server_that_is_still_starting_hears_sigterm(port, tmp_path):
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        words = [sys.executable, "-m", "trainer.cli", "serve", "tiny-vl", "--port", str(port)]
+        server = subprocess.Popen(words, stdout=told, stderr=told)
+    while "Resolved architecture" not in log.read_text():
+        assert server.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.1)
+    server.terminate()
+    assert server.wait(60) == 0
+    assert not _answers(port)
 
 
 @pytest.mark.nightly
