@@ -15,6 +15,7 @@ def safetensors_header(file: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: no safetensors, such as a pointer left by an interrupted download, or not all of its bytes.
+        OSError, TypeError, LookupError: it cannot be read; its header is none.
 
     """
     size = file.stat().st_size
@@ -43,16 +44,7 @@ def headers(folder: Path) -> dict[str, dict[str, Any]]:
     for file in sorted(folder.glob("*.safetensors")):
         try:
             found[file.name] = safetensors_header(file)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            IndexError,
-            OverflowError,
-            MemoryError,
-            RecursionError,
-        ) as error:
+        except (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RecursionError) as error:
             reason = str(error) if type(error) is ValueError else type(error).__name__
             message = f"{spoken_name(folder)}/{file.name} cannot be read ({reason})"
             raise InfiMmrError(message, "Fetch or save it again") from error

@@ -197,7 +197,7 @@ def read_records(file: Path, what: str) -> Iterator[Mapping[str, Any] | None]:
         else:
             yield from _json_items(file, what)
     except (OSError, ValueError, LookupError, RecursionError, NotImplementedError) as error:
-        # pyarrow's errors are all of these
+        # pyarrow's errors are all of these; for a type or encoding that it lacks ArrowNotImplementedError
         raise unreadable(file, what, error) from error
 
 

@@ -208,7 +208,7 @@ def _parsed(lines: bytearray | memoryview, count: int, types: Mapping[str, Any])
     try:
         table = pj.read_json(pa.BufferReader(lines), read_options=reading, parse_options=parsing)
         table.validate(full=True)
-    except (ValueError, NotImplementedError):  # Arrow's errors are these
+    except (ValueError, NotImplementedError):  # ArrowInvalid, ArrowNotImplementedError
         return None
     return table.combine_chunks() if table.num_rows == count else None
 

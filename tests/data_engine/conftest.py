@@ -20,6 +20,20 @@ from shared.store import open_store
 DEFAULTS = ([], [], "1", None)
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache that no other test has written to."""
+    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder for a set."""
+    made = tmp_path / "set"
+    made.mkdir()
+    return made
+
+
 class Pictures:
     """An image source over pictures held in memory."""
 

@@ -20,10 +20,7 @@ from shared.progress import Progress
 from shared.store import open_store
 from tests.data_engine.public_shapes import png
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -30,17 +30,7 @@ from shared.progress import Progress
 from shared.store import open_store
 from tests.data_engine import public_shapes as shapes
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    made = tmp_path / "set"
-    made.mkdir()
-    return made
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def rows_of(place, **settings):

@@ -17,13 +17,7 @@ from data_engine.recipe import load_recipe
 from data_engine.recipe_settings import SourceSettings
 from shared.errors import InfiMmrError
 
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("INFI_MMR_CACHE", str(tmp_path / "cache"))
-    made = tmp_path / "set"
-    made.mkdir()
-    return made
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def rows_of(place):

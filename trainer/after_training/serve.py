@@ -9,7 +9,6 @@ Not covered: other addresses than loopback, several servers, LoRA; the printed c
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shlex
@@ -19,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ from shared.vlm.spec import pixel_limits
 from shared.vlm.surroundings import cuda_seen, prepare_environment
 from trainer.after_training.places import local_checkpoint, meant_checkpoint
 from trainer.evaluation.asking import Settings, engine_spec
+from trainer.openrlhf_bridge.fork_server import die_with_parent
 
 MODULE = "vllm.entrypoints.launchers.api_server.entry"
 HOST = "127.0.0.1"
-PR_SET_PDEATHSIG = 1
 MOST_PICTURES = 8
 """Pictures that one request may hold."""
 
@@ -145,7 +145,7 @@ def run(found: Server) -> None:
             found.command,
             env={**os.environ, **found.environment},
             start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which passes it on once
-            preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT),  # noqa: PLW1509 - no threads
+            preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGINT),  # noqa: PLW1509 - no threads
         )
         children.append(server.pid)
         if told:

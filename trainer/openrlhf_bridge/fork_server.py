@@ -85,9 +85,9 @@ def serve(address: str) -> None:
     Path(f"{address}.new").rename(address)  # it appears when somebody listens
 
 
-def die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when its parent dies, even by SIGKILL."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Ask Linux to send this process a signal when its parent dies, even by SIGKILL."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:  # it died before the call
         os._exit(1)
 
